@@ -1,0 +1,110 @@
+"""What flows: a record as Kafka hands it over, the event in it, and the outcome that leaves.
+
+`decode` (codec) turns a Record into an Input; embedding turns Events into outcomes; everything else passes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from streamer.core.vectors import Vector
+
+Headers: TypeAlias = tuple[tuple[str, bytes], ...]
+
+DeadLetterKind: TypeAlias = Literal[
+    "undecodable", "missing_text", "empty_text", "too_long", "rejected", "invalid_vector", "too_large"
+]
+
+
+class TopicPartition(NamedTuple):
+    """A partition of a topic; equal to and hashing like the tuple the Kafka client uses."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One Kafka record, undecoded. `timestamp`: milliseconds since the epoch, as Kafka stores it."""
+
+    tp: TopicPartition
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an event came from: what gets completed and committed.
+
+    `epoch` numbers the assignment that delivered it, so that work finished after a rebalance is recognised as stale.
+    """
+
+    tp: TopicPartition
+    offset: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A text to embed. `id` names it downstream; `metadata` is what else its JSON object held (None for plain text)."""
+
+    origin: Origin
+    record: Record
+    id: str
+    text: str
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A null value: deletes the id downstream."""
+
+    origin: Origin
+    record: Record
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An input that will never become a vector, with the reason for the person who reads the dead-letter topic."""
+
+    origin: Origin
+    record: Record
+    kind: DeadLetterKind
+    reason: str
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedEvent:
+    """An event with its unit vector. `tokens`: what the model saw, 0 when it does not say."""
+
+    event: Event
+    vector: Vector
+    tokens: int
+    truncated: bool
+    cache_hit: bool
+
+    @property
+    def origin(self) -> Origin:
+        return self.event.origin
+
+
+Input: TypeAlias = Event | Tombstone | DeadLetter
+Outcome: TypeAlias = EmbeddedEvent | Tombstone | DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A record on its way out. `timestamp`: milliseconds since the epoch, None for the time of sending."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp: int | None = None

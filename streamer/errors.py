@@ -1,0 +1,74 @@
+"""Every error that `streamer` raises on purpose.
+
+```
+StreamerError
+├── ConfigurationError        wrong settings or arguments; nothing was opened (exit code 2)
+│   └── MissingExtra          an optional package is not installed; says which extra brings it
+├── Unreachable               something outside cannot be reached: broker, topic, provider (exit code 3)
+├── RetriableError            try again, the texts are fine: timeouts, 5xx, connection errors
+│   ├── RateLimited           429 and friends: also tells the limiter to slow down
+│   └── ProviderBlocked       wrong key, exhausted quota, unknown model: retried slowly, intake pauses meanwhile
+├── RejectedError             this input can never succeed: bisect, then dead letter
+├── SpaceMismatch             a vector, a query or a provider of another vector space
+└── PartitionLost             a commit was refused: another member owns the partition now and will replay
+```
+"""
+
+from __future__ import annotations
+
+
+class StreamerError(Exception):
+    """Base of all errors raised on purpose; its text is fit to be shown to a person."""
+
+
+class ConfigurationError(StreamerError):
+    """Settings or arguments are wrong. The text names the key, the value and what would be right."""
+
+
+class MissingExtra(ConfigurationError):
+    """An optional dependency is missing."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; run: pip install 'streamer[{extra}]'")
+
+
+class Unreachable(StreamerError):
+    """A broker, topic or provider that the command needs does not answer."""
+
+
+class RetriableError(StreamerError):
+    """The same call may succeed later.
+
+    `retry_after`: seconds the other side asked us to wait, None when it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RateLimited(RetriableError):
+    """The provider says we are too fast."""
+
+
+class ProviderBlocked(RetriableError):
+    """The account, not the text, is the problem (key, quota, unknown model). Waits until a person mends it."""
+
+
+class RejectedError(StreamerError):
+    """The provider refuses this input for good. With several texts in the call, one of them is to blame.
+
+    `kind`: the dead-letter kind that fits when a single text is left.
+    """
+
+    def __init__(self, message: str, *, kind: str = "rejected") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class SpaceMismatch(StreamerError):
+    """Vectors of two spaces would be mixed."""
+
+
+class PartitionLost(StreamerError):
+    """The group moved on while we were committing; the new owner replays from the last commit."""

@@ -1,0 +1,120 @@
+"""What the flow needs from the outside world. Adapters implement these; the flow never sees a vendor.
+
+Each protocol has at least two implementations: a real one in `adapters` and a fake in `tests/fakes.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from streamer.core.events import DeadLetterKind, Message, Record, TopicPartition
+from streamer.core.vectors import Matrix, Purpose, Space, Vector
+
+
+class Rebalance(Protocol):
+    """Told about partitions coming and going. When `on_revoked` returns, another member may take them over."""
+
+    async def on_assigned(self, tps: Collection[TopicPartition]) -> None: ...
+
+    async def on_revoked(self, tps: Collection[TopicPartition]) -> None: ...
+
+
+class Source(Protocol):
+    """One member of a consumer group."""
+
+    async def poll(self, tps: Collection[TopicPartition], timeout: float) -> Sequence[Record]:
+        """Records of these partitions (at least one), waiting at most `timeout` seconds. Never cancelled."""
+        ...
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit the next offsets to consume. Raises PartitionLost when the group has moved on, RetriableError when
+        the coordinator does not answer in time."""
+        ...
+
+
+class Sink(Protocol):
+    """Publishes messages in the order given, per output partition."""
+
+    async def send(self, messages: Sequence[Message]) -> Awaitable[None]:
+        """Enqueue, waiting while buffers are full; the result ends when the broker has acknowledged every message."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """A text's unit vector, float32 of shape (dimensions,). `tokens` is 0 when the model does not say."""
+
+    vector: Vector
+    tokens: int
+    truncated: bool
+    cache_hit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A text that has no vector, for good. `attempts` counts provider calls that included it."""
+
+    kind: DeadLetterKind
+    reason: str
+    attempts: int = 1
+
+
+class Embedder(Protocol):
+    """Texts to vectors; result i belongs to texts[i]. Outages are waited out inside; only a fatal error is raised."""
+
+    @property
+    def space(self) -> Space: ...
+
+    async def embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one provider call returned, unchecked: row i claims to belong to texts[i].
+
+    `vectors`: float32 (n, dimensions), any length per row. `tokens` and `truncated`: per text, if the provider tells.
+    `billed_tokens`: the sum the provider charges for, None when it does not say.
+    """
+
+    vectors: Matrix
+    tokens: Sequence[int] | None = None
+    truncated: Sequence[bool] | None = None
+    billed_tokens: int | None = None
+    headers: Mapping[str, str] | None = None
+
+
+class Provider(Protocol):
+    """One vendor's embedding call: no retries, no splitting, no normalising. Raises only the errors of `errors.py`."""
+
+    @property
+    def space(self) -> Space: ...
+
+    async def embed(self, texts: Sequence[str], purpose: Purpose) -> Answer: ...
+
+    async def aclose(self) -> None: ...
+
+
+class VectorCache(Protocol):
+    """Remembers embeddings by key within one space. Never raises: a broken cache is an empty one."""
+
+    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Embedding]: ...
+
+    async def put_many(self, entries: Mapping[bytes, Embedding]) -> None: ...
+
+
+class Changelog(Protocol):
+    """A topic read whole, from the beginning, without group membership."""
+
+    async def end_offsets(self) -> Mapping[TopicPartition, int]: ...
+
+    async def poll(self, timeout: float) -> Sequence[Record]: ...
+
+    def positions(self) -> Mapping[TopicPartition, int]: ...
+
+    async def committed(self) -> Mapping[TopicPartition, int]:
+        """The offsets up to which verdicts were published by an earlier run; a partition without one is left out."""
+        ...
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None: ...
