@@ -191,7 +191,7 @@ class Encoder:
     def _dead_letter(self, outcome: DeadLetter, now_ms: int) -> Message:
         record = outcome.record
         headers: Headers = (
-            *record.headers,
+            *(h for h in record.headers if not h[0].startswith("streamer-")),
             ("streamer-error-kind", outcome.kind.encode()),
             ("streamer-error", outcome.reason[:MAX_REASON].encode("utf-8", "replace")),
             ("streamer-attempts", str(outcome.attempts).encode()),
