@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -23,7 +23,7 @@ from streamer.core.codec import Decoder, Encoder
 from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Message, Origin, Outcome, Record, TopicPartition
 from streamer.core.offsets import OffsetTracker
 from streamer.errors import PartitionLost, RetriableError
-from streamer.protocols import Embedder, Embedding, Sink, Source
+from streamer.protocols import Acknowledgement, Embedder, Embedding, Sink, Source
 from streamer.signals import Signal, Slots
 
 log = structlog.get_logger("streamer.pipeline")
@@ -109,7 +109,7 @@ class Pipeline:
 
     async def run(self) -> None:
         """Process until `stop()`, then drain, commit and return. Raises the first error of any part."""
-        send, receive = anyio.create_memory_object_stream[tuple[Awaitable[None], list[Origin]]](UNACKNOWLEDGED_CHUNKS)
+        send, receive = anyio.create_memory_object_stream[tuple[Acknowledgement, list[Origin]]](UNACKNOWLEDGED_CHUNKS)
         async with anyio.create_task_group() as tasks, send, receive:
             tasks.start_soon(self._poll)
             tasks.start_soon(self._batch, tasks)
@@ -245,7 +245,7 @@ class Pipeline:
             self._outbox.extend(released)
             self._released.notify()
 
-    async def _publish(self, acks: MemoryObjectSendStream[tuple[Awaitable[None], list[Origin]]]) -> None:
+    async def _publish(self, acks: MemoryObjectSendStream[tuple[Acknowledgement, list[Origin]]]) -> None:
         """The only sender, so that the tracker's order is the order on the wire."""
         while True:
             while not self._outbox:
@@ -262,9 +262,9 @@ class Pipeline:
                     origins.append(outcome.origin)
             await acks.send((await self._sink.send(messages), origins))
 
-    async def _complete(self, acks: MemoryObjectReceiveStream[tuple[Awaitable[None], list[Origin]]]) -> None:
+    async def _complete(self, acks: MemoryObjectReceiveStream[tuple[Acknowledgement, list[Origin]]]) -> None:
         async for acknowledged, origins in acks:
-            await acknowledged
+            await acknowledged()
             for origin in origins:
                 self._tracker.complete(origin)
             self._advanced.notify()

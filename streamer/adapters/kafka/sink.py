@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from streamer.adapters.kafka.connection import Connection
 from streamer.core.events import Message
 from streamer.errors import Unreachable
+from streamer.protocols import Acknowledgement
 
 log = structlog.get_logger("streamer.kafka")
 
@@ -49,8 +51,8 @@ class KafkaSink:
         except (TimeoutError, KafkaError) as exc:
             log.warning("the producer did not stop cleanly", reason=repr(exc))
 
-    async def send(self, messages: Sequence[Message]) -> Awaitable[None]:
-        """Enqueue in order. The awaitable ends when all are acknowledged; it raises Unreachable when one cannot be."""
+    async def send(self, messages: Sequence[Message]) -> Acknowledgement:
+        """Enqueue in order. The acknowledgement returns when all are acknowledged; it raises Unreachable when one cannot be."""
         acks: list[asyncio.Future[Any]] = []
         try:
             partitions = {
@@ -71,7 +73,7 @@ class KafkaSink:
         except KafkaError as exc:
             await asyncio.gather(*acks, return_exceptions=True)
             raise Unreachable(f"publishing failed: {exc!r}") from exc
-        return self._acknowledged(acks)
+        return partial(self._acknowledged, acks)
 
     def _append(self, builder: Any, message: Message) -> bool:
         appended = builder.append(
