@@ -52,7 +52,7 @@ class KafkaSink:
             log.warning("the producer did not stop cleanly", reason=repr(exc))
 
     async def send(self, messages: Sequence[Message]) -> Acknowledgement:
-        """Enqueue in order. The acknowledgement returns when all are acknowledged; it raises Unreachable when one cannot be."""
+        """Enqueue in order. The acknowledgement raises Unreachable when a message cannot be delivered."""
         acks: list[asyncio.Future[Any]] = []
         try:
             partitions = {
