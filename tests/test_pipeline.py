@@ -126,7 +126,7 @@ async def test_a_slow_batch_holds_up_its_own_partition_only() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(flow.run)
         await flow.on_assigned([A, B])
-        await until(lambda: flow.statistics().batches_in_flight == 1)
+        await until(lambda: flow.statistics().batches == 1)
         source.log[B].extend(texts(B, 5))  # type: ignore[attr-defined]
         await until(lambda: len(keys(sink, 1)) == 5)
         assert keys(sink, 0) == []
@@ -217,8 +217,9 @@ async def test_a_part_that_dies_takes_the_worker_down_and_commits_nothing(part: 
     (embedder if part == "embedder" else sink).failure = OSError("gone")
     flow = pipeline(source, embedder, sink)
     await flow.on_assigned([A])
-    with anyio.fail_after(5), pytest.RaisesGroup(pytest.RaisesExc(OSError, match="gone"), flatten_subgroups=True):
+    with anyio.fail_after(5), pytest.raises(ExceptionGroup) as raised:
         await flow.run()
+    assert raised.value.split(OSError)[1] is None, "nothing but the error of the part that died"
     assert source.committed == {}
 
 
@@ -250,7 +251,7 @@ async def test_neither_tasks_nor_objects_grow_with_the_number_of_events() -> Non
             sink.sent.clear()
             sink.acknowledged.clear()
             gc.collect()
-            sizes.append(sum(1 for o in gc.get_objects() if type(o).__module__.startswith("streamer.")))
+            sizes.append(sum(1 for o in gc.get_objects() if str(type(o).__module__).startswith("streamer.")))
 
     source.on_poll = measure
     async with anyio.create_task_group() as tasks:
