@@ -23,7 +23,9 @@ COMMIT_TIMEOUT = 10.0
 class KafkaChangelog:
     """A Changelog of one topic, its partitions assigned by hand; `group_id` names where `commit` stores offsets."""
 
-    def __init__(self, connection: Connection, topic: str, group_id: str, *, max_poll_records: int = 1000) -> None:
+    def __init__(
+        self, connection: Connection, topic: str, group_id: str | None, *, max_poll_records: int = 1000
+    ) -> None:
         self._connection = connection
         self._topic = topic
         self._max_poll_records = max_poll_records
@@ -36,24 +38,24 @@ class KafkaChangelog:
             max_partition_fetch_bytes=2 * 1024 * 1024,
         )
 
-    async def start(self) -> None:
-        """Assign every partition of the topic and go to its beginning. Raises Unreachable."""
+    async def start(self, *, from_beginning: bool = True) -> None:
+        """Assign every partition of the topic and go to its beginning or its end. Raises Unreachable."""
         try:
             await self._connection.reach(self._consumer.start())
-            await self._connection.reach(self._assign())
+            await self._connection.reach(self._assign(from_beginning))
         except BaseException:
             await self._consumer.stop()
             raise
 
-    async def _assign(self) -> None:
+    async def _assign(self, from_beginning: bool) -> None:
         cluster = await self._consumer._client.fetch_all_metadata()  # noqa: SLF001  # without a subscription the client has no public way
         found = cluster.partitions_for_topic(self._topic)
         if not found:
             raise Unreachable(f"topic {self._topic!r} does not exist; create it with: streamer topics")
         tps = [ClientPartition(self._topic, partition) for partition in sorted(found)]
         self._consumer.assign(tps)
-        beginnings = await self._consumer.beginning_offsets(tps)
-        for tp, offset in beginnings.items():
+        find = self._consumer.beginning_offsets if from_beginning else self._consumer.end_offsets
+        for tp, offset in (await find(tps)).items():
             self._consumer.seek(tp, offset)
             self._positions[TopicPartition(*tp)] = offset
 
