@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -25,18 +25,18 @@ app = typer.Typer(
 )
 
 Config = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option("--config", "-c", metavar="FILE", help="settings (default: streamer.toml here, if there is one)"),
 ]
 Set = Annotated[
-    Optional[list[str]],
+    list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="any setting, as in --set batch.linger_ms=10; repeatable"),
 ]
 Bootstrap = Annotated[
-    Optional[str], typer.Option("--bootstrap-servers", "-b", metavar="HOST:PORT", help="kafka.bootstrap_servers")
+    str | None, typer.Option("--bootstrap-servers", "-b", metavar="HOST:PORT", help="kafka.bootstrap_servers")
 ]
-ProviderOption = Annotated[Optional[str], typer.Option("--provider", help="provider.name")]
-ModelOption = Annotated[Optional[str], typer.Option("--model", help="provider.model")]
+ProviderOption = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="provider.name")]
+ModelOption = Annotated[str | None, typer.Option("--model", metavar="NAME", help="provider.model")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of text for people")]
 
 
@@ -58,12 +58,12 @@ def run(
     config: Config = None,
     set_: Set = None,
     bootstrap_servers: Bootstrap = None,
-    input_: Annotated[Optional[str], typer.Option("--input", metavar="TOPIC", help="topics.input")] = None,
+    input_: Annotated[str | None, typer.Option("--input", metavar="TOPIC", help="topics.input")] = None,
     provider: ProviderOption = None,
     model: ModelOption = None,
 ) -> None:
     """Run a worker: text topic in, vector topic out. Start more of them to scale."""
-    from streamer.app import run_worker
+    from streamer.app.worker import run_worker
 
     settings = settings_from(
         config, set_ or [], kafka__bootstrap_servers=bootstrap_servers, topics__input=input_, provider__name=provider,
@@ -77,12 +77,12 @@ def index(
     config: Config = None,
     set_: Set = None,
     bootstrap_servers: Bootstrap = None,
-    port: Annotated[Optional[int], typer.Option("--port", help="http.port")] = None,
+    port: Annotated[int | None, typer.Option("--port", metavar="PORT", help="http.port")] = None,
     provider: ProviderOption = None,
     model: ModelOption = None,
 ) -> None:
     """Run the indexer: follow the vector topic, publish verdicts, answer searches over HTTP."""
-    from streamer.app import run_indexer
+    from streamer.app.indexer import run_indexer
 
     settings = settings_from(
         config, set_ or [], kafka__bootstrap_servers=bootstrap_servers, http__port=port, provider__name=provider,
@@ -94,19 +94,28 @@ def index(
 @app.command(epilog="Example: streamer publish reviews.csv --text-field body --key-field id")
 def publish(
     file: Annotated[
-        Optional[Path], typer.Argument(help="text, .jsonl or .csv; standard input without it or with -")
+        Path | None, typer.Argument(help="text, .jsonl or .csv; standard input without it or with -")
     ] = None,
     config: Config = None,
     set_: Set = None,
     bootstrap_servers: Bootstrap = None,
-    topic: Annotated[Optional[str], typer.Option("--topic", "-t", help="default: topics.input")] = None,
-    format_: Annotated[str, typer.Option("--format", help="auto (by file name), text, jsonl or csv")] = "auto",
-    text_field: Annotated[Optional[str], typer.Option("--text-field", help="the text column of a CSV file")] = None,
-    key_field: Annotated[Optional[str], typer.Option("--key-field", help="field or column used as record key")] = None,
-    rate: Annotated[float, typer.Option("--rate", min=0, help="messages per second; 0: as fast as it goes")] = 0,
+    topic: Annotated[str | None, typer.Option("--topic", "-t", metavar="TOPIC", help="default: topics.input")] = None,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="auto (by file name), text, jsonl or csv")
+    ] = "auto",
+    text_field: Annotated[
+        str | None, typer.Option("--text-field", metavar="NAME", help="the text column of a CSV file")
+    ] = None,
+    key_field: Annotated[
+        str | None, typer.Option("--key-field", metavar="NAME", help="field or column used as record key")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option("--rate", metavar="N", min=0, help="messages per second; 0: as fast as it goes")
+    ] = 0,
 ) -> None:
     """Publish texts from a file or standard input to the text topic."""
-    from streamer.commands.publish import FORMATS, publish as publish_file
+    from streamer.commands.publish import FORMATS
+    from streamer.commands.publish import publish as publish_file
 
     if format_ not in FORMATS:
         raise typer.BadParameter(f"{format_!r} is not one of {', '.join(FORMATS)}", param_hint="--format")
@@ -125,11 +134,12 @@ def tail(
     set_: Set = None,
     bootstrap_servers: Bootstrap = None,
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="not only what is new")] = False,
-    limit: Annotated[Optional[int], typer.Option("--limit", "-n", min=1, help="stop after so many")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="stop after so many")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Watch an output topic."""
-    from streamer.commands.tail import STREAMS, tail as tail_stream
+    from streamer.commands.tail import STREAMS
+    from streamer.commands.tail import tail as tail_stream
 
     if stream not in STREAMS:
         raise typer.BadParameter(f"{stream!r} is not one of {', '.join(STREAMS)}", param_hint="STREAM")
@@ -143,10 +153,10 @@ def search(
     config: Config = None,
     set_: Set = None,
     url: Annotated[
-        Optional[str], typer.Option("--url", help="of the indexer; default from http.host and http.port")
+        str | None, typer.Option("--url", metavar="URL", help="of the indexer; default from http.host and http.port")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="how many")] = 10,
-    min_similarity: Annotated[Optional[float], typer.Option("--min-similarity", min=-1, max=1)] = None,
+    min_similarity: Annotated[float | None, typer.Option("--min-similarity", min=-1, max=1)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask a running indexer what is most similar to a text."""
@@ -158,10 +168,10 @@ def search(
 
 @app.command(epilog='Example: streamer embed "hello world"    or: streamer embed --file texts.txt > vectors.jsonl')
 def embed(
-    texts: Annotated[Optional[list[str]], typer.Argument()] = None,
+    texts: Annotated[list[str] | None, typer.Argument()] = None,
     config: Config = None,
     set_: Set = None,
-    file: Annotated[Optional[Path], typer.Option("--file", "-f", help="one text a line")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="one text a line")] = None,
     query: Annotated[
         bool, typer.Option("--query", help="as a query, for models that tell queries from documents")
     ] = False,
@@ -218,7 +228,8 @@ def cache(
     as_json: AsJson = False,
 ) -> None:
     """Look into the vector cache, drop what is expired or beyond the size cap, or empty it."""
-    from streamer.commands.admin import CACHE_ACTIONS, cache as cache_action
+    from streamer.commands.admin import CACHE_ACTIONS
+    from streamer.commands.admin import cache as cache_action
 
     if action not in CACHE_ACTIONS:
         raise typer.BadParameter(f"{action!r} is not one of {', '.join(CACHE_ACTIONS)}", param_hint="ACTION")

@@ -110,6 +110,9 @@ class ProviderSettings(Section):
     name: ProviderName = "onnx"
     model: str | None = Field(None, description="the provider's model name; a folder for local models")
     dimensions: Positive | None = None
+    max_item_tokens: Positive | None = Field(None, description="tokens of one text; for models not in the table")
+    max_items: Positive | None = Field(None, description="texts in one request; for models not in the table")
+    max_request_tokens: Positive | None = Field(None, description="tokens in one request")
     base_url: str | None = None
     api_key: SecretStr | None = Field(None, description="from the environment (OPENAI_API_KEY and the like also work)")
     input_type: str | None = None

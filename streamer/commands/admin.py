@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from streamer.adapters.kafka.topics import check_topics
-from streamer.app import connection_of, open_cache, open_embedder, space_of, topic_specs
+from streamer.app.embedder import open_cache, open_embedder, open_provider
+from streamer.app.kafka import connection_of, topic_specs
 from streamer.errors import ConfigurationError, StreamerError, Unreachable
 from streamer.protocols import Rejection
 from streamer.settings import Settings
@@ -95,7 +96,7 @@ async def _check_provider(settings: Settings) -> str:
 async def _check_cache(settings: Settings) -> str:
     if not settings.cache.enabled:
         return "off"
-    async with open_cache(settings, space_of(settings)) as opened:
+    async with open_provider(settings) as provider, open_cache(settings, provider.space) as opened:
         return f"{settings.cache.path}: {await opened.stats()}" if opened else "off"
 
 
@@ -104,7 +105,7 @@ async def cache(settings: Settings, action: str, *, as_json: bool) -> None:
     path = settings.cache.path
     if not path.exists():
         raise ConfigurationError(f"cache.path = {path}: there is no such file yet")
-    async with open_cache(settings, space_of(settings)) as opened:
+    async with open_provider(settings) as provider, open_cache(settings, provider.space) as opened:
         if opened is None:
             raise ConfigurationError("cache.enabled is false")
         if action == "prune":

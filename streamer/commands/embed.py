@@ -11,7 +11,7 @@ import orjson
 from rich.console import Console
 from rich.progress import track
 
-from streamer.app import open_embedder
+from streamer.app.embedder import open_embedder
 from streamer.core.vectors import Purpose
 from streamer.errors import ConfigurationError, StreamerError
 from streamer.protocols import Embedding

@@ -15,7 +15,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streamer.app import open_sink
+from streamer.app.kafka import open_sink
 from streamer.core.codec import message_bytes
 from streamer.core.events import Message
 from streamer.errors import ConfigurationError
@@ -69,7 +69,7 @@ def _read_csv(stream: IO[str], name: str, topic: str, key_field: str | None, tex
 async def publish(
     settings: Settings, path: Path | None, format_: str, *, topic: str | None, key_field: str | None, rate: float
 ) -> int:
-    """Publish everything and return how many messages the broker acknowledged. `rate`: messages per second, 0 = no limit."""
+    """Publish everything; returns how many messages were acknowledged. `rate`: messages per second, 0 for no limit."""
     topic = topic or _only_input(settings)
     name = str(path) if path else "standard input"
     chosen = _format_of(path) if format_ == "auto" else format_

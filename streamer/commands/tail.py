@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from rich.console import Console
 
-from streamer.app import open_changelog
+from streamer.app.kafka import open_changelog
 from streamer.core.events import Record
 from streamer.settings import Settings
 
@@ -59,15 +59,18 @@ def as_document(record: Record) -> dict[str, Any]:
 def _line(stream: str, document: dict[str, Any]) -> str:
     value, headers = document["value"], document["headers"]
     if value is None:
-        return f"{document['key']}  deleted"
-    if stream == "dead-letters":
+        parts = [document["key"], "deleted"]
+    elif stream == "dead-letters":
         text = value if isinstance(value, str) else orjson.dumps(value).decode()
-        return f"{headers.get('streamer-error-kind')}  {headers.get('streamer-source')}  {headers.get('streamer-error')}  {text[:SHOWN]}"
-    if stream == "verdicts":
-        like = f"  like {value['duplicate_of']}" if value.get("duplicate_of") else ""
-        similarity = value.get("similarity")
-        return f"{value['id']}  {value['verdict']}  {'' if similarity is None else f'{similarity:.3f}'}{like}"
-    vector = value["vector"]
-    start = " ".join(f"{x:+.3f}" for x in vector[:4])
-    hit = value.get("cache_hit") or headers.get("streamer-cache-hit") == "true"
-    return f"{document['key']}  [{start} … {len(vector)}]{'  (cache)' if hit else ''}  {str(value.get('text', ''))[:SHOWN]}"
+        names = ("streamer-error-kind", "streamer-source", "streamer-error")
+        parts = [*(headers.get(name, "?") for name in names), text[:SHOWN]]
+    elif stream == "verdicts":
+        similarity = "" if value.get("similarity") is None else f"{value['similarity']:.3f}"
+        like = f"like {value['duplicate_of']}" if value.get("duplicate_of") else ""
+        parts = [value["id"], value["verdict"], similarity, like]
+    else:
+        vector = value["vector"]
+        start = " ".join(f"{x:+.3f}" for x in vector[:4])
+        hit = value.get("cache_hit") or headers.get("streamer-cache-hit") == "true"
+        parts = [document["key"], f"[{start} … {len(vector)}]", "(cache)" if hit else "", value.get("text", "")[:SHOWN]]
+    return "  ".join(part for part in parts if part)

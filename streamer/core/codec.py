@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import orjson
@@ -129,6 +129,13 @@ class Encoder:
     include_text: bool = False
     include_metadata: bool = True
     max_bytes: int = 1_000_000
+    _space_headers: Headers = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        space = self.space
+        constant = {"space": space.id, "model": space.model, "dimensions": str(space.dimensions)}
+        headers = tuple((f"streamer-{name}", value.encode()) for name, value in constant.items())
+        object.__setattr__(self, "_space_headers", headers)
 
     def encode(self, outcome: Outcome, now_ms: int) -> Message:
         """A message of at most `max_bytes`: a vector event too large for the topic becomes a dead letter."""
@@ -209,13 +216,7 @@ class Encoder:
 
     def _headers(self, record: Record) -> Headers:
         passed = tuple(h for h in record.headers if h[0] != "content-type" and not h[0].startswith("streamer-"))
-        return (
-            *passed,
-            ("streamer-space", self.space.id.encode()),
-            ("streamer-model", self.space.model.encode()),
-            ("streamer-dimensions", str(self.space.dimensions).encode()),
-            ("streamer-source", source(record)),
-        )
+        return (*passed, *self._space_headers, ("streamer-source", source(record)))
 
 
 def source(record: Record) -> bytes:

@@ -77,7 +77,7 @@ class KafkaSink:
 
     def _append(self, builder: Any, message: Message) -> bool:
         appended = builder.append(
-            timestamp=message.timestamp, key=message.key, value=message.value, headers=message.headers
+            timestamp=message.timestamp, key=message.key, value=message.value, headers=list(message.headers)
         )
         return appended is not None
 
