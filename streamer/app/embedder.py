@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anyio
 
-from streamer.adapters.sqlite import SqliteVectorCache
 from streamer.core.contracts import Contract, contract_for
 from streamer.core.quota import Quota
 from streamer.core.vectors import Space
@@ -26,6 +26,7 @@ DEFAULT_MODELS = {
     "voyage": "voyage-3.5",
     "ollama": "nomic-embed-text",
 }
+LOCAL = ("onnx", "sentence-transformers")
 LOCAL_BATCHES = 2  # one in the model, one being read from the cache
 REMOTE_REQUESTS = 8
 
@@ -36,8 +37,9 @@ def contract_of(settings: Settings) -> Contract:
     return contract_for(
         wanted.name,
         wanted.model or DEFAULT_MODELS[wanted.name],
-        dimensions=None,
-        max_item_tokens=wanted.max_item_tokens,
+        # A local model says itself, once it is loaded, how long its vectors and its context are.
+        dimensions=1 if wanted.name in LOCAL else None,
+        max_item_tokens=wanted.max_item_tokens or (1 if wanted.name in LOCAL else None),
         max_items=wanted.max_items,
         max_request_tokens=wanted.max_request_tokens,
         document_input_type=wanted.input_type,
@@ -53,7 +55,7 @@ def batches_at_once(settings: Settings) -> int:
     return settings.provider.max_concurrent_requests or local
 
 
-def make_provider(settings: Settings, contract: Contract) -> Provider:
+async def make_provider(settings: Settings, contract: Contract) -> Provider:
     """The adapter for this provider; imports its vendor's package, hence MissingExtra when that is absent."""
     wanted = settings.provider
     common: dict[str, Any] = {
@@ -66,16 +68,14 @@ def make_provider(settings: Settings, contract: Contract) -> Provider:
         case "onnx":
             from streamer.adapters.providers.onnx import OnnxProvider
 
-            return OnnxProvider(**common, threads=wanted.threads)
+            return await OnnxProvider.open(**common, threads=wanted.threads)
         case _:
             raise NotImplementedError(wanted.name)
 
 
 @asynccontextmanager
 async def open_provider(settings: Settings) -> AsyncIterator[Provider]:
-    contract = contract_of(settings)
-    # Loading a model or building TLS contexts takes a while; signals must be served meanwhile.
-    provider = await anyio.to_thread.run_sync(make_provider, settings, contract)
+    provider = await make_provider(settings, contract_of(settings))
     try:
         yield provider
     finally:
@@ -84,12 +84,13 @@ async def open_provider(settings: Settings) -> AsyncIterator[Provider]:
 
 
 @asynccontextmanager
-async def open_cache(settings: Settings, space: Space) -> AsyncIterator[SqliteVectorCache | None]:
+async def open_cache(settings: Settings, space: Space) -> AsyncIterator[Any]:
     """None with `cache.enabled = false`."""
     cache = settings.cache
     if not cache.enabled:
         yield None
         return
+    from streamer.adapters.sqlite import SqliteVectorCache
     async with SqliteVectorCache.open(
         cache.path, space, ttl_seconds=cache.ttl_seconds, max_bytes=cache.max_bytes
     ) as opened:
@@ -99,9 +100,12 @@ async def open_cache(settings: Settings, space: Space) -> AsyncIterator[SqliteVe
 @asynccontextmanager
 async def open_embedder(settings: Settings) -> AsyncIterator[CachedEmbedder]:
     """Provider, dispatcher and cache put together, closed in reverse order."""
-    contract = contract_of(settings)
     wanted = settings.provider
     async with open_provider(settings) as provider, open_cache(settings, provider.space) as cache:
+        contract = contract_of(settings)
+        if contract.is_local:
+            space = provider.space
+            contract = replace(contract, dimensions=space.dimensions, max_item_tokens=space.max_tokens)
         quota = Quota(
             requests_per_minute=wanted.requests_per_minute or contract.requests_per_minute,
             tokens_per_minute=wanted.tokens_per_minute or contract.tokens_per_minute,
