@@ -29,7 +29,7 @@ from streamer.errors import StreamerError
 
 ADDRESS = "STREAMER_KAFKA__BOOTSTRAP_SERVERS"
 KIND = "STREAMER_TEST_BROKER"
-IMAGE = "apache/kafka:4.1.0"
+IMAGE = "apache/kafka:4.3.1"
 DOCKER_ANSWERS_WITHIN = 3.0
 DOCKER_STARTS_WITHIN = 300.0  # it may have to fetch the image
 
