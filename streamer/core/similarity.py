@@ -27,7 +27,7 @@ _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room f
 
 
 class Match(NamedTuple):
-    """A remembered vector and its cosine with the query, between -1 and 1."""
+    """A remembered vector and its cosine with the query: between -1 and 1, to six decimals."""
 
     id: str
     similarity: float
@@ -227,7 +227,7 @@ class VectorIndex:
         exact = np.empty(positions.shape)
         for i, query in enumerate(queries):
             exact[i] = self._matrix[slots[i]].astype(np.float64) @ query.astype(np.float64)
-        exact = np.where(positions < 0, -np.inf, exact.astype(np.float32).clip(-1, 1))
+        exact = np.where(positions < 0, -np.inf, exact.clip(-1, 1).round(6))
         order = np.lexsort((positions, -exact), axis=1)
         return [
             [Match(self._names[slots[i, j]], float(exact[i, j])) for j in ranks if positions[i, j] >= 0]

@@ -17,8 +17,8 @@ from streamer.core.vectors import Matrix, normalize
 Arrival = tuple[str, tuple[int, ...] | None]  # None deletes
 
 IDS = st.sampled_from("abcdefgh")
-# Multiples of 1/64: every product and sum is exact in float32, so ties are true ties and results compare equal.
-SCALE = 1 / 64
+# Multiples of 1/8: every product and sum is exact in float32, so ties are true ties and results compare equal.
+SCALE = 1 / 8
 VECTORS = st.tuples(*[st.integers(-3, 3)] * 3)
 STREAMS = st.lists(st.tuples(IDS, st.one_of(st.none(), VECTORS, VECTORS, VECTORS)), max_size=60)
 
