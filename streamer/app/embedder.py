@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import anyio
@@ -58,19 +59,55 @@ def batches_at_once(settings: Settings) -> int:
 async def make_provider(settings: Settings, contract: Contract) -> Provider:
     """The adapter for this provider; imports its vendor's package, hence MissingExtra when that is absent."""
     wanted = settings.provider
-    common: dict[str, Any] = {
-        "model": contract.model,
-        "on_too_long": settings.input.on_too_long,
-        "document_prefix": contract.document_prefix,
-        "query_prefix": contract.query_prefix,
-    }
-    match wanted.name:
-        case "onnx":
-            from streamer.adapters.providers.onnx import OnnxProvider
+    prefixes = {"document_prefix": contract.document_prefix, "query_prefix": contract.query_prefix}
+    options: dict[str, Any] = {"model": contract.model, "on_too_long": settings.input.on_too_long}
+    if wanted.name == "onnx":
+        from streamer.adapters.providers.onnx import OnnxProvider
 
-            return await OnnxProvider.open(**common, threads=wanted.threads)
-        case _:
-            raise NotImplementedError(wanted.name)
+        return await OnnxProvider.open(**options, **prefixes, threads=wanted.threads)
+    if wanted.name == "sentence-transformers":
+        from streamer.adapters.providers.sentence_transformers import SentenceTransformersProvider
+
+        options |= {name: prefix or None for name, prefix in prefixes.items()}
+        options |= {"dimensions": wanted.dimensions, "request_dimensions": wanted.dimensions is not None}
+        options |= {"device": wanted.device, "torch_threads": wanted.threads or 0}
+        return await anyio.to_thread.run_sync(partial(SentenceTransformersProvider, **options))
+
+    options |= prefixes | {
+        "dimensions": contract.dimensions_for(wanted.dimensions),
+        "request_dimensions": wanted.dimensions is not None and bool(contract.allowed_dimensions),
+        "api_key": wanted.api_key.get_secret_value() if wanted.api_key else None,
+        "base_url": wanted.base_url,
+        "max_tokens": contract.max_item_tokens,
+        "timeout_seconds": wanted.timeout_seconds,
+        "max_connections": wanted.max_concurrent_requests or REMOTE_REQUESTS,
+    }
+    input_types: dict[str, Any] = {
+        "document_input_type": contract.document_input_type,
+        "query_input_type": contract.query_input_type,
+    }
+    if wanted.name == "ollama":
+        from streamer.adapters.providers.ollama import OllamaProvider
+
+        return OllamaProvider(**options, keep_alive=wanted.keep_alive)
+    if wanted.name == "cohere":
+        from streamer.adapters.providers.cohere import CohereProvider
+
+        return CohereProvider(**options, **input_types)
+    if wanted.name == "voyage":
+        from streamer.adapters.providers.voyage import VoyageProvider
+
+        return VoyageProvider(**options, **input_types)
+    from streamer.adapters.providers.openai import OpenAIProvider
+
+    return OpenAIProvider(
+        **options,
+        **input_types,
+        azure_api_version=wanted.azure_api_version,
+        azure_deployment=wanted.azure_deployment,
+        headers=wanted.headers,
+        encoding_format=wanted.encoding_format,
+    )
 
 
 @asynccontextmanager
@@ -91,6 +128,7 @@ async def open_cache(settings: Settings, space: Space) -> AsyncIterator[Any]:
         yield None
         return
     from streamer.adapters.sqlite import SqliteVectorCache
+
     async with SqliteVectorCache.open(
         cache.path, space, ttl_seconds=cache.ttl_seconds, max_bytes=cache.max_bytes
     ) as opened:
@@ -103,9 +141,10 @@ async def open_embedder(settings: Settings) -> AsyncIterator[CachedEmbedder]:
     wanted = settings.provider
     async with open_provider(settings) as provider, open_cache(settings, provider.space) as cache:
         contract = contract_of(settings)
+        space = provider.space
+        contract = replace(contract, dimensions=space.dimensions)
         if contract.is_local:
-            space = provider.space
-            contract = replace(contract, dimensions=space.dimensions, max_item_tokens=space.max_tokens)
+            contract = replace(contract, max_item_tokens=space.max_tokens)
         quota = Quota(
             requests_per_minute=wanted.requests_per_minute or contract.requests_per_minute,
             tokens_per_minute=wanted.tokens_per_minute or contract.tokens_per_minute,
