@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import anyio
 
+from streamer.adapters.sqlite import SqliteVectorCache
 from streamer.core.contracts import Contract, contract_for
 from streamer.core.quota import Quota
 from streamer.core.vectors import Space
@@ -121,25 +122,31 @@ async def open_provider(settings: Settings) -> AsyncIterator[Provider]:
 
 
 @asynccontextmanager
-async def open_cache(settings: Settings, space: Space) -> AsyncIterator[Any]:
-    """None with `cache.enabled = false`."""
+async def open_cache(settings: Settings, space: Space, suffix: str = "") -> AsyncIterator[SqliteVectorCache | None]:
+    """None with `cache.enabled = false`. `suffix` keeps the file of another role apart: one process per file."""
     cache = settings.cache
     if not cache.enabled:
         yield None
         return
-    from streamer.adapters.sqlite import SqliteVectorCache
-
-    async with SqliteVectorCache.open(
-        cache.path, space, ttl_seconds=cache.ttl_seconds, max_bytes=cache.max_bytes
-    ) as opened:
+    path = cache.path.with_stem(f"{cache.path.stem}-{suffix}") if suffix else cache.path
+    async with SqliteVectorCache.open(path, space, ttl_seconds=cache.ttl_seconds, max_bytes=cache.max_bytes) as opened:
         yield opened
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingStack:
+    """The layers that a text goes through, outermost first."""
+
+    embedder: CachedEmbedder
+    dispatcher: Dispatcher
+    cache: SqliteVectorCache | None
+
+
 @asynccontextmanager
-async def open_embedder(settings: Settings) -> AsyncIterator[CachedEmbedder]:
+async def open_embedding(settings: Settings, cache_suffix: str = "") -> AsyncIterator[EmbeddingStack]:
     """Provider, dispatcher and cache put together, closed in reverse order."""
     wanted = settings.provider
-    async with open_provider(settings) as provider, open_cache(settings, provider.space) as cache:
+    async with open_provider(settings) as provider, open_cache(settings, provider.space, cache_suffix) as cache:
         contract = contract_of(settings)
         space = provider.space
         contract = replace(contract, dimensions=space.dimensions)
@@ -157,4 +164,4 @@ async def open_embedder(settings: Settings) -> AsyncIterator[CachedEmbedder]:
             concurrency=wanted.max_concurrent_requests,
             timeout=wanted.timeout_seconds,
         )
-        yield CachedEmbedder(dispatcher, cache)
+        yield EmbeddingStack(CachedEmbedder(dispatcher, cache), dispatcher, cache)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streamer.adapters.kafka.topics import check_topics
-from streamer.app.embedder import open_cache, open_embedder, open_provider
+from streamer.app.embedder import open_cache, open_embedding, open_provider
 from streamer.app.kafka import connection_of, topic_specs
 from streamer.errors import ConfigurationError, StreamerError, Unreachable
 from streamer.protocols import Rejection
@@ -85,11 +85,11 @@ async def _check_topics(settings: Settings) -> str:
 
 async def _check_provider(settings: Settings) -> str:
     uncached = settings.model_copy(update={"cache": settings.cache.model_copy(update={"enabled": False})})
-    async with open_embedder(uncached) as embedder:
-        [result] = await embedder.embed(["streamer check"], "document")
+    async with open_embedding(uncached) as stack:
+        [result] = await stack.embedder.embed(["streamer check"], "document")
         if isinstance(result, Rejection):
             raise StreamerError(f"{settings.provider.name} refused a plain text: {result.reason}")
-        space = embedder.space
+        space = stack.embedder.space
         return f"{space.provider} {space.model}, {space.dimensions} dimensions, space {space.id}"
 
 

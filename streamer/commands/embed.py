@@ -11,7 +11,7 @@ import orjson
 from rich.console import Console
 from rich.progress import track
 
-from streamer.app.embedder import open_embedder
+from streamer.app.embedder import open_embedding
 from streamer.core.vectors import Purpose
 from streamer.errors import ConfigurationError, StreamerError
 from streamer.protocols import Embedding
@@ -30,13 +30,18 @@ async def embed(settings: Settings, texts: list[str], path: Path | None, *, purp
     if not texts:
         raise ConfigurationError("nothing to embed; give texts as arguments or a file with one text a line (--file)")
     refused = 0
-    async with open_embedder(settings) as embedder:
+    async with open_embedding(settings) as stack:
+        embedder = stack.embedder
         for chunk in _chunks(texts):
             results = await embedder.embed(chunk, purpose)
             for text, result in zip(chunk, results, strict=True):
                 line: dict[str, Any] = {"text": text}
                 if isinstance(result, Embedding):
-                    line |= {"vector": result.vector, "model": embedder.space.model, "space": embedder.space.id}
+                    line |= {
+                        "vector": result.vector,
+                        "model": embedder.space.model,
+                        "space": embedder.space.id,
+                    }
                     line |= {"tokens": result.tokens, "truncated": result.truncated, "cache_hit": result.cache_hit}
                 else:
                     refused += 1
