@@ -1,0 +1,120 @@
+"""The indexer's HTTP interface: search by text, vector or id, look at a vector, see how it is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final, Protocol
+
+from anyio import move_on_after
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from streamer.core.similarity import Match
+from streamer.core.vectors import Space, Vector
+from streamer.errors import SpaceMismatch, StreamerError
+from streamer.http.health import Observable, create_app, health_routes, json_response
+from streamer.http.search_request import SearchRequest, parse_search
+from streamer.protocols import Embedder, Rejection
+
+LARGEST_BODY: Final = 1 << 20  # bytes; a vector of 3,072 dimensions, written with all digits, has 70,000
+
+
+class SearchableIndex(Observable, Protocol):
+    """What the API asks of an indexer."""
+
+    @property
+    def space(self) -> Space: ...
+
+    async def search(
+        self, vector: Vector, k: int, min_similarity: float | None = None, *, exclude: Collection[str] = ()
+    ) -> Sequence[Match]: ...
+
+    async def get(self, id: str) -> Vector | None: ...
+
+
+def create_api(
+    index: SearchableIndex, embedder: Embedder | None, *, token: str | None = None, embed_timeout: float = 30.0
+) -> Starlette:
+    """The application. Without an embedder, searches by text are refused.
+
+    `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. Raises
+    SpaceMismatch when the embedder's vectors cannot be compared with those of the index.
+    """
+    if embedder is not None and embedder.space != index.space:
+        raise SpaceMismatch(
+            f"texts would be embedded in space {embedder.space.id} (model {embedder.space.model}), "
+            f"but the index is of space {index.space.id} (model {index.space.model})"
+        )
+
+    async def search(request: Request) -> Response:
+        try:
+            wanted = parse_search(await _read_body(request), index.space.dimensions)
+        except ValueError as exc:
+            raise HTTPException(400, str(exc)) from None
+        vector = await query_vector(wanted)
+        exclude = () if wanted.id is None else (wanted.id,)
+        found = await index.search(vector, wanted.k, wanted.min_similarity, exclude=exclude)
+        matches = [{"id": match.id, "similarity": match.similarity} for match in found]
+        return json_response({"space": index.space.id, "matches": matches})
+
+    async def query_vector(wanted: SearchRequest) -> Vector:
+        if wanted.vector is not None:
+            return wanted.vector
+        if wanted.id is not None:
+            return await stored_vector(wanted.id)
+        if wanted.text is None:
+            raise AssertionError("a request without text, vector and id passed its check. This is a bug.")
+        return await embedded(wanted.text)
+
+    async def embedded(text: str) -> Vector:
+        if embedder is None:
+            raise HTTPException(400, "'text' cannot be searched: this index runs without a provider; send a 'vector'")
+        try:
+            with move_on_after(embed_timeout):
+                (outcome,) = await embedder.embed([text], "query")
+                if isinstance(outcome, Rejection):
+                    raise HTTPException(422, f"'text' has no vector: {outcome.reason}")
+                return outcome.vector
+        except StreamerError as exc:
+            raise HTTPException(503, f"the provider does not embed: {exc}") from exc
+        raise HTTPException(503, f"the provider did not answer within {embed_timeout:g} seconds")
+
+    async def stored_vector(id: str) -> Vector:
+        vector = await index.get(id)
+        if vector is None:
+            raise HTTPException(404, f"no vector of id {id!r} is known")
+        return vector
+
+    async def show_vector(request: Request) -> Response:
+        id = request.path_params["id"]
+        vector = await stored_vector(id)
+        return json_response(
+            {"id": id, "space": index.space.id, "dimensions": index.space.dimensions, "vector": vector}
+        )
+
+    async def stats(_: Request) -> Response:
+        return json_response(index.statistics())
+
+    routes = [
+        Route("/v1/search", search, methods=["POST"]),
+        Route("/v1/vectors/{id:path}", show_vector),  # ids may contain slashes
+        Route("/v1/stats", stats),
+        *health_routes("indexer", index),
+    ]
+    return create_app(routes, token, {ClientDisconnect: _gone})
+
+
+async def _read_body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST_BODY:
+            raise HTTPException(413, f"the body is larger than {LARGEST_BODY:,} bytes")
+    return bytes(body)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)  # nobody reads it

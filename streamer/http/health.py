@@ -1,0 +1,98 @@
+"""Whether a role is alive, whether it is ready, and its numbers: the same for the worker and the indexer."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import orjson
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
+
+from streamer.http.metrics import metrics_endpoint
+
+
+class Observable(Protocol):
+    """A running role. `statistics` is a dataclass, see `StatisticsCollector`."""
+
+    def ready(self) -> str | None:
+        """None when ready, else why not."""
+        ...
+
+    def statistics(self) -> Any: ...
+
+
+def json_response(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, status, headers, media_type="application/json")
+
+
+def health_routes(role: str, observed: Observable) -> list[Route]:
+    """`/healthz` (the process answers), `/readyz` (503 and why until ready) and `/metrics` (`streamer_<role>_...`)."""
+
+    async def healthz(_: Request) -> Response:
+        return json_response({"alive": True})
+
+    async def readyz(_: Request) -> Response:
+        reason = observed.ready()
+        return json_response({"ready": True}) if reason is None else json_response({"error": reason}, 503)
+
+    scrape = metrics_endpoint(f"streamer_{role}", observed.statistics)
+
+    async def metrics(request: Request) -> Response:
+        return scrape(request)  # on the loop, where the numbers change: a scrape sees them between two steps
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+def create_health_app(role: str, observed: Observable, token: str | None = None) -> Starlette:
+    """What a worker serves."""
+    return create_app(health_routes(role, observed), token)
+
+
+def create_app(
+    routes: Sequence[Route], token: str | None, exception_handlers: Mapping[Any, ExceptionHandler] | None = None
+) -> Starlette:
+    """An application whose errors are JSON objects with an `error`; with a token, only `/healthz` is open to all."""
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(BearerToken, token=token)] if token else [],
+        exception_handlers={HTTPException: _http_error, Exception: _unexpected, **(exception_handlers or {})},
+    )
+
+
+class BearerToken:
+    """Refuses requests without `Authorization: Bearer <token>`, except to `/healthz`."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] != "/healthz":
+            scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+            # In constant time, or an attacker could find the token byte by byte.
+            known = hmac.compare_digest(token.strip().encode("latin-1"), self._token)
+            if scheme.lower() != "bearer" or not known:
+                message = "this needs the header 'Authorization: Bearer <http.token>'"
+                response = json_response({"error": message}, 401, {"www-authenticate": "Bearer"})
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+async def _http_error(_: Request, exc: Exception) -> Response:
+    if not isinstance(exc, HTTPException):
+        raise AssertionError("registered for HTTPException only. This is a bug.")
+    return json_response({"error": exc.detail}, exc.status_code, exc.headers)
+
+
+async def _unexpected(_: Request, __: Exception) -> Response:
+    return json_response({"error": "unexpected error; the log of this process says more"}, 500)

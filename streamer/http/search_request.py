@@ -1,0 +1,75 @@
+"""The body of a search, checked. What is wrong is said in words that name the key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from streamer.core.vectors import Vector, normalize
+
+DEFAULT_K: Final = 10
+LARGEST_K: Final = 100
+
+_SUBJECTS: Final = ("text", "vector", "id")
+_KEYS: Final = (*_SUBJECTS, "k", "min_similarity")
+_LARGEST: Final = 1e18  # larger numbers, squared and summed as float32, overflow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """Exactly one of `text`, `vector` (of unit length) and `id` is given."""
+
+    text: str | None = None
+    vector: Vector | None = None
+    id: str | None = None
+    k: int = DEFAULT_K
+    min_similarity: float | None = None
+
+
+def parse_search(body: bytes, dimensions: int) -> SearchRequest:
+    """Raises ValueError with the reason."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise ValueError(f"the body is not JSON: {exc}") from None
+    if not isinstance(document, dict):
+        raise ValueError("the body must be a JSON object")
+    unknown = [key for key in document if key not in _KEYS]
+    if unknown:
+        raise ValueError(f"unknown key {unknown[0][:50]!r}; known are {', '.join(_KEYS)}")
+    if sum(name in document for name in _SUBJECTS) != 1:
+        raise ValueError("exactly one of 'text', 'vector' and 'id' must be given")
+    k = document.get("k", DEFAULT_K)
+    if type(k) is not int or not 1 <= k <= LARGEST_K:
+        raise ValueError(f"'k' must be a whole number from 1 to {LARGEST_K}")
+    least = document.get("min_similarity")
+    if least is not None and not (_is_number(least) and -1 <= least <= 1):
+        raise ValueError("'min_similarity' must be a number from -1 to 1")
+    for name in ("text", "id"):
+        if name in document and not (isinstance(document[name], str) and document[name].strip()):
+            raise ValueError(f"{name!r} must be a string that is not blank")
+    return SearchRequest(
+        text=document.get("text"),
+        vector=_vector(document["vector"], dimensions) if "vector" in document else None,
+        id=document.get("id"),
+        k=k,
+        min_similarity=least,
+    )
+
+
+def _vector(numbers: Any, dimensions: int) -> Vector:
+    if not isinstance(numbers, list) or not all(_is_number(number) and abs(number) <= _LARGEST for number in numbers):
+        raise ValueError(f"'vector' must be a list of numbers between -{_LARGEST:g} and {_LARGEST:g}")
+    if len(numbers) != dimensions:
+        raise ValueError(f"'vector' has {len(numbers)} dimensions, the vectors of this index have {dimensions}")
+    try:
+        unit: Vector = normalize([numbers])[0]
+    except ValueError:
+        raise ValueError("'vector' must not be zero") from None
+    return unit
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

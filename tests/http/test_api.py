@@ -1,0 +1,183 @@
+"""The indexer's API over HTTP, in front of a real indexer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import httpx
+import numpy as np
+import pytest
+
+from streamer.core.vectors import Purpose, Space
+from streamer.errors import ProviderBlocked, SpaceMismatch
+from streamer.http.api import LARGEST_BODY, create_api
+from streamer.protocols import Embedding, Rejection
+from tests.http.serving import serving
+from tests.test_indexer import OTHER, SPACE, Running, Topic
+
+pytestmark = pytest.mark.anyio
+
+
+class DegreesEmbedder:
+    """Embeds "90" at 90 degrees; anything else it has no vector for, waits for or fails at."""
+
+    def __init__(self, space: Space = SPACE) -> None:
+        self.space = space
+        self.purposes: list[Purpose] = []
+
+    async def embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
+        self.purposes.append(purpose)
+        if texts[0] == "wait":
+            await anyio.sleep_forever()
+        if texts[0] == "blocked":
+            raise ProviderBlocked("the quota is used up")
+        if not texts[0].isdigit():
+            return [Rejection("rejected", "not a number of degrees")]
+        angle = np.radians(int(texts[0]))
+        return [Embedding(np.array([np.cos(angle), np.sin(angle)], np.float32), 1, False)]
+
+
+@asynccontextmanager
+async def api(embedder: DegreesEmbedder | None = None, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """An index of id-0, a/1 and id-2 at 0, 30 and 60 degrees, caught up."""
+    topic = Topic()
+    for id, degrees in [("id-0", 0), ("a/1", 30), ("id-2", 60)]:
+        topic.append(id, degrees)
+    this = Running(topic)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(this.indexer.run)
+        await this.settle()
+        async with serving(create_api(this.indexer, embedder, **options)) as client:
+            yield client
+        this.indexer.stop()
+
+
+async def search(client: httpx.AsyncClient, **body: Any) -> list[tuple[str, float]]:
+    response = await client.post("/v1/search", json=body)
+    assert response.status_code == 200, response.text
+    assert response.json()["space"] == SPACE.id
+    return [(match["id"], round(match["similarity"], 3)) for match in response.json()["matches"]]
+
+
+async def refused(client: httpx.AsyncClient, status: int, **body: Any) -> str:
+    response = await client.post("/v1/search", json=body)
+    assert response.status_code == status
+    assert response.json().keys() == {"error"}
+    return str(response.json()["error"])
+
+
+async def test_search_by_vector_text_and_id() -> None:
+    embedder = DegreesEmbedder()
+    async with api(embedder) as client:
+        assert await search(client, vector=[5, 0]) == [("id-0", 1.0), ("a/1", 0.866), ("id-2", 0.5)]
+        assert await search(client, vector=[5, 0], k=2) == [("id-0", 1.0), ("a/1", 0.866)]
+        assert await search(client, vector=[5, 0], min_similarity=0.9) == [("id-0", 1.0)]
+        assert await search(client, text="90", k=1) == [("id-2", 0.866)]
+        assert await search(client, id="id-0", k=1) == [("a/1", 0.866)]  # not itself
+    assert embedder.purposes == ["query"]
+
+
+async def test_what_cannot_be_searched() -> None:
+    async with api(DegreesEmbedder(), embed_timeout=0.01) as client:
+        assert await refused(client, 404, id="nobody") == "no vector of id 'nobody' is known"
+        assert "exactly one of" in await refused(client, 400, text="90", id="id-0")
+        assert "not a number of degrees" in await refused(client, 422, text="ninety")
+        assert "the quota is used up" in await refused(client, 503, text="blocked")
+        assert "did not answer within 0.01 seconds" in await refused(client, 503, text="wait")
+    async with api() as client:
+        assert "without a provider" in await refused(client, 400, text="90")
+
+
+async def test_an_embedder_of_another_space_is_refused() -> None:
+    indexer = Running(Topic()).indexer
+    with pytest.raises(SpaceMismatch, match=f"{OTHER.id}.*{SPACE.id}"):
+        create_api(indexer, DegreesEmbedder(OTHER))
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_has_a_largest_size(chunked: bool) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(LARGEST_BODY // 1024 + 1):
+            yield b" " * 1024
+
+    async with api() as client:
+        response = await client.post("/v1/search", content=chunks() if chunked else b" " * (LARGEST_BODY + 1))
+        assert (response.status_code, response.json()) == (413, {"error": "the body is larger than 1,048,576 bytes"})
+        response = await client.post("/v1/search", content=b" " * LARGEST_BODY)
+        assert response.status_code == 400
+
+
+async def test_vectors_by_id() -> None:
+    async with api() as client:
+        response = await client.get("/v1/vectors/a%2F1")
+        document = response.json()
+        assert np.allclose(document.pop("vector"), [0.8660254, 0.5])
+        assert document == {"id": "a/1", "space": SPACE.id, "dimensions": 2}
+        response = await client.get("/v1/vectors/nobody")
+        assert (response.status_code, response.json()) == (404, {"error": "no vector of id 'nobody' is known"})
+
+
+async def test_statistics_and_metrics_agree() -> None:
+    async with api() as client:
+        statistics = (await client.get("/v1/stats")).json()
+        assert (statistics["vectors"], statistics["verdicts_total"]) == (3, {"near_duplicate": 2, "ordinary": 1})
+        metrics = (await client.get("/metrics")).text
+        assert "streamer_indexer_vectors 3.0" in metrics
+        assert 'streamer_indexer_verdicts_total{verdict="near_duplicate"} 2.0' in metrics
+
+
+async def test_ready_when_caught_up() -> None:
+    topic = Topic()
+    topic.append("a", 0)
+    this = Running(topic)
+    async with serving(create_api(this.indexer, None)) as client, anyio.create_task_group() as tasks:
+        response = await client.get("/readyz")
+        assert (response.status_code, response.json()) == (503, {"error": "not started"})
+        assert (await client.get("/healthz")).status_code == 200
+        tasks.start_soon(this.indexer.run)
+        await this.indexer.wait_ready()
+        assert (await client.get("/readyz")).status_code == 200
+        this.indexer.stop()
+
+
+async def test_unknown_paths_and_methods_are_json_too() -> None:
+    async with api() as client:
+        for method, path, status in [("GET", "/v2", 404), ("GET", "/v1/search", 405), ("PUT", "/v1/stats", 405)]:
+            response = await client.request(method, path)
+            assert response.status_code == status
+            assert response.json().keys() == {"error"}
+
+
+async def test_an_unexpected_error_is_a_bare_500_and_the_next_request_is_served(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    indexer = Running(Topic()).indexer
+    async with serving(create_api(indexer, None)) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(type(indexer), "statistics", lambda self: 1 / 0)
+            response = await client.get("/v1/stats")
+        assert response.status_code == 500
+        assert response.json().keys() == {"error"}
+        assert "ZeroDivisionError" in caplog.text
+        assert "ZeroDivisionError" not in response.text
+        assert (await client.get("/v1/stats")).status_code == 200
+
+
+async def test_a_client_that_hangs_up_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with api() as client:
+        stream = await anyio.connect_tcp("127.0.0.1", client.base_url.port or 0)
+        await stream.send(b"POST /v1/search HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        await stream.aclose()
+        assert (await client.get("/healthz")).status_code == 200
+    assert "Traceback" not in caplog.text
+
+
+async def test_the_token_guards_the_api() -> None:
+    async with api(token="s3cret") as client:
+        assert (await client.get("/healthz")).status_code == 200
+        assert "Authorization" in await refused(client, 401, vector=[1, 0])
+        client.headers["authorization"] = "Bearer s3cret"
+        assert len(await search(client, vector=[1, 0])) == 3

@@ -1,0 +1,112 @@
+"""Liveness, readiness and metrics of a worker, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamer.http.health import create_health_app
+from tests.http.serving import serving
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass(frozen=True)
+class CacheStatistics:
+    hits_total: int = 7
+
+
+@dataclass(frozen=True)
+class WorkerStatistics:
+    records_total: int = 41
+    in_flight: int = 3
+    oldest_seconds: float | None = None
+    paused: bool = True
+    provider: str = "p"
+    dead_letters_total: Mapping[str, int] = field(
+        default_factory=lambda: {"too_long": 2, 'od"d\n': 1}, metadata={"label": "kind", "help": "Given up, by kind"}
+    )
+    cache: CacheStatistics = CacheStatistics()
+
+
+class Worker:
+    def __init__(self) -> None:
+        self.reason: str | None = "rate limited by the provider"
+        self.numbers = WorkerStatistics()
+
+    def ready(self) -> str | None:
+        return self.reason
+
+    def statistics(self) -> WorkerStatistics:
+        return self.numbers
+
+
+def samples(text: str) -> dict[tuple[str, str], float]:
+    return {
+        (sample.name, "".join(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def test_readiness_says_why_not() -> None:
+    worker = Worker()
+    async with serving(create_health_app("worker", worker)) as client:
+        assert (await client.get("/healthz")).json() == {"alive": True}
+        response = await client.get("/readyz")
+        assert (response.status_code, response.json()) == (503, {"error": "rate limited by the provider"})
+        worker.reason = None
+        response = await client.get("/readyz")
+        assert (response.status_code, response.json()) == (200, {"ready": True})
+
+
+async def test_metrics_are_read_at_scrape_time() -> None:
+    worker = Worker()
+    async with serving(create_health_app("worker", worker)) as client:
+        response = await client.get("/metrics")
+        assert response.headers["content-type"].startswith("text/plain; version=")
+        assert samples(response.text) == {
+            ("streamer_worker_records_total", ""): 41,
+            ("streamer_worker_in_flight", ""): 3,
+            ("streamer_worker_paused", ""): 1,
+            ("streamer_worker_dead_letters_total", "too_long"): 2,
+            ("streamer_worker_dead_letters_total", 'od"d\n'): 1,
+            ("streamer_worker_cache_hits_total", ""): 7,
+        }
+        assert "# TYPE streamer_worker_records_total counter" in response.text
+        assert "# TYPE streamer_worker_in_flight gauge" in response.text
+        assert "# HELP streamer_worker_dead_letters_total Given up, by kind" in response.text
+
+        worker.numbers = WorkerStatistics(records_total=42)
+        response = await client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+        assert response.headers["content-type"].startswith("application/openmetrics-text")
+        assert "streamer_worker_records_total 42.0" in response.text
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("Bearer geheim-ß", 200),
+        ("bearer  geheim-ß", 200),
+        ("Bearer geheim", 401),
+        ("Basic geheim-ß", 401),
+        ("geheim-ß", 401),
+        ("", 401),
+    ],
+)
+async def test_a_token_guards_all_but_liveness(header: str, status: int) -> None:
+    worker = Worker()
+    worker.reason = None
+    headers = {b"authorization": header.encode()} if header else {}
+    async with serving(create_health_app("worker", worker, "geheim-ß")) as client:
+        assert (await client.get("/healthz")).status_code == 200
+        for path, expected in [("/readyz", status), ("/metrics", status), ("/nothing", 404 if status == 200 else 401)]:
+            response = await client.get(path, headers=headers)
+            assert response.status_code == expected
+            if expected == 401:
+                assert response.headers["www-authenticate"] == "Bearer"
+                assert "geheim" not in response.text
+                assert "Authorization" in response.json()["error"]
