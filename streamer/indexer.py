@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -26,7 +26,7 @@ from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Space, Vector
 from streamer.core.verdicts import Judge, VerdictPolicy, encode_verdict
 from streamer.errors import RetriableError
-from streamer.protocols import Changelog, Sink
+from streamer.protocols import Acknowledgement, Changelog, Sink
 
 _log = logging.getLogger("streamer.indexer")
 
@@ -74,7 +74,7 @@ class IndexerStatistics:
 class _Published:
     """A batch's verdicts on their way, and the offsets to commit once the broker has them all."""
 
-    acknowledged: Awaitable[None] | None
+    acknowledged: Acknowledgement | None
     offsets: Mapping[TopicPartition, int]
 
 
@@ -254,7 +254,7 @@ class Indexer:
                         break
                 if batch is not None:
                     if batch.acknowledged is not None:
-                        await batch.acknowledged
+                        await batch.acknowledged()
                     self._unacknowledged -= 1
                     offsets.update(batch.offsets)
                     due = min(due, current_time() + self._settings.commit_interval)

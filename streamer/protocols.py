@@ -5,9 +5,9 @@ Each protocol has at least two implementations: a real one in `adapters` and a f
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from streamer.core.events import DeadLetterKind, Message, Record, TopicPartition
 from streamer.core.vectors import Matrix, Purpose, Space, Vector
@@ -34,11 +34,15 @@ class Source(Protocol):
         ...
 
 
+Acknowledgement: TypeAlias = Callable[[], Awaitable[None]]
+
+
 class Sink(Protocol):
     """Publishes messages in the order given, per output partition."""
 
-    async def send(self, messages: Sequence[Message]) -> Awaitable[None]:
-        """Enqueue, waiting while buffers are full; the result ends when the broker has acknowledged every message."""
+    async def send(self, messages: Sequence[Message]) -> Acknowledgement:
+        """Enqueue, waiting while buffers are full. Call and await the result: it returns when the broker has
+        acknowledged every message, and raises when one cannot be delivered."""
         ...
 
 

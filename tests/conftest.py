@@ -1,8 +1,10 @@
-"""Shared by all tests: the event loop that aiokafka needs."""
+"""Shared by all tests: the event loop that aiokafka needs, and the broker."""
 
 from __future__ import annotations
 
 import pytest
+
+pytest_plugins = ["tests.brokers"]
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
 import anyio
 import anyio.lowlevel
@@ -18,6 +18,7 @@ from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Space
 from streamer.errors import RetriableError
 from streamer.indexer import Indexer, IndexerSettings
+from streamer.protocols import Acknowledgement
 
 pytestmark = pytest.mark.anyio
 
@@ -114,23 +115,15 @@ class MemorySink:
         self.batches = 0
         self._topic = topic
 
-    async def send(self, messages: Sequence[Message]) -> Awaitable[None]:
+    async def send(self, messages: Sequence[Message]) -> Acknowledgement:
         self._topic.verdicts += messages
         self.batches += 1
-        return Acknowledgement(self, self.broker_answers)
+        return partial(self._acknowledge, self.broker_answers)
 
-
-@dataclass(frozen=True)
-class Acknowledgement:
-    """May be dropped, as the future of a crashed indexer is."""
-
-    sink: MemorySink
-    answered: anyio.Event
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        yield from self.answered.wait().__await__()
-        if self.sink.error is not None:
-            raise self.sink.error
+    async def _acknowledge(self, answered: anyio.Event) -> None:
+        await answered.wait()
+        if self.error is not None:
+            raise self.error
 
 
 class Running:

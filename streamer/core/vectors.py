@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ PREPROCESSING_VERSION = 1  # raise it whenever `Space.prepare` changes what the 
 class Space:
     """Everything that changes a vector. Two vectors may be compared only when their spaces are equal.
 
+    `id`: twelve hex digits that stand for all the rest (48 bits: enough to tell a handful of spaces apart).
     `revision` pins the weights (a file hash, a commit) where that is known; `precision` is the arithmetic of a local
     model or the number format of a remote one; `document_*` and `query_*` say how a text is presented to the model for
     each purpose; `reduction` names a projection done by us ("" for none).
@@ -40,12 +41,12 @@ class Space:
     reduction: str = ""
     normalized: bool = True
     preprocessing: int = PREPROCESSING_VERSION
+    id: str = field(init=False, compare=False)
 
-    @property
-    def id(self) -> str:
-        """Twelve hex digits that stand for all of the above (48 bits: enough to tell a handful of spaces apart)."""
-        payload = orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS)
-        return hashlib.blake2b(payload, digest_size=6).hexdigest()
+    def __post_init__(self) -> None:
+        everything = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        payload = orjson.dumps(everything, option=orjson.OPT_SORT_KEYS)
+        object.__setattr__(self, "id", hashlib.blake2b(payload, digest_size=6).hexdigest())
 
     def prepare(self, text: str, purpose: Purpose) -> str:
         """The exact text that the model is given; the one place where indexing and querying agree on it."""

@@ -1,0 +1,1 @@
+"""Everything that knows aiokafka: connection, consumer-group source, batching sink, changelog reader, topic admin."""

@@ -1,0 +1,75 @@
+"""How to reach the brokers: what every aiokafka client of this process is built with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka.errors import KafkaError
+from aiokafka.helpers import create_ssl_context
+
+from streamer.errors import ConfigurationError, Unreachable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """Addresses and credentials, in Kafka's own words. `connect_timeout`: seconds to find a broker at start."""
+
+    bootstrap_servers: str
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    connect_timeout: float = 15.0
+
+    def client_options(self) -> dict[str, Any]:
+        """Keyword arguments common to producer, consumer and admin client."""
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "client_id": "streamer",
+            "security_protocol": self.security_protocol,
+            "request_timeout_ms": 40_000,  # must exceed the rebalance timeout: JoinGroup is held that long
+            "metadata_max_age_ms": 60_000,
+        }
+        if self.security_protocol.endswith("SSL"):
+            try:
+                options["ssl_context"] = create_ssl_context(
+                    cafile=self.ssl_cafile, certfile=self.ssl_certfile, keyfile=self.ssl_keyfile
+                )
+            except OSError as exc:
+                raise ConfigurationError(
+                    f"kafka.ssl_cafile, ssl_certfile or ssl_keyfile cannot be read: {exc}"
+                ) from exc
+        if self.security_protocol.startswith("SASL"):
+            options["sasl_mechanism"] = self.sasl_mechanism or "PLAIN"
+            options["sasl_plain_username"] = self.sasl_username
+            options["sasl_plain_password"] = self.sasl_password
+        return options
+
+    async def reach(self, starting: Awaitable[None]) -> None:
+        """Await a client's start. Raises Unreachable, in one line, when no broker answers in time."""
+        try:
+            with _quiet_client_log():
+                await asyncio.wait_for(starting, self.connect_timeout)
+        except (KafkaError, OSError, TimeoutError) as exc:
+            reason = str(exc) or f"no answer within {self.connect_timeout:g} s"
+            raise Unreachable(f"Kafka at {self.bootstrap_servers} cannot be reached: {reason}") from exc
+
+
+@contextmanager
+def _quiet_client_log() -> Iterator[None]:
+    # aiokafka logs every failed connection attempt on its own; the one error that follows says it all.
+    logger = logging.getLogger("aiokafka")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,62 @@
+"""Creates and checks topics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, for_code
+
+from streamer.adapters.kafka.connection import Connection
+from streamer.errors import Unreachable
+
+TOPIC_ALREADY_EXISTS = 36
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    name: str
+    partitions: int
+    replication_factor: int = 1
+    configs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """`partitions` is 0 for a topic that does not exist."""
+
+    name: str
+    partitions: int
+    created: bool = False
+
+
+async def check_topics(connection: Connection, specs: Sequence[TopicSpec], *, create: bool) -> list[TopicState]:
+    """What exists, creating what does not if asked to. Raises Unreachable on no answer or a refusal."""
+    admin = AIOKafkaAdminClient(**connection.client_options())
+    try:
+        await connection.reach(admin.start())
+        existing = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics() if t["error_code"] == 0}
+        missing = [spec for spec in specs if spec.name not in existing]
+        if create and missing:
+            await _create(admin, missing)
+        return [
+            TopicState(spec.name, spec.partitions if created else existing.get(spec.name, 0), created)
+            for spec in specs
+            for created in [create and spec in missing]
+        ]
+    except KafkaError as exc:
+        raise Unreachable(f"Kafka at {connection.bootstrap_servers} refused topic administration: {exc!r}") from exc
+    finally:
+        await admin.close()
+
+
+async def _create(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
+    response = await admin.create_topics(
+        [NewTopic(s.name, s.partitions, s.replication_factor, topic_configs=dict(s.configs)) for s in specs]
+    )
+    # The client does not raise on a topic's own error code.
+    for name, code, *detail in response.topic_errors:
+        if code not in (0, TOPIC_ALREADY_EXISTS):
+            reason = detail[0] if detail and detail[0] else for_code(code).__name__
+            raise Unreachable(f"topic {name!r} could not be created: {reason}")

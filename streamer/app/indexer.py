@@ -1,0 +1,42 @@
+"""`streamer index`: the indexer put together."""
+
+from __future__ import annotations
+
+import anyio
+import structlog
+
+from streamer.app.embedder import open_embedding
+from streamer.app.kafka import ensure_topics, open_changelog, open_sink
+from streamer.app.signals import until_signalled
+from streamer.core.verdicts import VerdictPolicy
+from streamer.http.api import create_api
+from streamer.http.server import serve
+from streamer.indexer import Indexer, IndexerSettings
+from streamer.settings import Settings
+
+log = structlog.get_logger("streamer")
+
+
+async def run_indexer(settings: Settings) -> None:
+    """Until a signal; or until a part fails, whose error is raised."""
+    topics, index = settings.topics, settings.index
+    async with open_embedding(settings, cache_suffix="index") as embedding:
+        await ensure_topics(settings)
+        # Verdict positions are committed under a name of their own: the workers' group must not see this member.
+        group_id = f"{settings.kafka.group_id}-verdicts"
+        async with open_sink(settings) as sink, open_changelog(settings, topics.vectors, group_id) as changelog:
+            policy = VerdictPolicy(index.near_duplicate_similarity, index.neighbors)
+            indexer = Indexer(
+                changelog,
+                sink,
+                embedding.embedder.space,
+                IndexerSettings(verdict_topic=topics.verdicts, capacity=index.capacity, policy=policy),
+            )
+            async with until_signalled(indexer.stop), anyio.create_task_group() as tasks:
+                token = settings.http.token
+                app = create_api(indexer, embedding.embedder, token=token.get_secret_value() if token else None)
+                port = await tasks.start(serve, app, settings.http.host, settings.http.port)
+                log.info("indexer started", space=indexer.space.id, url=f"http://{settings.http.host}:{port}")
+                await indexer.run()
+                log.info("indexer stopped", vectors=indexer.statistics().vectors)
+                tasks.cancel_scope.cancel()

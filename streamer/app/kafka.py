@@ -1,0 +1,84 @@
+"""Kafka clients and topics as the settings want them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from streamer.adapters.kafka.changelog import KafkaChangelog
+from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.sink import KafkaSink
+from streamer.adapters.kafka.topics import TopicSpec, TopicState, check_topics
+from streamer.errors import Unreachable
+from streamer.settings import Settings
+
+log = structlog.get_logger("streamer")
+
+
+def connection_of(settings: Settings) -> Connection:
+    kafka = settings.kafka
+    return Connection(
+        bootstrap_servers=kafka.bootstrap_servers,
+        security_protocol=kafka.security_protocol,
+        sasl_mechanism=kafka.sasl_mechanism,
+        sasl_username=kafka.sasl_username,
+        sasl_password=kafka.sasl_password.get_secret_value() if kafka.sasl_password else None,
+        ssl_cafile=kafka.ssl_cafile,
+        ssl_certfile=kafka.ssl_certfile,
+        ssl_keyfile=kafka.ssl_keyfile,
+        connect_timeout=kafka.connect_timeout_ms / 1000,
+    )
+
+
+def topic_specs(settings: Settings) -> list[TopicSpec]:
+    """The topics of a deployment. Vectors and verdicts are compacted: the last one of an id is the one that counts."""
+    topics, kafka = settings.topics, settings.kafka
+    size, copies = kafka.partitions, kafka.replication_factor
+    compacted = {"cleanup.policy": "compact"}
+    return [
+        *(TopicSpec(name, size, copies) for name in topics.inputs),
+        TopicSpec(topics.vectors, size, copies, compacted),
+        TopicSpec(topics.verdicts, size, copies, compacted),
+        TopicSpec(topics.dead_letters, 1, copies),
+    ]
+
+
+async def ensure_topics(settings: Settings) -> list[TopicState]:
+    """Check that the topics exist, creating missing ones if the settings allow it; else raises Unreachable."""
+    states = await check_topics(connection_of(settings), topic_specs(settings), create=settings.kafka.create_topics)
+    missing = [state.name for state in states if not state.partitions]
+    if missing:
+        raise Unreachable(
+            f"missing topics at {settings.kafka.bootstrap_servers}: {', '.join(missing)}; "
+            "create them with: streamer topics --create (or set kafka.create_topics = true)"
+        )
+    for state in states:
+        if state.created:
+            log.info("topic created", topic=state.name, partitions=state.partitions)
+    return states
+
+
+@asynccontextmanager
+async def open_sink(settings: Settings) -> AsyncIterator[KafkaSink]:
+    sink = KafkaSink(
+        connection_of(settings), idempotent=settings.kafka.idempotent, compression=settings.kafka.compression
+    )
+    await sink.start()
+    try:
+        yield sink
+    finally:
+        await sink.aclose()
+
+
+@asynccontextmanager
+async def open_changelog(
+    settings: Settings, topic: str, group_id: str | None, *, from_beginning: bool = True
+) -> AsyncIterator[KafkaChangelog]:
+    changelog = KafkaChangelog(connection_of(settings), topic, group_id)
+    await changelog.start(from_beginning=from_beginning)
+    try:
+        yield changelog
+    finally:
+        await changelog.aclose()

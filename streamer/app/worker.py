@@ -1,0 +1,115 @@
+"""`streamer run`: the worker put together."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anyio
+import structlog
+
+from streamer.adapters.kafka.sink import KafkaSink
+from streamer.adapters.kafka.source import KafkaSource
+from streamer.app.embedder import EmbeddingStack, batches_at_once, open_embedding
+from streamer.app.kafka import connection_of, ensure_topics, open_sink
+from streamer.app.signals import until_signalled
+from streamer.core.batching import BatchPolicy
+from streamer.core.codec import Decoder, Encoder
+from streamer.embedding.cached import CacheStatistics
+from streamer.embedding.calls import DispatchStatistics
+from streamer.http.health import create_health_app
+from streamer.http.server import serve
+from streamer.pipeline import Pipeline, PipelineSettings, PipelineStatistics
+from streamer.settings import Settings
+
+log = structlog.get_logger("streamer")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatistics:
+    pipeline: PipelineStatistics
+    cache: CacheStatistics
+    provider: DispatchStatistics
+
+
+class Worker:
+    """What the health endpoints ask: the flow's own state first, then the provider's."""
+
+    def __init__(self, pipeline: Pipeline, embedding: EmbeddingStack) -> None:
+        self._pipeline = pipeline
+        self._embedding = embedding
+
+    def ready(self) -> str | None:
+        state = self._embedding.dispatcher.state()
+        return self._pipeline.ready() or (f"provider {state}" if state else None)
+
+    def statistics(self) -> WorkerStatistics:
+        return WorkerStatistics(
+            self._pipeline.statistics(),
+            self._embedding.embedder.statistics(),
+            self._embedding.dispatcher.statistics(),
+        )
+
+
+async def run_worker(settings: Settings) -> None:
+    """Until a signal, then drained and committed; or until a part fails, whose error is raised."""
+    topics: Sequence[str] | re.Pattern[str] = settings.topics.pattern or settings.topics.inputs
+    async with open_embedding(settings) as embedding:
+        await ensure_topics(settings)
+        async with open_sink(settings) as sink:
+            source = KafkaSource(connection_of(settings), topics, settings.kafka.group_id)
+            pipeline = make_pipeline(settings, source, embedding, sink)
+            async with until_signalled(pipeline.stop), anyio.create_task_group() as tasks:
+                token = settings.http.token
+                app = create_health_app(
+                    "worker", Worker(pipeline, embedding), token.get_secret_value() if token else None
+                )
+                port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port)
+                await source.start(pipeline)
+                try:
+                    space = embedding.embedder.space
+                    group_id = settings.kafka.group_id
+                    log.info("worker started", model=space.model, space=space.id, group_id=group_id, port=port)
+                    await _run(pipeline)
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await source.aclose()
+                tasks.cancel_scope.cancel()
+
+
+async def _run(pipeline: Pipeline) -> None:
+    started = time.monotonic()
+    await pipeline.run()
+    done = pipeline.statistics()
+    log.info(
+        "worker stopped",
+        records=done.records_total,
+        embedded=done.embedded_total,
+        unfinished=done.in_flight,
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def make_pipeline(settings: Settings, source: KafkaSource, embedding: EmbeddingStack, sink: KafkaSink) -> Pipeline:
+    batch, delivery = settings.batch, settings.delivery
+    decoder = Decoder(settings.input.format, settings.input.text_field, settings.input.id_field)
+    encoder = Encoder(
+        space=embedding.embedder.space,
+        vectors_topic=settings.topics.vectors,
+        dead_letters_topic=settings.topics.dead_letters,
+        format=settings.output.format,
+        include_text=settings.output.include_text,
+        include_metadata=settings.output.include_metadata,
+        max_bytes=settings.kafka.max_message_bytes,
+    )
+    flow = PipelineSettings(
+        batch=BatchPolicy(batch.max_events, batch.max_bytes, batch.linger_ms / 1000),
+        max_batches=batches_at_once(settings),
+        max_in_flight_events=batch.max_in_flight_events,
+        max_in_flight_bytes=batch.max_in_flight_bytes,
+        commit_interval=delivery.commit_interval_ms / 1000,
+        drain_timeout=delivery.drain_timeout_ms / 1000,
+    )
+    return Pipeline(source, embedding.embedder, sink, decoder, encoder, flow)

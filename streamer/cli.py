@@ -1,0 +1,269 @@
+"""The command line: words to settings, settings to commands, errors to one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamer import __version__
+from streamer.commands.running import report, run_async, settings_from
+
+app = typer.Typer(
+    name="streamer",
+    help="Text events in, embedding vectors out, and a live answer to: have we seen this before, and is it strange?",
+    epilog="Every command takes --debug, which shows the traceback of an error. Exit codes: 0 done, 1 unexpected, "
+    "2 wrong settings or arguments, 3 something outside cannot be reached.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="settings (default: streamer.toml here, if there is one)"),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="any setting, as in --set batch.linger_ms=10; repeatable"),
+]
+Bootstrap = Annotated[
+    str | None, typer.Option("--bootstrap-servers", "-b", metavar="HOST:PORT", help="kafka.bootstrap_servers")
+]
+ProviderOption = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="provider.name")]
+ModelOption = Annotated[str | None, typer.Option("--model", metavar="NAME", help="provider.model")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of text for people")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"streamer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
+) -> None:
+    del version
+
+
+@app.command(epilog="Example: streamer run -b localhost:9092 --input reviews --provider openai")
+def run(
+    config: Config = None,
+    set_: Set = None,
+    bootstrap_servers: Bootstrap = None,
+    input_: Annotated[str | None, typer.Option("--input", metavar="TOPIC", help="topics.input")] = None,
+    provider: ProviderOption = None,
+    model: ModelOption = None,
+) -> None:
+    """Run a worker: text topic in, vector topic out. Start more of them to scale."""
+    from streamer.app.worker import run_worker
+
+    settings = settings_from(
+        config, set_ or [], kafka__bootstrap_servers=bootstrap_servers, topics__input=input_, provider__name=provider,
+        provider__model=model,
+    )  # fmt: skip
+    run_async(run_worker, settings)
+
+
+@app.command(epilog="Example: streamer index -b localhost:9092 --port 8080")
+def index(
+    config: Config = None,
+    set_: Set = None,
+    bootstrap_servers: Bootstrap = None,
+    port: Annotated[int | None, typer.Option("--port", metavar="PORT", help="http.port")] = None,
+    provider: ProviderOption = None,
+    model: ModelOption = None,
+) -> None:
+    """Run the indexer: follow the vector topic, publish verdicts, answer searches over HTTP."""
+    from streamer.app.indexer import run_indexer
+
+    settings = settings_from(
+        config, set_ or [], kafka__bootstrap_servers=bootstrap_servers, http__port=port, provider__name=provider,
+        provider__model=model,
+    )  # fmt: skip
+    run_async(run_indexer, settings)
+
+
+@app.command(epilog="Example: streamer publish reviews.csv --text-field body --key-field id")
+def publish(
+    file: Annotated[
+        Path | None, typer.Argument(help="text, .jsonl or .csv; standard input without it or with -")
+    ] = None,
+    config: Config = None,
+    set_: Set = None,
+    bootstrap_servers: Bootstrap = None,
+    topic: Annotated[str | None, typer.Option("--topic", "-t", metavar="TOPIC", help="default: topics.input")] = None,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="auto (by file name), text, jsonl or csv")
+    ] = "auto",
+    text_field: Annotated[
+        str | None, typer.Option("--text-field", metavar="NAME", help="the text column of a CSV file")
+    ] = None,
+    key_field: Annotated[
+        str | None, typer.Option("--key-field", metavar="NAME", help="field or column used as record key")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option("--rate", metavar="N", min=0, help="messages per second; 0: as fast as it goes")
+    ] = 0,
+) -> None:
+    """Publish texts from a file or standard input to the text topic."""
+    from streamer.commands.publish import FORMATS
+    from streamer.commands.publish import publish as publish_file
+
+    if format_ not in FORMATS:
+        raise typer.BadParameter(f"{format_!r} is not one of {', '.join(FORMATS)}", param_hint="--format")
+    settings = settings_from(
+        config, set_ or [], kafka__bootstrap_servers=bootstrap_servers, input__text_field=text_field
+    )
+    path = None if file is None or str(file) == "-" else file
+    sent = run_async(_bind(publish_file, settings, path, format_, topic=topic, key_field=key_field, rate=rate))
+    typer.echo(f"{sent} messages published", err=True)
+
+
+@app.command(epilog="Example: streamer tail verdicts --json --from-beginning")
+def tail(
+    stream: Annotated[str, typer.Argument(help="vectors, verdicts or dead-letters")] = "vectors",
+    config: Config = None,
+    set_: Set = None,
+    bootstrap_servers: Bootstrap = None,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="not only what is new")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="stop after so many")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Watch an output topic."""
+    from streamer.commands.tail import STREAMS
+    from streamer.commands.tail import tail as tail_stream
+
+    if stream not in STREAMS:
+        raise typer.BadParameter(f"{stream!r} is not one of {', '.join(STREAMS)}", param_hint="STREAM")
+    settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)
+    run_async(_bind(tail_stream, settings, stream, from_beginning=from_beginning, limit=limit, as_json=as_json))
+
+
+@app.command(epilog='Example: streamer search "where is my parcel" -k 3')
+def search(
+    text: str,
+    config: Config = None,
+    set_: Set = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="of the indexer; default from http.host and http.port")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="how many")] = 10,
+    min_similarity: Annotated[float | None, typer.Option("--min-similarity", min=-1, max=1)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a running indexer what is most similar to a text."""
+    from streamer.commands.search import search as search_text
+
+    settings = settings_from(config, set_ or [])
+    run_async(_bind(search_text, settings, text, url=url, k=k, min_similarity=min_similarity, as_json=as_json))
+
+
+@app.command(epilog='Example: streamer embed "hello world"    or: streamer embed --file texts.txt > vectors.jsonl')
+def embed(
+    texts: Annotated[list[str] | None, typer.Argument()] = None,
+    config: Config = None,
+    set_: Set = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="one text a line")] = None,
+    query: Annotated[
+        bool, typer.Option("--query", help="as a query, for models that tell queries from documents")
+    ] = False,
+    provider: ProviderOption = None,
+    model: ModelOption = None,
+) -> None:
+    """Embed texts without Kafka: prints JSON lines; fills the cache."""
+    from streamer.commands.embed import embed as embed_texts
+
+    settings = settings_from(config, set_ or [], provider__name=provider, provider__model=model)
+    run_async(_bind(embed_texts, settings, texts or [], file, purpose="query" if query else "document"))
+
+
+@app.command(epilog="Example: streamer topics --create -b localhost:9092")
+def topics(
+    config: Config = None,
+    set_: Set = None,
+    bootstrap_servers: Bootstrap = None,
+    create: Annotated[bool, typer.Option("--create", help="create what is missing")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check the topics, or create them."""
+    from streamer.commands.admin import topics as check
+
+    settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)
+    run_async(_bind(check, settings, create=create, as_json=as_json))
+
+
+@app.command(name="config", epilog="Example: streamer config -c production.toml")
+def config_(
+    config: Config = None,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the effective settings, secrets redacted."""
+    from streamer.commands.admin import show_settings
+
+    show_settings(settings_from(config, set_ or []), as_json=as_json)
+
+
+@app.command(epilog="Example: streamer check -c production.toml")
+def check(config: Config = None, set_: Set = None, bootstrap_servers: Bootstrap = None) -> None:
+    """Try everything once: broker, topics, provider, cache. Says what works, what does not and what to do."""
+    from streamer.commands.admin import check as check_all
+
+    run_async(check_all, settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers))
+
+
+@app.command(epilog="Example: streamer cache stats    or: streamer cache clear -c production.toml")
+def cache(
+    action: Annotated[str, typer.Argument(help="stats, prune or clear")],
+    config: Config = None,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look into the vector cache, drop what is expired or beyond the size cap, or empty it."""
+    from streamer.commands.admin import CACHE_ACTIONS
+    from streamer.commands.admin import cache as cache_action
+
+    if action not in CACHE_ACTIONS:
+        raise typer.BadParameter(f"{action!r} is not one of {', '.join(CACHE_ACTIONS)}", param_hint="ACTION")
+    run_async(_bind(cache_action, settings_from(config, set_ or []), action, as_json=as_json))
+
+
+@app.command(epilog="Example: streamer demo --once")
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="exit after the summary")] = False,
+) -> None:
+    """Everything on this machine: broker, worker, indexer and a sample stream."""
+    from streamer.commands.demo import demo as run_demo
+
+    run_async(_bind(run_demo, once=once))
+
+
+def _bind(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """anyio.run passes on positional arguments only."""
+
+    async def call() -> Any:
+        return await function(*args, **kwargs)
+
+    return call
+
+
+def main() -> None:
+    """Entry point: runs a command and exits with its code."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+        os.environ["STREAMER_DEBUG"] = "1"
+    try:
+        app()
+    except SystemExit:
+        raise
+    except BaseException as exc:  # noqa: BLE001 - the last place that can turn an error into one line and a code
+        sys.exit(report(exc, debug=debug))

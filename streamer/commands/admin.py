@@ -1,0 +1,124 @@
+"""`streamer topics`, `config`, `check` and `cache`: what is set up, and whether it works."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from streamer.adapters.kafka.topics import check_topics
+from streamer.app.embedder import open_cache, open_embedding, open_provider
+from streamer.app.kafka import connection_of, topic_specs
+from streamer.errors import ConfigurationError, StreamerError, Unreachable
+from streamer.protocols import Rejection
+from streamer.settings import Settings
+
+CACHE_ACTIONS = ("stats", "prune", "clear")
+
+
+async def topics(settings: Settings, *, create: bool, as_json: bool) -> None:
+    """Show the topics, creating missing ones with `create`. Raises Unreachable when some are missing afterwards."""
+    states = await check_topics(connection_of(settings), topic_specs(settings), create=create)
+    if as_json:
+        _json([asdict(state) for state in states])
+    else:
+        table = Table("topic", "partitions", "", box=None, pad_edge=False)
+        for state in states:
+            word = "created" if state.created else "exists" if state.partitions else "MISSING"
+            table.add_row(state.name, str(state.partitions or "-"), word)
+        Console().print(table)
+    missing = [state.name for state in states if not state.partitions]
+    if missing:
+        raise Unreachable(f"missing topics: {', '.join(missing)}; create them with: streamer topics --create")
+
+
+def show_settings(settings: Settings, *, as_json: bool) -> None:
+    """The effective settings as TOML (or JSON); secrets are stars, unset values are comments."""
+    values = settings.redacted()
+    if as_json:
+        _json(values)
+        return
+    lines = []
+    for section, table in values.items():
+        lines.append(f"[{section}]")
+        for key, value in table.items():
+            # JSON's strings, numbers, booleans and arrays are TOML's as well.
+            lines.append(f"# {key} =" if value is None else f"{key} = {orjson.dumps(value).decode()}")
+        lines.append("")
+    print("\n".join(lines).rstrip())  # noqa: T201 - the command's output
+
+
+async def check(settings: Settings) -> None:
+    """Try each part once, print what works, and raise the first failure's class so that the exit code tells."""
+    console = Console(highlight=False, soft_wrap=True)
+    failures: list[StreamerError] = []
+
+    async def attempt(name: str, action: Callable[[], Awaitable[str]]) -> None:
+        try:
+            console.print(f"ok      {name}: {await action()}", markup=False)
+        except StreamerError as exc:
+            failures.append(exc)
+            console.print(f"FAILED  {name}: {exc}", markup=False)
+
+    await attempt("topics", lambda: _check_topics(settings))
+    await attempt("provider", lambda: _check_provider(settings))
+    await attempt("cache", lambda: _check_cache(settings))
+    if failures:
+        wrong = all(isinstance(failure, ConfigurationError) for failure in failures)
+        raise (ConfigurationError if wrong else Unreachable)(f"{len(failures)} of 3 checks failed")
+
+
+async def _check_topics(settings: Settings) -> str:
+    states = await check_topics(connection_of(settings), topic_specs(settings), create=False)
+    missing = [state.name for state in states if not state.partitions]
+    if missing and not settings.kafka.create_topics:
+        raise Unreachable(f"missing: {', '.join(missing)}; create them with: streamer topics --create")
+    found = [f"{state.name} ({state.partitions})" for state in states if state.partitions]
+    later = f"; will be created at start: {', '.join(missing)}" if missing else ""
+    return f"{settings.kafka.bootstrap_servers} has {', '.join(found) or 'none of them'}{later}"
+
+
+async def _check_provider(settings: Settings) -> str:
+    uncached = settings.model_copy(update={"cache": settings.cache.model_copy(update={"enabled": False})})
+    async with open_embedding(uncached) as stack:
+        [result] = await stack.embedder.embed(["streamer check"], "document")
+        if isinstance(result, Rejection):
+            raise StreamerError(f"{settings.provider.name} refused a plain text: {result.reason}")
+        space = stack.embedder.space
+        return f"{space.provider} {space.model}, {space.dimensions} dimensions, space {space.id}"
+
+
+async def _check_cache(settings: Settings) -> str:
+    if not settings.cache.enabled:
+        return "off"
+    async with open_provider(settings) as provider, open_cache(settings, provider.space) as opened:
+        return f"{settings.cache.path}: {await opened.stats()}" if opened else "off"
+
+
+async def cache(settings: Settings, action: str, *, as_json: bool) -> None:
+    """`stats`, `prune` or `clear` of the cache file named in the settings."""
+    path = settings.cache.path
+    if not path.exists():
+        raise ConfigurationError(f"cache.path = {path}: there is no such file yet")
+    async with open_provider(settings) as provider, open_cache(settings, provider.space) as opened:
+        if opened is None:
+            raise ConfigurationError("cache.enabled is false")
+        if action == "prune":
+            await opened.prune()
+        elif action == "clear":
+            await opened.clear()
+        numbers = asdict(await opened.stats())
+    if as_json:
+        _json(numbers)
+    else:
+        for name, value in numbers.items():
+            print(f"{name.replace('_', ' '):16} {value}")  # noqa: T201 - the command's output
+
+
+def _json(value: Any) -> None:
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")

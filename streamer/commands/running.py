@@ -1,0 +1,67 @@
+"""What every command does around its own work: settings from options, one event loop, errors as one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from streamer.errors import ConfigurationError, StreamerError, Unreachable
+from streamer.logs import configure_logs
+from streamer.settings import Settings, load_settings
+
+EXIT_OK, EXIT_UNEXPECTED, EXIT_WRONG, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def settings_from(config: Path | None, assignments: Sequence[str], **options: Any) -> Settings:
+    """Settings with flags on top: `assignments` are `section.key=value`, `options` are `section__key=value`."""
+    overrides = {name.replace("__", "."): value for name, value in options.items()}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or "." not in name:
+            raise ConfigurationError(f"--set {assignment}: expected section.key=value, as in --set batch.linger_ms=10")
+        overrides[name.strip()] = value
+    return load_settings(config, os.environ, overrides)
+
+
+def run_async(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """Run on an event loop (uvloop where there is one)."""
+    configure_logs(debug=bool(os.environ.get("STREAMER_DEBUG")))
+    return anyio.run(function, *args, backend_options={"use_uvloop": sys.platform != "win32"})
+
+
+def report(error: BaseException, *, debug: bool) -> int:
+    """Print an error for a person and return the exit code that fits."""
+    if debug:
+        traceback.print_exception(error)
+    leaves = list(_leaves(error))
+    known = next((leaf for leaf in leaves if isinstance(leaf, StreamerError)), None)
+    if known is None:
+        if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+            return EXIT_INTERRUPTED
+        first = leaves[0]
+        where = "" if debug else "; run it again with --debug for the traceback"
+        _line(f"unexpected {type(first).__name__}: {first}{where}")
+        return EXIT_UNEXPECTED
+    for line in str(known).splitlines():
+        _line(line)
+    if isinstance(known, ConfigurationError):
+        return EXIT_WRONG
+    return EXIT_UNREACHABLE if isinstance(known, Unreachable) else EXIT_UNEXPECTED
+
+
+def _leaves(error: BaseException) -> Iterable[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _line(text: str) -> None:
+    print(f"streamer: {text}", file=sys.stderr)  # noqa: T201 - stderr is where errors belong, whatever the log does

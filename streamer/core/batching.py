@@ -1,0 +1,76 @@
+"""When a micro-batch is complete: by count, by bytes, or because its time window ended."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from streamer.core.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """`max_bytes` counts UTF-8 bytes of text; `linger` is the window in seconds, opened by a batch's first event."""
+
+    max_events: int = 512
+    max_bytes: int = 1_000_000
+    linger: float = 0.025
+
+    def __post_init__(self) -> None:
+        if self.max_events < 1 or self.max_bytes < 1 or self.linger < 0:
+            raise ValueError(f"a batch needs max_events >= 1, max_bytes >= 1 and linger >= 0, not {self}")
+
+
+class Batcher:
+    """Events waiting for a batch, in arrival order. Never sleeps and never reads a clock.
+
+    A batch is a prefix of the queue that keeps to the policy; its first event may exceed `max_bytes` on its own,
+    so that an oversized event still moves. `take` never reorders and never drops.
+    """
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        self._policy = policy
+        self._queue: deque[tuple[Event, int, float]] = deque()  # event, bytes, arrival
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def add(self, event: Event, now: float) -> None:
+        """Queue one event that arrived at `now` (seconds, any monotonic clock)."""
+        size = len(event.record.value or b"")  # the raw value bounds its text and costs no encoding
+        self._queue.append((event, size, now))
+        self._bytes += size
+
+    @property
+    def is_full(self) -> bool:
+        """Waiting longer would not make the next batch any bigger."""
+        return len(self._queue) >= self._policy.max_events or self._bytes >= self._policy.max_bytes
+
+    @property
+    def deadline(self) -> float:
+        """When the window of the next batch ends; infinity while nothing waits."""
+        return self._queue[0][2] + self._policy.linger if self._queue else math.inf
+
+    def is_due(self, now: float) -> bool:
+        return self.is_full or now >= self.deadline
+
+    def take(self) -> list[Event]:
+        """Remove and return the next batch; empty when nothing waits."""
+        batch: list[Event] = []
+        room = self._policy.max_bytes
+        while self._queue and len(batch) < self._policy.max_events:
+            event, size, _ = self._queue[0]
+            if batch and size > room:
+                break
+            self._queue.popleft()
+            self._bytes -= size
+            room -= size
+            batch.append(event)
+        return batch
+
+    def discard(self) -> None:
+        """Forget everything that waits: its partitions went to another member, which reads them again."""
+        self._queue.clear()
+        self._bytes = 0

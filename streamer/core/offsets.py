@@ -1,0 +1,154 @@
+"""Which offsets are in flight, in what order their outcomes may leave, and what may be committed.
+
+Per partition there is a window of tracked offsets. An offset is *settled* when its outcome is known and *complete*
+when the broker has acknowledged that outcome. Outcomes are released in offset order (the window is the reorder
+buffer), and only the completed prefix is committable.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from streamer.core.events import Origin, Outcome, TopicPartition
+
+
+class PartitionWindow:
+    """The offsets of one partition between read and committed. Gaps (compaction, transaction markers) cost nothing."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.in_flight_bytes = 0
+        self.committable: int | None = None  # NEXT offset to consume once everything before it is complete
+        self._highest = -1
+        self._unreleased: deque[int] = deque()
+        self._settled: dict[int, Outcome] = {}
+        self._incomplete: deque[tuple[int, int]] = deque()  # offset, bytes
+        self._completed: set[int] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Offsets tracked and not yet part of the completed prefix."""
+        return len(self._incomplete)
+
+    @property
+    def oldest(self) -> int | None:
+        """The lowest offset that is not complete: where the low watermark stands."""
+        return self._incomplete[0][0] if self._incomplete else None
+
+    def track(self, offset: int, size: int) -> bool:
+        """Start tracking; False for an offset seen before (the consumer was sought back over it)."""
+        if offset <= self._highest:
+            return False
+        self._highest = offset
+        self._unreleased.append(offset)
+        self._incomplete.append((offset, size))
+        self.in_flight_bytes += size
+        return True
+
+    def settle(self, offset: int, outcome: Outcome) -> list[Outcome]:
+        """Note an outcome; returns the outcomes that may now leave, in offset order."""
+        self._settled[offset] = outcome
+        released = []
+        while self._unreleased and self._unreleased[0] in self._settled:
+            released.append(self._settled.pop(self._unreleased.popleft()))
+        return released
+
+    def complete(self, offset: int) -> None:
+        self._completed.add(offset)
+        while self._incomplete and self._incomplete[0][0] in self._completed:
+            done, size = self._incomplete.popleft()
+            self._completed.discard(done)
+            self.in_flight_bytes -= size
+            self.committable = done + 1
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetStatistics:
+    """A snapshot. `oldest` maps a partition with work in flight to its lowest incomplete offset."""
+
+    partitions: int
+    in_flight: int
+    in_flight_bytes: int
+    oldest: Mapping[TopicPartition, int]
+
+
+class OffsetTracker:
+    """All partitions of the current assignment; work of an earlier one is recognised by its epoch and ignored."""
+
+    def __init__(self) -> None:
+        self._epoch = 0
+        self._windows: dict[TopicPartition, PartitionWindow] = {}
+        self._committed: dict[TopicPartition, int] = {}
+
+    @property
+    def partitions(self) -> frozenset[TopicPartition]:
+        return frozenset(self._windows)
+
+    def assign(self, tps: Iterable[TopicPartition]) -> None:
+        """Begin a new epoch with fresh windows for these partitions; others keep theirs."""
+        self._epoch += 1
+        for tp in tps:
+            self._windows[tp] = PartitionWindow(self._epoch)
+            self._committed.pop(tp, None)
+
+    def revoke(self, tps: Iterable[TopicPartition]) -> None:
+        """Forget these partitions: whatever of theirs finishes later is stale."""
+        for tp in tps:
+            self._windows.pop(tp, None)
+            self._committed.pop(tp, None)
+
+    def is_current(self, origin: Origin) -> bool:
+        window = self._windows.get(origin.tp)
+        return window is not None and window.epoch == origin.epoch
+
+    def track(self, tp: TopicPartition, offset: int, size: int = 0) -> Origin | None:
+        """None when the partition is not ours or the offset was tracked before in this epoch."""
+        window = self._windows.get(tp)
+        if window is None or not window.track(offset, size):
+            return None
+        return Origin(tp, offset, window.epoch)
+
+    def settle(self, outcome: Outcome) -> list[Outcome]:
+        """Note an outcome; returns what may leave now: this partition's outcomes, in offset order."""
+        origin = outcome.origin
+        return self._windows[origin.tp].settle(origin.offset, outcome) if self.is_current(origin) else []
+
+    def complete(self, origin: Origin) -> None:
+        """The outcome is acknowledged. A stale origin is ignored: its new owner reads it again."""
+        if self.is_current(origin):
+            self._windows[origin.tp].complete(origin.offset)
+
+    def committable(self, tps: Iterable[TopicPartition] | None = None) -> dict[TopicPartition, int]:
+        """The next offset to consume per partition, only where it moved since `committed`."""
+        chosen = self._windows if tps is None else [tp for tp in tps if tp in self._windows]
+        moved = {}
+        for tp in chosen:
+            offset = self._windows[tp].committable
+            if offset is not None and offset != self._committed.get(tp):
+                moved[tp] = offset
+        return moved
+
+    def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self._committed.update({tp: offset for tp, offset in offsets.items() if tp in self._windows})
+
+    def in_flight(self, tps: Iterable[TopicPartition] | None = None) -> int:
+        chosen = self._windows if tps is None else [tp for tp in tps if tp in self._windows]
+        return sum(self._windows[tp].in_flight for tp in chosen)
+
+    def with_room(self, max_events: int, max_bytes: int) -> list[TopicPartition]:
+        """Partitions that may read on: fewer events and fewer bytes in flight than these bounds."""
+        return [
+            tp
+            for tp, window in self._windows.items()
+            if window.in_flight < max_events and window.in_flight_bytes < max_bytes
+        ]
+
+    def statistics(self) -> OffsetStatistics:
+        return OffsetStatistics(
+            partitions=len(self._windows),
+            in_flight=self.in_flight(),
+            in_flight_bytes=sum(window.in_flight_bytes for window in self._windows.values()),
+            oldest={tp: w.oldest for tp, w in self._windows.items() if w.oldest is not None},
+        )

@@ -1,0 +1,108 @@
+"""Never pay twice: unique texts within a batch, single flight across batches in flight, one cache read per batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import anyio
+
+from streamer.core.vectors import Purpose, Space, cache_key
+from streamer.protocols import Embedder, Embedding, Rejection, VectorCache
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatistics:
+    """Texts asked for since the start, by where their result came from."""
+
+    texts_total: int
+    repeats_total: int
+    joined_total: int
+    hits_total: int
+    misses_total: int
+
+
+@dataclass(slots=True)
+class _Flight:
+    """The texts one call is embedding right now; later calls that need one of them wait here instead of paying."""
+
+    done: anyio.Event = field(default_factory=anyio.Event)
+    results: dict[bytes, Embedding | Rejection] = field(default_factory=dict)
+
+
+class CachedEmbedder:
+    """An Embedder around an Embedder: prepares each text once and asks for each distinct text once."""
+
+    def __init__(self, embedder: Embedder, cache: VectorCache | None) -> None:
+        self._embedder = embedder
+        self._cache = cache
+        self._flights: dict[bytes, _Flight] = {}
+        self._texts = self._repeats = self._joined = self._hits = self._misses = 0
+
+    @property
+    def space(self) -> Space:
+        return self._embedder.space
+
+    def statistics(self) -> CacheStatistics:
+        return CacheStatistics(self._texts, self._repeats, self._joined, self._hits, self._misses)
+
+    async def embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
+        """Result i belongs to texts[i]; every occurrence but the one that was paid for is marked as a cache hit."""
+        prepared = [self.space.prepare(text, purpose) for text in texts]
+        keys = [cache_key(text, purpose) for text in prepared]
+        wanted = dict(zip(keys, prepared, strict=True))
+        self._texts += len(texts)
+        self._repeats += len(texts) - len(wanted)
+        paid: set[bytes] = set()
+        results: dict[bytes, Embedding | Rejection] = {}
+        while wanted:
+            # Own texts first: waiting for another call before finishing ours could make two calls wait for each other.
+            elsewhere = {key: flight for key in wanted if (flight := self._flights.get(key))}
+            mine = {key: text for key, text in wanted.items() if key not in elsewhere}
+            if mine:
+                results.update(await self._fly(mine, purpose, paid))
+            for key, flight in elsewhere.items():
+                await flight.done.wait()
+                if key in flight.results:
+                    self._joined += 1
+                    results[key] = _as_hit(flight.results[key])
+            # A flight that failed or was cancelled left no result: its texts are ours to ask for now.
+            wanted = {key: text for key, text in wanted.items() if key not in results}
+        return [self._occurrence(results[key], key, paid) for key in keys]
+
+    async def _fly(
+        self, texts: dict[bytes, str], purpose: Purpose, paid: set[bytes]
+    ) -> dict[bytes, Embedding | Rejection]:
+        flight = _Flight()
+        self._flights.update(dict.fromkeys(texts, flight))
+        try:
+            found = await self._cache.get_many(list(texts)) if self._cache else {}
+            flight.results.update({key: _as_hit(embedding) for key, embedding in found.items()})
+            missing = [key for key in texts if key not in found]
+            self._hits += len(found)
+            self._misses += len(missing)
+            if missing:
+                answers = await self._embedder.embed([texts[key] for key in missing], purpose)
+                fresh = dict(zip(missing, answers, strict=True))
+                flight.results.update(fresh)
+                paid.update(missing)
+                flight.done.set()  # those who wait need not wait for the disk
+                if self._cache:
+                    await self._cache.put_many({k: e for k, e in fresh.items() if isinstance(e, Embedding)})
+        finally:
+            flight.done.set()
+            for key in texts:
+                del self._flights[key]
+        return flight.results
+
+    def _occurrence(self, result: Embedding | Rejection, key: bytes, paid: set[bytes]) -> Embedding | Rejection:
+        if key in paid:
+            paid.discard(key)
+            return result
+        return _as_hit(result)
+
+
+def _as_hit(result: Embedding | Rejection) -> Embedding | Rejection:
+    if isinstance(result, Embedding) and not result.cache_hit:
+        return replace(result, cache_hit=True)
+    return result

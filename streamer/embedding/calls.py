@@ -1,0 +1,182 @@
+"""One call to the provider: wait for its turn, bound its time, check its answer, keep the books."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import anyio
+
+from streamer.core.admission import Admission, InvalidAnswer, admit
+from streamer.core.contracts import Contract
+from streamer.core.planning import TokenEstimator
+from streamer.core.vectors import Purpose
+from streamer.embedding.batch import Batch
+from streamer.embedding.gate import Gate
+from streamer.embedding.lengths import Lengths
+from streamer.embedding.requests import RequestCaps
+from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
+from streamer.protocols import Answer, Embedding, Provider
+
+LONGEST_TIMEOUT = 8  # times the usual one, doubled each time that it was too short
+CONTROL_TEXT = "hello"
+
+
+class TimedOut(RetriableError):
+    """The call took longer than we wait. The provider may have done, and billed, the work."""
+
+
+@dataclass(slots=True, kw_only=True)
+class DispatchStatistics:
+    """Totals since the start, and the calls open now.
+
+    `tokens`: as billed. `retries`: calls that failed and were made again, `rate_limited` and `timeouts` among them.
+    `rejected`: texts that got no vector.
+    """
+
+    requests: int = 0
+    texts: int = 0
+    tokens: int = 0
+    retries: int = 0
+    rate_limited: int = 0
+    timeouts: int = 0
+    rejected: int = 0
+    in_flight: int = 0
+
+
+class Calls:
+    """Makes calls for the Dispatcher, one per `ask`, and records in the batch what came of it.
+
+    `timeout`: seconds for one call from sending to the last byte; None for no bound.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        contract: Contract,
+        *,
+        gate: Gate,
+        caps: RequestCaps,
+        lengths: Lengths,
+        estimator: TokenEstimator,
+        timeout: float | None,
+    ) -> None:
+        self._provider = provider
+        self._contract = contract
+        self._gate = gate
+        self._caps = caps
+        self._lengths = lengths
+        self._estimator = estimator
+        self._timeout = timeout
+        self._totals = DispatchStatistics()
+
+    @property
+    def statistics(self) -> DispatchStatistics:
+        return replace(self._totals, in_flight=self._gate.in_flight)
+
+    def rejected(self) -> None:
+        """A text was given up."""
+        self._totals.rejected += 1
+
+    async def ask(
+        self, batch: Batch, places: list[int], *, attempt: int = 0, timeouts: int = 0, is_control: bool = False
+    ) -> tuple[list[int], list[int]]:
+        """Make one call for these texts and record the embeddings that are fit for use.
+
+        Returns the places whose vectors are unusable, and those whose text was longer than the model reads where the
+        policy is not to truncate. Raises what a Provider raises, after the wait that such a failure calls for
+        (`attempt` failures came before, `timeouts` of them for lack of time), and InvalidAnswer when the count is
+        wrong or a single text's vector is unusable.
+        """
+        texts = [batch.texts[place] for place in places]
+        tokens = float(batch.tokens[places].sum())
+        async with self._gate.admit(tokens, len(places)) as call:
+            batch.attempts[places] += 1
+            self._totals.requests += 1
+            self._totals.texts += len(places)
+            try:
+                answer = await self._answer(texts, batch.purpose, timeouts)
+                admission = self._admitted(answer, len(places))
+            except RetriableError as error:
+                self._totals.retries += 1
+                self._totals.rate_limited += isinstance(error, RateLimited)
+                self._totals.timeouts += isinstance(error, TimedOut)
+                await self._gate.failed(call, error, attempt)
+                raise
+            except (RejectedError, InvalidAnswer) as error:
+                if is_control:
+                    blocked = ProviderBlocked(f"not even a harmless text gets a vector: {error}")
+                    await self._gate.failed(call, blocked, attempt)
+                    raise blocked from error
+                self._gate.answered(call, tokens=None, headers=None)
+                raise
+            billed = answer.billed_tokens
+            if billed is None and answer.tokens is not None:
+                billed = sum(answer.tokens)
+            self._gate.answered(call, tokens=billed, headers=answer.headers)
+        self._caps.accepted(len(places), tokens)
+        if billed is not None:
+            self._totals.tokens += billed
+            self._estimator.learn(len(places), float(batch.sizes[places].sum()), billed)
+        return self._record(batch, places, answer, admission)
+
+    async def is_sound(self, purpose: Purpose) -> bool:
+        """Whether a harmless text gets a vector, so that a failing text and not the provider is to blame.
+
+        A refusal of it blocks the provider: what it refuses then is not the texts.
+        """
+        control = Batch([self._provider.space.prepare(CONTROL_TEXT, purpose)], purpose, self._estimator)
+        try:
+            await self.ask(control, [0], is_control=True)
+        except RetriableError:
+            return False
+        return True
+
+    async def _answer(self, texts: list[str], purpose: Purpose, timeouts: int) -> Answer:
+        if self._timeout is None:
+            return await self._provider.embed(texts, purpose)
+        timeout = self._timeout * min(2**timeouts, LONGEST_TIMEOUT)
+        # A bound on the whole call: a body that drips in byte by byte never runs into a read timeout.
+        with anyio.move_on_after(timeout):
+            return await self._provider.embed(texts, purpose)
+        raise TimedOut(f"no answer within {timeout:g} s")
+
+    def _admitted(self, answer: Answer, count: int) -> Admission:
+        dimensions = self._provider.space.dimensions
+        admission = admit(answer.vectors, count, dimensions, matryoshka=self._contract.matryoshka)
+        if admission.is_good.any():
+            return admission
+        if count > 1:  # a text can be bad, but not all of them: the provider is in trouble
+            raise RetriableError(f"none of {count} vectors is of finite, positive length")
+        raise InvalidAnswer("the vector is not of finite, positive length")
+
+    def _record(
+        self, batch: Batch, places: list[int], answer: Answer, admission: Admission
+    ) -> tuple[list[int], list[int]]:
+        tokens: Sequence[int]
+        if answer.tokens is not None:
+            tokens = answer.tokens
+        elif len(places) == 1 and answer.billed_tokens is not None:
+            tokens = [answer.billed_tokens]
+        elif self._estimator.is_exact:
+            tokens = batch.tokens[places].astype(int).tolist()
+        else:
+            tokens = [0] * len(places)
+        cut = answer.truncated if answer.truncated is not None else self._cut(batch, places, tokens)
+        bad: list[int] = []
+        overlong: list[int] = []
+        refuses_cut = self._lengths.policy != "truncate"
+        rows = zip(places, admission.rows, tokens, cut, admission.is_good.tolist(), strict=True)
+        for place, vector, count, was_cut, is_good in rows:
+            if not is_good:
+                bad.append(place)
+            elif was_cut and refuses_cut:
+                overlong.append(place)
+            else:
+                batch.outcomes[place] = Embedding(vector, count, was_cut or place in batch.shortened)
+        return bad, overlong
+
+    def _cut(self, batch: Batch, places: list[int], tokens: Sequence[int]) -> Sequence[bool]:
+        if batch.longest <= self._lengths.limit:
+            return [False] * len(places)
+        return [self._lengths.was_cut(batch, place, count) for place, count in zip(places, tokens, strict=True)]

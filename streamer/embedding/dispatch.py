@@ -1,0 +1,242 @@
+"""Texts to checked unit vectors through an unreliable, limited provider: plan, call, retry, bisect, give up."""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, cast, get_args
+
+import anyio
+
+from streamer.core.admission import InvalidAnswer
+from streamer.core.backoff import BackoffPolicy
+from streamer.core.contracts import Contract
+from streamer.core.events import DeadLetterKind
+from streamer.core.planning import TokenEstimator, plan
+from streamer.core.quota import Quota
+from streamer.core.vectors import Purpose, Space
+from streamer.embedding.batch import Batch, halves
+from streamer.embedding.calls import Calls, DispatchStatistics, TimedOut
+from streamer.embedding.gate import Gate
+from streamer.embedding.lengths import Lengths
+from streamer.embedding.requests import RequestCaps
+from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
+from streamer.protocols import Embedding, Provider, Rejection
+
+HALVE_AFTER = 4  # failures: is it the request and not the provider?
+HOPELESS_AFTER = 8  # failures in a row of a single text
+CONTROLS = 2  # harmless texts that must succeed between its failures before it is given up
+INVALID_AFTER = 3  # unusable vectors for a single text
+SUSPICIOUS_AFTER = 16  # texts given up in a row: is the provider to blame?
+TOO_LONG = ("too_long", "too_large")
+REMOTE_CONCURRENCY = 8
+
+
+class Dispatcher:
+    """An Embedder around a Provider; one per process and account, shared by all who embed there.
+
+    `embed` returns when every text has its vector or the reason why it never will. Outages, exhausted quotas and rate
+    limits are waited out, however long they take; `state` tells of them meanwhile. Raises SpaceMismatch when the
+    provider turns out to be another model.
+
+    `limits`: the account's, by default those that the contract publishes. `concurrency`: the most calls open at once.
+    `timeout`: seconds for one call; while one request keeps running into it, it doubles up to eightfold. A local model
+    has one call at a time without a timeout unless told otherwise. `probing`: when to look whether a blocked account
+    works again. `count_tokens`: the model's tokenizer, if at hand. `random`: uniform in [0, 1).
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        contract: Contract,
+        *,
+        limits: Quota | None = None,
+        concurrency: int | None = None,
+        timeout: float | None = 60.0,
+        backoff: BackoffPolicy | None = None,
+        probing: BackoffPolicy | None = None,
+        count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self._provider = provider
+        self._backoff = backoff or BackoffPolicy()
+        self._random = random
+        quota = limits or Quota(
+            requests_per_minute=contract.requests_per_minute,
+            tokens_per_minute=contract.tokens_per_minute,
+            items_per_minute=contract.items_per_minute,
+        )
+        self._gate = Gate(
+            quota,
+            concurrency=concurrency or (1 if contract.is_local else REMOTE_CONCURRENCY),
+            backoff=self._backoff,
+            probing=probing or BackoffPolicy(initial=15.0, maximum=300.0),
+            random=random,
+        )
+        self._estimator = TokenEstimator(count_tokens)
+        self._caps = RequestCaps(contract, quota)
+        self._lengths = Lengths(contract, provider.space, count_tokens)
+        self._calls = Calls(
+            provider,
+            contract,
+            gate=self._gate,
+            caps=self._caps,
+            lengths=self._lengths,
+            estimator=self._estimator,
+            timeout=None if contract.is_local else timeout,
+        )
+        self._given_up_in_a_row = 0
+
+    @property
+    def space(self) -> Space:
+        return self._provider.space
+
+    def state(self) -> str | None:
+        """None when all is well, else `rate limited until ...`, `blocked: ...` or `down: ...`."""
+        return self._gate.state()
+
+    def statistics(self) -> DispatchStatistics:
+        return self._calls.statistics
+
+    async def embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
+        batch = Batch(texts, purpose, self._estimator)
+        fitting, doubtful, overlong = self._lengths.sort(batch)
+        groups = plan(batch.tokens[fitting], batch.sizes[fitting], self._caps.current())
+        await _together(
+            [
+                *(partial(self._resolve, batch, [fitting[i] for i in group.tolist()]) for group in groups),
+                *(partial(self._resolve_one, batch, place) for place in doubtful),
+                *(partial(self._shorten, batch, place, "longer than the model reads") for place in overlong),
+            ]
+        )
+        return cast("list[Embedding | Rejection]", batch.outcomes)
+
+    async def _resolve(self, batch: Batch, places: list[int]) -> None:
+        """See to it that each of these texts has an outcome, in as few calls as possible."""
+        failures = attempt = timeouts = 0
+        size = max(2, len(places))
+        while len(places) > 1:
+            part, rest = places[:size], places[size:]
+            try:
+                bad, overlong = await self._calls.ask(batch, part, attempt=attempt, timeouts=timeouts)
+            except (RateLimited, ProviderBlocked):
+                continue
+            except RetriableError as error:
+                failures += 1
+                attempt += 1
+                timeouts += isinstance(error, TimedOut)
+                if failures >= HALVE_AFTER:
+                    # Perhaps a text or the size makes the provider fail, so fewer and other ones go next. In an outage
+                    # that makes no difference; otherwise those that succeed narrow the search.
+                    if size == 2 and await self._calls.is_sound(batch.purpose):
+                        break
+                    places = rest + part
+                    size = max(2, size // 2)
+                continue
+            except (RejectedError, InvalidAnswer) as error:
+                await self._bisect(batch, part, error)
+            else:
+                self._given_up_in_a_row = 0
+                await _together(
+                    [
+                        *(partial(self._resolve_one, batch, place, strikes=1) for place in bad),
+                        *(partial(self._shorten, batch, place, "longer than the model reads") for place in overlong),
+                    ]
+                )
+            places, size, attempt = rest, 2 * size, 0
+        await _together([partial(self._resolve_one, batch, place) for place in places])
+
+    async def _bisect(self, batch: Batch, places: list[int], error: Exception) -> None:
+        parts = halves(places)
+        await _together([partial(self._resolve, batch, part) for part in parts])
+        if isinstance(error, RejectedError) and all(isinstance(batch.outcomes[place], Embedding) for place in places):
+            self._caps.refused(len(parts[1]), float(batch.tokens[parts[1]].sum()), str(error))
+
+    async def _resolve_one(self, batch: Batch, place: int, strikes: int = 0) -> None:
+        """The same for a single text. `strikes`: how often its vector was unusable before."""
+        failures = timeouts = controls = 0
+        provider_is_sound = False
+        while True:
+            try:
+                _, overlong = await self._calls.ask(batch, [place], attempt=failures, timeouts=timeouts)
+            except (RateLimited, ProviderBlocked):
+                continue
+            except RetriableError as error:
+                failures += 1
+                timeouts += isinstance(error, TimedOut)
+                if failures < HOPELESS_AFTER:
+                    continue
+                if controls < CONTROLS:
+                    controls = controls + 1 if await self._calls.is_sound(batch.purpose) else 0
+                    continue
+                kind, reason = "rejected", f"fails each time while other texts succeed: {error}"
+            except RejectedError as error:
+                kind, reason = error.kind, str(error)
+                if kind in TOO_LONG:
+                    await self._shorten(batch, place, reason)
+                    return
+            except InvalidAnswer as error:
+                strikes += 1
+                kind, reason = "invalid_vector", str(error)
+                if strikes < INVALID_AFTER:
+                    await self._pause(strikes)
+                    continue
+            else:
+                self._given_up_in_a_row = 0
+                if overlong:
+                    await self._shorten(batch, place, "longer than the model reads")
+                return
+            if provider_is_sound or not self._is_suspicious():
+                self._reject(batch, place, kind, reason)
+                return
+            # If it is, it must refuse the text once more: this refusal may date from when it was not.
+            provider_is_sound = await self._calls.is_sound(batch.purpose)
+            if provider_is_sound:
+                self._given_up_in_a_row = 0
+
+    async def _shorten(self, batch: Batch, place: int, reason: str) -> None:
+        """Deal with a text that the model does not read whole, as the space's policy says."""
+        text = batch.texts[place]
+        if self._lengths.policy == "truncate" and (shorter := self._lengths.shortened(text)) is not None:
+            batch.shorten(place, shorter)
+            await self._resolve_one(batch, place)
+        elif self._lengths.policy == "chunk" and (parts := self._lengths.parts(text, batch.purpose)) is not None:
+            outcomes = await self.embed(parts, batch.purpose)
+            embeddings = [outcome for outcome in outcomes if isinstance(outcome, Embedding)]
+            if len(embeddings) == len(parts):
+                batch.outcomes[place] = self._lengths.combined(parts, embeddings)
+            else:
+                batch.outcomes[place] = next(outcome for outcome in outcomes if isinstance(outcome, Rejection))
+        else:
+            self._reject(batch, place, "too_long", reason)
+
+    def _is_suspicious(self) -> bool:
+        """Whether so many texts in a row were to be given up that the provider may be broken instead."""
+        self._given_up_in_a_row += 1
+        return self._given_up_in_a_row >= SUSPICIOUS_AFTER
+
+    def _reject(self, batch: Batch, place: int, kind: str, reason: str) -> None:
+        known = cast("DeadLetterKind", kind if kind in get_args(DeadLetterKind) else "rejected")
+        batch.outcomes[place] = Rejection(known, reason, int(batch.attempts[place]))
+        self._calls.rejected()
+
+    async def _pause(self, failures: int) -> None:
+        await anyio.sleep(self._backoff.delay(failures - 1, jitter=self._random()))
+
+
+async def _together(jobs: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    """Run all, side by side. The first error cancels the others and comes out as itself, not as a group."""
+    if len(jobs) < 2:
+        for job in jobs:
+            await job()
+        return
+    try:
+        async with anyio.create_task_group() as tasks:
+            for job in jobs:
+                tasks.start_soon(job)
+    except ExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from group

@@ -1,0 +1,165 @@
+"""When the next call to a provider may go out: the one place that all calls to an account pass through.
+
+It knows nothing of texts and vectors. It holds back calls for four reasons: as many are open as the concurrency limit
+allows, a limit per minute is used up, the provider asked for a pause, or the account is blocked. In the last case one
+call at a time goes out to see whether a person has mended it, and all others wait for that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import inf
+
+import anyio
+
+from streamer.core.backoff import BackoffPolicy
+from streamer.core.limits import AimdLimit
+from streamer.core.quota import Quota, Ticket
+from streamer.errors import ProviderBlocked, RateLimited, RetriableError
+
+FIRST_GUESS = 10  # open calls, while no limit is known
+DOWN_AFTER = 3  # failed calls in a row
+PERSISTENT = 2  # refusals in a row, each after a longer pause than the one before
+SHORTEST_WAIT = 0.001  # below it a clock may not advance at all
+
+
+@dataclass(slots=True)
+class Call:
+    """One call that was let through. `is_probe`: everybody else waits for its outcome."""
+
+    ticket: Ticket
+    started: float
+    is_probe: bool
+
+
+class Gate:
+    """Lets calls through one at a time, first come first served, so that large ones are not starved by small ones."""
+
+    def __init__(
+        self,
+        quota: Quota,
+        *,
+        concurrency: int,
+        backoff: BackoffPolicy,
+        probing: BackoffPolicy,
+        random: Callable[[], float],
+    ) -> None:
+        self._quota = quota
+        self._backoff = backoff
+        self._probing = probing
+        self._random = random
+        self._aimd = AimdLimit(concurrency, initial=None if quota.is_known else FIRST_GUESS)
+        self._slots = anyio.CapacityLimiter(self._aimd.limit)
+        self._turn = anyio.Lock()
+        self._news = anyio.Event()
+        self._dropped_at = -inf
+        self._refusals = 0  # in a row, counting those of calls that were open together once
+        self._failures = 0  # in a row
+        self._last_error = ""
+        self._blocked: str | None = None
+        self._probes = 0
+        self._probe_at = -inf
+        self.in_flight = 0
+
+    def state(self) -> str | None:
+        """Why calls are held back, in words for a person; None when all is well."""
+        if self._blocked is not None:
+            return f"blocked: {self._blocked}"
+        pause = self._quota.paused_until - anyio.current_time()
+        if pause > 0:
+            until = datetime.now(UTC) + timedelta(seconds=pause)
+            return f"rate limited until {until:%Y-%m-%dT%H:%M:%SZ}: {self._last_error}"
+        if self._failures >= DOWN_AFTER:
+            return f"down: {self._last_error}"
+        return None
+
+    @asynccontextmanager
+    async def admit(self, tokens: float, items: int) -> AsyncIterator[Call]:
+        """Wait until a call of this size may go out, and count it as open until the block ends."""
+        borrower = object()
+        await self._slots.acquire_on_behalf_of(borrower)
+        try:
+            await self._turn.acquire()
+            has_turn = True
+            try:
+                await self._wait_for_room(tokens, items)
+                now = anyio.current_time()
+                call = Call(self._quota.take(tokens, items, now), now, self._blocked is not None)
+                if not call.is_probe:  # a probe keeps its turn, and thereby everybody else waiting
+                    self._turn.release()
+                    has_turn = False
+                self.in_flight += 1
+                try:
+                    yield call
+                finally:
+                    self.in_flight -= 1
+            finally:
+                if has_turn:
+                    self._turn.release()
+        finally:
+            self._slots.release_on_behalf_of(borrower)
+
+    def answered(self, call: Call, *, tokens: float | None, headers: Mapping[str, str] | None) -> None:
+        """The provider took the call; it counted `tokens` (None: did not say)."""
+        self._failures = self._refusals = 0
+        if self._blocked is None or call.is_probe:
+            self._blocked = None
+            self._probes = 0
+        self._aimd.on_success(self.in_flight)
+        self._slots.total_tokens = self._aimd.limit
+        if tokens is not None:
+            self._quota.correct(call.ticket, tokens)
+        if headers:
+            self._quota.observe(call.ticket, headers, anyio.current_time())
+        self._news.set()
+
+    async def failed(self, call: Call, error: RetriableError, attempt: int) -> None:
+        """The call failed for no fault of its texts. Returns when this caller may queue for attempt `attempt` + 1.
+
+        A pause or a block holds back everybody; any other failure only the caller, who keeps its place among the open
+        calls meanwhile: a provider in trouble gets fewer calls, not more.
+        """
+        now = anyio.current_time()
+        self._last_error = str(error)
+        is_first = call.started > self._dropped_at
+        wish = error.retry_after
+        if isinstance(error, ProviderBlocked) or (wish is not None and wish > self._backoff.longest_wish):
+            self._block(call, error, now)
+            return
+        if is_first:
+            self._dropped_at = now
+            self._aimd.on_dropped()
+            self._slots.total_tokens = self._aimd.limit
+        if isinstance(error, RateLimited):
+            self._quota.refused(call.ticket, now, persists=self._refusals >= PERSISTENT)
+            self._quota.pause(now + self._backoff.delay(self._refusals, retry_after=wish, jitter=self._random()))
+            self._refusals += is_first
+            self._news.set()
+            return
+        self._failures += 1
+        await anyio.sleep(self._backoff.delay(attempt, retry_after=wish, jitter=self._random()))
+
+    def _block(self, call: Call, error: RetriableError, now: float) -> None:
+        if self._blocked is not None and not call.is_probe:
+            return  # it was open when another call found out
+        wish = "" if isinstance(error, ProviderBlocked) else f" (asks to wait {error.retry_after:.0f} s)"
+        self._blocked = f"{error}{wish}"
+        self._probe_at = now + self._probing.delay(self._probes, jitter=self._random())
+        self._probes += 1
+        self._news.set()
+
+    async def _wait_for_room(self, tokens: float, items: int) -> None:
+        while True:
+            now = anyio.current_time()
+            delay = self._quota.wait(tokens, items, now)
+            if self._blocked is not None:
+                delay = max(delay, self._probe_at - now)
+            if delay <= 0:
+                return
+            # A correction may make room earlier than foreseen, and a pause later.
+            self._news = anyio.Event()
+            with anyio.move_on_after(max(delay, SHORTEST_WAIT)):
+                await self._news.wait()

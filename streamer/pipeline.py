@@ -1,0 +1,317 @@
+"""The worker's flow: poll -> decode -> batch -> embed -> release in order -> publish -> complete -> commit.
+
+One task polls and is never cancelled while it owns records; one cuts batches; each batch embeds in a task of its own;
+one publishes what the offset tracker releases; one waits for acknowledgements; one commits. There is no task, future or
+queue entry per event beyond the event itself. An exception in any of them ends them all: half a worker is worse
+than none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from streamer.core.batching import Batcher, BatchPolicy
+from streamer.core.codec import Decoder, Encoder
+from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Message, Origin, Outcome, Record, TopicPartition
+from streamer.core.offsets import OffsetTracker
+from streamer.errors import PartitionLost, RetriableError
+from streamer.protocols import Acknowledgement, Embedder, Embedding, Sink, Source
+from streamer.signals import Signal, Slots
+
+log = structlog.get_logger("streamer.pipeline")
+
+PUBLISH_CHUNK = 500  # outcomes encoded without a pause: about 5 ms of the event loop
+UNACKNOWLEDGED_CHUNKS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSettings:
+    """Seconds and counts. The in-flight bounds are per partition: beyond them it is not polled."""
+
+    batch: BatchPolicy
+    max_batches: int
+    max_in_flight_events: int
+    max_in_flight_bytes: int
+    commit_interval: float
+    drain_timeout: float
+    poll_timeout: float = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineStatistics:
+    """Counters since the start, and what is in flight now."""
+
+    records_total: int
+    embedded_total: int
+    cache_hits_total: int
+    tombstones_total: int
+    dead_letters_total: int
+    stale_total: int
+    batches_total: int
+    commits_total: int
+    commit_failures_total: int
+    rebalances_total: int
+    partitions: int
+    in_flight: int
+    in_flight_bytes: int
+    batches_in_flight: int
+    lowest_unfinished_offset: Mapping[str, int] = field(metadata={"label": "partition"})
+
+
+class Pipeline:
+    """Runs until `stop()`; tells its consumer-group adapter what to do when partitions come and go (Rebalance)."""
+
+    def __init__(
+        self,
+        source: Source,
+        embedder: Embedder,
+        sink: Sink,
+        decoder: Decoder,
+        encoder: Encoder,
+        settings: PipelineSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._source = source
+        self._embedder = embedder
+        self._sink = sink
+        self._decoder = decoder
+        self._encoder = encoder
+        self._settings = settings
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._tracker = OffsetTracker()
+        self._batcher = Batcher(settings.batch)
+        self._slots = Slots(settings.max_batches)
+        self._outbox: deque[Outcome] = deque()
+        self._draining: set[TopicPartition] = set()
+        self._stopping = anyio.Event()
+        self._joined = False
+        self._commit_lock = anyio.Lock()
+        self._arrived = Signal()  # events wait in the batcher, or a drain begins
+        self._released = Signal()  # outcomes wait in the outbox
+        self._advanced = Signal()  # offsets became complete: room to read, maybe drained
+        self._counts = dict.fromkeys(
+            ("records", "embedded", "cache_hits", "tombstones", "dead_letters", "stale", "batches", "commits",
+             "commit_failures", "rebalances"), 0,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------------ life cycle
+
+    async def run(self) -> None:
+        """Process until `stop()`, then drain, commit and return. Raises the first error of any part."""
+        send, receive = anyio.create_memory_object_stream[tuple[Acknowledgement, list[Origin]]](UNACKNOWLEDGED_CHUNKS)
+        async with anyio.create_task_group() as tasks, send, receive:
+            tasks.start_soon(self._poll)
+            tasks.start_soon(self._batch, tasks)
+            tasks.start_soon(self._publish, send)
+            tasks.start_soon(self._complete, receive)
+            tasks.start_soon(self._commit_regularly)
+            await self._stopping.wait()
+            await self._drain(self._tracker.partitions)
+            tasks.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """Read nothing more, finish what is in flight within the drain time, then let `run` return."""
+        self._stopping.set()
+        self._arrived.notify()
+        self._advanced.notify()
+
+    async def on_assigned(self, tps: Collection[TopicPartition]) -> None:
+        """Rebalance: these partitions are ours from their committed offsets on."""
+        self._counts["rebalances"] += 1
+        self._joined = True
+        self._draining.difference_update(tps)
+        self._tracker.assign(tps)
+        self._advanced.notify()
+        log.info("partitions assigned", partitions=_names(tps))
+
+    async def on_revoked(self, tps: Collection[TopicPartition]) -> None:
+        """Rebalance: finish and commit what is in flight within the drain time; what finishes later is stale."""
+        if tps:
+            await self._drain(tps)
+            log.info("partitions revoked", partitions=_names(tps))
+        self._tracker.revoke(tps)
+
+    async def _drain(self, tps: Collection[TopicPartition]) -> None:
+        self._draining.update(tps)
+        self._arrived.notify()
+        with anyio.move_on_after(self._settings.drain_timeout) as scope:
+            while self._tracker.in_flight(tps):
+                await self._advanced.wait()
+        if scope.cancelled_caught:
+            left = self._tracker.in_flight(tps)
+            log.warning(
+                "drain timed out; unfinished events will be read again",
+                seconds=self._settings.drain_timeout,
+                events=left,
+            )
+        await self._commit(tps)
+
+    def ready(self) -> str | None:
+        """None when work flows; else the reason why not."""
+        if self._stopping.is_set():
+            return "stopping"
+        return None if self._joined else "waiting to join the consumer group"
+
+    def statistics(self) -> PipelineStatistics:
+        offsets = self._tracker.statistics()
+        return PipelineStatistics(
+            **{f"{name}_total": count for name, count in self._counts.items()},
+            partitions=offsets.partitions,
+            in_flight=offsets.in_flight,
+            in_flight_bytes=offsets.in_flight_bytes,
+            batches_in_flight=self._slots.busy,
+            lowest_unfinished_offset={f"{tp.topic}/{tp.partition}": offset for tp, offset in offsets.oldest.items()},
+        )
+
+    # ------------------------------------------------------------------------------------------------ the stages
+
+    async def _poll(self) -> None:
+        """Backpressure is not asking: a partition with a full window keeps its prefetched records in the client."""
+        settings = self._settings
+        while not self._stopping.is_set():
+            room = self._tracker.with_room(settings.max_in_flight_events, settings.max_in_flight_bytes)
+            tps = [tp for tp in room if tp not in self._draining]
+            if not tps:
+                with anyio.move_on_after(settings.poll_timeout):
+                    await self._advanced.wait()
+                continue
+            self._take(await self._source.poll(tps, settings.poll_timeout))
+            # A poll that finds its buffer full returns without yielding; heartbeats need their turn.
+            await anyio.lowlevel.checkpoint()
+
+    def _take(self, records: Sequence[Record]) -> None:
+        if self._stopping.is_set():
+            return  # not tracked, so not committed: read again after the restart
+        now = self._clock()
+        for record in records:
+            if record.tp in self._draining:
+                continue  # arrived while a rebalance drains; its next owner reads it
+            origin = self._tracker.track(record.tp, record.offset, len(record.value or b""))
+            if origin is None:
+                continue
+            self._counts["records"] += 1
+            decoded = self._decoder.decode(record, origin)
+            if isinstance(decoded, Event):
+                self._batcher.add(decoded, now)
+            else:
+                self._settle(decoded)
+        if len(self._batcher):
+            self._arrived.notify()
+
+    async def _batch(self, tasks: TaskGroup) -> None:
+        """Reserve a slot first, then cut: while every slot is busy the next batch goes on growing."""
+        while True:
+            while not len(self._batcher):
+                await self._arrived.wait()
+            await self._slots.acquire()
+            while len(self._batcher) and not self._is_due():
+                with anyio.move_on_after(max(0.0, self._batcher.deadline - self._clock())):
+                    await self._arrived.wait()
+            batch = [event for event in self._batcher.take() if self._is_current(event.origin)]
+            if batch:
+                self._counts["batches"] += 1
+                tasks.start_soon(self._embed, batch)
+            else:
+                self._slots.release()
+
+    def _is_due(self) -> bool:
+        return self._stopping.is_set() or bool(self._draining) or self._batcher.is_due(self._clock())
+
+    async def _embed(self, batch: list[Event]) -> None:
+        try:
+            results = await self._embedder.embed([event.text for event in batch], "document")
+        finally:
+            self._slots.release()
+        for event, result in zip(batch, results, strict=True):
+            if isinstance(result, Embedding):
+                self._settle(EmbeddedEvent(event, result.vector, result.tokens, result.truncated, result.cache_hit))
+            else:
+                self._settle(DeadLetter(event.origin, event.record, result.kind, result.reason, result.attempts))
+
+    def _settle(self, outcome: Outcome) -> None:
+        released = self._tracker.settle(outcome)
+        if released:
+            self._outbox.extend(released)
+            self._released.notify()
+
+    async def _publish(self, acks: MemoryObjectSendStream[tuple[Acknowledgement, list[Origin]]]) -> None:
+        """The only sender, so that the tracker's order is the order on the wire."""
+        while True:
+            while not self._outbox:
+                await self._released.wait()
+            messages: list[Message] = []
+            origins: list[Origin] = []
+            now_ms = int(self._wall_clock() * 1000)
+            while self._outbox and len(messages) < PUBLISH_CHUNK:
+                outcome = self._outbox.popleft()
+                if self._is_current(outcome.origin):
+                    message = self._encoder.encode(outcome, now_ms)
+                    self._count(outcome, message)
+                    messages.append(message)
+                    origins.append(outcome.origin)
+            await acks.send((await self._sink.send(messages), origins))
+
+    async def _complete(self, acks: MemoryObjectReceiveStream[tuple[Acknowledgement, list[Origin]]]) -> None:
+        async for acknowledged, origins in acks:
+            await acknowledged()
+            for origin in origins:
+                self._tracker.complete(origin)
+            self._advanced.notify()
+
+    async def _commit_regularly(self) -> None:
+        while True:
+            await anyio.sleep(self._settings.commit_interval)
+            await self._commit(self._tracker.partitions)
+
+    async def _commit(self, tps: Collection[TopicPartition]) -> None:
+        # The lock keeps a slow periodic commit from landing after the final one of a rebalance and moving it back.
+        async with self._commit_lock:
+            offsets = self._tracker.committable(tps)
+            if not offsets:
+                return
+            try:
+                await self._source.commit(offsets)
+            except (PartitionLost, RetriableError) as exc:
+                self._counts["commit_failures"] += 1
+                log.warning("offsets not committed", reason=str(exc), partitions=_names(offsets))
+            else:
+                self._counts["commits"] += 1
+                self._tracker.committed(offsets)
+
+    # ------------------------------------------------------------------------------------------------ bookkeeping
+
+    def _is_current(self, origin: Origin) -> bool:
+        current = self._tracker.is_current(origin)
+        self._counts["stale"] += not current
+        return current
+
+    def _count(self, outcome: Outcome, message: Message) -> None:
+        if message.topic == self._encoder.dead_letters_topic:
+            self._counts["dead_letters"] += 1
+            why = {name: value.decode() for name, value in message.headers[-6:] if name.startswith("streamer-")}
+            log.warning(
+                "dead letter",
+                kind=why["streamer-error-kind"],
+                source=why["streamer-source"],
+                reason=why["streamer-error"],
+            )
+        elif isinstance(outcome, EmbeddedEvent):
+            self._counts["embedded"] += 1
+            self._counts["cache_hits"] += outcome.cache_hit
+        else:
+            self._counts["tombstones"] += 1
+
+
+def _names(tps: Collection[TopicPartition]) -> list[str]:
+    return sorted(f"{topic}/{partition}" for topic, partition in tps)

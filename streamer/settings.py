@@ -1,0 +1,294 @@
+"""All settings: one TOML file, overridden by the environment, overridden by flags, refused when wrong.
+
+Nothing is opened here. A refusal names the key, the value and what would be right.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from streamer.errors import ConfigurationError
+
+ENV_PREFIX = "STREAMER_"
+ENV_DELIMITER = "__"
+VENDOR_KEYS = {"openai": "OPENAI_API_KEY", "cohere": "COHERE_API_KEY", "voyage": "VOYAGE_API_KEY"}
+
+ProviderName = Literal["onnx", "sentence-transformers", "openai", "cohere", "voyage", "ollama"]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class KafkaSettings(Section):
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="host:port, several separated by commas")
+    group_id: str = Field("streamer", description="consumer group of the workers; the indexer adds '-verdicts'")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = Field(None, description="from the environment, not from the file")
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    create_topics: bool = Field(True, description="create missing topics at start")
+    partitions: Positive = Field(4, description="of topics that are created")
+    replication_factor: Positive = Field(1, description="of topics that are created")
+    idempotent: bool = Field(True, description="idempotent producer; the embedded broker has none")
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
+    max_message_bytes: Positive = Field(1_000_000, description="keep below the topics' max.message.bytes")
+    connect_timeout_ms: Positive = Field(15_000, description="to find a broker at start, before giving up")
+
+    @model_validator(mode="after")
+    def _sasl_is_complete(self) -> KafkaSettings:
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
+            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_username and sasl_password")
+        return self
+
+
+class TopicSettings(Section):
+    input: str | list[str] = Field("texts", description="a topic, a list of topics, or a pattern that begins with ^")
+    vectors: str = "vectors"
+    verdicts: str = "verdicts"
+    dead_letters: str = "dead-letters"
+
+    @model_validator(mode="after")
+    def _outputs_are_not_inputs(self) -> TopicSettings:
+        outputs = [self.vectors, self.verdicts, self.dead_letters]
+        if len(set(outputs)) < len(outputs):
+            raise ValueError(f"vectors, verdicts and dead_letters must be three topics, not {outputs}")
+        pattern = self.pattern
+        if pattern:
+            clash = [name for name in outputs if pattern.match(name)]
+        else:
+            clash = [name for name in outputs if name in self.inputs]
+        if clash:
+            raise ValueError(f"input would read its own output topic {clash[0]!r}")
+        return self
+
+    @property
+    def pattern(self) -> re.Pattern[str] | None:
+        if not (isinstance(self.input, str) and self.input.startswith("^")):
+            return None
+        try:
+            return re.compile(self.input)
+        except re.error as exc:
+            raise ValueError(f"input is not a regular expression: {exc}") from exc
+
+    @property
+    def inputs(self) -> list[str]:
+        """The input topics by name; empty for a pattern."""
+        if isinstance(self.input, list):
+            return self.input
+        return [] if self.pattern else [self.input]
+
+
+class InputSettings(Section):
+    format: Literal["auto", "json", "text"] = "auto"
+    text_field: str = Field("text", min_length=1, description="path into a JSON object; dots reach inside")
+    id_field: str | None = Field(None, min_length=1, description="path of the event id; else the record key")
+    on_too_long: Literal["truncate", "chunk", "reject"] = "truncate"
+
+
+class BatchSettings(Section):
+    max_events: Positive = 512
+    max_bytes: Positive = 1_000_000
+    linger_ms: Annotated[float, Field(ge=0, le=60_000)] = 25
+    max_in_flight_events: Positive = Field(4_000, description="per partition, between read and acknowledged")
+    max_in_flight_bytes: Positive = Field(16_000_000, description="per partition, between read and acknowledged")
+
+
+class ProviderSettings(Section):
+    name: ProviderName = "onnx"
+    model: str | None = Field(None, description="the provider's model name; a folder for local models")
+    dimensions: Positive | None = None
+    max_item_tokens: Positive | None = Field(None, description="tokens of one text; for models not in the table")
+    max_items: Positive | None = Field(None, description="texts in one request; for models not in the table")
+    max_request_tokens: Positive | None = Field(None, description="tokens in one request")
+    base_url: str | None = None
+    api_key: SecretStr | None = Field(None, description="from the environment (OPENAI_API_KEY and the like also work)")
+    input_type: str | None = None
+    query_input_type: str | None = None
+    document_prefix: str | None = None
+    query_prefix: str | None = None
+    max_concurrent_requests: Positive | None = None
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    threads: Positive | None = Field(None, description="of a local model; default: the number of cores")
+    device: str | None = Field(None, description="sentence-transformers: cpu, cuda, mps; default: the best there is")
+    azure_api_version: str | None = Field(None, description="openai: base_url is an Azure resource")
+    azure_deployment: str | None = Field(None, description="openai on Azure: the deployment, if not the model's name")
+    headers: dict[str, str] = Field({}, description="openai: extra request headers of a compatible server")
+    encoding_format: Literal["base64", "float"] = Field(
+        "base64", description="openai: float for servers that refuse base64"
+    )
+    keep_alive: str | None = Field(None, description="ollama: how long the model stays loaded, as in 30m")
+
+
+class CacheSettings(Section):
+    enabled: bool = True
+    path: Path = Path("streamer-cache.sqlite")
+    ttl_seconds: Annotated[float, Field(gt=0)] | None = None
+    max_bytes: Positive | None = Field(10_000_000_000, description="the least recently used entries go first")
+
+
+class OutputSettings(Section):
+    format: Literal["json", "binary"] = "json"
+    include_text: bool = False
+    include_metadata: bool = True
+
+
+class DeliverySettings(Section):
+    guarantee: Literal["at-least-once"] = "at-least-once"
+    commit_interval_ms: Positive = 1_000
+    drain_timeout_ms: Annotated[int, Field(gt=0, le=25_000)] = Field(
+        18_000, description="must fit into the 30 s that the group waits for a member in a rebalance"
+    )
+
+
+class IndexSettings(Section):
+    capacity: Positive = Field(200_000, description="vectors kept in memory; the oldest go first")
+    near_duplicate_similarity: Annotated[float, Field(gt=0, le=1)] = Field(0.85, description="cosine")
+    neighbors: Annotated[int, Field(ge=1, le=100)] = 5
+
+
+class HttpSettings(Section):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="of the indexer; 0 takes a free one")
+    worker_port: Annotated[int, Field(ge=0, le=65535)] = Field(8081, description="of the worker; 0 takes a free one")
+    token: SecretStr | None = None
+
+
+class Settings(Section):
+    """Everything a process needs to know, checked. Build it with `load_settings`."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicSettings = TopicSettings()
+    input: InputSettings = InputSettings()
+    batch: BatchSettings = BatchSettings()
+    provider: ProviderSettings = ProviderSettings()
+    cache: CacheSettings = CacheSettings()
+    output: OutputSettings = OutputSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    index: IndexSettings = IndexSettings()
+    http: HttpSettings = HttpSettings()
+
+    def redacted(self) -> dict[str, Any]:
+        """All effective values, secrets as stars: fit to be printed."""
+        return self.model_dump(mode="json")
+
+
+SECRETS = {("kafka", "sasl_password"), ("provider", "api_key"), ("http", "token")}
+
+
+def load_settings(
+    path: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """File, then environment, then `overrides` ("section.key": value, None is skipped). Raises ConfigurationError.
+
+    Without `path`, `streamer.toml` in the working directory is read when it exists.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    where: dict[tuple[str, str], str] = {}
+    for section, key, value, origin in [
+        *_from_file(path),
+        *_from_environment(environ),
+        *_from_overrides(overrides or {}),
+    ]:
+        values.setdefault(section, {})[key] = value
+        where[section, key] = origin
+    provider = values.setdefault("provider", {})
+    vendor_key = environ.get(VENDOR_KEYS.get(str(provider.get("name", "onnx")), ""))
+    if vendor_key:
+        provider.setdefault("api_key", vendor_key)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as exc:
+        raise ConfigurationError(_explain(exc, where)) from None  # the cause would print values of secrets
+
+
+_Item = tuple[str, str, Any, str]
+
+
+def _from_file(path: Path | None) -> list[_Item]:
+    if path is None:
+        path = Path("streamer.toml")
+        if not path.exists():
+            return []
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigurationError(f"{path} cannot be read: {exc}") from exc
+    items = []
+    for section, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"{path}: {section} = {table!r} is outside of any [section]")
+        items += [(section, key, value, str(path)) for key, value in table.items()]
+        if not table and section not in Settings.model_fields:
+            items.append((section, "", None, str(path)))  # an empty unknown section is still unknown
+    return items
+
+
+def _from_environment(environ: Mapping[str, str]) -> list[_Item]:
+    items: list[_Item] = []
+    for name, text in environ.items():
+        if not name.startswith(ENV_PREFIX):
+            continue
+        section, delimiter, key = name[len(ENV_PREFIX) :].lower().partition(ENV_DELIMITER)
+        if not delimiter:
+            meant = next((s for s in Settings.model_fields if section.startswith(f"{s}_")), None)
+            if meant:  # a setting silently ignored for want of an underscore would be a bad night
+                right = f"{ENV_PREFIX}{meant}{ENV_DELIMITER}{section[len(meant) + 1 :]}".upper()
+                raise ConfigurationError(f"{name}: unknown; did you mean {right}?")
+            continue
+        items.append((section, key, _typed(section, key, text), name))
+    return items
+
+
+def _typed(section: str, key: str, text: str) -> Any:
+    """Environment values are text; a list or a table is written as JSON. The models convert the rest."""
+    structured = (section, key) in (("topics", "input"), ("provider", "headers")) and text[:1] in ("[", "{")
+    try:
+        return orjson.loads(text) if structured else text
+    except orjson.JSONDecodeError:
+        return text  # refused below for what it is
+
+
+def _from_overrides(overrides: Mapping[str, Any]) -> list[_Item]:
+    items: list[_Item] = []
+    for name, value in overrides.items():
+        if value is not None:
+            section, _, key = name.partition(".")
+            items.append((section, key, value, f"option for {name}"))
+    return items
+
+
+def _explain(exc: ValidationError, where: Mapping[tuple[str, str], str]) -> str:
+    lines = []
+    for error in exc.errors(include_url=False, include_context=False):
+        location = tuple(str(part) for part in error["loc"])
+        name = ".".join(location[:2])
+        origin = where.get((location[0], location[1])) if len(location) > 1 else None
+        origin = origin or next((o for (s, _), o in where.items() if s == location[0]), "settings")
+        if error["type"] == "extra_forbidden":
+            model = Settings if len(location) == 1 else Settings.model_fields[location[0]].annotation
+            known = ", ".join(getattr(model, "model_fields", {}))
+            what = "section" if len(location) == 1 else "key"
+            lines.append(f"{origin}: unknown {what} {name}; known are: {known}")
+        else:
+            secret = location[:2] in SECRETS
+            given = "" if secret or isinstance(error["input"], dict | Section) else f" = {error['input']!r}"
+            message = error["msg"].removeprefix("Value error, ")
+            lines.append(f"{origin}: {name}{given}: {message[0].lower()}{message[1:]}")
+    return "\n".join(dict.fromkeys(lines))

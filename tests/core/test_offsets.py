@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from streamer.core.events import Origin, Outcome, Record, Tombstone, TopicPartition
+from streamer.core.offsets import OffsetTracker
+
+A, B = TopicPartition("texts", 0), TopicPartition("texts", 1)
+
+
+def outcome(origin: Origin) -> Outcome:
+    return Tombstone(origin, Record(origin.tp, origin.offset, b"k", None, 0), "k")
+
+
+class Tracking(RuleBasedStateMachine):
+    """Any interleaving of read, settle, acknowledge, commit and rebalance against a naive model of sets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tracker = OffsetTracker()
+        self.next = {A: 0, B: 0}
+        self.reset()
+        self.stale: list[Origin] = []
+
+    def reset(self) -> None:
+        self.tracked: dict[TopicPartition, list[Origin]] = {A: [], B: []}
+        self.unsettled: list[Origin] = []
+        self.released: dict[TopicPartition, list[int]] = {A: [], B: []}
+        self.unacked: list[Origin] = []
+        self.acked: set[tuple[TopicPartition, int]] = set()
+        self.last_commit: dict[TopicPartition, int] = {}
+
+    @initialize()
+    def join(self) -> None:
+        self.tracker.assign([A, B])
+
+    @rule(tp=st.sampled_from([A, B]), gap=st.integers(0, 3))
+    def read(self, tp: TopicPartition, gap: int) -> None:
+        offset = self.next[tp] + gap
+        origin = self.tracker.track(tp, offset, 10)
+        assert origin is not None
+        assert self.tracker.track(tp, offset, 10) is None, "an offset is tracked once"
+        self.next[tp] = offset + 1
+        self.tracked[tp].append(origin)
+        self.unsettled.append(origin)
+
+    @precondition(lambda self: self.unsettled)
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        origin = self.unsettled.pop(data.draw(st.integers(0, len(self.unsettled) - 1)))
+        for released in self.tracker.settle(outcome(origin)):
+            assert released.origin.tp == origin.tp
+            self.released[origin.tp].append(released.origin.offset)
+            self.unacked.append(released.origin)
+
+    @precondition(lambda self: self.unacked)
+    @rule(data=st.data())
+    def acknowledge(self, data: st.DataObject) -> None:
+        origin = self.unacked.pop(data.draw(st.integers(0, len(self.unacked) - 1)))
+        self.tracker.complete(origin)
+        self.acked.add((origin.tp, origin.offset))
+
+    @rule()
+    def commit(self) -> None:
+        offsets = self.tracker.committable()
+        for tp, offset in offsets.items():
+            assert offset > self.last_commit.get(tp, -1)
+            for origin in self.tracked[tp]:
+                if origin.offset < offset:
+                    assert (tp, origin.offset) in self.acked, "never past unfinished work"
+        self.tracker.committed(offsets)
+        self.last_commit.update(offsets)
+        assert self.tracker.committable() == {}
+
+    @rule()
+    def rebalance(self) -> None:
+        self.stale += self.unsettled + self.unacked
+        self.tracker.revoke([A, B])
+        assert self.tracker.track(A, 10_000) is None, "not ours"
+        self.tracker.assign([A, B])
+        self.reset()
+
+    @precondition(lambda self: self.stale)
+    @rule()
+    def finish_stale_work(self) -> None:
+        origin = self.stale.pop()
+        before = self.tracker.statistics()
+        assert self.tracker.settle(outcome(origin)) == []
+        self.tracker.complete(origin)
+        assert self.tracker.statistics() == before
+
+    @invariant()
+    def released_in_offset_order_without_holes(self) -> None:
+        for tp, offsets in self.released.items():
+            assert offsets == [origin.offset for origin in self.tracked[tp]][: len(offsets)]
+
+    @invariant()
+    def in_flight_is_what_lies_behind_the_completed_prefix(self) -> None:
+        expected = 0
+        for tp in (A, B):
+            offsets = [origin.offset for origin in self.tracked[tp]]
+            while offsets and (tp, offsets[0]) in self.acked:
+                offsets.pop(0)
+            expected += len(offsets)
+        statistics = self.tracker.statistics()
+        assert statistics.in_flight == expected
+        assert statistics.in_flight_bytes == 10 * expected
+
+
+TestTracking = Tracking.TestCase
+
+
+@given(st.permutations(range(8)))
+def test_everything_done_makes_the_offset_after_the_last_committable(order: list[int]) -> None:
+    tracker = OffsetTracker()
+    tracker.assign([A])
+    origins = [tracker.track(A, 3 * n) for n in range(8)]
+    for n in order:
+        origin = origins[n]
+        assert origin is not None
+        for released in tracker.settle(outcome(origin)):
+            tracker.complete(released.origin)
+    assert tracker.committable() == {A: 22}
+    assert tracker.in_flight() == 0
+    assert tracker.statistics().oldest == {}
+
+
+def test_room_counts_events_and_bytes() -> None:
+    tracker = OffsetTracker()
+    tracker.assign([A, B])
+    for offset in range(3):
+        tracker.track(A, offset, 1)
+    tracker.track(B, 0, 100)
+    assert tracker.with_room(3, 1000) == [B]
+    assert tracker.with_room(10, 100) == [A]
+
+
+def test_a_sought_back_consumer_does_not_track_twice() -> None:
+    tracker = OffsetTracker()
+    tracker.assign([A])
+    assert tracker.track(A, 5) is not None
+    assert tracker.track(A, 4) is None
+    assert tracker.track(A, 5) is None
+    assert tracker.track(A, 6) is not None
