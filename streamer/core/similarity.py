@@ -37,7 +37,7 @@ class VectorIndex:
     """The newest `capacity` unit vectors by id, searched exactly.
 
     A vector of a known id replaces the older one and counts as having arrived now. Memory: 4 * dimensions bytes for
-    each of at most `capacity` + max(64, capacity / 32) rows, reached by doubling, plus a few words per row and its id.
+    each of at most `capacity` + max(64, capacity / 64) rows, reached by doubling, plus a few words per row and its id.
     Not safe for threads: one caller at a time.
     """
 
@@ -48,7 +48,7 @@ class VectorIndex:
         self.capacity = capacity
         # The spare rows hold what a batch displaces until its products are done, and the holes that replaced and
         # deleted vectors leave behind: closing them costs one pass over the matrix, paid once per spare row used up.
-        self._most_slots = capacity + max(_QUERIES, capacity // 32)
+        self._most_slots = capacity + max(_QUERIES, capacity // 64)
         self._slots = self._most_slots
         # Sizes are halves of the last one, so that the copy made while growing never exceeds the final size.
         while self._slots // 2 >= _FEWEST_SLOTS:
@@ -181,14 +181,16 @@ class VectorIndex:
         span = np.arange(self._tail, self._head)
         source = span[self._unseen_from[span % self._slots] == _ALIVE] % self._slots
         destination = span[: len(source)] % slots
+        names = [""] * slots
+        position = self._tail
         # In place, a row never moves past one that is still to be moved, and each chunk is copied before it is written.
         for start in range(0, len(source), 1024):
-            chunk = slice(start, start + 1024)
-            target[destination[chunk]] = self._matrix[source[chunk]]
-        names = [""] * slots
-        for position, (old, new) in enumerate(zip(source.tolist(), destination.tolist(), strict=True), self._tail):
-            names[new] = self._names[old]
-            self._positions[names[new]] = position
+            old, new = source[start : start + 1024], destination[start : start + 1024]
+            target[new] = self._matrix[old]
+            for old_slot, new_slot in zip(old.tolist(), new.tolist(), strict=True):
+                names[new_slot] = name = self._names[old_slot]
+                self._positions[name] = position
+                position += 1
         self._matrix, self._names, self._slots = target, names, slots
         self._head = self._tail + len(source)
         self._unseen_from = np.full(slots, _ALIVE, np.int64)

@@ -36,7 +36,7 @@ class TextSource:
 class VectorEvent:
     """A unit vector, float32 of shape (dimensions,), and where it came from. `space`: the id of its vector space.
 
-    `text` and `metadata` are there only if the worker was told to include them, and never in the binary format.
+    `text` and `metadata` are there only if the worker was told to include them.
     """
 
     id: str
@@ -89,13 +89,16 @@ def decode_vector_event(record: Record) -> VectorInput:
 def _decode_binary(key: str | None, record: Record, headers: Mapping[str, bytes]) -> VectorEvent:
     if key is None:
         raise ValueError("a binary vector event needs a key")
-    source = headers.get("streamer-source")
+    source, text = headers.get("streamer-source"), headers.get("streamer-text")
+    metadata = orjson.loads(headers.get("streamer-metadata", b"null"))
     return VectorEvent(
         id=key,
         vector=np.frombuffer(record.value or b"", dtype="<f4").astype(np.float32),
         space=_required(headers, "streamer-space"),
         model=headers.get("streamer-model", b"").decode(),
         source=None if source is None else _parse_source(source.decode(), record.timestamp),
+        text=None if text is None else text.decode(),
+        metadata=metadata if isinstance(metadata, dict) else None,
     )
 
 

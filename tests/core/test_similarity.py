@@ -153,7 +153,7 @@ def test_memory_stays_within_what_is_promised() -> None:
     for start in range(0, 12_000, 50):
         index.insert([str(i % 7000) for i in range(start, start + 50)], units(50, 8, start))
         largest = max(largest, index.nbytes)
-    assert largest <= 4 * 8 * (5000 + 5000 // 32)
+    assert largest <= 4 * 8 * (5000 + 5000 // 64)
     assert len(index) == 5000
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.events import Headers, Record, TopicPartition
+from streamer.core.codec import Encoder, OutputFormat
+from streamer.core.events import EmbeddedEvent, Event, Headers, Message, Origin, Record, Tombstone, TopicPartition
 from streamer.core.vector_events import (
     BINARY,
     JSON,
@@ -20,6 +21,7 @@ from streamer.core.vector_events import (
     VectorEvent,
     decode_vector_event,
 )
+from streamer.core.vectors import Space
 
 SOURCE = TextSource(TopicPartition("my/texts", 2), 17, 1_700_000_000_000)
 VECTOR = np.array([0.6, -0.8, 0.0], np.float32)
@@ -78,6 +80,42 @@ def test_both_formats_say_the_same(sent: Record) -> None:
     assert (str(event.source), event.text, event.metadata) == ("my/texts/2/17", None, None)
     assert event.vector.dtype == np.float32
     assert event.vector.tobytes() == VECTOR.tobytes()
+
+
+@pytest.mark.parametrize("format", ["json", "binary"])
+@pytest.mark.parametrize("included", [True, False])
+def test_reads_what_the_worker_writes(format: OutputFormat, included: bool) -> None:
+    space = Space(provider="p", model="m", dimensions=3)
+    encoder = Encoder(
+        space=space,
+        vectors_topic="vectors",
+        dead_letters_topic="dead-letters",
+        format=format,
+        include_text=included,
+        include_metadata=included,
+    )
+    text = Record(
+        TopicPartition("texts", 2), 17, b"a-1", b"hello", 1_700_000_000_000, (("content-type", b"text/plain"),)
+    )
+    origin = Origin(text.tp, text.offset, epoch=1)
+    sent = encoder.encode(
+        EmbeddedEvent(
+            Event(origin, text, "a-1", "hello", {"a": 1}), VECTOR, tokens=1, truncated=False, cache_hit=False
+        ),
+        now_ms=0,
+    )
+    event = decode_vector_event(received(sent))
+    assert isinstance(event, VectorEvent)
+    assert event.vector.tobytes() == VECTOR.tobytes()
+    assert (event.id, event.space, event.model) == ("a-1", space.id, "m")
+    assert event.source == TextSource(text.tp, 17, 1_700_000_000_000)
+    assert (event.text, event.metadata) == (("hello", {"a": 1}) if included else (None, None))
+    assert decode_vector_event(received(encoder.encode(Tombstone(origin, text, "a-1"), now_ms=0))) == Deletion("a-1")
+
+
+def received(sent: Message) -> Record:
+    assert sent.timestamp is not None
+    return Record(TopicPartition(sent.topic, 0), 5, sent.key, sent.value, sent.timestamp, sent.headers)
 
 
 def test_json_may_carry_text_and_metadata_and_need_not_have_a_source() -> None:
