@@ -42,7 +42,7 @@ def every(kind: type[StreamerError], *statuses: int) -> list[Any]:
     ("fault", "kind"),
     [
         *every(RetriableError, 408, 409, 425, 500, 502, 503, 504, 529),
-        *every(ProviderBlocked, 401, 402, 403, 404, 405, 498),
+        *every(ProviderBlocked, 301, 401, 402, 403, 404, 405, 498),
         *every(RejectedError, 400, 413, 418, 422),
         *every(RateLimited, 429),
         pytest.param(bad.RESET, RetriableError, id="connection closed"),
