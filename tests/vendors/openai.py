@@ -33,7 +33,9 @@ FIELDS = ("input", "model", "encoding_format", "dimensions", "user")
 
 
 class FakeOpenAI(FakeVendor):
-    """`base_url` is what a client is configured with."""
+    """`base_url` is what a client is configured with. `more_fields`: what a compatible server understands besides."""
+
+    more_fields: tuple[str, ...] = ()
 
     @property
     def base_url(self) -> str:
@@ -57,7 +59,7 @@ class FakeOpenAI(FakeVendor):
     def answer(self, request: Request, fault: Fault) -> Reply:
         self.authorise(request)
         body = request.json
-        self.expect_fields(body, FIELDS, ("input", "model"))
+        self.expect_fields(body, FIELDS + self.more_fields, ("input", "model"))
         model = MODELS.get(body["model"])
         if model is None:
             raise Refused(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import certifi
+import numpy as np
+import pytest
 
 from streamer.adapters.providers.cohere import CohereProvider
 from streamer.adapters.providers.ollama import OllamaProvider
 from streamer.adapters.providers.openai import OpenAIProvider
 from streamer.adapters.providers.voyage import VoyageProvider
-from streamer.core.vectors import Matrix
+from streamer.core.vectors import Matrix, normalize
+from streamer.errors import StreamerError
 from streamer.protocols import Provider
 from tests.vendors.cohere import FakeCohere
 from tests.vendors.limits import Limits
@@ -28,7 +34,7 @@ class Service:
     """`expected` gives the right vectors of texts for a purpose.
 
     `indexed`: answers say which text a vector belongs to. `base64`: they are encoded. `longest`: tokens of the longest
-    text it takes; `takes_empty`: whether an empty text is one. `has_quota`: it says when an account has no money left.
+    text it takes; `takes_empty`: whether an empty text is one.
     """
 
     fake: Callable[..., FakeVendor]
@@ -38,7 +44,6 @@ class Service:
     indexed: bool = False
     base64: bool = True
     takes_empty: bool = False
-    has_quota: bool = True
 
 
 def _openai(server: Any, **options: Any) -> Provider:
@@ -115,7 +120,6 @@ SERVICES = {
         lambda texts, purpose: FakeVoyage().expected(texts, purpose),
         longest=32_000,
         indexed=True,
-        has_quota=False,
     ),
     "voyage, shortened": Service(
         FakeVoyage,
@@ -123,7 +127,6 @@ SERVICES = {
         lambda texts, purpose: FakeVoyage().expected(texts, purpose, dimensions=256),
         longest=32_000,
         indexed=True,
-        has_quota=False,
     ),
     "ollama": Service(
         FakeOllama,
@@ -132,9 +135,34 @@ SERVICES = {
         longest=8192,
         base64=False,
         takes_empty=True,
-        has_quota=False,
     ),
 }
+
+
+every_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES.keys())
+# Where options of one adapter make no difference.
+every_adapter = pytest.mark.parametrize(
+    "service", [pytest.param(SERVICES[name], id=name) for name in ("openai", "azure", "cohere", "voyage", "ollama")]
+)
+every_indexed_service = pytest.mark.parametrize(
+    "service", [pytest.param(service, id=name) for name, service in SERVICES.items() if service.indexed]
+)
+every_base64_service = pytest.mark.parametrize(
+    "service", [pytest.param(service, id=name) for name, service in SERVICES.items() if service.base64]
+)
+
+TEXTS = ["first", "second text", "third", "fourth", "fifth one", "sixth"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every HTTP client reads all authorities there are, which would be most of the run; none of these needs any."""
+    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----")
+    path = tmp_path_factory.mktemp("certificates") / "one.pem"
+    path.write_text(first + end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(path))
+        yield
 
 
 @asynccontextmanager
@@ -147,3 +175,17 @@ async def running(
             yield server, provider
         finally:
             await provider.aclose()
+
+
+async def failure(provider: Provider, texts: list[str] | None = None) -> StreamerError:
+    with pytest.raises(StreamerError) as caught:
+        await provider.embed(texts or TEXTS, "document")
+    return caught.value
+
+
+def assert_same(vectors: Matrix, expected: Matrix) -> None:
+    assert vectors.dtype == np.float32
+    assert vectors.shape == expected.shape
+    # Not to the bit: in a local model, the padding of a group moves the last digits.
+    cosines = np.einsum("ij,ij->i", normalize(vectors), normalize(expected))
+    assert cosines.min() > 1 - 1e-5

@@ -88,7 +88,7 @@ class VoyageProvider:
                 response = await self._client.post("/embeddings", content=orjson.dumps(request))
             except httpx.RequestError as exc:
                 raise self._vendor.unreachable(exc) from None
-        if response.status_code != 200:
+        if not response.is_success:
             raise self._vendor.refusal(response.status_code, response.headers, response.content)
         with self._vendor.reading():
             answer = parse(response.content)
