@@ -160,7 +160,7 @@ async def test_a_stop_under_load_repeats_and_loses_nothing(stage: Stage) -> None
                 else:
                     vectors = await read_until(stage.bootstrap_servers, stage.vectors, lambda r: len(r) >= len(sent))
         vectors = await read_all(stage.bootstrap_servers, stage.vectors)
-        assert Counter(r.key.decode() for r in vectors) == Counter(sent)
+        assert Counter(r.key.decode() for r in vectors) == Counter(sent.keys())
         check_vectors(service, sent, vectors)
         check_order(vectors)
 
@@ -209,7 +209,7 @@ async def test_ten_kills_lose_nothing_and_pay_nothing_twice(stage: Stage) -> Non
 async def test_members_come_and_go(stage: Stage) -> None:
     sent = {f"id-{n}": f"text number {n}" for n in range(9000)}
     async with FakeOpenAI(key="sk-test") as service:
-        service.latency = lambda number: 0.03
+        service.latency = lambda number: 0.5
         stage.with_fake_openai(service).settings |= {
             "batch.max_events": 64,
             "batch.max_in_flight_events": 500,
@@ -229,7 +229,7 @@ async def test_members_come_and_go(stage: Stage) -> None:
                 joining.send_signal(signal.SIGTERM)
                 assert await joining.wait() == 0, joining.stderr
         vectors = await read_all(stage.bootstrap_servers, stage.vectors)
-        assert Counter(r.key.decode() for r in vectors) == Counter(sent), "clean rebalances repeat and lose nothing"
+        assert Counter(r.key.decode() for r in vectors) == Counter(sent.keys()), "clean rebalances repeat and lose nothing"
         check_vectors(service, sent, vectors)
         assert await stage.committed() == await stage.ends()
 
@@ -249,5 +249,5 @@ async def test_a_full_worker_waits_without_leaving_the_group(stage: Stage) -> No
             await read_until(stage.bootstrap_servers, stage.vectors, lambda r: len(r) >= len(sent))
             worker.send_signal(signal.SIGTERM)
             assert await worker.wait() == 0, worker.stderr
-        assert "partitions revoked" not in worker.stderr.split("stopping")[0]
+            assert "partitions revoked" not in worker.stderr.split("stopping")[0]
         assert await stage.committed() == await stage.ends()
