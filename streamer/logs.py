@@ -36,3 +36,4 @@ def configure_logs(*, debug: bool = False) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.DEBUG if debug else logging.WARNING, force=True)
+    logging.getLogger("streamer").setLevel(logging.DEBUG if debug else logging.INFO)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 import structlog
@@ -49,21 +49,21 @@ class PipelineSettings:
 class PipelineStatistics:
     """Counters since the start, and what is in flight now."""
 
-    records: int
-    embedded: int
-    cache_hits: int
-    tombstones: int
-    dead_letters: int
-    stale: int
-    batches: int
-    commits: int
-    commit_failures: int
-    rebalances: int
+    records_total: int
+    embedded_total: int
+    cache_hits_total: int
+    tombstones_total: int
+    dead_letters_total: int
+    stale_total: int
+    batches_total: int
+    commits_total: int
+    commit_failures_total: int
+    rebalances_total: int
     partitions: int
     in_flight: int
     in_flight_bytes: int
     batches_in_flight: int
-    oldest: Mapping[TopicPartition, int]
+    lowest_unfinished_offset: Mapping[str, int] = field(metadata={"label": "partition"})
 
 
 class Pipeline:
@@ -166,12 +166,12 @@ class Pipeline:
     def statistics(self) -> PipelineStatistics:
         offsets = self._tracker.statistics()
         return PipelineStatistics(
-            **self._counts,
+            **{f"{name}_total": count for name, count in self._counts.items()},
             partitions=offsets.partitions,
             in_flight=offsets.in_flight,
             in_flight_bytes=offsets.in_flight_bytes,
             batches_in_flight=self._slots.busy,
-            oldest=offsets.oldest,
+            lowest_unfinished_offset={f"{tp.topic}/{tp.partition}": offset for tp, offset in offsets.oldest.items()},
         )
 
     # ------------------------------------------------------------------------------------------------ the stages

@@ -124,6 +124,14 @@ class ProviderSettings(Section):
     tokens_per_minute: Positive | None = None
     timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     threads: Positive | None = Field(None, description="of a local model; default: the number of cores")
+    device: str | None = Field(None, description="sentence-transformers: cpu, cuda, mps; default: the best there is")
+    azure_api_version: str | None = Field(None, description="openai: base_url is an Azure resource")
+    azure_deployment: str | None = Field(None, description="openai on Azure: the deployment, if not the model's name")
+    headers: dict[str, str] = Field({}, description="openai: extra request headers of a compatible server")
+    encoding_format: Literal["base64", "float"] = Field(
+        "base64", description="openai: float for servers that refuse base64"
+    )
+    keep_alive: str | None = Field(None, description="ollama: how long the model stays loaded, as in 30m")
 
 
 class CacheSettings(Section):
@@ -249,8 +257,12 @@ def _from_environment(environ: Mapping[str, str]) -> list[_Item]:
 
 
 def _typed(section: str, key: str, text: str) -> Any:
-    """Environment values are text; a list is written as JSON. The models convert the rest."""
-    return orjson.loads(text) if (section, key) == ("topics", "input") and text.startswith("[") else text
+    """Environment values are text; a list or a table is written as JSON. The models convert the rest."""
+    structured = (section, key) in (("topics", "input"), ("provider", "headers")) and text[:1] in ("[", "{")
+    try:
+        return orjson.loads(text) if structured else text
+    except orjson.JSONDecodeError:
+        return text  # refused below for what it is
 
 
 def _from_overrides(overrides: Mapping[str, Any]) -> list[_Item]:

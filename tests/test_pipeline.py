@@ -108,7 +108,11 @@ async def test_every_record_leaves_once_in_order_with_its_own_vector(seed: int) 
             assert value is not None
             assert body["vector"] == pytest.approx(vector_of(orjson.loads(value)["text"]).tolist(), abs=1e-6)
     statistics = flow.statistics()
-    assert statistics.embedded + statistics.tombstones + statistics.dead_letters == statistics.records == 500
+    assert (
+        statistics.embedded_total + statistics.tombstones_total + statistics.dead_letters_total
+        == statistics.records_total
+        == 500
+    )
     assert statistics.in_flight == statistics.in_flight_bytes == statistics.batches_in_flight == 0
 
 
@@ -126,7 +130,7 @@ async def test_a_slow_batch_holds_up_its_own_partition_only() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(flow.run)
         await flow.on_assigned([A, B])
-        await until(lambda: flow.statistics().batches == 1)
+        await until(lambda: flow.statistics().batches_total == 1)
         source.log[B].extend(texts(B, 5))  # type: ignore[attr-defined]
         await until(lambda: len(keys(sink, 1)) == 5)
         assert keys(sink, 0) == []
@@ -231,7 +235,7 @@ async def test_a_refused_commit_is_survived() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(flow.run)
         await flow.on_assigned([A])
-        await until(lambda: flow.statistics().commit_failures > 2)
+        await until(lambda: flow.statistics().commit_failures_total > 2)
         source.lost = set()
         await until(lambda: source.committed == {A: 39})
         flow.stop()
@@ -257,7 +261,7 @@ async def test_neither_tasks_nor_objects_grow_with_the_number_of_events() -> Non
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(flow.run)
         await flow.on_assigned([A])
-        await until(lambda: flow.statistics().records == 6000 and flow.statistics().in_flight == 0)
+        await until(lambda: flow.statistics().records_total == 6000 and flow.statistics().in_flight == 0)
         flow.stop()
     assert most_tasks < 15
     assert abs(sizes[1] - sizes[0]) < 1500

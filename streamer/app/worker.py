@@ -38,7 +38,7 @@ async def run_worker(settings: Settings) -> None:
                     started = time.monotonic()
                     await pipeline.run()
                     done = pipeline.statistics()
-                    log.info("worker stopped", records=done.records, embedded=done.embedded, unfinished=done.in_flight,
+                    log.info("worker stopped", records=done.records_total, embedded=done.embedded_total, unfinished=done.in_flight,
                              seconds=round(time.monotonic() - started, 1))  # fmt: skip
                 finally:
                     with anyio.CancelScope(shield=True):

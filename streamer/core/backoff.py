@@ -25,12 +25,13 @@ class BackoffPolicy:
     def delay(self, attempt: int, *, retry_after: float | None = None, jitter: float) -> float:
         """Seconds to wait after failed attempt number `attempt` (0 for the first). `jitter`: uniform in [0, 1).
 
-        A wish (`retry_after`) wins over the schedule and is never undercut; it is exceeded by up to `initial` seconds,
-        because everybody who was told to come back at one moment would otherwise do so. Without a wish the delay lies
-        in [half, whole) of min(maximum, initial * factor ** attempt).
+        A wish (`retry_after`) wins over the schedule and is never undercut; it is exceeded by up to its double or
+        `initial` seconds, whichever is less, because everybody who was told to come back at one moment would otherwise
+        do so. Without a positive wish the delay lies in [half, whole) of min(maximum, initial * factor ** attempt).
         """
-        if retry_after is not None:
-            return min(max(retry_after, 0.0), self.longest_wish) + self.initial * jitter
+        if retry_after is not None and retry_after > 0:
+            wish = min(retry_after, self.longest_wish)
+            return wish + min(self.initial, wish) * jitter
         # The exponent is bounded because a float power overflows long before an outage has to end.
         whole = min(self.maximum, self.initial * self.factor ** min(attempt, 64))
         return whole * (0.5 + jitter / 2)

@@ -117,6 +117,11 @@ class RateLimit:
             usage.cost += difference
             self._used += difference
 
+    def spans_window(self, now: float) -> bool:
+        """Whether usage goes back about a whole window, so that it tells a rate and not just a beginning."""
+        self._forget(now)
+        return bool(self._log) and now - self._log[0].since >= 0.9 * self._window
+
     def refused(self, usage: Usage, cost: float) -> None:
         """The other side would not have `cost`, so what else is in the window is about all that it accepts.
 
@@ -161,10 +166,11 @@ class RateLimit:
 
 
 class AimdLimit:
-    """How many calls may be open at once: one more after a success, a tenth fewer after a drop, in [1, maximum].
+    """How many calls may be open at once: more after successes, a tenth fewer after a drop, in [1, maximum].
 
-    The numbers are those of Netflix's AIMDLimit. It grows only while at least half of it is in use, else a quiet hour
-    would open it wide.
+    The cut and the rule that at least half must be in use to grow (a quiet hour would otherwise open it wide) are those
+    of Netflix's AIMDLimit. Growth is one per success until the first drop, then one per `limit` successes, as in TCP,
+    and ten times slower where the last drop happened, so that looking for more costs few refusals.
     """
 
     def __init__(self, maximum: int, *, initial: int | None = None, ratio: float = 0.9) -> None:
@@ -172,13 +178,24 @@ class AimdLimit:
             raise ValueError(f"not a concurrency limit: maximum {maximum}, ratio {ratio}")
         self._maximum = maximum
         self._ratio = ratio
+        self._dropped_at = inf
+        self._credit = 0.0
         self.limit = max(1, min(maximum, initial if initial is not None else maximum))
 
     def on_success(self, in_flight: int) -> None:
         """A call was answered while `in_flight` calls were open, itself included."""
-        if 2 * in_flight >= self.limit:
+        if 2 * in_flight < self.limit:
+            return
+        if self._dropped_at == inf:
+            self._credit = 1.0
+        else:
+            self._credit += (1.0 if self.limit + 1 < self._dropped_at else 0.1) / self.limit
+        if self._credit >= 1:
+            self._credit = 0.0
             self.limit = min(self._maximum, self.limit + 1)
 
     def on_dropped(self) -> None:
         """A call was refused for load or timed out. Calls that were open together make one drop, not one each."""
+        self._dropped_at = self.limit
+        self._credit = 0.0
         self.limit = max(1, min(self.limit - 1, int(self.limit * self._ratio)))

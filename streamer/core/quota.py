@@ -89,9 +89,13 @@ class Quota:
         """Nothing may be sent before `until`; a shorter pause never ends a longer one."""
         self._paused_until = max(self._paused_until, until)
 
-    def refused(self, ticket: Ticket) -> None:
-        """The call was over some limit; nobody says which, so each one learns."""
-        enough = self._requests.used >= ENOUGH_TO_LEARN
+    def refused(self, ticket: Ticket, now: float, *, persists: bool) -> None:
+        """The call was over some limit; nobody says which, so each one learns.
+
+        A server that takes only so many calls at once refuses in the same words. Only a refusal that `persists`, with
+        nothing accepted since the last ones, or one after a whole window of usage says something about a rate.
+        """
+        enough = self._requests.used >= ENOUGH_TO_LEARN and (persists or self._requests.spans_window(now))
         for limit, usage, cost in zip(self._limits, ticket.usages, ticket.costs, strict=True):
             if enough:
                 limit.refused(usage, cost)

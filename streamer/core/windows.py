@@ -22,15 +22,22 @@ def cut(text: str, limit: int, count: Callable[[str], int]) -> str:
 
     `count` should grow with its text. At least one character is returned.
     """
-    if count(text) <= limit:
-        return text
-    fits, too_long = 1, len(text)
+    # Gallop, so that the work depends on what is kept and not on the megabytes that may follow.
+    fits, too_long = 0, max(limit, 1)
+    while count(text[:too_long]) <= limit:
+        if too_long >= len(text):
+            return text
+        fits, too_long = too_long, 2 * too_long
+    too_long = min(too_long, len(text))
     while too_long - fits > 1:
         middle = (fits + too_long) // 2
         if count(text[:middle]) <= limit:
             fits = middle
         else:
             too_long = middle
+    fits = max(fits, 1)
+    if fits >= len(text):
+        return text
     for end in range(fits, int(fits * NEAR_THE_END), -1):
         if text[end].isspace() or text[end - 1].isspace():
             return text[:end]
@@ -44,7 +51,7 @@ def windows(text: str, limit: int, count: Callable[[str], int]) -> list[str]:
         part = cut(text, limit, count)
         text = text[len(part) :]
         # A provider refuses a text of nothing but spaces, so those go with their neighbour.
-        if parts and not part.strip():
+        if parts and not (part.strip() and parts[-1].strip()):
             parts[-1] += part
         else:
             parts.append(part)

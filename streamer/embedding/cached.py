@@ -15,11 +15,11 @@ from streamer.protocols import Embedder, Embedding, Rejection, VectorCache
 class CacheStatistics:
     """Texts asked for since the start, by where their result came from."""
 
-    texts: int
-    repeats: int
-    joined: int
-    hits: int
-    misses: int
+    texts_total: int
+    repeats_total: int
+    joined_total: int
+    hits_total: int
+    misses_total: int
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from streamer.embedding.requests import RequestCaps
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Embedding, Provider, Rejection
 
-HALVE_AFTER = 4  # failures in a row: is one of the texts to blame?
+HALVE_AFTER = 4  # failures: is it the request and not the provider?
 HOPELESS_AFTER = 8  # failures in a row of a single text
 CONTROLS = 2  # harmless texts that must succeed between its failures before it is given up
 INVALID_AFTER = 3  # unusable vectors for a single text
@@ -115,13 +115,9 @@ class Dispatcher:
     async def _resolve(self, batch: Batch, places: list[int]) -> None:
         """See to it that each of these texts has an outcome, in as few calls as possible."""
         failures = attempt = timeouts = 0
+        size = max(2, len(places))
         while len(places) > 1:
-            part: list[int] = places
-            rest: list[int] = []
-            if failures >= HALVE_AFTER:
-                # Perhaps one text makes the provider fail, so half of them go without the other half, in turns. In an
-                # outage that costs nothing; otherwise a half that succeeds narrows the search.
-                part, rest = halves(places) if failures % 2 else halves(places)[::-1]
+            part, rest = places[:size], places[size:]
             try:
                 bad, overlong = await self._calls.ask(batch, part, attempt=attempt, timeouts=timeouts)
             except (RateLimited, ProviderBlocked):
@@ -130,6 +126,13 @@ class Dispatcher:
                 failures += 1
                 attempt += 1
                 timeouts += isinstance(error, TimedOut)
+                if failures >= HALVE_AFTER:
+                    # Perhaps a text or the size makes the provider fail, so fewer and other ones go next. In an outage
+                    # that makes no difference; otherwise those that succeed narrow the search.
+                    if size == 2 and await self._calls.is_sound(batch.purpose):
+                        break
+                    places = rest + part
+                    size = max(2, size // 2)
                 continue
             except (RejectedError, InvalidAnswer) as error:
                 await self._bisect(batch, part, error)
@@ -141,9 +144,8 @@ class Dispatcher:
                         *(partial(self._shorten, batch, place, "longer than the model reads") for place in overlong),
                     ]
                 )
-            places, attempt = rest, 0
-        if places:
-            await self._resolve_one(batch, places[0])
+            places, size, attempt = rest, 2 * size, 0
+        await _together([partial(self._resolve_one, batch, place) for place in places])
 
     async def _bisect(self, batch: Batch, places: list[int], error: Exception) -> None:
         parts = halves(places)
@@ -154,6 +156,7 @@ class Dispatcher:
     async def _resolve_one(self, batch: Batch, place: int, strikes: int = 0) -> None:
         """The same for a single text. `strikes`: how often its vector was unusable before."""
         failures = timeouts = controls = 0
+        provider_is_sound = False
         while True:
             try:
                 _, overlong = await self._calls.ask(batch, [place], attempt=failures, timeouts=timeouts)
@@ -184,10 +187,13 @@ class Dispatcher:
                 if overlong:
                     await self._shorten(batch, place, "longer than the model reads")
                 return
-            if await self._gives_up(batch, place, kind, reason):
+            if provider_is_sound or not self._is_suspicious():
+                self._reject(batch, place, kind, reason)
                 return
-            failures += 1
-            await self._pause(failures)
+            # If it is, it must refuse the text once more: this refusal may date from when it was not.
+            provider_is_sound = await self._calls.is_sound(batch.purpose)
+            if provider_is_sound:
+                self._given_up_in_a_row = 0
 
     async def _shorten(self, batch: Batch, place: int, reason: str) -> None:
         """Deal with a text that the model does not read whole, as the space's policy says."""
@@ -205,15 +211,10 @@ class Dispatcher:
         else:
             self._reject(batch, place, "too_long", reason)
 
-    async def _gives_up(self, batch: Batch, place: int, kind: str, reason: str) -> bool:
-        """Record that a text has no vector; false, and nothing recorded, when the provider is broken instead."""
+    def _is_suspicious(self) -> bool:
+        """Whether so many texts in a row were to be given up that the provider may be broken instead."""
         self._given_up_in_a_row += 1
-        if self._given_up_in_a_row >= SUSPICIOUS_AFTER:
-            if not await self._calls.is_sound(batch.purpose):
-                return False
-            self._given_up_in_a_row = 0
-        self._reject(batch, place, kind, reason)
-        return True
+        return self._given_up_in_a_row >= SUSPICIOUS_AFTER
 
     def _reject(self, batch: Batch, place: int, kind: str, reason: str) -> None:
         known = cast("DeadLetterKind", kind if kind in get_args(DeadLetterKind) else "rejected")
@@ -226,8 +227,9 @@ class Dispatcher:
 
 async def _together(jobs: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
     """Run all, side by side. The first error cancels the others and comes out as itself, not as a group."""
-    if len(jobs) == 1:
-        await jobs[0]()
+    if len(jobs) < 2:
+        for job in jobs:
+            await job()
         return
     try:
         async with anyio.create_task_group() as tasks:

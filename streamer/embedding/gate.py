@@ -22,6 +22,7 @@ from streamer.errors import ProviderBlocked, RateLimited, RetriableError
 
 FIRST_GUESS = 10  # open calls, while no limit is known
 DOWN_AFTER = 3  # failed calls in a row
+PERSISTENT = 2  # refusals in a row, each after a longer pause than the one before
 SHORTEST_WAIT = 0.001  # below it a clock may not advance at all
 
 
@@ -133,7 +134,7 @@ class Gate:
             self._aimd.on_dropped()
             self._slots.total_tokens = self._aimd.limit
         if isinstance(error, RateLimited):
-            self._quota.refused(call.ticket)
+            self._quota.refused(call.ticket, now, persists=self._refusals >= PERSISTENT)
             self._quota.pause(now + self._backoff.delay(self._refusals, retry_after=wish, jitter=self._random()))
             self._refusals += is_first
             self._news.set()

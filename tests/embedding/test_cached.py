@@ -62,7 +62,12 @@ async def test_one_read_and_one_write_per_batch() -> None:
     assert (cache.reads, cache.writes) == (2, 1)
     assert all(isinstance(r, Embedding) and r.cache_hit for r in results)
     statistics = embedder.statistics()
-    assert (statistics.texts, statistics.repeats, statistics.hits, statistics.misses) == (5, 1, 2, 2)
+    assert (statistics.texts_total, statistics.repeats_total, statistics.hits_total, statistics.misses_total) == (
+        5,
+        1,
+        2,
+        2,
+    )
 
 
 async def test_a_query_is_not_answered_with_a_document_vector() -> None:

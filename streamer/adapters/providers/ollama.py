@@ -1,0 +1,138 @@
+"""Ollama."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import httpx
+
+from streamer.adapters.providers.http_errors import (
+    CONNECT_SECONDS,
+    Vendor,
+    checked_key,
+    checked_url,
+    rate_limit_headers,
+)
+from streamer.adapters.providers.wire import count_at, matrix_of, parse, well_formed
+from streamer.core.vectors import Purpose, Space
+from streamer.errors import MissingExtra, RetriableError
+from streamer.protocols import Answer
+
+if TYPE_CHECKING:
+    from ollama import AsyncClient
+
+# The client hands out neither the headers of an answer nor those of a refusal; its hook leaves the response here, in
+# the context of the task that made the call.
+_RESPONSES: ContextVar[list[httpx.Response]] = ContextVar("responses")
+
+
+class OllamaProvider:
+    """`POST /api/embed` through the official client, which neither retries nor, left alone, ever times out.
+
+    `dimensions`: what the vectors have; asked for only with `request_dimensions` (the server cuts and renormalises, and
+    silently ignores more than the model has). `truncate` is always said, as its default cuts silently: it is on for
+    `on_too_long="truncate"`, else a text beyond the context is refused.
+
+    A server that has not yet loaded the model, or has dropped it after `keep_alive`, takes minutes for the first
+    answer: `load_timeout_seconds` holds until one has come, and again after a call that timed out.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        dimensions: int,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        request_dimensions: bool = False,
+        keep_alive: float | str | None = None,
+        document_prefix: str = "",
+        query_prefix: str = "",
+        on_too_long: str = "truncate",
+        max_tokens: int = 0,
+        revision: str = "",
+        timeout_seconds: float = 60.0,
+        load_timeout_seconds: float = 300.0,
+        max_connections: int = 8,
+    ) -> None:
+        self._space = Space(
+            provider="ollama",
+            model=model,
+            dimensions=dimensions,
+            revision=revision,
+            document_prefix=document_prefix,
+            query_prefix=query_prefix,
+            on_too_long=on_too_long,
+            max_tokens=max_tokens,
+        )
+        # The client would read the variable by itself, and then this adapter would not know what to redact.
+        api_key = api_key or os.environ.get("OLLAMA_API_KEY")
+        key = checked_key("ollama", api_key, "OLLAMA_API_KEY") if api_key else ""
+        self._vendor = Vendor("ollama", (key,) if key else ())
+        self._timeout = timeout_seconds
+        self._load_timeout = max(load_timeout_seconds, timeout_seconds)
+        self._loaded = False
+        self._dimensions = dimensions if request_dimensions else None
+        self._keep_alive = keep_alive
+        self._client = _client(key, base_url, self._load_timeout, max_connections)
+
+    @property
+    def space(self) -> Space:
+        return self._space
+
+    async def embed(self, texts: Sequence[str], purpose: Purpose) -> Answer:  # noqa: ARG002  a prefix says the purpose
+        import ollama
+
+        responses: list[httpx.Response] = []
+        _RESPONSES.set(responses)
+        try:
+            with self._vendor.answer_within(self._timeout if self._loaded else self._load_timeout):
+                answer = await self._client.embed(
+                    model=self._space.model,
+                    input=[well_formed(text) for text in texts],
+                    truncate=self._space.on_too_long == "truncate",
+                    dimensions=self._dimensions,
+                    keep_alive=self._keep_alive,
+                )
+        except RetriableError:
+            self._loaded = False
+            raise
+        except ollama.ResponseError as exc:
+            raise self._vendor.refusal(exc.status_code, responses[-1].headers, responses[-1].content) from None
+        except (httpx.RequestError, ConnectionError) as exc:
+            raise self._vendor.unreachable(exc) from None
+        except (ValueError, TypeError):
+            # The client's model refuses the whole answer for one null in it; ours finds the one text that it concerns.
+            with self._vendor.reading():
+                body = parse(responses[-1].content)
+            rows, billed = body.get("embeddings"), count_at(body, "prompt_eval_count")
+        else:
+            rows, billed = answer.embeddings, answer.prompt_eval_count
+        self._loaded = True
+        with self._vendor.reading():
+            vectors = matrix_of(rows, len(texts), self._space.dimensions)
+        return Answer(vectors, billed_tokens=billed, headers=rate_limit_headers(responses[-1].headers))
+
+    async def aclose(self) -> None:
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+
+async def _keep(response: httpx.Response) -> None:
+    _RESPONSES.get().append(response)
+
+
+def _client(key: str, base_url: str | None, timeout_seconds: float, max_connections: int) -> AsyncClient:
+    try:
+        import ollama
+    except ImportError:
+        raise MissingExtra("ollama", "ollama") from None
+    return ollama.AsyncClient(
+        host=None if base_url is None else checked_url(base_url),
+        headers={"authorization": f"Bearer {key}"} if key else {},
+        timeout=httpx.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds)),
+        limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
+        event_hooks={"response": [_keep]},
+    )

@@ -1,0 +1,58 @@
+"""What a batch of records of the vector topic does to the memory of one vector space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from typing import Literal, TypeAlias
+
+from streamer.core.events import Record
+from streamer.core.vector_events import Deletion, Malformed, VectorEvent, decode_vector_event
+from streamer.core.vectors import Space
+from streamer.core.verdicts import Judge, Verdict
+
+_Step: TypeAlias = Literal["judge", "restore", "delete"]
+
+
+@dataclass(slots=True)
+class Absorbed:
+    """What came of a batch: verdicts in order of arrival, ids deleted, and what was left aside, with the reason."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    deletions: int = 0
+    malformed: list[tuple[Record, str]] = field(default_factory=list)
+    foreign: list[VectorEvent] = field(default_factory=list)
+
+
+def absorb(judge: Judge, space: Space, records: Sequence[Record], is_new: Callable[[Record], bool]) -> Absorbed:
+    """Remember, judge (new records) or restore (older ones), and forget, in order of arrival. Never raises.
+
+    Vectors of another space are left aside: a cosine between two spaces is a number without a meaning.
+    """
+    absorbed = Absorbed()
+    steps: list[tuple[_Step, VectorEvent | Deletion]] = []
+    for record in records:
+        event = decode_vector_event(record)
+        if isinstance(event, Malformed):
+            absorbed.malformed.append((record, event.reason))
+        elif isinstance(event, Deletion):
+            steps.append(("delete", event))
+        elif event.space != space.id:
+            absorbed.foreign.append(event)
+        elif event.vector.shape != (space.dimensions,):
+            reason = f"{event.vector.size} dimensions, but its space has {space.dimensions}"
+            absorbed.malformed.append((record, reason))
+        else:
+            steps.append(("judge" if is_new(record) else "restore", event))
+    for step, group in groupby(steps, key=itemgetter(0)):
+        inputs = [event for _, event in group]
+        events = [event for event in inputs if isinstance(event, VectorEvent)]
+        if step == "judge":
+            absorbed.verdicts += judge.judge(events)
+        elif step == "restore":
+            judge.restore(events)
+        else:
+            absorbed.deletions += sum(judge.forget(event.id) for event in inputs)
+    return absorbed

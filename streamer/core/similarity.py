@@ -1,0 +1,265 @@
+"""What has streamed past: unit vectors by id, in order of arrival, and exact nearest neighbours among them.
+
+The rows lie in a ring in the order in which they arrived. Three things follow from that order for free: the oldest
+leave at the tail, the earliest of equally similar rows is met first, and the members of a batch are ordinary rows
+that happen to lie behind their elders. It knows nothing of events, verdicts or threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.vectors import Matrix, Vector
+
+# Two rows whose float32 products with a query differ by no more than this count as tied. BLAS sums a row in another
+# order depending on where in the matrix it lies, so that two copies of one vector score up to 2.4e-7 apart (OpenBLAS,
+# 384 to 3072 dimensions); without the margin the earliest of several copies would be found by luck.
+RESOLUTION: Final = 2.0**-20
+
+_ALIVE: Final = np.iinfo(np.int64).max
+_QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
+_SCORES: Final = 1 << 17  # scores per product (512 KiB): they are read again while still in the processor's cache
+_FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room for a batch
+
+
+class Match(NamedTuple):
+    """A remembered vector and its cosine with the query: between -1 and 1, to six decimals."""
+
+    id: str
+    similarity: float
+
+
+class VectorIndex:
+    """The newest `capacity` unit vectors by id, searched exactly.
+
+    A vector of a known id replaces the older one and counts as having arrived now. Memory: 4 * dimensions bytes for
+    each of at most `capacity` + max(64, capacity / 32) rows, reached by doubling, plus a few words per row and its id.
+    Not safe for threads: one caller at a time.
+    """
+
+    def __init__(self, dimensions: int, capacity: int) -> None:
+        if dimensions < 1 or capacity < 1:
+            raise ValueError(f"dimensions and capacity must be positive, got {dimensions} and {capacity}")
+        self.dimensions = dimensions
+        self.capacity = capacity
+        # The spare rows hold what a batch displaces until its products are done, and the holes that replaced and
+        # deleted vectors leave behind: closing them costs one pass over the matrix, paid once per spare row used up.
+        self._most_slots = capacity + max(_QUERIES, capacity // 32)
+        self._slots = self._most_slots
+        # Sizes are halves of the last one, so that the copy made while growing never exceeds the final size.
+        while self._slots // 2 >= _FEWEST_SLOTS:
+            self._slots = (self._slots + 1) // 2
+        self._matrix: Matrix = np.zeros((self._slots, dimensions), np.float32)
+        # A position numbers a row in order of arrival; it lies in slot `position % slots`.
+        self._tail = 0
+        self._head = 0
+        self._positions: dict[str, int] = {}
+        self._names: list[str] = [""] * self._slots
+        # The first position that no longer sees the row. Rows die in the middle of a batch; members before that
+        # moment must still find them, members after it must not.
+        self._unseen_from: NDArray[np.int64] = np.full(self._slots, _ALIVE, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._positions
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes reserved for vectors."""
+        return self._matrix.nbytes
+
+    def get(self, id: str) -> Vector | None:
+        """A copy of the vector of this id, None when it is not (or no longer) known."""
+        position = self._positions.get(id)
+        return None if position is None else self._matrix[position % self._slots].copy()
+
+    def insert(self, ids: Sequence[str], vectors: Matrix) -> None:
+        """Remember a batch, in order, without looking for neighbours."""
+        self._check(vectors, len(ids))
+        for start in range(0, len(ids), _QUERIES):
+            self._append(ids[start : start + _QUERIES], vectors[start : start + _QUERIES])
+
+    def delete(self, id: str) -> bool:
+        """Forget an id; False when it was not known."""
+        position = self._positions.pop(id, None)
+        if position is None:
+            return False
+        self._unseen_from[position % self._slots] = self._head
+        return True
+
+    def observe(self, ids: Sequence[str], vectors: Matrix, k: int) -> list[list[Match]]:
+        """Remember a batch and tell, for each member, its `k` nearest among all that were remembered before it.
+
+        Earlier members of the batch are among these, an older vector of the same id is not. The answer is the same
+        however a stream is cut into batches, up to ties within RESOLUTION.
+        """
+        self._check(vectors, len(ids))
+        found: list[list[Match]] = []
+        for start in range(0, len(ids), _QUERIES):
+            part = vectors[start : start + _QUERIES]
+            oldest, first = self._append(ids[start : start + _QUERIES], part)
+            found += self._nearest(part, np.arange(first, self._head), oldest, k, np.empty(0, np.int64))
+        return found
+
+    def search(self, queries: Matrix, k: int, *, exclude: Collection[str] = ()) -> list[list[Match]]:
+        """The `k` most similar of all remembered vectors for each query, best first, ties in order of arrival.
+
+        `exclude`: ids that no query shall find.
+        """
+        self._check(queries, len(queries))
+        hidden = np.array([self._positions[id] for id in exclude if id in self._positions], np.int64)
+        found: list[list[Match]] = []
+        for start in range(0, len(queries), _QUERIES):
+            part = queries[start : start + _QUERIES]
+            found += self._nearest(part, np.full(len(part), self._head), self._tail, k, hidden)
+        return found
+
+    def search_before(self, id: str, k: int) -> list[Match]:
+        """The `k` nearest of a remembered vector among those that arrived before it and are still remembered."""
+        position = self._positions.get(id)
+        if position is None:
+            return []
+        # Whoever died after this vector arrived would still be seen from its position, but is forgotten by now.
+        span = np.arange(self._tail, position)
+        dead = span[self._unseen_from[span % self._slots] != _ALIVE]
+        query = self._matrix[position % self._slots][None]
+        return self._nearest(query, np.array([position]), self._tail, k, dead)[0]
+
+    def _check(self, vectors: Matrix, count: int) -> None:
+        if vectors.shape != (count, self.dimensions):
+            raise ValueError(f"expected {count} vectors of {self.dimensions} dimensions, got shape {vectors.shape}")
+
+    def _append(self, ids: Sequence[str], vectors: Matrix) -> tuple[int, int]:
+        """Write at most _QUERIES rows; the positions of the oldest row they can see and of the first of them.
+
+        Rows that die here keep their place until the next call.
+        """
+        self._make_room(len(ids))
+        oldest, first = self._tail, self._head
+        positions, names, unseen_from, slots = self._positions, self._names, self._unseen_from, self._slots
+        for position, id in enumerate(ids, first):
+            older = positions.pop(id, None)
+            if older is not None:
+                unseen_from[older % slots] = position  # not even by the vector that replaces it
+            elif len(positions) == self.capacity:
+                while unseen_from[self._tail % slots] != _ALIVE:
+                    self._tail += 1
+                slot = self._tail % slots
+                del positions[names[slot]]
+                unseen_from[slot] = position + 1  # the vector that displaces it has seen it
+            slot = position % slots
+            positions[id] = position
+            names[slot] = id
+            unseen_from[slot] = _ALIVE
+            self._head = position + 1
+        split = min(len(ids), slots - first % slots)
+        self._matrix[first % slots :][:split] = vectors[:split]
+        self._matrix[: len(ids) - split] = vectors[split:]
+        return oldest, first
+
+    def _make_room(self, count: int) -> None:
+        while self._tail < self._head and self._unseen_from[self._tail % self._slots] != _ALIVE:
+            self._tail += 1
+        if self._head - self._tail + count <= self._slots:
+            return
+        # Closing holes must pay: at least a quarter of the rows, or the spare ones once there is no growing any more.
+        if self._slots < self._most_slots and 4 * (len(self) + count) > 3 * self._slots:
+            slots = min(2 * self._slots, self._most_slots)
+            self._move(np.zeros((slots, self.dimensions), np.float32))
+        else:
+            self._move(self._matrix)
+
+    def _move(self, target: Matrix) -> None:
+        """Close the holes: into a larger matrix, or towards the tail of the same one."""
+        slots = len(target)
+        span = np.arange(self._tail, self._head)
+        source = span[self._unseen_from[span % self._slots] == _ALIVE] % self._slots
+        destination = span[: len(source)] % slots
+        # In place, a row never moves past one that is still to be moved, and each chunk is copied before it is written.
+        for start in range(0, len(source), 1024):
+            chunk = slice(start, start + 1024)
+            target[destination[chunk]] = self._matrix[source[chunk]]
+        names = [""] * slots
+        for position, (old, new) in enumerate(zip(source.tolist(), destination.tolist(), strict=True), self._tail):
+            names[new] = self._names[old]
+            self._positions[names[new]] = position
+        self._matrix, self._names, self._slots = target, names, slots
+        self._head = self._tail + len(source)
+        self._unseen_from = np.full(slots, _ALIVE, np.int64)
+
+    def _blocks(self, start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
+        """Positions `start` to `stop` in order, in pieces that neither exceed `rows` nor run over the ring's seam."""
+        while start < stop:
+            end = min(stop, start + rows, start + self._slots - start % self._slots)
+            yield start, end
+            start = end
+
+    def _nearest(
+        self, queries: Matrix, sees: NDArray[np.int64], oldest: int, k: int, hidden: NDArray[np.int64]
+    ) -> list[list[Match]]:
+        """Query i sees the rows from `oldest` up to position `sees[i]`, less those dead by then and the `hidden`."""
+        best = _Best(len(queries), k)
+        for start, end in self._blocks(oldest, int(sees[-1]), max(1, _SCORES // len(queries))):
+            slot = start % self._slots
+            scores = queries @ self._matrix[slot : slot + end - start].T
+            dying = np.flatnonzero(self._unseen_from[slot : slot + end - start] != _ALIVE)
+            if dying.size:
+                gone = self._unseen_from[slot + dying] <= sees[:, None]
+                scores[:, dying] = np.where(gone, -np.inf, scores[:, dying])
+            if end > sees[0]:  # the batch itself: each member sees only those before it
+                scores[np.arange(start, end) >= sees[:, None]] = -np.inf
+            scores[:, hidden[(hidden >= start) & (hidden < end)] - start] = -np.inf
+            best.offer(scores, start)
+        return self._matches(queries, best.positions)
+
+    def _matches(self, queries: Matrix, positions: NDArray[np.int64]) -> list[list[Match]]:
+        """Ids and similarities of positions (n, k), -1 for none; best first, ties in order of arrival.
+
+        Summed once more in float64: a product's last bits depend on how many queries shared it.
+        """
+        slots = positions % self._slots
+        exact = np.empty(positions.shape)
+        for i, query in enumerate(queries):
+            exact[i] = self._matrix[slots[i]].astype(np.float64) @ query.astype(np.float64)
+        exact = np.where(positions < 0, -np.inf, exact.clip(-1, 1).round(6))
+        order = np.lexsort((positions, -exact), axis=1)
+        return [
+            [Match(self._names[slots[i, j]], float(exact[i, j])) for j in ranks if positions[i, j] >= 0]
+            for i, ranks in enumerate(order.tolist())
+        ]
+
+
+class _Best:
+    """The `k` best scores so far of each of `count` queries, from blocks offered in order of arrival."""
+
+    def __init__(self, count: int, k: int) -> None:
+        if k < 1:
+            raise ValueError(f"k must be positive, got {k}")
+        self._scores: NDArray[np.float32] = np.full((count, k), -np.inf, np.float32)  # best first
+        self.positions: NDArray[np.int64] = np.full((count, k), -1, np.int64)
+
+    def offer(self, scores: NDArray[np.float32], start: int) -> None:
+        """Column j of `scores` belongs to position `start` + j. Overwrites `scores`."""
+        # One pass for the largest of each row is nearly free beside the product, and after a few blocks that is all:
+        # selecting or sorting (argpartition) costs as much as a third of the product.
+        queries = np.arange(len(scores))
+        while True:
+            largest = scores.max(axis=1)
+            better = np.flatnonzero(largest > self._scores[queries, -1] + RESOLUTION)
+            if not better.size:
+                return
+            if better.size < len(queries):
+                queries, scores, largest = queries[better], scores[better], largest[better]
+            column = (scores >= largest[:, None] - np.float32(RESOLUTION)).argmax(axis=1)
+            self._scores[queries, -1] = scores[np.arange(len(queries)), column]
+            self.positions[queries, -1] = start + column
+            order = np.argsort(-self._scores[queries], axis=1, kind="stable")
+            self._scores[queries] = np.take_along_axis(self._scores[queries], order, axis=1)
+            self.positions[queries] = np.take_along_axis(self.positions[queries], order, axis=1)
+            scores[np.arange(len(queries)), column] = -np.inf

@@ -1,0 +1,155 @@
+"""Vector events read back from their topic, in either format. Bad records give a reason, never an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import orjson
+
+from streamer.core.events import Record, TopicPartition
+from streamer.core.vectors import Vector
+
+JSON = "application/json"
+BINARY = "application/octet-stream"
+
+# Single precision spoils a unit vector's length by 1e-7, half precision by 1e-3; swapped bytes or a vector that was
+# never normalised miss by far more.
+_LENGTH_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True, slots=True)
+class TextSource:
+    """The record that held the text. `timestamp`: milliseconds since the epoch, None when the event does not say."""
+
+    tp: TopicPartition
+    offset: int
+    timestamp: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.tp.topic}/{self.tp.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorEvent:
+    """A unit vector, float32 of shape (dimensions,), and where it came from. `space`: the id of its vector space.
+
+    `text` and `metadata` are there only if the worker was told to include them, and never in the binary format.
+    """
+
+    id: str
+    vector: Vector
+    space: str
+    model: str
+    source: TextSource | None = None
+    text: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A tombstone: the id is to be forgotten."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Not a vector event, and why."""
+
+    reason: str
+
+
+VectorInput: TypeAlias = VectorEvent | Deletion | Malformed
+
+
+def decode_vector_event(record: Record) -> VectorInput:
+    """What a record of the vector topic says. Never raises.
+
+    The record's key is the event's id, in both formats, because a tombstone has nothing else. Of a header that occurs
+    twice the last one counts.
+    """
+    headers = dict(record.headers)
+    try:
+        key = None if record.key is None else record.key.decode()
+        if record.value is None:
+            return Malformed("a tombstone needs a key") if key is None else Deletion(key)
+        content_type = headers.get("content-type", b"").decode().partition(";")[0].strip().lower()
+        if content_type == BINARY:
+            return _checked(_decode_binary(key, record, headers), int(_required(headers, "streamer-dimensions")))
+        if content_type == JSON or (not content_type and record.value.startswith(b"{")):
+            return _decode_json(key, record.value)
+        return Malformed(f"content-type {content_type!r} is neither {JSON} nor {BINARY}")
+    except (ValueError, TypeError, OverflowError) as exc:
+        return Malformed(str(exc))
+
+
+def _decode_binary(key: str | None, record: Record, headers: Mapping[str, bytes]) -> VectorEvent:
+    if key is None:
+        raise ValueError("a binary vector event needs a key")
+    source = headers.get("streamer-source")
+    return VectorEvent(
+        id=key,
+        vector=np.frombuffer(record.value or b"", dtype="<f4").astype(np.float32),
+        space=_required(headers, "streamer-space"),
+        model=headers.get("streamer-model", b"").decode(),
+        source=None if source is None else _parse_source(source.decode(), record.timestamp),
+    )
+
+
+def _decode_json(key: str | None, value: bytes) -> VectorInput:
+    document = orjson.loads(value)
+    if not isinstance(document, dict):
+        raise ValueError("the value is not a JSON object")
+    for name, kind in (("vector", list), ("space", str), ("dimensions", int)):
+        if not isinstance(document.get(name), kind):
+            raise ValueError(f"{name!r} is missing or of the wrong type")
+    id = document.get("id") if key is None else key
+    if not isinstance(id, str):
+        raise ValueError("neither a key nor an 'id' tells which event this is")
+    # By way of float64: a number too large for float32 must fail the check of the length, not warn of an overflow.
+    vector = np.asarray(document["vector"], np.float64)
+    if vector.size and not np.abs(vector).max() < 2:
+        raise ValueError("the vector holds numbers that no unit vector has")
+    source, text, metadata = document.get("source"), document.get("text"), document.get("metadata")
+    event = VectorEvent(
+        id=id,
+        vector=vector.astype(np.float32),
+        space=document["space"],
+        model=str(document.get("model", "")),
+        source=None if source is None else _read_source(source),
+        text=text if isinstance(text, str) else None,
+        metadata=metadata if isinstance(metadata, dict) else None,
+    )
+    return _checked(event, document["dimensions"])
+
+
+def _checked(event: VectorEvent, dimensions: int) -> VectorInput:
+    if event.vector.shape != (dimensions,):
+        return Malformed(f"{event.vector.size} numbers were sent as a vector of {dimensions} dimensions")
+    with np.errstate(all="ignore"):  # NaN, infinity and overflow are what this is looking for
+        length = float(np.linalg.norm(event.vector))
+    if not abs(length - 1) <= _LENGTH_TOLERANCE:
+        return Malformed(f"the vector's length is {length:g}, not 1")
+    return event
+
+
+def _required(headers: Mapping[str, bytes], name: str) -> str:
+    if name not in headers:
+        raise ValueError(f"header {name} is missing")
+    return headers[name].decode()
+
+
+def _parse_source(source: str, timestamp: int) -> TextSource:
+    topic, partition, offset = source.rsplit("/", 2)
+    return TextSource(TopicPartition(topic, int(partition)), int(offset), timestamp)
+
+
+def _read_source(source: Any) -> TextSource:
+    if not isinstance(source, dict) or not {"topic", "partition", "offset"} <= source.keys():
+        raise ValueError("'source' is not an object with topic, partition and offset")
+    timestamp = source.get("timestamp")
+    tp = TopicPartition(str(source["topic"]), int(source["partition"]))
+    return TextSource(tp, int(source["offset"]), None if timestamp is None else int(timestamp))

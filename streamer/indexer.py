@@ -1,0 +1,288 @@
+"""The side consumer: reads the vector topic whole, remembers what streamed past, and publishes verdicts.
+
+It restores (reads up to where the topic ended when it started), then follows. Verdicts are published from the
+committed offset of each partition on; what lies before it was judged by an earlier run and is only remembered.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from anyio import CancelScope, EndOfStream, Event, Lock, create_memory_object_stream, create_task_group, current_time
+from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.to_thread import run_sync
+
+from streamer.core.events import Message, Record, TopicPartition
+from streamer.core.intake import absorb
+from streamer.core.similarity import Match, VectorIndex
+from streamer.core.vector_events import VectorEvent
+from streamer.core.vectors import Space, Vector
+from streamer.core.verdicts import Judge, VerdictPolicy, encode_verdict
+from streamer.errors import RetriableError
+from streamer.protocols import Acknowledgement, Changelog, Sink
+
+_log = logging.getLogger("streamer.indexer")
+
+_MOST_FOREIGN_SPACES = 20  # told apart by name; the rest is counted together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexerSettings:
+    """`batch_events`: events judged in one go; a search waits for at most one such batch. `max_held_back`: events kept
+    aside while older ones of other partitions are still being read. Times in seconds."""
+
+    verdict_topic: str = "verdicts"
+    capacity: int = 100_000
+    policy: VerdictPolicy = field(default_factory=VerdictPolicy)
+    batch_events: int = 64
+    max_unacknowledged_batches: int = 32
+    max_held_back: int = 10_000
+    poll_timeout: float = 0.5
+    commit_interval: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexerStatistics:
+    """Where the indexer stands. Names that end in `_total` only grow."""
+
+    ready: bool
+    space: str
+    dimensions: int
+    vectors: int
+    capacity: int
+    vector_bytes: int
+    restore_records: int
+    restore_remaining: int
+    unacknowledged_batches: int
+    records_total: int
+    deletions_total: int
+    malformed_total: int
+    searches_total: int
+    commit_failures_total: int
+    foreign_total: Mapping[str, int] = field(metadata={"label": "space"})
+    verdicts_total: Mapping[str, int] = field(metadata={"label": "verdict"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """A batch's verdicts on their way, and the offsets to commit once the broker has them all."""
+
+    acknowledged: Acknowledgement | None
+    offsets: Mapping[TopicPartition, int]
+
+
+class Indexer:
+    """One vector space's memory. `run` it once; `search`, `get` and `statistics` at any time meanwhile."""
+
+    def __init__(self, changelog: Changelog, sink: Sink, space: Space, settings: IndexerSettings) -> None:
+        self.space = space
+        self._changelog = changelog
+        self._sink = sink
+        self._settings = settings
+        self._judge = Judge(VectorIndex(space.dimensions, settings.capacity), settings.policy)
+        self._lock = Lock()  # held by whoever reads or writes the judge, in whichever thread
+        self._stopping = False
+        self._caught_up = Event()
+        self._state: Literal["not started", "restoring", "following", "stopped"] = "not started"
+        self._starts: Mapping[TopicPartition, int] = {}
+        self._ends: Mapping[TopicPartition, int] = {}
+        self._judged: Mapping[TopicPartition, int] = {}  # up to here, by an earlier run
+        self._unacknowledged = 0
+        self._records = self._deletions = self._malformed = self._searches = self._commit_failures = 0
+        self._foreign: Counter[str] = Counter()
+        self._verdicts: Counter[str] = Counter(near_duplicate=0, ordinary=0)
+
+    async def run(self) -> None:
+        """Restore, then follow until `stop`. Ends with every verdict acknowledged and its offset committed.
+
+        An error of any part, or of the topic, ends all of it and is raised (in an ExceptionGroup). A bounded batch of
+        verdicts since the last commit is then published again by the next run.
+        """
+        send, receive = create_memory_object_stream[_Published](self._settings.max_unacknowledged_batches)
+        try:
+            async with create_task_group() as tasks:
+                tasks.start_soon(self._commit_published, receive)
+                async with send:
+                    await self._restore(send)
+                    while not self._stopping:
+                        await self._process(await self._poll(), send)
+        finally:
+            self._state = "stopped"
+
+    def stop(self) -> None:
+        """Make `run` finish what it has begun, and return."""
+        self._stopping = True
+
+    async def wait_ready(self) -> None:
+        """Until everything that the topic held at the start has been read."""
+        await self._caught_up.wait()
+
+    def ready(self) -> str | None:
+        """None once restored; else why not, and how far it has come."""
+        if self._state != "restoring":
+            return None if self._state == "following" else self._state
+        total, remaining = self._restore_records(), self._restore_remaining()
+        return f"restoring: {total - remaining:,} of {total:,} records read"
+
+    async def search(
+        self, vector: Vector, k: int, min_similarity: float | None = None, *, exclude: Collection[str] = ()
+    ) -> Sequence[Match]:
+        """The `k` nearest of a unit vector of this space, best first; only those at least so similar."""
+        self._searches += 1
+        async with self._lock:
+            find = partial(self._judge.index.search, vector[None], k, exclude=exclude)
+            (found,) = await run_sync(find)
+        return [match for match in found if min_similarity is None or match.similarity >= min_similarity]
+
+    async def get(self, id: str) -> Vector | None:
+        """The vector of an id, None when it is not (or no longer) known."""
+        async with self._lock:
+            return self._judge.index.get(id)
+
+    def statistics(self) -> IndexerStatistics:
+        index = self._judge.index
+        return IndexerStatistics(
+            ready=self.ready() is None,
+            space=self.space.id,
+            dimensions=index.dimensions,
+            vectors=len(index),
+            capacity=index.capacity,
+            vector_bytes=index.nbytes,
+            restore_records=self._restore_records(),
+            restore_remaining=self._restore_remaining(),
+            unacknowledged_batches=self._unacknowledged,
+            records_total=self._records,
+            deletions_total=self._deletions,
+            malformed_total=self._malformed,
+            searches_total=self._searches,
+            commit_failures_total=self._commit_failures,
+            foreign_total=dict(self._foreign),
+            verdicts_total=dict(self._verdicts),
+        )
+
+    async def _restore(self, published: MemoryObjectSendStream[_Published]) -> None:
+        self._ends = await self._changelog.end_offsets()
+        committed = await self._changelog.committed()
+        # A commit beyond the end belongs to a topic that has been deleted since: nothing of this one was judged.
+        self._judged = {tp: offset for tp, offset in committed.items() if offset <= self._ends.get(tp, 0)}
+        self._starts = dict(self._changelog.positions())
+        self._state = "restoring"
+        for tp in committed.keys() - self._judged.keys():
+            _log.warning("verdicts were committed beyond the end of %s/%d; judging it from its beginning", *tp)
+
+        # Partitions are not read in step. What is to be judged waits until all that is older has been remembered,
+        # or near-duplicates of events in slower partitions would be missed after every restart.
+        held: list[Record] = []
+        while not self._stopping and self._remaining(self._judged):
+            if len(held) > self._settings.max_held_back:
+                _log.warning("too far behind to keep order: some verdicts will miss older events of other partitions")
+                break
+            records = await self._poll()
+            held += filter(self._is_new, records)
+            await self._process([record for record in records if not self._is_new(record)], published)
+        if self._stopping:
+            return  # what is held back would be judged against half a memory; the next run does better
+        await self._process(held, published)
+        while not self._stopping and self._remaining(self._ends):
+            await self._process(await self._poll(), published)
+        if not self._stopping:
+            self._state = "following"
+            self._caught_up.set()
+            _log.info("caught up: %d vectors of space %s", len(self._judge.index), self.space.id)
+
+    async def _poll(self) -> Sequence[Record]:
+        # A poll that is cancelled may take records with it. It is short; whoever cancels waits for its end.
+        with CancelScope(shield=True):
+            records = await self._changelog.poll(self._settings.poll_timeout)
+        await checkpoint_if_cancelled()  # idle, the loop would never meet another chance to notice
+        return records
+
+    async def _process(self, records: Sequence[Record], published: MemoryObjectSendStream[_Published]) -> None:
+        """Remember, judge and publish, in order; waits while too many verdicts are unacknowledged."""
+        for start in range(0, len(records), self._settings.batch_events):
+            batch = records[start : start + self._settings.batch_events]
+            async with self._lock:
+                messages = await run_sync(self._absorb, batch)
+            acknowledged = await self._sink.send(messages) if messages else None
+            offsets = {record.tp: record.offset + 1 for record in batch if self._is_new(record)}
+            if offsets:
+                self._unacknowledged += 1
+                await published.send(_Published(acknowledged, offsets))
+
+    def _absorb(self, records: Sequence[Record]) -> list[Message]:
+        """In a thread, under the lock: remember and judge; the verdicts to publish."""
+        absorbed = absorb(self._judge, self.space, records, self._is_new)
+        self._records += len(records)
+        self._deletions += absorbed.deletions
+        self._malformed += len(absorbed.malformed)
+        self._verdicts.update(verdict.verdict for verdict in absorbed.verdicts)
+        for record, reason in absorbed.malformed:
+            _log.warning("%s/%d/%d is not a vector event: %s", *record.tp, record.offset, reason)
+        for event in absorbed.foreign:
+            self._refuse(event)
+        return [encode_verdict(verdict, self._settings.verdict_topic) for verdict in absorbed.verdicts]
+
+    def _refuse(self, event: VectorEvent) -> None:
+        known = event.space in self._foreign or len(self._foreign) < _MOST_FOREIGN_SPACES
+        name = event.space if known else "other"
+        if name not in self._foreign:
+            _log.error(
+                "refusing vectors of space %s (model %s): this index is of space %s (model %s); "
+                "embed those texts again, or run an index for each space",
+                *(event.space, event.model, self.space.id, self.space.model),
+            )
+        self._foreign[name] += 1
+
+    async def _commit_published(self, published: MemoryObjectReceiveStream[_Published]) -> None:
+        """Await acknowledgements in order and commit what they allow, at most `commit_interval` later."""
+        offsets: dict[TopicPartition, int] = {}
+        due = math.inf
+        async with published:
+            while True:
+                batch = None
+                with CancelScope(deadline=due):
+                    try:
+                        batch = await published.receive()
+                    except EndOfStream:
+                        break
+                if batch is not None:
+                    if batch.acknowledged is not None:
+                        await batch.acknowledged()
+                    self._unacknowledged -= 1
+                    offsets.update(batch.offsets)
+                    due = min(due, current_time() + self._settings.commit_interval)
+                if current_time() >= due:
+                    due = math.inf if await self._commit(offsets) else current_time() + self._settings.commit_interval
+        if offsets:
+            await self._commit(offsets)
+
+    async def _commit(self, offsets: dict[TopicPartition, int]) -> bool:
+        """Commit and clear the offsets; False, leaving them for later, when the coordinator does not answer."""
+        try:
+            await self._changelog.commit(offsets)
+        except RetriableError as exc:
+            self._commit_failures += 1
+            _log.warning("verdict offsets could not be committed, will try again: %s", exc)
+            return False
+        offsets.clear()
+        return True
+
+    def _is_new(self, record: Record) -> bool:
+        return record.offset >= self._judged.get(record.tp, 0)
+
+    def _remaining(self, until: Mapping[TopicPartition, int]) -> int:
+        positions = self._changelog.positions()
+        return sum(max(0, offset - positions.get(tp, 0)) for tp, offset in until.items())
+
+    def _restore_remaining(self) -> int:
+        return self._remaining(self._ends)
+
+    def _restore_records(self) -> int:
+        return sum(max(0, end - self._starts.get(tp, 0)) for tp, end in self._ends.items())

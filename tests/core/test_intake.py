@@ -1,0 +1,57 @@
+"""A batch of records against one memory: what is judged, restored, deleted and left aside, and in which order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamer.core.events import Record, TopicPartition
+from streamer.core.intake import Absorbed, absorb
+from streamer.core.similarity import VectorIndex
+from streamer.core.vectors import Space
+from streamer.core.verdicts import Judge, VerdictPolicy
+
+SPACE = Space(provider="p", model="m", dimensions=2)
+OTHER = Space(provider="p", model="other", dimensions=2)
+
+
+def record(offset: int, id: str | None, *vector: float, space: Space = SPACE) -> Record:
+    headers = (
+        ("content-type", b"application/octet-stream"),
+        ("streamer-space", space.id.encode()),
+        ("streamer-dimensions", str(len(vector)).encode()),
+    )
+    value = np.array(vector, "<f4").tobytes() if vector else None
+    return Record(TopicPartition("vectors", 0), offset, None if id is None else id.encode(), value, 0, headers)
+
+
+def absorb_all(judge: Judge, records: list[Record], *, new_from: int = 0) -> Absorbed:
+    return absorb(judge, SPACE, records, lambda record: record.offset >= new_from)
+
+
+def test_deletions_take_effect_where_they_stand() -> None:
+    judge = Judge(VectorIndex(2, 10), VerdictPolicy())
+    records = [record(0, "a", 1, 0), record(1, "b", 1, 0), record(2, "a"), record(3, "x"), record(4, "c", 1, 0)]
+    absorbed = absorb_all(judge, records)
+    assert [(verdict.id, [match.id for match in verdict.nearest]) for verdict in absorbed.verdicts] == [
+        ("a", []),
+        ("b", ["a"]),
+        ("c", ["b"]),
+    ]
+    assert absorbed.deletions == 1
+    assert "a" not in judge.index
+
+
+def test_older_records_are_remembered_without_a_verdict() -> None:
+    judge = Judge(VectorIndex(2, 10), VerdictPolicy())
+    absorbed = absorb_all(judge, [record(0, "a", 1, 0), record(1, "b", 0.8, 0.6)], new_from=1)
+    assert [(verdict.id, [match.id for match in verdict.nearest]) for verdict in absorbed.verdicts] == [("b", ["a"])]
+
+
+def test_other_spaces_and_bad_records_are_left_aside() -> None:
+    judge = Judge(VectorIndex(2, 10), VerdictPolicy())
+    foreign, wrong, no_key = record(0, "a", 1, 0, space=OTHER), record(1, "b", 1, 0, 0), record(2, None)
+    absorbed = absorb_all(judge, [foreign, wrong, no_key, record(3, "c", 1, 0)])
+    assert [verdict.id for verdict in absorbed.verdicts] == ["c"]
+    assert [event.space for event in absorbed.foreign] == [OTHER.id]
+    assert absorbed.malformed == [(wrong, "3 dimensions, but its space has 2"), (no_key, "a tombstone needs a key")]
+    assert len(judge.index) == 1

@@ -1,0 +1,167 @@
+"""The index against a dict that does the same thing slowly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamer.core import similarity
+from streamer.core.similarity import Match, VectorIndex
+from streamer.core.vectors import Matrix, normalize
+
+Arrival = tuple[str, tuple[int, ...] | None]  # None deletes
+
+IDS = st.sampled_from("abcdefgh")
+# Multiples of 1/8: every product and sum is exact in float32, so ties are true ties and results compare equal.
+SCALE = 1 / 8
+VECTORS = st.tuples(*[st.integers(-3, 3)] * 3)
+STREAMS = st.lists(st.tuples(IDS, st.one_of(st.none(), VECTORS, VECTORS, VECTORS)), max_size=60)
+
+
+class Model:
+    """Insertion-ordered dict, one arrival at a time."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.vectors: dict[str, tuple[int, ...]] = {}
+
+    def nearest(self, query: Sequence[int], k: int, among: Sequence[str]) -> list[Match]:
+        scored = [Match(id, float(np.dot(query, self.vectors[id])) * SCALE**2) for id in among]
+        return sorted(scored, key=lambda match: -match.similarity)[:k]  # stable: ties stay in order of arrival
+
+    def arrive(self, id: str, vector: tuple[int, ...], k: int) -> list[Match]:
+        self.vectors.pop(id, None)
+        found = self.nearest(vector, k, list(self.vectors))
+        if len(self.vectors) == self.capacity:
+            del self.vectors[next(iter(self.vectors))]
+        self.vectors[id] = vector
+        return found
+
+
+def rows(vectors: Sequence[tuple[int, ...]]) -> Matrix:
+    return np.array(vectors, np.float32).reshape(len(vectors), 3) * np.float32(SCALE)
+
+
+def batches(stream: Sequence[Arrival], cuts: set[int]) -> Iterator[list[Arrival]]:
+    """The stream cut at `cuts` and around every deletion."""
+    batch: list[Arrival] = []
+    for i, arrival in enumerate(stream):
+        if batch and (i in cuts or arrival[1] is None or batch[-1][1] is None):
+            yield batch
+            batch = []
+        batch.append(arrival)
+    if batch:
+        yield batch
+
+
+@pytest.fixture(params=["as shipped", "tiny"])
+def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tiny sizes make a ring of a few rows grow, wrap, close holes and fall into several products."""
+    if request.param == "as shipped":
+        yield
+    else:
+        with patch.multiple(similarity, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3):
+            yield
+
+
+@pytest.mark.usefixtures("sizes")
+@given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9), st.integers(1, 4))
+@settings(max_examples=300, deadline=None)
+def test_equals_the_model_however_the_stream_is_cut(
+    stream: list[Arrival], cuts: set[int], capacity: int, k: int
+) -> None:
+    index, model = VectorIndex(3, capacity), Model(capacity)
+    for batch in batches(stream, cuts):
+        if batch[0][1] is None:
+            id = batch[0][0]
+            assert index.delete(id) == (model.vectors.pop(id, None) is not None)
+        else:
+            arrivals = [(id, vector) for id, vector in batch if vector is not None]
+            expected = [model.arrive(id, vector, k) for id, vector in arrivals]
+            assert index.observe([id for id, _ in arrivals], rows([v for _, v in arrivals]), k) == expected
+        assert len(index) == len(model.vectors)
+
+    everything = list(model.vectors)
+    for query in [(1, 0, 0), (-2, 3, 1)]:
+        assert index.search(rows([query]), k) == [model.nearest(query, k, everything)]
+        assert index.search(rows([query]), k, exclude=["a", "b"]) == [
+            model.nearest(query, k, [id for id in everything if id not in ("a", "b")])
+        ]
+    for i, (id, vector) in enumerate(model.vectors.items()):
+        assert (index.get(id) == rows([vector])[0]).all()
+        assert index.search_before(id, k) == model.nearest(vector, k, everything[:i])
+    assert [id for id in "abcdefgh" if id in index] == sorted(everything)
+
+
+@pytest.mark.usefixtures("sizes")
+@given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9))
+@settings(max_examples=100, deadline=None)
+def test_insert_leaves_the_same_index_as_observe(stream: list[Arrival], cuts: set[int], capacity: int) -> None:
+    arrivals = [(id, vector) for id, vector in stream if vector is not None]
+    observed, inserted = VectorIndex(3, capacity), VectorIndex(3, capacity)
+    for batch in batches(arrivals, cuts):
+        vectors = rows([vector for _, vector in batch if vector is not None])
+        observed.observe([id for id, _ in batch], vectors, 1)
+        inserted.insert([id for id, _ in batch], vectors)
+    query = rows([(1, 2, 3)])
+    assert inserted.search(query, 9) == observed.search(query, 9)
+
+
+def units(count: int, dimensions: int, seed: int) -> Matrix:
+    return normalize(np.random.default_rng(seed).normal(size=(count, dimensions)))
+
+
+def test_finds_the_same_as_a_full_product_on_real_vectors() -> None:
+    stored, queries = units(5000, 96, 1), units(70, 96, 2)
+    index = VectorIndex(96, 4000)
+    index.insert([str(i) for i in range(5000)], stored)
+    scores = queries.astype(float) @ stored[1000:].astype(float).T
+    for k in (1, 3, 40):
+        expected = np.argsort(-scores, axis=1)[:, :k]
+        found = index.search(queries, k)
+        assert [[int(match.id) - 1000 for match in matches] for matches in found] == expected.tolist()
+        assert np.allclose([match.similarity for match in found[0]], scores[0, expected[0]], atol=1e-6)
+
+
+def test_the_earliest_of_many_copies_is_found_although_their_products_differ_in_the_last_bits() -> None:
+    others, copied = units(3000, 384, 3), units(1, 384, 4)
+    index = VectorIndex(384, 10_000)
+    index.insert([f"other-{i}" for i in range(3000)], others)
+    index.insert([f"copy-{i}" for i in range(5000)], np.tile(copied, (5000, 1)))
+    near = normalize(copied + 0.01 * units(64, 384, 5))
+    for k in (1, 4):
+        for matches in index.search(near, k):
+            assert [match.id for match in matches] == [f"copy-{i}" for i in range(k)]
+
+
+def test_similarities_do_not_depend_on_how_many_queries_share_a_product() -> None:
+    stored, queries = units(300, 384, 6), units(40, 384, 7)
+    index = VectorIndex(384, 300)
+    index.insert([str(i) for i in range(300)], stored)
+    together = index.search(queries, 5)
+    assert together == [index.search(query[None], 5)[0] for query in queries]
+
+
+def test_memory_stays_within_what_is_promised() -> None:
+    index = VectorIndex(8, 5000)
+    largest = 0
+    for start in range(0, 12_000, 50):
+        index.insert([str(i % 7000) for i in range(start, start + 50)], units(50, 8, start))
+        largest = max(largest, index.nbytes)
+    assert largest <= 4 * 8 * (5000 + 5000 // 32)
+    assert len(index) == 5000
+
+
+def test_wrong_shapes_and_sizes_are_refused() -> None:
+    index = VectorIndex(3, 5)
+    with pytest.raises(ValueError, match=r"expected 2 vectors of 3 dimensions, got shape \(1, 3\)"):
+        index.observe(["a", "b"], rows([(1, 2, 3)]), 1)
+    with pytest.raises(ValueError, match="k must be positive"):
+        index.search(rows([(1, 2, 3)]), 0)
+    with pytest.raises(ValueError, match="must be positive"):
+        VectorIndex(3, 0)

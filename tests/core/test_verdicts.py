@@ -1,0 +1,155 @@
+"""Verdicts: what counts as a near-duplicate, whose, and that neither batches nor replays nor restarts change it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamer.core.events import Message, TopicPartition
+from streamer.core.similarity import Match, VectorIndex
+from streamer.core.vector_events import TextSource, VectorEvent
+from streamer.core.verdicts import Judge, Verdict, VerdictPolicy, encode_verdict
+
+Arrival = tuple[str, float]  # id, direction in degrees: the cosine of two events is that of the angle between them
+NEAR = VerdictPolicy(near_duplicate_similarity=float(np.cos(np.radians(15.5))), neighbors=3)
+
+
+def event(id: str, degrees: float) -> VectorEvent:
+    angle = np.radians(degrees)
+    vector = np.array([np.cos(angle), np.sin(angle)], np.float32)
+    return VectorEvent(id=id, vector=vector, space="s", model="m", source=TextSource(TopicPartition("t", 0), 1, 2))
+
+
+def judge_all(judge: Judge, arrivals: Sequence[Arrival]) -> list[Verdict]:
+    return judge.judge([event(*arrival) for arrival in arrivals])
+
+
+def restore_all(judge: Judge, arrivals: Sequence[Arrival]) -> None:
+    judge.restore([event(*arrival) for arrival in arrivals])
+
+
+def new_judge(capacity: int = 100) -> Judge:
+    return Judge(VectorIndex(2, capacity), NEAR)
+
+
+def groups(verdicts: Sequence[Verdict]) -> list[tuple[str, str | None]]:
+    assert all((verdict.verdict == "near_duplicate") == (verdict.duplicate_of is not None) for verdict in verdicts)
+    return [(verdict.id, verdict.duplicate_of) for verdict in verdicts]
+
+
+def test_the_first_of_a_group_is_named_even_by_those_who_resemble_only_its_members() -> None:
+    judge = new_judge()
+    assert groups(judge_all(judge, [("a", 0), ("far", 180), ("b", 10), ("c", 20), ("d", 30)])) == [
+        ("a", None),
+        ("far", None),
+        ("b", "a"),
+        ("c", "a"),
+        ("d", "a"),
+    ]
+    assert groups(judge_all(judge, [("e", 36)])) == [("e", "a")]
+
+
+def test_similarity_is_that_of_the_nearest() -> None:
+    first, second, third = judge_all(new_judge(), [("a", 0), ("b", 90), ("c", 180)])
+    assert (first.similarity, first.nearest) == (None, [])
+    assert abs(second.similarity or 0) < 1e-6
+    assert [match.id for match in third.nearest] == ["b", "a"]
+    assert third.verdict == "ordinary"
+
+
+def test_an_event_sent_again_is_not_its_own_duplicate() -> None:
+    judge = new_judge()
+    assert groups(judge_all(judge, [("a", 0), ("a", 0), ("b", 10), ("a", 0), ("a", 1)])) == [
+        ("a", None),
+        ("a", None),
+        ("b", "a"),
+        ("a", None),  # nor a duplicate of its own duplicate
+        ("a", None),
+    ]
+    assert len(judge.index) == 2
+
+
+def test_an_event_that_changed_leaves_its_group() -> None:
+    judge = new_judge()
+    judge_all(judge, [("a", 0), ("b", 10), ("b", 90)])
+    assert groups(judge_all(judge, [("c", 95), ("d", 5)])) == [("c", "b"), ("d", "a")]
+
+
+def test_a_group_outlives_its_first() -> None:
+    judge = new_judge()
+    judge_all(judge, [("a", 0), ("b", 10)])
+    assert judge.forget("a")
+    assert not judge.forget("a")
+    assert groups(judge_all(judge, [("c", 11)])) == [("c", "a")]
+    assert judge.forget("b")
+    assert judge.forget("c")
+    assert groups(judge_all(judge, [("b", 10)])) == [("b", None)]
+
+
+ARRIVALS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 12).map(lambda n: n * 8.0)), max_size=40)
+
+
+@given(ARRIVALS, st.sets(st.integers(0, 40)), st.integers(1, 8))
+@settings(max_examples=200, deadline=None)
+def test_batches_do_not_matter(arrivals: list[Arrival], cuts: set[int], capacity: int) -> None:
+    single, batched = new_judge(capacity), new_judge(capacity)
+    one_by_one = [verdict for arrival in arrivals for verdict in judge_all(single, [arrival])]
+    edges = [0, *sorted(cut for cut in cuts if cut < len(arrivals)), len(arrivals)]
+    in_batches = [verdict for a, b in pairwise(edges) for verdict in judge_all(batched, arrivals[a:b])]
+    assert in_batches == one_by_one
+
+
+@given(st.lists(st.integers(0, 12).map(lambda n: n * 8.0), max_size=30), st.integers(0, 30))
+@settings(max_examples=200, deadline=None)
+def test_a_restart_does_not_split_groups(directions: list[float], stop: int) -> None:
+    arrivals = [(f"id-{i}", degrees) for i, degrees in enumerate(directions)]
+    through, restarted = new_judge(), new_judge()
+    expected = judge_all(through, arrivals)[stop:]
+    restore_all(restarted, arrivals[:stop])
+    assert judge_all(restarted, arrivals[stop:]) == expected
+
+
+def test_what_is_known_of_forgotten_events_is_dropped() -> None:
+    judge = new_judge(capacity=10)
+    for start in range(0, 5000, 50):
+        judge_all(judge, [(f"id-{i}", 0) for i in range(start, start + 50)])
+    assert groups(judge_all(judge, [("end", 0)])) == [("end", "id-0")]  # and nothing else is
+    restore_all(judge, [(f"restored-{i}", 0) for i in range(3000)])
+    judge_all(judge, [("last", 0)])
+    assert len(judge._firsts) + len(judge._unjudged) < 1100
+
+
+def test_encoding() -> None:
+    verdict = Verdict(
+        id="ü",
+        verdict="near_duplicate",
+        similarity=0.9,
+        duplicate_of="a",
+        nearest=[Match("b", 0.9), Match("a", 0.5)],
+        space="0123456789ab",
+        source=TextSource(TopicPartition("texts", 3), 42, 1_700_000_000_000),
+    )
+    message = encode_verdict(verdict, "verdicts")
+    assert message.value is not None
+    assert orjson.loads(message.value) == {
+        "id": "ü",
+        "verdict": "near_duplicate",
+        "similarity": 0.9,
+        "duplicate_of": "a",
+        "score": None,
+        "p_value": None,
+        "nearest": [{"id": "b", "similarity": 0.9}, {"id": "a", "similarity": 0.5}],
+        "space": "0123456789ab",
+        "source": {"topic": "texts", "partition": 3, "offset": 42, "timestamp": 1_700_000_000_000},
+    }
+    headers = (
+        ("content-type", b"application/json"),
+        ("streamer-space", b"0123456789ab"),
+        ("streamer-source", b"texts/3/42"),
+    )
+    assert message == Message("verdicts", "ü".encode(), message.value, headers)
