@@ -18,7 +18,7 @@ CHUNKS_UNDERWAY = 64
 class Direction:
     """What happens to the bytes that flow one way, on every connection; to be changed at any time.
 
-    `delay`: seconds that each byte is late, throughput unharmed. `bytes_per_second`: of each connection, None unlimited.
+    `delay`: seconds that each byte is late, throughput unharmed. `bytes_per_second`: of each connection.
     `hold` keeps bytes until `release`, as a broken link does that comes back before anybody noticed. `drop` loses them
     while the connection looks alive; a connection that lost bytes is cut by `release`, for its stream makes no sense.
     """
