@@ -67,7 +67,7 @@ async def test_cut_is_a_reset_and_the_next_connection_works(proxy: Proxy) -> Non
     async with await connect(proxy) as stream:
         assert await ask(stream, b"a") == b"a"
         proxy.cut()
-        with pytest.raises(anyio.BrokenResourceError):  # an orderly end would be EndOfStream
+        with anyio.fail_after(10), pytest.raises(anyio.BrokenResourceError):  # an orderly end would be EndOfStream
             await stream.receive()
     async with await connect(proxy) as stream:
         assert await ask(stream, b"b") == b"b"
@@ -95,7 +95,8 @@ async def test_held_bytes_arrive_later(proxy: Proxy, way: str) -> None:
         assert await silent(stream)
         assert proxy.up.passed == (0 if way == "up" else 4)
         proxy.heal()
-        assert await stream.receive() == b"late"
+        with anyio.fail_after(10):
+            assert await stream.receive() == b"late"
 
 
 @pytest.mark.parametrize("way", ["up", "down"])
@@ -107,7 +108,7 @@ async def test_dropped_bytes_never_arrive_and_the_connection_ends_with_the_fault
         assert await silent(spoilt), "half-open: neither an answer nor an end"
         assert getattr(proxy, way).dropped == 4
         proxy.heal()
-        with pytest.raises(anyio.BrokenResourceError):
+        with anyio.fail_after(10), pytest.raises(anyio.BrokenResourceError):
             await spoilt.receive()
         assert await ask(idle, b"after") == b"after", "it has lost nothing"
 
@@ -137,7 +138,7 @@ async def test_throttled_bytes_come_at_the_rate(proxy: Proxy) -> None:
 
 async def test_a_dead_target_is_an_end(proxy: Proxy) -> None:
     async with Proxy(target_port=1) as dead, await connect(dead) as stream:
-        with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+        with anyio.fail_after(10), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
             await stream.receive()
 
 
@@ -145,5 +146,5 @@ async def test_the_end_of_one_side_is_the_end_of_the_other(proxy: Proxy) -> None
     async with await connect(proxy) as stream:
         await ask(stream, b"x")
         await stream.send_eof()
-        with pytest.raises(anyio.EndOfStream):
+        with anyio.fail_after(10), pytest.raises(anyio.EndOfStream):
             await stream.receive()
