@@ -6,9 +6,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from anyio import to_thread
 
-from tests import brokers
-from tests.brokers import Broker, NewTopicName, SharedBroker, Unavailable
+from tests import session_broker
+from tests.brokers import Broker, NewTopicName, Unavailable
 from tests.integration.topics import produce, read_all
+from tests.proxy import Proxy
+from tests.session_broker import SharedBroker
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +25,7 @@ async def test_what_is_acknowledged_can_be_read(bootstrap_servers: str, new_topi
     assert {record.partition for record in records} == {0, 1, 2}
 
 
-@pytest.mark.real_kafka("idempotent producer")
+@pytest.mark.real_kafka("idempotent producers")
 async def test_an_idempotent_producer_is_served(bootstrap_servers: str, new_topic: NewTopicName) -> None:
     topic = await new_topic("idempotent")
     async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, enable_idempotence=True) as producer:
@@ -62,6 +64,19 @@ async def test_it_comes_back_with_its_data(stoppable_broker: Broker, new_topic: 
     assert [record.value for record in await read_all(servers, topic)] == [b"before", b"after"]
 
 
+@pytest.mark.real_kafka("a second listener")
+async def test_clients_stay_behind_the_proxy(
+    bootstrap_servers: str, kafka_proxy: Proxy, new_topic: NewTopicName
+) -> None:
+    topic = await new_topic("proxied")
+    value = b"x" * 5000
+    await produce(kafka_proxy.address, topic, [(b"k", value)])
+    assert kafka_proxy.up.passed > len(value), "not only the first connection, the one that asks for addresses"
+    before = kafka_proxy.accepted, kafka_proxy.up.passed
+    await produce(bootstrap_servers, topic, [(b"k", value)])
+    assert (kafka_proxy.accepted, kafka_proxy.up.passed) == before
+
+
 class Absent(Broker):
     def __init__(self) -> None:
         raise Unavailable("not here")
@@ -75,7 +90,7 @@ class Present(Broker):
 
 
 async def test_the_next_kind_stands_in_for_one_that_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brokers, "KINDS", {"docker": Absent, "java": Absent, "embedded": Present})
+    monkeypatch.setattr(session_broker, "KINDS", {"docker": Absent, "java": Absent, "embedded": Present})
     shared = SharedBroker({})
     assert not shared.get().is_real
     assert shared.notes == [
@@ -86,7 +101,7 @@ async def test_the_next_kind_stands_in_for_one_that_is_absent(monkeypatch: pytes
 
 
 async def test_a_kind_asked_for_by_name_has_no_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brokers, "KINDS", {"java": Absent, "embedded": Present})
+    monkeypatch.setattr(session_broker, "KINDS", {"java": Absent, "embedded": Present})
     with pytest.raises(Unavailable, match="not here"):
         SharedBroker({"STREAMER_TEST_BROKER": "java"}).get()
     with pytest.raises(pytest.UsageError, match="expected one of java, embedded"):
