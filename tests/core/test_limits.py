@@ -93,6 +93,13 @@ def test_usage_is_spread_with_a_burst_of_about_a_second() -> None:
     assert limit.wait(1.0, 0.0) == pytest.approx(0.1, abs=0.02)
 
 
+def test_usage_that_is_remembered_together_counts_until_the_latest_of_it_has_left() -> None:
+    limit = RateLimit(10.0)
+    limit.take(5.0, 0.0)
+    limit.take(5.0, 0.2)
+    assert limit.wait(1.0, 61.1) == pytest.approx(0.1)
+
+
 def test_a_cost_over_the_whole_limit_goes_alone_in_an_empty_window() -> None:
     limit = RateLimit(10.0)
     assert limit.reserve(500.0, 0.0) == 0.0
