@@ -13,7 +13,7 @@ import pytest
 
 from streamer.embedding.dispatch import Dispatcher
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError, SpaceMismatch
-from streamer.protocols import Answer, Embedding, Rejection
+from streamer.protocols import Answer, Embedder, Embedding, Rejection
 from tests.embedding.providers import DIMENSIONS, Behaviour, Call, FakeProvider, contract, rows, space, vector_of
 
 pytestmark = pytest.mark.anyio
@@ -63,7 +63,9 @@ def refusing(*poison: str, error: type[Exception] = RejectedError) -> Behaviour:
 class TestRequests:
     async def test_no_texts_need_no_call(self) -> None:
         provider = FakeProvider()
-        assert list(await dispatcher(provider).embed([], "document")) == []
+        service: Embedder = dispatcher(provider)
+        assert service.space is provider.space
+        assert list(await service.embed([], "document")) == []
         assert provider.calls == []
 
     async def test_each_text_gets_its_own_vector(self) -> None:
