@@ -1,9 +1,9 @@
 """What each embedding model demands and promises, as data: one row a model.
 
 Sources, named in the rows' comments by their letter. O: OpenAI API reference, "Create embeddings". V: Voyage AI API
-reference, "Text embeddings", and its rate limit page. C: Cohere API reference v2, "Embed", its model page and its rate
-limit page; CO: Oracle's page on the same model. L: Ollama's API reference and the model's page in its library. M: the
-model card and the configuration files that are published with the weights. W: ours, chosen, not demanded.
+reference, "Text embeddings" (as in the official clients). C: Cohere API reference v2, "Embed", its model page and its
+rate limit page; CO: Oracle's page on the same model. L: Ollama's API reference and the model's page in its library. M:
+the model card and the configuration published with the weights. W: ours, chosen, not demanded.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ _OPENAI = Contract(
     provider="openai",
     model="",
     dimensions=1536,
-    max_item_tokens=8191,  # O says 8192; the models' page has said 8191
+    max_item_tokens=8191,  # O says 8192, its guide 8191
     max_items=2048,  # O
     max_request_tokens=300_000,  # O
 )
@@ -133,17 +133,17 @@ _COHERE = Contract(
 _OLLAMA = Contract(
     provider="ollama",
     model="",
-    dimensions=768,
+    dimensions=0,
     max_item_tokens=512,
     max_items=256,  # W: the API has no cap, but one answer should not take minutes on a CPU
     truncation="optional",  # L: on unless switched off
     billed="nothing",
     limits=(),
 )
-_LOCAL_ROW = Contract(
+_IN_PROCESS = Contract(
     provider="",
     model="",
-    dimensions=384,
+    dimensions=0,
     max_item_tokens=512,
     max_items=None,
     truncation="always",
@@ -153,26 +153,35 @@ _LOCAL_ROW = Contract(
 )
 _LOCAL = ("sentence-transformers", "onnx")
 
-_MRL_VOYAGE = (256, 512, 1024, 2048)
-_SEARCHING = "Represent this sentence for searching relevant passages: "
+_MRL_VOYAGE = {"allowed_dimensions": (256, 512, 1024, 2048), "matryoshka": True}  # V
+_MRL_NOMIC = {"allowed_dimensions": (64, 128, 256, 512, 768), "matryoshka": True}  # M
+_MRL_MXBAI = {"allowed_dimensions": (128, 256, 512, 768, 1024), "matryoshka": True}  # M
+_NOMIC = {"document_prefix": "search_document: ", "query_prefix": "search_query: "}  # M
+_E5 = {"document_prefix": "passage: ", "query_prefix": "query: "}  # M
+_SEARCHING = {"query_prefix": "Represent this sentence for searching relevant passages: "}  # M: bge v1.5, mxbai, arctic
 
 
 def _rows() -> Iterable[Contract]:
-    # The vendor shortens on request, and says that cutting and renormalising gives the same (O).
+    more: dict[str, Any]
+    # O: shortened on request; cutting and renormalising gives the same. `ada-002` does not take `dimensions`.
     yield replace(_OPENAI, model="text-embedding-3-small", allowed_dimensions=range(1, 1537), matryoshka=True)
     yield replace(
         _OPENAI, model="text-embedding-3-large", dimensions=3072, allowed_dimensions=range(1, 3073), matryoshka=True
     )
-    yield replace(_OPENAI, model="text-embedding-ada-002")  # O: takes no `dimensions`
+    yield replace(_OPENAI, model="text-embedding-ada-002")
 
-    # V: 120,000 tokens a request for the large and the special models, 320,000 and 1,000,000 for the smaller ones.
-    mrl = replace(_VOYAGE, allowed_dimensions=_MRL_VOYAGE, matryoshka=True)
-    yield replace(mrl, model="voyage-3-large", max_request_tokens=120_000)
-    yield replace(mrl, model="voyage-code-3", max_request_tokens=120_000)
-    yield replace(mrl, model="voyage-3.5", max_request_tokens=320_000)
-    yield replace(mrl, model="voyage-3.5-lite", max_request_tokens=1_000_000)
-    yield replace(_VOYAGE, model="voyage-3", max_request_tokens=320_000)
-    yield replace(_VOYAGE, model="voyage-3-lite", dimensions=512, max_request_tokens=1_000_000)
+    for model, request_tokens, more in (  # V
+        ("voyage-4-large", 120_000, _MRL_VOYAGE),
+        ("voyage-4", 320_000, _MRL_VOYAGE),
+        ("voyage-4-lite", 1_000_000, _MRL_VOYAGE),
+        ("voyage-3.5", 320_000, _MRL_VOYAGE),
+        ("voyage-3.5-lite", 1_000_000, _MRL_VOYAGE),
+        ("voyage-3-large", 120_000, _MRL_VOYAGE),
+        ("voyage-code-3", 120_000, _MRL_VOYAGE),
+        ("voyage-3", 320_000, {}),
+        ("voyage-3-lite", 1_000_000, {"dimensions": 512}),
+    ):
+        yield replace(_VOYAGE, model=model, max_request_tokens=request_tokens, **more)
 
     yield replace(_COHERE, model="embed-english-v3.0")
     yield replace(_COHERE, model="embed-multilingual-v3.0")
@@ -187,6 +196,51 @@ def _rows() -> Iterable[Contract]:
         max_item_tokens=128_000,
         max_request_tokens=128_000,  # CO: all texts of a call together
     )
+
+    for model, dimensions, item_tokens, more in (  # L
+        # The server clamps the advertised 8192 to the 2048 that the published weights were converted with.
+        ("nomic-embed-text", 768, 2048, {**_NOMIC, **_MRL_NOMIC}),
+        ("nomic-embed-text:v1.5", 768, 2048, {**_NOMIC, **_MRL_NOMIC}),
+        ("mxbai-embed-large", 1024, 512, {**_SEARCHING, **_MRL_MXBAI}),
+        ("all-minilm", 384, 256, {}),
+        ("all-minilm:22m", 384, 256, {}),
+        ("all-minilm:33m", 384, 256, {}),
+        ("bge-m3", 1024, 8192, {}),
+        ("snowflake-arctic-embed", 1024, 512, _SEARCHING),
+        ("snowflake-arctic-embed:335m", 1024, 512, _SEARCHING),
+        ("snowflake-arctic-embed:137m", 768, 2048, _SEARCHING),
+        ("snowflake-arctic-embed:110m", 768, 512, _SEARCHING),
+        ("snowflake-arctic-embed:33m", 384, 512, _SEARCHING),
+        ("snowflake-arctic-embed:22m", 384, 512, _SEARCHING),
+    ):
+        yield replace(_OLLAMA, model=model, dimensions=dimensions, max_item_tokens=item_tokens, **more)
+
+    for model, dimensions, item_tokens, more in (  # M
+        ("all-MiniLM-L6-v2", 384, 256, {}),
+        ("all-MiniLM-L12-v2", 384, 128, {}),
+        ("all-mpnet-base-v2", 768, 384, {}),
+        ("bge-small-en-v1.5", 384, 512, _SEARCHING),
+        ("bge-base-en-v1.5", 768, 512, _SEARCHING),
+        ("bge-large-en-v1.5", 1024, 512, _SEARCHING),
+        ("bge-m3", 1024, 8192, {}),
+        ("e5-small-v2", 384, 512, _E5),
+        ("e5-base-v2", 768, 512, _E5),
+        ("e5-large-v2", 1024, 512, _E5),
+        ("multilingual-e5-small", 384, 512, _E5),
+        ("multilingual-e5-base", 768, 512, _E5),
+        ("multilingual-e5-large", 1024, 512, _E5),
+        ("nomic-embed-text-v1.5", 768, 8192, {**_NOMIC, **_MRL_NOMIC}),
+        ("mxbai-embed-large-v1", 1024, 512, {**_SEARCHING, **_MRL_MXBAI}),
+    ):
+        for provider in _LOCAL:
+            yield replace(
+                _IN_PROCESS,
+                provider=provider,
+                model=model,
+                dimensions=dimensions,
+                max_item_tokens=item_tokens,
+                **more,
+            )
 
 
 _TABLE = {(row.provider, _canonical(row.model)): row for row in _rows()}

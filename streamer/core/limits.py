@@ -32,7 +32,7 @@ class RateLimit:
     the network bunches up: it keeps the limit even where a single cost is worth many seconds. A caller that always has
     work uses at least 97 % of the limit, provided that its costs are small against it.
 
-    `limit` None: unknown. Nothing is held back until `refused` or `observe` teaches a ceiling.
+    `limit` None: unknown. Nothing is held back until `learn` or `observe` sets a ceiling.
     """
 
     def __init__(self, limit: float | None = None, *, window: float = WINDOW) -> None:
@@ -71,22 +71,23 @@ class RateLimit:
         ceiling = self.ceiling
         if ceiling == inf:
             return 0.0
-        pace = max(0.0, self._next - now - self._window * BURST)
-        room = ceiling - min(cost, ceiling)  # more than the limit never fits: it goes alone, into an empty window
-        excess = self._used - room
+        # More than the ceiling never fits: it goes alone, into an empty window.
+        delay = self._until_used(ceiling - min(cost, ceiling), now)
         if now < self._others_until:
-            excess += self._others_used
+            room = self._limit - self._others_used - cost
+            delay = max(delay, min(self._others_until - now, self._until_used(room, now)))
+        return max(delay, self._next - now - self._window * BURST)
+
+    def _until_used(self, at_most: float, now: float) -> float:
+        """Seconds until so much of our usage has left the window that no more than `at_most` remains."""
+        excess = self._used - at_most - 1e-9 * self.ceiling
         if excess <= 0:
-            return pace
-        ends = [(usage.at + self._horizon, usage.cost) for usage in self._log]
-        if now < self._others_until:
-            ends.append((self._others_until, self._others_used))
-            ends.sort()
-        for end, freed in ends:
-            excess -= freed
-            if excess <= 1e-9 * ceiling:
-                return max(end - now, pace)
-        raise AssertionError("an empty window has no room. This is a bug.")
+            return 0.0
+        for usage in self._log:
+            excess -= usage.cost
+            if excess <= 0:
+                return usage.at + self._horizon - now
+        return inf
 
     def take(self, cost: float, now: float) -> Usage:
         """Spend `cost`. The caller has asked `wait`; the result is for `correct`."""
@@ -122,15 +123,14 @@ class RateLimit:
         self._forget(now)
         return bool(self._log) and now - self._log[0].since >= 0.9 * self._window
 
-    def refused(self, usage: Usage, cost: float) -> None:
-        """The other side would not have `cost`, so what else is in the window is about all that it accepts.
+    def learn(self, now: float) -> None:
+        """The other side refused a call (take its cost back first): what is in the window is about all that it accepts.
 
         The ceiling drops to just below that and creeps up again, ever faster, while nothing is refused.
         """
-        self.correct(usage, -cost)
         self._learned = max(min(self.ceiling, LEARNED_SHARE * self._used), 1.0)
         self._growth = FIRST_GROWTH
-        self._grown_at = max(usage.at, self._grown_at)
+        self._grown_at = max(now, self._grown_at)
 
     def observe(self, limit: float | None, remaining: float, reset: float, used_then: float, now: float) -> None:
         """What the other side says about our account; it may lower what we take, never raise it.
@@ -142,6 +142,8 @@ class RateLimit:
             self._limit = min(self._limit, limit)
         if self._limit == inf:
             return
+        # An account that has more to give than refusals have taught was only crowded then.
+        self._learned = max(self._learned, used_then + remaining)
         self._others_used = max(0.0, self._limit - used_then - remaining)
         self._others_until = now + reset if self._others_used else -inf
 

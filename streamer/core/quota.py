@@ -10,7 +10,7 @@ from math import inf
 from streamer.core.limits import WINDOW, RateLimit, Usage
 
 ENOUGH_TO_LEARN = 20  # requests in the window; a refusal after fewer says more about the moment than about the limit
-FEWEST_REQUESTS_A_WINDOW = 32  # requests larger than this share of the token limit would leave too much of it unused
+FEWEST_REQUESTS_A_WINDOW = 64  # requests larger than this share of the token limit would leave too much of it unused
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -90,17 +90,18 @@ class Quota:
         self._paused_until = max(self._paused_until, until)
 
     def refused(self, ticket: Ticket, now: float, *, persists: bool) -> None:
-        """The call was over some limit; nobody says which, so each one learns.
+        """The call was over some limit. Nobody says which: a known one that is half used or more is the first suspect,
+        else every one learns.
 
         A server that takes only so many calls at once refuses in the same words. Only a refusal that `persists`, with
         nothing accepted since the last ones, or one after a whole window of usage says something about a rate.
         """
-        enough = self._requests.used >= ENOUGH_TO_LEARN and (persists or self._requests.spans_window(now))
+        teaches = self._requests.used >= ENOUGH_TO_LEARN and (persists or self._requests.spans_window(now))
+        suspects = [limit for limit in self._limits if limit.limit != inf and limit.used >= limit.limit / 2]
         for limit, usage, cost in zip(self._limits, ticket.usages, ticket.costs, strict=True):
-            if enough:
-                limit.refused(usage, cost)
-            else:
-                limit.correct(usage, -cost)
+            limit.correct(usage, -cost)
+            if teaches and (not suspects or limit in suspects):
+                limit.learn(usage.at)
 
     def observe(self, ticket: Ticket, headers: Mapping[str, str], now: float) -> None:
         """Obey `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` of the answer to `ticket`'s call."""

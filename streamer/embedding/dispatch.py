@@ -115,6 +115,7 @@ class Dispatcher:
     async def _resolve(self, batch: Batch, places: list[int]) -> None:
         """See to it that each of these texts has an outcome, in as few calls as possible."""
         failures = attempt = timeouts = 0
+        provider_is_sound = False
         size = max(2, len(places))
         while len(places) > 1:
             part, rest = places[:size], places[size:]
@@ -126,14 +127,15 @@ class Dispatcher:
                 failures += 1
                 attempt += 1
                 timeouts += isinstance(error, TimedOut)
-                if failures >= HALVE_AFTER:
+                if failures < HALVE_AFTER:
+                    continue
+                if size > 2 or not provider_is_sound:
                     # Perhaps a text or the size makes the provider fail, so fewer and other ones go next. In an outage
                     # that makes no difference; otherwise those that succeed narrow the search.
-                    if size == 2 and await self._calls.is_sound(batch.purpose):
-                        break
-                    places = rest + part
-                    size = max(2, size // 2)
-                continue
+                    provider_is_sound = size == 2 and await self._calls.is_sound(batch.purpose)
+                    places, size = rest + part, max(2, size // 2)
+                    continue
+                await _together([partial(self._resolve_one, batch, place) for place in part])
             except (RejectedError, InvalidAnswer) as error:
                 await self._bisect(batch, part, error)
             else:
@@ -144,8 +146,9 @@ class Dispatcher:
                         *(partial(self._shorten, batch, place, "longer than the model reads") for place in overlong),
                     ]
                 )
-            places, size, attempt = rest, 2 * size, 0
-        await _together([partial(self._resolve_one, batch, place) for place in places])
+            places, size, attempt, provider_is_sound = rest, 2 * size, 0, False
+        if places:
+            await self._resolve_one(batch, places[0])
 
     async def _bisect(self, batch: Batch, places: list[int], error: Exception) -> None:
         parts = halves(places)

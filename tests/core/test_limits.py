@@ -93,6 +93,13 @@ def test_usage_is_spread_with_a_burst_of_about_a_second() -> None:
     assert limit.wait(1.0, 0.0) == pytest.approx(0.1, abs=0.02)
 
 
+def test_usage_that_is_remembered_together_counts_until_the_latest_of_it_has_left() -> None:
+    limit = RateLimit(10.0)
+    limit.take(5.0, 0.0)
+    limit.take(5.0, 0.2)
+    assert limit.wait(1.0, 61.1) == pytest.approx(0.1)
+
+
 def test_a_cost_over_the_whole_limit_goes_alone_in_an_empty_window() -> None:
     limit = RateLimit(10.0)
     assert limit.reserve(500.0, 0.0) == 0.0
@@ -114,7 +121,7 @@ class TestLearning:
         limit = RateLimit()
         for i in range(100):
             limit.take(1.0, i / 10)
-        limit.refused(limit.take(1.0, 10.0), 1.0)
+        limit.learn(10.0)
         assert limit.ceiling == pytest.approx(LEARNED_SHARE * 100)
         assert limit.wait(1.0, 10.0) > 40  # until the first of them leave the window
 
@@ -122,8 +129,8 @@ class TestLearning:
         def run(demand: float) -> list[float]:
             limit, ceilings = RateLimit(), []
             for _ in range(100):
-                usage = limit.take(1.0, 0.0)
-            limit.refused(usage, 1.0)
+                limit.take(1.0, 0.0)
+            limit.learn(0.0)
             now = 0.0
             for _ in range(8 * 60):
                 now += 1
@@ -140,12 +147,12 @@ class TestLearning:
 
     def test_a_refusal_below_a_known_limit_lowers_it_for_a_while_and_never_raises_it(self) -> None:
         limit = RateLimit(50.0)
-        usage = limit.take(30.0, 0.0)
-        limit.refused(limit.take(5.0, 0.0), 5.0)
+        limit.take(30.0, 0.0)
+        limit.learn(0.0)
         assert limit.ceiling == pytest.approx(LEARNED_SHARE * 30)
-        assert usage.live
-        limit.refused(limit.take(500.0, 0.0), 5.0)
-        assert limit.ceiling <= 50.0
+        limit.take(500.0, 0.0)
+        limit.learn(0.0)
+        assert limit.ceiling == pytest.approx(LEARNED_SHARE * 30)
 
 
 class TestWhatTheVendorSays:
@@ -163,6 +170,16 @@ class TestWhatTheVendorSays:
         assert limit.wait(5.0, 2.0) < 20
         assert limit.wait(6.0, 7.0) == pytest.approx(14.0)
         assert limit.wait(6.0, 21.5) == 0.0
+
+    def test_it_takes_back_what_refusals_taught(self) -> None:
+        limit = RateLimit(100.0)
+        limit.take(30.0, 0.0)
+        limit.learn(0.0)
+        assert limit.ceiling < 30
+        limit.observe(100.0, 60.0, 20.0, 30.0, 1.0)
+        assert limit.ceiling == 90.0
+        limit.observe(100.0, 5000.0, 20.0, 30.0, 1.0)
+        assert limit.ceiling == 100.0
 
     def test_our_own_calls_are_not_taken_for_those_of_others(self) -> None:
         limit = RateLimit(100.0)
@@ -220,9 +237,17 @@ class TestQuota:
         quota.refused(quota.take(100, 10, now), now, persists=persists)
         assert (quota.wait(100, 10, now) > 0) == learns
 
+    def test_the_known_limit_that_is_half_used_is_blamed_for_a_refusal(self) -> None:
+        quota = Quota(requests_per_minute=100)
+        for i in range(60):
+            quota.take(1000, 10, float(i))
+        quota.refused(quota.take(1000, 10, 60.0), 60.0, persists=False)
+        assert 0 < quota.wait(1, 1, 60.0) < 10  # something was learned about requests,
+        assert quota.wait(1e6, 1000, 70.0) == 0.0  # nothing about tokens and items
+
     def test_requests_are_small_against_the_token_limit_unless_the_request_limit_forbids(self) -> None:
         assert Quota().request_tokens() == inf
-        assert Quota(tokens_per_minute=320_000).request_tokens() == 10_000
+        assert Quota(tokens_per_minute=640_000).request_tokens() == 10_000
         assert Quota(tokens_per_minute=10_000, requests_per_minute=3).request_tokens() == pytest.approx(3333, abs=1)
 
     def test_headers_of_an_unknown_limit_are_adopted(self) -> None:

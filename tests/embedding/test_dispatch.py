@@ -13,7 +13,7 @@ import pytest
 
 from streamer.embedding.dispatch import Dispatcher
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError, SpaceMismatch
-from streamer.protocols import Answer, Embedding, Rejection
+from streamer.protocols import Answer, Embedder, Embedding, Rejection
 from tests.embedding.providers import DIMENSIONS, Behaviour, Call, FakeProvider, contract, rows, space, vector_of
 
 pytestmark = pytest.mark.anyio
@@ -63,7 +63,9 @@ def refusing(*poison: str, error: type[Exception] = RejectedError) -> Behaviour:
 class TestRequests:
     async def test_no_texts_need_no_call(self) -> None:
         provider = FakeProvider()
-        assert list(await dispatcher(provider).embed([], "document")) == []
+        service: Embedder = dispatcher(provider)
+        assert service.space is provider.space
+        assert list(await service.embed([], "document")) == []
         assert provider.calls == []
 
     async def test_each_text_gets_its_own_vector(self) -> None:
@@ -187,6 +189,7 @@ class TestTransientFaults:
         assert states == ["blocked: no credit left"]
         assert service.state() is None
         refused = [call for call in provider.calls if call.started < 3599]
+        assert 1 + 7.5 <= refused[8].started <= 2 + 15
         assert len(refused) < 8 + 30  # those that were out when it began, then the probes of an hour
         assert all(call.open_calls == 1 for call in refused[8:])
         assert anyio.current_time() < 3600 + 310
@@ -207,6 +210,7 @@ class TestTransientFaults:
             tasks.start_soon(service.embed, texts(5), "document")
             await anyio.sleep(6)
             assert service.state() == "blocked: key revoked"
+            assert len(provider.calls) == 2
 
     @pytest.mark.parametrize("error", [RetriableError("503"), RetriableError("connection refused")])
     async def test_p4_p5_p8_an_outage_is_waited_out_with_few_calls(self, error: RetriableError) -> None:
@@ -286,6 +290,22 @@ class TestTransientFaults:
         assert service.statistics().rate_limited < 0.1 * len(provider.calls)
         assert anyio.current_time() < 1.3 * 400 / 6
 
+    async def test_concurrency_grows_while_nobody_objects(self) -> None:
+        provider = FakeProvider(latency=1.0)
+        await dispatcher(provider, contract=contract(max_items=1), concurrency=64).embed(texts(400), "document")
+        assert provider.calls[10].started > 0
+        assert 32 < provider.most_open_calls <= 64
+
+    async def test_after_a_long_outage_a_large_group_is_soon_large_again(self) -> None:
+        async def behave(call: Call) -> None:
+            if anyio.current_time() < 3600:
+                raise RetriableError("503")
+
+        provider = FakeProvider(behave)
+        given = texts(512)
+        assert_right(given, await dispatcher(provider).embed(given, "document"))
+        assert sum(call.started >= 3600 for call in provider.calls) <= 12
+
     async def test_cancelling_gives_everything_back(self) -> None:
         provider = FakeProvider(latency=10.0)
         service = dispatcher(provider, concurrency=2)
@@ -339,6 +359,14 @@ class TestBadInput:
         assert_right(given[:40] + given[41:], [*outcomes[:40], *outcomes[41:]])
         assert len(provider.calls) < 50
         assert anyio.current_time() < 1200
+
+    async def test_two_such_texts_side_by_side_do_not_send_the_others_one_by_one(self) -> None:
+        provider = FakeProvider(refusing("p1", "p2", error=RetriableError))
+        outcomes = await dispatcher(provider).embed(["p1", "p2", *texts(62)], "document")
+        assert [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Rejection)] == [0, 1]
+        first_success = next(call for call in provider.calls if not {"p1", "p2"} & set(call.texts))
+        assert first_success.started < 20  # the others do not wait until these are found
+        assert sum(call.texts[0].startswith("text") and len(call.texts) == 1 for call in provider.calls) <= 2
 
     async def test_p15_requests_refused_for_their_size_are_split_and_later_ones_are_smaller(self) -> None:
         async def behave(call: Call) -> None:

@@ -1,0 +1,183 @@
+"""How much of a provider's limit is used, against a simulated server that enforces it over sliding 60 s windows."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+import numpy as np
+import pytest
+
+from streamer.core.quota import Quota
+from streamer.core.vectors import Purpose, Space
+from streamer.embedding.dispatch import Dispatcher
+from streamer.errors import RateLimited
+from streamer.protocols import Answer
+from tests.embedding.providers import DIMENSIONS, contract, space
+
+pytestmark = pytest.mark.anyio
+
+BYTES_A_TOKEN = 4
+
+
+@dataclass
+class LimitedServer:
+    """Accepts at most so many requests and tokens in any 60 s. A call takes up to 50 ms to arrive, as the network has
+    it, and `latency` seconds to be answered; what is refused does not count against the limit."""
+
+    requests: float | None = None
+    tokens: float | None = None
+    latency: float = 0.4
+    says_when: bool = False
+    sends_headers: bool = False
+    others: Callable[[float], float] = lambda now: 0.0
+    space: Space = field(default_factory=space)
+    accepted: list[tuple[float, int]] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+    _window: deque[tuple[float, int]] = field(default_factory=deque)
+    _tokens_used: int = 0
+    _random: random.Random = field(default_factory=lambda: random.Random(7))
+
+    async def embed(self, texts: Sequence[str], purpose: Purpose) -> Answer:
+        await anyio.sleep(self._random.uniform(0, 0.05))
+        now = anyio.current_time()
+        tokens = sum(len(text) for text in texts) // BYTES_A_TOKEN
+        while self._window and self._window[0][0] <= now - 60:
+            self._tokens_used -= self._window.popleft()[1]
+        used_requests = len(self._window) + self.others(now)
+        if (self.requests is not None and used_requests + 1 > self.requests) or (
+            self.tokens is not None and self._tokens_used + tokens > self.tokens
+        ):
+            self.refused.append(now)
+            wish = self._window[0][0] + 60 - now if self.says_when and self._window else None
+            raise RateLimited("rate limit reached", retry_after=wish)
+        self._window.append((now, tokens))
+        self._tokens_used += tokens
+        self.accepted.append((now, tokens))
+        headers = {}
+        if self.sends_headers and self.requests is not None:
+            headers = {
+                "x-ratelimit-limit-requests": str(int(self.requests)),
+                "x-ratelimit-remaining-requests": str(int(self.requests - used_requests - 1)),
+                "x-ratelimit-reset-requests": f"{60 - (now - self._window[0][0]):.1f}s",
+            }
+        await anyio.sleep(self.latency * self._random.uniform(0.5, 1.5))
+        return Answer(np.ones((len(texts), DIMENSIONS), dtype=np.float32), billed_tokens=tokens, headers=headers)
+
+    async def aclose(self) -> None:
+        return None
+
+    def share(self, start: float, end: float) -> float:
+        """What was accepted from `start` to `end`, as a part of the tightest limit."""
+        windows = (end - start) / 60
+        accepted = [(time, tokens) for time, tokens in self.accepted if start <= time < end]
+        of_requests = len(accepted) / (self.requests * windows) if self.requests else 0.0
+        of_tokens = sum(tokens for _, tokens in accepted) / (self.tokens * windows) if self.tokens else 0.0
+        return max(of_requests, of_tokens)
+
+    def refusals(self, start: float, end: float) -> float:
+        """The share of calls that were refused."""
+        refused = sum(start <= time < end for time in self.refused)
+        return refused / (refused + sum(start <= time < end for time, _ in self.accepted))
+
+
+async def load(service: Dispatcher, until: float, *, workers: int, texts_a_batch: int, length: int) -> None:
+    """As many callers as it takes to always have work."""
+    numbers = random.Random(3)
+
+    async def work() -> None:
+        while True:
+            batch = ["x" * numbers.randint(length // 2, length * 3 // 2) for _ in range(texts_a_batch)]
+            await service.embed(batch, "document")
+
+    with anyio.move_on_after(until - anyio.current_time()):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(workers):
+                tasks.start_soon(work)
+
+
+def service(server: LimitedServer, limits: Quota | None = None) -> Dispatcher:
+    terms = contract(max_request_tokens=300_000)
+    return Dispatcher(server, terms, limits=limits, concurrency=32, random=random.Random(5).random)
+
+
+def report(name: str, server: LimitedServer, start: float, end: float) -> tuple[float, float]:
+    share, refused = server.share(start, end), server.refusals(start, end)
+    print(f"{name}: {share:.2%} used, {refused:.2%} refused; {server.refusals(0, start or end):.2%} in the warm-up")
+    return share, refused
+
+
+@pytest.mark.parametrize("limit", [60, 600])
+async def test_a_known_request_limit_is_used_to_97_percent_without_a_refusal(limit: int) -> None:
+    server = LimitedServer(requests=limit)
+    await load(service(server, Quota(requests_per_minute=limit)), 300, workers=64, texts_a_batch=2, length=100)
+    assert report(f"{limit} requests a minute", server, 0, 300)[0] >= 0.97
+    assert server.refused == []
+
+
+@pytest.mark.parametrize(("limit", "length"), [(200_000, 400), (1_000_000, 4000)])
+async def test_a_known_token_limit_is_used_to_97_percent_without_a_refusal(limit: int, length: int) -> None:
+    server = LimitedServer(tokens=limit)
+    await load(service(server, Quota(tokens_per_minute=limit)), 300, workers=16, texts_a_batch=64, length=length)
+    assert report(f"{limit} tokens a minute", server, 0, 300)[0] >= 0.97
+    assert server.refused == []
+
+
+async def test_both_limits_at_once() -> None:
+    server = LimitedServer(requests=300, tokens=1_000_000)
+    quota = Quota(requests_per_minute=300, tokens_per_minute=1_000_000)
+    await load(service(server, quota), 300, workers=16, texts_a_batch=50, length=1000)
+    assert server.share(0, 300) >= 0.97
+    assert server.refused == []
+
+
+@pytest.mark.parametrize("says_when", [True, False])
+@pytest.mark.parametrize("limit", [300])
+async def test_an_unknown_request_limit_is_found_and_kept(limit: int, says_when: bool) -> None:
+    server = LimitedServer(requests=limit, says_when=says_when)
+    await load(service(server), 720, workers=16, texts_a_batch=2, length=100)
+    share, refused = report(f"unknown {limit} requests a minute", server, 180, 720)
+    assert share >= 0.9
+    assert refused < 0.02
+
+
+async def test_an_unknown_token_limit_is_found_and_kept() -> None:
+    server = LimitedServer(tokens=1_000_000)
+    await load(service(server), 720, workers=16, texts_a_batch=40, length=1000)
+    share, refused = report("unknown 1,000,000 tokens a minute", server, 180, 720)
+    assert share >= 0.9
+    assert refused < 0.02
+
+
+async def test_an_announced_limit_is_kept_from_the_first_answer_on() -> None:
+    server = LimitedServer(requests=300, sends_headers=True)
+    await load(service(server), 360, workers=16, texts_a_batch=2, length=100)
+    assert server.refused == []
+    assert server.share(60, 360) >= 0.97
+
+
+async def test_headers_lower_what_we_take_while_others_use_the_account() -> None:
+    server = LimitedServer(requests=600, sends_headers=True, others=lambda now: 300.0 if 100 < now < 400 else 0.0)
+    await load(service(server, Quota(requests_per_minute=600)), 600, workers=16, texts_a_batch=2, length=100)
+    assert server.share(200, 390) == pytest.approx(0.5, abs=0.05)
+    assert server.share(480, 600) >= 0.95
+    assert server.refusals(0, 600) < 0.02
+
+
+async def test_a_limit_set_too_high_is_corrected_by_refusals() -> None:
+    server = LimitedServer(requests=300)
+    await load(service(server, Quota(requests_per_minute=600)), 720, workers=16, texts_a_batch=2, length=100)
+    assert server.share(180, 720) >= 0.9
+    assert server.refusals(180, 720) < 0.02
+
+
+async def test_two_dispatchers_of_one_account_share_its_limit() -> None:
+    server, quota = LimitedServer(requests=600), Quota(requests_per_minute=600)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(lambda: load(service(server, quota), 180, workers=8, texts_a_batch=2, length=100))
+    assert server.refused == []
+    assert server.share(0, 180) >= 0.97
