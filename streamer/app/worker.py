@@ -59,7 +59,10 @@ async def run_worker(settings: Settings) -> None:
     async with open_embedding(settings) as embedding:
         await ensure_topics(settings)
         async with open_sink(settings) as sink:
-            source = KafkaSource(connection_of(settings), topics, settings.kafka.group_id)
+            kafka = settings.kafka
+            source = KafkaSource(
+                connection_of(settings), topics, kafka.group_id, session_timeout=kafka.session_timeout_ms / 1000
+            )
             pipeline = make_pipeline(settings, source, embedding, sink)
             async with until_signalled(pipeline.stop), anyio.create_task_group() as tasks:
                 token = settings.http.token
@@ -70,7 +73,7 @@ async def run_worker(settings: Settings) -> None:
                 await source.start(pipeline)
                 try:
                     space = embedding.embedder.space
-                    group_id = settings.kafka.group_id
+                    group_id = kafka.group_id
                     log.info("worker started", model=space.model, space=space.id, group_id=group_id, port=port)
                     await _run(pipeline)
                 finally:

@@ -173,7 +173,11 @@ async def test_ten_kills_lose_nothing_and_pay_nothing_twice(stage: Stage) -> Non
     paid: Counter[str] = Counter()
     async with FakeOpenAI(key="sk-test") as service:
         service.latency = lambda number: 0.02 + 0.08 * random.Random(number).random()
-        stage.with_fake_openai(service).settings |= {"batch.max_events": 128, "batch.max_in_flight_events": 1000}
+        stage.with_fake_openai(service).settings |= {
+            "batch.max_events": 128,
+            "batch.max_in_flight_events": 1000,
+            "kafka.session_timeout_ms": 6000,  # how long the group waits for the one that was killed
+        }
         await produce(stage.bootstrap_servers, stage.texts, [(id.encode(), text.encode()) for id, text in sent.items()])
         for kill in range(10):
             with streamer("run", stage.settings) as worker:
@@ -229,7 +233,9 @@ async def test_members_come_and_go(stage: Stage) -> None:
                 joining.send_signal(signal.SIGTERM)
                 assert await joining.wait() == 0, joining.stderr
         vectors = await read_all(stage.bootstrap_servers, stage.vectors)
-        assert Counter(r.key.decode() for r in vectors) == Counter(sent.keys()), "clean rebalances repeat and lose nothing"
+        assert Counter(r.key.decode() for r in vectors) == Counter(sent.keys()), (
+            "clean rebalances repeat and lose nothing"
+        )
         check_vectors(service, sent, vectors)
         assert await stage.committed() == await stage.ends()
 

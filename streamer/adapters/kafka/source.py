@@ -20,8 +20,6 @@ from streamer.protocols import Rebalance
 
 log = structlog.get_logger("streamer.kafka")
 
-SESSION_TIMEOUT_MS = 45_000
-HEARTBEAT_INTERVAL_MS = 3_000
 REBALANCE_TIMEOUT_MS = 30_000  # the drain of a rebalance must fit into it
 COMMIT_TIMEOUT = 10.0
 # The client's own watch over poll intervals would make a worker that waits for its provider leave the group.
@@ -29,7 +27,10 @@ MAX_POLL_INTERVAL_MS = 24 * 3600 * 1000
 
 
 class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ships no types
-    """A Source. Offsets are committed only by `commit`; records come as bytes, so that nothing is lost to decoding."""
+    """A Source. Offsets are committed only by `commit`; records come as bytes, so that nothing is lost to decoding.
+
+    `session_timeout`: seconds after which the group gives up a member that died without a word.
+    """
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]  # the clien
         topics: Sequence[str] | re.Pattern[str],
         group_id: str,
         *,
+        session_timeout: float = 45.0,
         max_poll_records: int = 1000,
         max_partition_fetch_bytes: int = 2 * 1024 * 1024,
     ) -> None:
@@ -53,8 +55,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]  # the clien
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             partition_assignment_strategy=[StickyPartitionAssignor],
-            session_timeout_ms=SESSION_TIMEOUT_MS,
-            heartbeat_interval_ms=HEARTBEAT_INTERVAL_MS,
+            session_timeout_ms=int(session_timeout * 1000),
+            heartbeat_interval_ms=min(3000, int(session_timeout * 1000 / 3)),
             rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             max_partition_fetch_bytes=max_partition_fetch_bytes,
