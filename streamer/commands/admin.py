@@ -16,7 +16,7 @@ from streamer.app.embedder import open_cache, open_embedding, open_provider
 from streamer.app.kafka import connection_of, topic_specs
 from streamer.errors import ConfigurationError, StreamerError, Unreachable
 from streamer.protocols import Rejection
-from streamer.settings import Settings
+from streamer.settings import SECRETS, Settings
 
 CACHE_ACTIONS = ("stats", "prune", "clear")
 
@@ -47,8 +47,10 @@ def show_settings(settings: Settings, *, as_json: bool) -> None:
     for section, table in values.items():
         lines.append(f"[{section}]")
         for key, value in table.items():
-            # JSON's strings, numbers, booleans and arrays are TOML's as well.
-            lines.append(f"# {key} =" if value is None else f"{key} = {orjson.dumps(value).decode()}")
+            # JSON's strings, numbers, booleans and arrays are TOML's as well; a table of ours is empty by default.
+            given = value is not None and value != {}
+            line = f"{key} = {orjson.dumps(value).decode()}" if given else f"{key} ="
+            lines.append(line if given and (section, key) not in SECRETS else f"# {line}")
         lines.append("")
     print("\n".join(lines).rstrip())  # noqa: T201 - the command's output
 
