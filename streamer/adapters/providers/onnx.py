@@ -14,7 +14,8 @@ from streamer.core.vectors import Purpose, Space
 from streamer.errors import StreamerError
 from streamer.protocols import Answer
 
-# On two cores a text costs the same in runs of 4 and of 8, and a tenth more in runs of 16: caches are small.
+# Padding grows with the size of a run: sorted news cost as much processor time a text in runs of 16 as in runs of 4,
+# and a quarter more in runs of 32. Small runs also notice sooner that nobody waits any more.
 TEXTS_PER_RUN = 8
 
 

@@ -1,0 +1,238 @@
+"""The vector cache: what was embedded once is found again, after restarts and in replays too.
+
+It is only a cache: whatever happens to its file, the texts are still there, so no fault of the disk, of the file or of
+another program reaches those who ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import aiosqlite
+
+from streamer.adapters.sqlite import rows
+from streamer.adapters.sqlite.access import PATIENCE_SECONDS, Access, Write
+from streamer.adapters.sqlite.file import CacheFile, to_the_end
+from streamer.adapters.sqlite.upkeep import CacheContents, contents_of, make_room, purge, run, shrink
+from streamer.core.vectors import Space
+from streamer.errors import StreamerError
+from streamer.protocols import Embedding
+
+TIDY_SECONDS = 60.0
+SPARE_PAGES = 256  # free ones that stay in the file for the entries to come
+MOST_RETURNED_PAGES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteStatistics:
+    """Entries stored, and why others were not or are no longer, since the start.
+
+    `dropped`: not stored, for too many writes at once or a fault. `expired`, `damaged`: found on reading and refused.
+    `faults`: incidents that were logged. `available`: whether there is a file to read just now.
+    """
+
+    stored: int
+    dropped: int
+    expired: int
+    damaged: int
+    evicted: int
+    faults: int
+    available: bool
+
+
+class SqliteVectorCache:
+    """A VectorCache in a file, made by `open`.
+
+    An entry is found as soon as `put_many` has returned, unless the disk took longer than PATIENCE_SECONDS. A caller
+    that is cancelled has stored its entries all the same.
+    """
+
+    def __init__(
+        self,
+        file: CacheFile,
+        access: Access,
+        *,
+        dimensions: int,
+        ttl_seconds: float | None,
+        max_bytes: int | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._file = file
+        self._access = access
+        self._dimensions = dimensions
+        self._ttl = math.inf if ttl_seconds is None else ttl_seconds
+        self._max_bytes = math.inf if max_bytes is None else max_bytes
+        self._clock = clock
+        self._tidied_at = -math.inf
+        self._stored = self._dropped = self._expired = self._damaged = self._evicted = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        path: str | os.PathLike[str],
+        space: Space,
+        *,
+        ttl_seconds: float | None,
+        max_bytes: int | None,
+        clock: Callable[[], float] = time.time,
+        retry_seconds: float = 30.0,
+        next_if_taken: bool = True,
+    ) -> AsyncIterator[SqliteVectorCache]:
+        """The cache of one space, in a file that may hold others.
+
+        Entries count for `ttl_seconds` from when they were stored, by `clock`. When the file (without its write-ahead
+        log of some megabytes) has `max_bytes`, entries that were not used for longest make room; it exceeds them by one
+        `put_many` at most. After a fault the file is tried again when `retry_seconds` have passed.
+
+        A file that another process uses is left to it, and the first free one of `<path>-2`, `<path>-3`, ... taken, or
+        with `next_if_taken` off a ConfigurationError raised; so it is for a database with other tables.
+        """
+        file = CacheFile(Path(path), next_if_taken=next_if_taken)
+        access = Access(file, space, retry_seconds)
+        try:
+            await to_the_end(access.start())
+            yield cls(
+                file,
+                access,
+                dimensions=space.dimensions,
+                ttl_seconds=ttl_seconds,
+                max_bytes=max_bytes,
+                clock=clock,
+            )
+        finally:
+            await to_the_end(access.aclose())
+
+    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Embedding]:
+        wanted = list(dict.fromkeys(keys))
+
+        async def find(connection: aiosqlite.Connection, space_id: int) -> list[rows.Row]:
+            found: list[rows.Row] = []
+            for start in range(0, len(wanted), rows.MOST_KEYS):
+                statement, parameters = rows.get(space_id, wanted[start : start + rows.MOST_KEYS])
+                found += await connection.execute_fetchall(statement, parameters)  # type: ignore[arg-type]
+            return found
+
+        return self._admit(await self._access.read(find) or []) if wanted else {}
+
+    async def put_many(self, entries: Mapping[bytes, Embedding]) -> None:
+        if not entries:
+            return
+        now = self._clock()
+
+        async def store(connection: aiosqlite.Connection, space_id: int) -> None:
+            encoded = [rows.encode(space_id, key, embedding, now) for key, embedding in entries.items()]
+            await connection.execute_fetchall("BEGIN IMMEDIATE")
+            freed = await self._make_room(connection, len(encoded))
+            numbers = [*(number for (number,) in freed), *[None] * len(encoded)]
+            await run(connection, rows.PUT, [(number, *row) for number, row in zip(numbers, encoded, strict=False)])
+            await connection.execute_fetchall("COMMIT")
+            self._stored += len(encoded)
+            if abs(now - self._tidied_at) >= TIDY_SECONDS:
+                self._tidied_at = now
+                await purge(connection, now=now, ttl=self._ttl)
+                await shrink(connection, keep=SPARE_PAGES, most=MOST_RETURNED_PAGES)
+
+        task = self._access.write(store)
+        if task is None:
+            self._dropped += len(entries)
+            return
+        task.add_done_callback(partial(self._count_dropped, len(entries)))
+        await asyncio.wait([task], timeout=PATIENCE_SECONDS)
+
+    def statistics(self) -> SqliteStatistics:
+        return SqliteStatistics(
+            stored=self._stored,
+            dropped=self._dropped,
+            expired=self._expired,
+            damaged=self._damaged,
+            evicted=self._evicted,
+            faults=self._access.faults,
+            available=self._access.is_open,
+        )
+
+    async def stats(self) -> CacheContents:
+        """What the file holds when the writes under way are done. Raises StreamerError when it cannot be read."""
+        await self._access.written()
+        contents = await self._access.read(lambda connection, _: contents_of(connection, self._file.path))
+        if contents is None:
+            raise self._useless()
+        return contents
+
+    async def prune(self) -> None:
+        """Delete what has expired or is beyond the size, and return the room. Raises StreamerError if that fails."""
+
+        async def prune(connection: aiosqlite.Connection, _: int) -> None:
+            await purge(connection, now=self._clock(), ttl=self._ttl)
+            while await self._make_room(connection, 0):
+                pass
+            await shrink(connection)
+
+        await self._do(prune)
+
+    async def clear(self) -> None:
+        """Delete the entries of all spaces, and return the room. Raises StreamerError if that fails."""
+
+        async def clear(connection: aiosqlite.Connection, _: int) -> None:
+            await connection.execute_fetchall(rows.CLEAR)
+            await shrink(connection)
+
+        await self._do(clear)
+
+    async def _make_room(self, connection: aiosqlite.Connection, entries: int) -> list[rows.Row]:
+        freed = await make_room(connection, entries, dimensions=self._dimensions, max_bytes=self._max_bytes)
+        self._evicted += len(freed)
+        return freed
+
+    def _count_dropped(self, entries: int, task: asyncio.Task[bool]) -> None:
+        if task.cancelled() or not task.result():
+            self._dropped += entries
+
+    async def _do(self, work: Write) -> None:
+        task = self._access.write(work)
+        if task is None or not await asyncio.shield(task):
+            raise self._useless()
+
+    def _useless(self) -> StreamerError:
+        return StreamerError(f"cache.path = {self._file.path} cannot be used: {self._access.reason or 'busy'}")
+
+    def _admit(self, found: Iterable[rows.Row]) -> dict[bytes, Embedding]:
+        """The entries that count, by key. The others are deleted, and last uses noted, when there is time for it."""
+        now = self._clock()
+        hour = int(now // rows.HOUR)
+        hits: dict[bytes, Embedding] = {}
+        refused: list[rows.Row] = []
+        touched: list[rows.Row] = []
+        for row in found:
+            number, key, *_, created, used = row
+            embedding = rows.decode(row, self._dimensions)
+            # An entry of the future was stored before the clock was set back; it must not live the longer for that.
+            if embedding and abs(now - created) < self._ttl:
+                hits[key] = embedding
+                if used < hour:
+                    touched.append((hour, number))
+                continue
+            refused.append((number, created))
+            if embedding:
+                self._expired += 1
+            else:
+                self._damaged += 1
+
+        async def settle(connection: aiosqlite.Connection, _: int) -> None:
+            await connection.execute_fetchall("BEGIN IMMEDIATE")
+            # By the time of storing as well: the row may have been stored again in the meantime.
+            await run(connection, rows.DISCARD, refused)
+            await run(connection, rows.TOUCH, touched)
+            await connection.execute_fetchall("COMMIT")
+
+        if refused or touched:
+            self._access.write(settle)
+        return hits
