@@ -70,8 +70,8 @@ async def run_worker(settings: Settings) -> None:
                     "worker", Worker(pipeline, embedding), token.get_secret_value() if token else None
                 )
                 port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port)
-                await source.start(pipeline)
                 try:
+                    await source.start(pipeline)
                     space = embedding.embedder.space
                     group_id = kafka.group_id
                     log.info("worker started", model=space.model, space=space.id, group_id=group_id, port=port)
