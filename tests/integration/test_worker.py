@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import random
 import signal
-import socket
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -18,64 +16,12 @@ import pytest
 
 from streamer.adapters.providers.onnx import OnnxProvider
 from streamer.core.vectors import normalize
-from tests.brokers import Broker, NewTopicName
-from tests.integration.topics import Pair, committed, end_offsets, produce, read_all, read_until
+from tests.integration.stages import DIMENSIONS, Stage, free_port
+from tests.integration.topics import Pair, produce, read_all, read_until
 from tests.processes import streamer
 from tests.vendors.openai import FakeOpenAI
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
-
-DIMENSIONS = 16
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Stage:
-    """The topics and settings of one test."""
-
-    def __init__(self, broker: Broker, texts: str, vectors: str, dead_letters: str, folder: Path) -> None:
-        self.bootstrap_servers = broker.bootstrap_servers
-        self.texts, self.vectors, self.dead_letters = texts, vectors, dead_letters
-        self.port = free_port()
-        self.settings: dict[str, object] = {
-            "kafka.bootstrap_servers": broker.bootstrap_servers,
-            "kafka.group_id": f"group-{texts}",
-            "kafka.idempotent": broker.is_real,
-            "topics.input": texts,
-            "topics.vectors": vectors,
-            "topics.dead_letters": dead_letters,
-            "topics.verdicts": f"{vectors}-verdicts",
-            "cache.path": folder / "cache.sqlite",
-            "delivery.commit_interval_ms": 100,
-            "http.worker_port": self.port,
-        }
-
-    def with_fake_openai(self, service: FakeOpenAI) -> Stage:
-        assert service.key
-        self.settings |= {
-            "provider.name": "openai",
-            "provider.model": "text-embedding-3-small",
-            "provider.dimensions": DIMENSIONS,
-            "provider.base_url": service.base_url,
-            "provider.api_key": service.key,
-        }
-        return self
-
-    async def committed(self) -> dict[int, int]:
-        return await committed(self.bootstrap_servers, f"group-{self.texts}", self.texts)
-
-    async def ends(self) -> dict[int, int]:
-        return {tp.partition: end for tp, end in (await end_offsets(self.bootstrap_servers, self.texts)).items() if end}
-
-
-@pytest.fixture
-async def stage(broker: Broker, new_topic: NewTopicName, tmp_path: Path) -> Stage:
-    texts = await new_topic("texts", partitions=3)
-    return Stage(broker, texts, await new_topic("vectors", partitions=3), await new_topic("dead"), tmp_path)
 
 
 async def more_requests(service: FakeOpenAI, count: int) -> None:
