@@ -151,6 +151,23 @@ async def test_the_file_stays_within_its_size_and_keeps_what_is_used(path: Path)
     assert path.stat().st_size <= limit + batch * 1_000
 
 
+async def test_entries_that_make_room_may_lie_scattered(path: Path) -> None:
+    clock, limit, full = Clock(), 2_000_000, 0
+    async with opened(path, max_bytes=limit, clock=clock) as cache:
+        while not cache.statistics().evicted:
+            await cache.put_many(entries(range(full, full + 100)))
+            full += 100
+        clock.now += 3_600
+        used = [number for number in range(200, full) if number % 3]
+        assert full > 3_000
+        assert await find(cache, used) == used
+        for start in range(10_000, 10_900, 100):
+            await cache.put_many(entries(range(start, start + 100)))
+            assert (await cache.stats()).bytes <= limit + 100 * 1_000
+        clock.now += 3_600
+        assert await find(cache, used) == used
+
+
 async def test_a_lower_limit_is_reached_by_and_by_or_at_once_by_pruning(path: Path) -> None:
     clock = Clock()
     async with opened(path, clock=clock) as cache:

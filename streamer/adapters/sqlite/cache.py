@@ -162,7 +162,9 @@ class SqliteVectorCache:
     async def stats(self) -> CacheContents:
         """What the file holds when the writes under way are done. Raises StreamerError when it cannot be read."""
         await self._access.written()
-        contents = await self._access.read(lambda connection, _: contents_of(connection, self._file.path))
+        contents = await self._access.read(
+            lambda connection, _: contents_of(connection, self._file.path), patience=60.0
+        )
         if contents is None:
             raise self._useless()
         return contents
@@ -217,7 +219,7 @@ class SqliteVectorCache:
             # An entry of the future was stored before the clock was set back; it must not live the longer for that.
             if embedding and abs(now - created) < self._ttl:
                 hits[key] = embedding
-                if used < hour:
+                if used != hour:
                     touched.append((hour, number))
                 continue
             refused.append((number, created))
