@@ -29,6 +29,7 @@ def connection_of(settings: Settings) -> Connection:
         ssl_certfile=kafka.ssl_certfile,
         ssl_keyfile=kafka.ssl_keyfile,
         connect_timeout=kafka.connect_timeout_ms / 1000,
+        fetch_max_wait=kafka.fetch_max_wait_ms / 1000,
     )
 
 
