@@ -48,6 +48,7 @@ class KafkaSettings(Section):
     session_timeout_ms: Annotated[int, Field(ge=6_000, le=300_000)] = Field(
         45_000, description="a worker that died is missed after this time; brokers bound it"
     )
+    fetch_max_wait_ms: Positive = Field(500, description="how long the broker may hold a fetch that finds nothing new")
     connect_timeout_ms: Positive = Field(15_000, description="to find a broker at start, before giving up")
 
     @model_validator(mode="after")
