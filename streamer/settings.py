@@ -161,7 +161,7 @@ class DeliverySettings(Section):
 
 class IndexSettings(Section):
     capacity: Positive = Field(200_000, description="vectors kept in memory; the oldest go first")
-    near_duplicate_similarity: Annotated[float, Field(gt=0, le=1)] = Field(0.85, description="cosine")
+    near_duplicate_similarity: Annotated[float, Field(gt=0, le=1)] = Field(0.8, description="cosine")
     neighbors: Annotated[int, Field(ge=1, le=100)] = 5
 
 

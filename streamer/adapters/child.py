@@ -25,6 +25,13 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
+def dying_with_us(command: Sequence[str]) -> Sequence[str]:
+    """The command to start instead, so that the program ends when this process does, however it ends (Linux)."""
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+
+
 class ChildProcess:
     """A running child. Whoever started it stops it; `command` begins with the path of its program."""
 
@@ -37,12 +44,10 @@ class ChildProcess:
         cls, command: Sequence[str], *, environment: Mapping[str, str], folder: str, log: IO[bytes]
     ) -> Self:
         """Start it in `folder`. What it says goes to `log`, a real file open for both ways; `stop` closes it."""
-        if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
         try:
             # A session of its own: Ctrl-C in the terminal must reach our clients, which drain before we stop it.
             process = await anyio.open_process(
-                command,
+                dying_with_us(command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -32,23 +32,24 @@ def by_id(records: list[Any]) -> dict[str, Any]:
     return {record.key.decode(): orjson.loads(record.value) for record in records}
 
 
+@pytest.mark.real_kafka("end offsets to be relied on")
 async def test_verdicts_and_searches_survive_a_restart(stage: Stage) -> None:
     index_url = f"http://127.0.0.1:{stage.index_port}"
     with streamer("run", stage.settings) as worker:
         with streamer("index", stage.settings) as indexer:
             await worker.ready(stage.port)
             await indexer.ready(stage.index_port)
-            await produce(stage.bootstrap_servers, stage.texts, [(k.encode(), v.encode()) for k, v in FIRST.items()])
+            await stage.produce([(k.encode(), v.encode()) for k, v in FIRST.items()])
             await read_until(stage.bootstrap_servers, stage.verdicts, lambda r: len(r) == len(FIRST))
             indexer.send_signal(signal.SIGTERM)
             assert await indexer.wait() == 0, indexer.stderr
 
         # While nobody looks, more arrives; the next indexer judges it against what it restores.
-        await produce(stage.bootstrap_servers, stage.texts, [(k.encode(), v.encode()) for k, v in SECOND.items()])
+        await stage.produce([(k.encode(), v.encode()) for k, v in SECOND.items()])
         await read_until(stage.bootstrap_servers, stage.vectors, lambda r: len(r) == len(FIRST) + len(SECOND))
         with streamer("index", stage.settings) as indexer:
             await indexer.ready(stage.index_port)
-            await produce(stage.bootstrap_servers, stage.texts, [(b"c", None)])
+            await stage.produce([(b"c", None)])
             await read_until(stage.bootstrap_servers, stage.vectors, lambda r: any(x.value is None for x in r))
             async with httpx.AsyncClient(base_url=index_url) as client:
                 answer = await client.post("/v1/search", json={"text": "broken glasses in the box", "k": 2})

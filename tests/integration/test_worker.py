@@ -17,7 +17,7 @@ import pytest
 from streamer.adapters.providers.onnx import OnnxProvider
 from streamer.core.vectors import normalize
 from tests.integration.stages import DIMENSIONS, Stage, free_port
-from tests.integration.topics import Pair, produce, read_all, read_until
+from tests.integration.topics import Pair, read_all, read_until
 from tests.processes import streamer
 from tests.vendors.openai import FakeOpenAI
 
@@ -61,14 +61,14 @@ async def test_real_texts_become_the_models_vectors(stage: Stage) -> None:
     }
     pairs: list[Pair] = [(id.encode(), orjson.dumps({"text": text})) for id, text in texts.items()]
     pairs += [(b"t0", None), (b"empty", b'{"text": " "}'), (b"broken", b"{nope"), (b"\xff", b"\xff\xfe")]
-    await produce(stage.bootstrap_servers, stage.texts, pairs)
+    await stage.produce(pairs)
     with streamer("run", stage.settings) as worker:
         await worker.ready(stage.port)
         vectors = await read_until(stage.bootstrap_servers, stage.vectors, lambda r: len(r) >= len(texts) + 1)
         dead = await read_until(stage.bootstrap_servers, stage.dead_letters, lambda r: len(r) >= 3)
         worker.send_signal(signal.SIGTERM)
         assert await worker.wait() == 0, worker.stderr
-    assert await stage.committed() == await stage.ends(), "dead letters and tombstones are committed, too"
+    assert await stage.committed() == stage.ends, "dead letters and tombstones are committed, too"
 
     check_order(vectors)
     model = await OnnxProvider.open()
@@ -91,12 +91,13 @@ async def test_real_texts_become_the_models_vectors(stage: Stage) -> None:
     assert {r.key: r.value for r in dead} == {k: v for k, v in pairs if k in kinds}
 
 
+@pytest.mark.real_kafka("end offsets to be relied on")
 async def test_a_stop_under_load_repeats_and_loses_nothing(stage: Stage) -> None:
     sent = {f"id-{n}": f"text number {n}" for n in range(6000)}
     async with FakeOpenAI(key="sk-test") as service:
         service.latency = lambda number: 0.05 + 0.1 * random.Random(number).random()
         stage.with_fake_openai(service).settings |= {"batch.max_events": 100, "batch.max_in_flight_events": 400}
-        await produce(stage.bootstrap_servers, stage.texts, [(id.encode(), text.encode()) for id, text in sent.items()])
+        await stage.produce([(id.encode(), text.encode()) for id, text in sent.items()])
         for run in range(3):
             with streamer("run", stage.settings) as worker:
                 await worker.ready(stage.port)
@@ -112,6 +113,7 @@ async def test_a_stop_under_load_repeats_and_loses_nothing(stage: Stage) -> None
         check_order(vectors)
 
 
+@pytest.mark.real_kafka("end offsets to be relied on")
 @pytest.mark.timeout(300)
 async def test_ten_kills_lose_nothing_and_pay_nothing_twice(stage: Stage) -> None:
     """20,000 events, SIGKILL at ten random moments, the cache on."""
@@ -125,7 +127,7 @@ async def test_ten_kills_lose_nothing_and_pay_nothing_twice(stage: Stage) -> Non
             "batch.max_in_flight_events": 1000,
             "kafka.session_timeout_ms": 6000,  # how long the group waits for the one that was killed
         }
-        await produce(stage.bootstrap_servers, stage.texts, [(id.encode(), text.encode()) for id, text in sent.items()])
+        await stage.produce([(id.encode(), text.encode()) for id, text in sent.items()])
         for kill in range(10):
             with streamer("run", stage.settings) as worker:
                 await worker.ready(stage.port)
@@ -148,7 +150,7 @@ async def test_ten_kills_lose_nothing_and_pay_nothing_twice(stage: Stage) -> Non
         vectors = await read_all(stage.bootstrap_servers, stage.vectors)
         assert {r.key.decode() for r in vectors} == set(sent), "every id has its vector"
         check_vectors(service, sent, vectors)
-        assert await stage.committed() == await stage.ends()
+        assert await stage.committed() == stage.ends
         asked: dict[str, list[int]] = defaultdict(list)
         for number, request in enumerate(service.requests):
             for text in request.json["input"]:
@@ -168,6 +170,7 @@ async def test_ten_kills_lose_nothing_and_pay_nothing_twice(stage: Stage) -> Non
         print(f"\nten kills: {len(vectors) - len(sent)} duplicate vector events, {again} texts paid for again")
 
 
+@pytest.mark.real_kafka("end offsets to be relied on")
 async def test_members_come_and_go(stage: Stage) -> None:
     sent = {f"id-{n}": f"text number {n}" for n in range(9000)}
     async with FakeOpenAI(key="sk-test") as service:
@@ -178,7 +181,7 @@ async def test_members_come_and_go(stage: Stage) -> None:
             "cache.enabled": False,
         }
         second = {**stage.settings, "http.worker_port": free_port()}
-        await produce(stage.bootstrap_servers, stage.texts, [(id.encode(), text.encode()) for id, text in sent.items()])
+        await stage.produce([(id.encode(), text.encode()) for id, text in sent.items()])
         with streamer("run", stage.settings) as first:
             await first.ready(stage.port)
             await more_requests(service, 10)
@@ -195,7 +198,7 @@ async def test_members_come_and_go(stage: Stage) -> None:
             "clean rebalances repeat and lose nothing"
         )
         check_vectors(service, sent, vectors)
-        assert await stage.committed() == await stage.ends()
+        assert await stage.committed() == stage.ends
 
 
 async def test_a_full_worker_waits_without_leaving_the_group(stage: Stage) -> None:
@@ -205,7 +208,7 @@ async def test_a_full_worker_waits_without_leaving_the_group(stage: Stage) -> No
         hang = True
         service.latency = lambda number: 3.0 if hang else 0.0
         stage.with_fake_openai(service).settings |= {"batch.max_events": 50, "batch.max_in_flight_events": 100}
-        await produce(stage.bootstrap_servers, stage.texts, [(id.encode(), text.encode()) for id, text in sent.items()])
+        await stage.produce([(id.encode(), text.encode()) for id, text in sent.items()])
         with streamer("run", stage.settings) as worker:
             await worker.ready(stage.port)
             await more_requests(service, 6)
@@ -214,4 +217,4 @@ async def test_a_full_worker_waits_without_leaving_the_group(stage: Stage) -> No
             worker.send_signal(signal.SIGTERM)
             assert await worker.wait() == 0, worker.stderr
             assert "partitions revoked" not in worker.stderr.split("stopping")[0]
-        assert await stage.committed() == await stage.ends()
+        assert await stage.committed() == stage.ends
