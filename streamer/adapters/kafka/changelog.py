@@ -31,7 +31,7 @@ class KafkaChangelog:
         self._max_poll_records = max_poll_records
         self._positions: dict[TopicPartition, int] = {}
         self._consumer = AIOKafkaConsumer(
-            **connection.client_options(),
+            **connection.consumer_options(),
             group_id=group_id,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

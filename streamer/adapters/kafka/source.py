@@ -50,7 +50,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]  # the clien
         self._next: dict[ClientPartition, int] = {}  # our position: what the flow has really been handed
         self._turn = 0
         self._consumer = AIOKafkaConsumer(
-            **connection.client_options(),
+            **connection.consumer_options(),
             group_id=group_id,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
