@@ -166,23 +166,34 @@ def search(
     run_async(_bind(search_text, settings, text, url=url, k=k, min_similarity=min_similarity, as_json=as_json))
 
 
-@app.command(epilog='Example: streamer embed "hello world"    or: streamer embed --file texts.txt > vectors.jsonl')
+@app.command(epilog='Example: streamer embed "hello world"    or: streamer embed --file texts.txt --output vectors.npy')
 def embed(
     texts: Annotated[list[str] | None, typer.Argument()] = None,
     config: Config = None,
     set_: Set = None,
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="one text a line")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="one text a line; - for standard input")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help=".npy or .jsonl; without it JSON lines on standard output")
+    ] = None,
     query: Annotated[
         bool, typer.Option("--query", help="as a query, for models that tell queries from documents")
     ] = False,
+    fit_pca: Annotated[
+        int | None, typer.Option("--fit-pca", metavar="N", min=1, help="save a projection to N dimensions instead")
+    ] = None,
     provider: ProviderOption = None,
     model: ModelOption = None,
 ) -> None:
-    """Embed texts without Kafka: prints JSON lines; fills the cache."""
+    """Embed texts without Kafka: save the vectors, or print them. Run again, it goes on where it was stopped."""
     from streamer.commands.embed import embed as embed_texts
+    from streamer.commands.embed import fit_pca as fit
 
     settings = settings_from(config, set_ or [], provider__name=provider, provider__model=model)
-    run_async(_bind(embed_texts, settings, texts or [], file, purpose="query" if query else "document"))
+    if fit_pca is not None:
+        run_async(_bind(fit, settings, texts or [], file, output=output, dimensions=fit_pca))
+        return
+    purpose = "query" if query else "document"
+    run_async(_bind(embed_texts, settings, texts or [], file, output=output, purpose=purpose))
 
 
 @app.command(epilog="Example: streamer topics --create -b localhost:9092")

@@ -110,10 +110,31 @@ class BatchSettings(Section):
     max_in_flight_bytes: Positive = Field(16_000_000, description="per partition, between read and acknowledged")
 
 
+class FallbackSettings(Section):
+    """Another way to the same model. What is left out is as in [provider], but never sent to another `base_url`."""
+
+    name: ProviderName | None = Field(None, description="must be that of [provider]: another is another space")
+    model: str | None = Field(None, description="must be that of [provider]: another is another space")
+    base_url: str | None = None
+    api_key: SecretStr | None = None
+    api_key_env: str | None = Field(None, description="the environment variable that holds the key")
+    azure_api_version: str | None = None
+    azure_deployment: str | None = None
+    headers: dict[str, SecretStr] = {}
+
+    @model_validator(mode="after")
+    def _is_another_way(self) -> FallbackSettings:
+        if not (self.base_url or self.api_key or self.azure_deployment or self.headers):
+            raise ValueError("an entry needs a base_url, an api_key_env or an azure_deployment of its own")
+        return self
+
+
 class ProviderSettings(Section):
     name: ProviderName = "onnx"
     model: str | None = Field(None, description="the provider's model name; a folder for local models")
-    dimensions: Positive | None = None
+    dimensions: Positive | None = Field(None, description="of the model's vectors, where it offers a choice")
+    matryoshka: bool | None = Field(None, description="vectors may be cut; for models not in the table")
+    reduction: Path | None = Field(None, description="a projection to fewer dimensions: streamer embed --fit-pca")
     max_item_tokens: Positive | None = Field(None, description="tokens of one text; for models not in the table")
     max_items: Positive | None = Field(None, description="texts in one request; for models not in the table")
     max_request_tokens: Positive | None = Field(None, description="tokens in one request")
@@ -131,11 +152,18 @@ class ProviderSettings(Section):
     device: str | None = Field(None, description="sentence-transformers: cpu, cuda, mps; default: the best there is")
     azure_api_version: str | None = Field(None, description="openai: base_url is an Azure resource")
     azure_deployment: str | None = Field(None, description="openai on Azure: the deployment, if not the model's name")
-    headers: dict[str, str] = Field({}, description="openai: extra request headers of a compatible server")
+    headers: dict[str, SecretStr] = Field({}, description="openai: extra request headers of a compatible server")
     encoding_format: Literal["base64", "float"] = Field(
         "base64", description="openai: float for servers that refuse base64"
     )
     keep_alive: str | None = Field(None, description="ollama: how long the model stays loaded, as in 30m")
+    fallback: list[FallbackSettings] = Field([], description="other ways to the same model, asked while this one fails")
+
+    @model_validator(mode="after")
+    def _has_ways_to_fall_back_on(self) -> ProviderSettings:
+        if self.fallback and self.name in ("onnx", "sentence-transformers"):
+            raise ValueError(f"{self.name} runs in this process: there is no other way to it, so no fallback")
+        return self
 
 
 class CacheSettings(Section):
@@ -191,23 +219,36 @@ class Settings(Section):
         return self.model_dump(mode="json")
 
 
-SECRETS = {("kafka", "sasl_password"), ("provider", "api_key"), ("http", "token")}
+SECRETS = {
+    ("kafka", "sasl_password"),
+    ("provider", "api_key"),
+    ("provider", "headers"),
+    ("provider", "fallback"),
+    ("http", "token"),
+}
+STRUCTURED = {("topics", "input"), ("provider", "headers"), ("provider", "fallback")}
 
 
 def load_settings(
     path: Path | None = None,
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, Any] | None = None,
+    base: Settings | None = None,
 ) -> Settings:
     """File, then environment, then `overrides` ("section.key": value, None is skipped). Raises ConfigurationError.
 
-    Without `path`, `streamer.toml` in the working directory is read when it exists.
+    Without `path`, `streamer.toml` in the working directory is read when it exists. With `base`, neither a file nor the
+    environment's settings are read: `overrides` change what it says.
     """
     values: dict[str, dict[str, Any]] = {}
     where: dict[tuple[str, str], str] = {}
+    if base is not None:
+        values = base.model_dump(exclude_unset=True)
+        if (overrides or {}).get("provider.name", base.provider.name) != base.provider.name:
+            values["provider"].pop("api_key", None)  # it is not this vendor's
     for section, key, value, origin in [
-        *_from_file(path),
-        *_from_environment(environ),
+        *(_from_file(path) if base is None else []),
+        *(_from_environment(environ) if base is None else []),
         *_from_overrides(overrides or {}),
     ]:
         values.setdefault(section, {})[key] = value
@@ -216,10 +257,22 @@ def load_settings(
     vendor_key = environ.get(VENDOR_KEYS.get(str(provider.get("name", "onnx")), ""))
     if vendor_key:
         provider.setdefault("api_key", vendor_key)
+    _name_keys(provider, environ)
     try:
         return Settings.model_validate(values)
     except ValidationError as exc:
         raise ConfigurationError(_explain(exc, where)) from None  # the cause would print values of secrets
+
+
+def _name_keys(provider: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Put the keys that the fallback's entries name by their variables into them."""
+    entries = provider.get("fallback")
+    for i, entry in enumerate(entries if isinstance(entries, list) else []):
+        variable = entry.get("api_key_env") if isinstance(entry, dict) else None
+        if isinstance(variable, str):
+            if not environ.get(variable):
+                raise ConfigurationError(f"provider.fallback.{i}.api_key_env = {variable!r}: this variable is not set")
+            entry["api_key"] = environ[variable]
 
 
 _Item = tuple[str, str, Any, str]
@@ -261,8 +314,8 @@ def _from_environment(environ: Mapping[str, str]) -> list[_Item]:
 
 
 def _typed(section: str, key: str, text: str) -> Any:
-    """Environment values are text; a list or a table is written as JSON. The models convert the rest."""
-    structured = (section, key) in (("topics", "input"), ("provider", "headers")) and text[:1] in ("[", "{")
+    """Values of the environment and of options are text, lists and tables as JSON. The models convert the rest."""
+    structured = (section, key) in STRUCTURED and text[:1] in ("[", "{")
     try:
         return orjson.loads(text) if structured else text
     except orjson.JSONDecodeError:
@@ -274,7 +327,8 @@ def _from_overrides(overrides: Mapping[str, Any]) -> list[_Item]:
     for name, value in overrides.items():
         if value is not None:
             section, _, key = name.partition(".")
-            items.append((section, key, value, f"option for {name}"))
+            typed = _typed(section, key, value) if isinstance(value, str) else value
+            items.append((section, key, typed, f"option for {name}"))
     return items
 
 
@@ -282,16 +336,18 @@ def _explain(exc: ValidationError, where: Mapping[tuple[str, str], str]) -> str:
     lines = []
     for error in exc.errors(include_url=False, include_context=False):
         location = tuple(str(part) for part in error["loc"])
-        name = ".".join(location[:2])
+        is_entry = location[:2] == ("provider", "fallback") and len(location) > 2
+        name = ".".join(location[: 4 if is_entry else 2])
         origin = where.get((location[0], location[1])) if len(location) > 1 else None
         origin = origin or next((o for (s, _), o in where.items() if s == location[0]), "settings")
         if error["type"] == "extra_forbidden":
             model = Settings if len(location) == 1 else Settings.model_fields[location[0]].annotation
+            model = FallbackSettings if is_entry else model
             known = ", ".join(getattr(model, "model_fields", {}))
             what = "section" if len(location) == 1 else "key"
             lines.append(f"{origin}: unknown {what} {name}; known are: {known}")
         else:
-            secret = location[:2] in SECRETS
+            secret = location[:2] in SECRETS and not (is_entry and location[-1] in ("name", "model", "base_url"))
             given = "" if secret or isinstance(error["input"], dict | Section) else f" = {error['input']!r}"
             message = error["msg"].removeprefix("Value error, ")
             lines.append(f"{origin}: {name}{given}: {message[0].lower()}{message[1:]}")

@@ -13,8 +13,9 @@ import structlog
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.adapters.sqlite import SqliteStatistics
-from streamer.app.embedder import EmbeddingStack, batches_at_once, open_embedding
+from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.kafka import connection_of, ensure_topics, open_sink
+from streamer.app.providers import batches_at_once
 from streamer.app.signals import until_signalled
 from streamer.core.batching import BatchPolicy
 from streamer.core.codec import Decoder, Encoder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import anyio
@@ -14,10 +15,11 @@ from rich.table import Table
 
 from streamer.adapters.kafka.topics import check_topics
 from streamer.adapters.sqlite import CacheContents, read_contents
-from streamer.app.embedder import open_embedding, open_idle_cache, open_provider
+from streamer.app.embedder import open_idle_cache
 from streamer.app.kafka import connection_of, topic_specs
+from streamer.app.probe import probe
+from streamer.app.providers import open_provider, ways_of
 from streamer.errors import ConfigurationError, StreamerError, Unreachable
-from streamer.protocols import Rejection
 from streamer.settings import SECRETS, Settings
 
 CACHE_ACTIONS = ("stats", "prune", "clear")
@@ -69,12 +71,17 @@ async def check(settings: Settings) -> None:
             failures.append(exc)
             console.print(f"FAILED  {name}: {exc}", markup=False)
 
-    await attempt("topics", lambda: _check_topics(settings))
-    await attempt("provider", lambda: _check_provider(settings))
-    await attempt("cache", lambda: _check_cache(settings))
+    checks: list[tuple[str, Callable[[], Awaitable[str]]]] = [("topics", partial(_check_topics, settings))]
+    # One by one: together, a way that works would hide that another does not.
+    checks += [(f"provider {name}".rstrip(), partial(_check_provider, way)) for name, way in ways_of(settings)]
+    if settings.provider.fallback:
+        checks.append(("fallback", partial(_check_fallback, settings)))
+    checks.append(("cache", partial(_check_cache, settings)))
+    for name, action in checks:
+        await attempt(name, action)
     if failures:
         wrong = all(isinstance(failure, ConfigurationError) for failure in failures)
-        raise (ConfigurationError if wrong else Unreachable)(f"{len(failures)} of 3 checks failed")
+        raise (ConfigurationError if wrong else Unreachable)(f"{len(failures)} of {len(checks)} checks failed")
 
 
 async def _check_topics(settings: Settings) -> str:
@@ -88,13 +95,13 @@ async def _check_topics(settings: Settings) -> str:
 
 
 async def _check_provider(settings: Settings) -> str:
-    uncached = settings.model_copy(update={"cache": settings.cache.model_copy(update={"enabled": False})})
-    async with open_embedding(uncached) as stack:
-        [result] = await stack.embedder.embed(["streamer check"], "document")
-        if isinstance(result, Rejection):
-            raise StreamerError(f"{settings.provider.name} refused a plain text: {result.reason}")
-        space = stack.embedder.space
-        return f"{space.provider} {space.model}, {space.dimensions} dimensions, space {space.id}"
+    space = await probe(settings)
+    return f"{space.provider} {space.model}, {space.dimensions} dimensions, space {space.id}"
+
+
+async def _check_fallback(settings: Settings) -> str:
+    async with open_provider(settings) as opened:
+        return f"{len(settings.provider.fallback)} more to the space {opened.provider.space.id}"
 
 
 async def _check_cache(settings: Settings) -> str:
@@ -114,8 +121,8 @@ async def cache(settings: Settings, action: str, *, as_json: bool) -> None:
         path = settings.cache.path
         if not await anyio.Path(path).exists():
             raise ConfigurationError(f"cache.path = {path}: there is no such file")
-        async with open_provider(settings) as provider, open_idle_cache(settings, provider.space) as opened:
-            await (opened.prune() if action == "prune" else opened.clear())
+        async with open_provider(settings) as opened, open_idle_cache(settings, opened.provider.space) as idle:
+            await (idle.prune() if action == "prune" else idle.clear())
     contents = await read_contents(settings.cache.path)
     if as_json:
         _json([asdict(file) for file in contents])

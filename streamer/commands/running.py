@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from streamer.errors import ConfigurationError, StreamerError, Unreachable
+from streamer.errors import ConfigurationError, RetriableError, StreamerError, Unreachable
 from streamer.logs import configure_logs
 from streamer.settings import Settings, load_settings
 
@@ -52,7 +52,7 @@ def report(error: BaseException, *, debug: bool) -> int:
         _line(line)
     if isinstance(known, ConfigurationError):
         return EXIT_WRONG
-    return EXIT_UNREACHABLE if isinstance(known, Unreachable) else EXIT_UNEXPECTED
+    return EXIT_UNREACHABLE if isinstance(known, Unreachable | RetriableError) else EXIT_UNEXPECTED
 
 
 def _leaves(error: BaseException) -> Iterable[BaseException]:

@@ -58,7 +58,8 @@ class Contract:
         if wanted is None or wanted == self.dimensions or wanted in self.allowed_dimensions:
             return self.dimensions if wanted is None else wanted
         raise ConfigurationError(
-            f"{self.provider} {self.model} has no vectors of {wanted} dimensions; allowed: {self._allowed()}"
+            f"{self.provider} {self.model} has no vectors of {wanted} dimensions; allowed: {self._allowed()}; "
+            "any smaller number takes a provider.reduction"
         )
 
     def _allowed(self) -> str:
@@ -89,6 +90,11 @@ def contract_for(provider: str, model: str, **explicit: Any) -> Contract:
         )
     defaults = {"max_items": None, "billed": "nothing", "limits": (), "truncation": "always"} if is_local else {}
     return Contract(provider=provider, model=model, **{**defaults, "is_local": is_local, **given})
+
+
+def is_known(provider: str, model: str) -> bool:
+    """Whether there is a row for this model."""
+    return (provider, _canonical(model)) in _TABLE
 
 
 def known_models(provider: str) -> list[str]:

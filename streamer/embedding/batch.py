@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from streamer.protocols import Embedding, Rejection
 class Batch:
     """A text is known by its place, 0..n-1, through every split and retry, so no vector can end up at another text.
 
-    `shortened`: the places whose text was cut by us.
+    `shortened`: the places whose text was cut by us. `failing_since`: when the first call failed after the last one
+    that did not, by the loop's clock; infinite while none has.
     """
 
     def __init__(self, texts: Sequence[str], purpose: Purpose, estimator: TokenEstimator) -> None:
@@ -27,6 +29,7 @@ class Batch:
         self.attempts = np.zeros(len(self.texts), dtype=np.int64)
         self.outcomes: list[Embedding | Rejection | None] = [None] * len(self.texts)
         self.shortened: set[int] = set()
+        self.failing_since = inf
 
     def shorten(self, place: int, text: str) -> None:
         """Replace a text by its beginning."""

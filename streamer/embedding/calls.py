@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 import anyio
 
@@ -114,6 +115,7 @@ class Calls:
             if billed is None and answer.tokens is not None:
                 billed = sum(answer.tokens)
             self._gate.answered(call, tokens=billed, headers=answer.headers)
+        batch.failing_since = inf
         self._caps.accepted(len(places), tokens)
         if billed is not None:
             self._totals.tokens_total += billed

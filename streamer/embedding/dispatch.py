@@ -5,6 +5,7 @@ from __future__ import annotations
 import random as random_module
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from math import inf
 from typing import Any, cast, get_args
 
 import anyio
@@ -44,6 +45,9 @@ class Dispatcher:
     `timeout`: seconds for one call; while one request keeps running into it, it doubles up to eightfold. A local model
     has one call at a time without a timeout unless told otherwise. `probing`: when to look whether a blocked account
     works again. `count_tokens`: the model's tokenizer, if at hand. `random`: uniform in [0, 1).
+
+    `patience`: for a person who is waiting. A blocked account then raises ProviderBlocked at once, and an outage of
+    more than so many seconds the RetriableError of the last call; rate limits are still waited out.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Dispatcher:
         timeout: float | None = 60.0,
         backoff: BackoffPolicy | None = None,
         probing: BackoffPolicy | None = None,
+        patience: float | None = None,
         count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -72,9 +77,12 @@ class Dispatcher:
             concurrency=concurrency or (1 if contract.is_local else REMOTE_CONCURRENCY),
             backoff=self._backoff,
             probing=probing or BackoffPolicy(initial=15.0, maximum=300.0),
+            waits_when_blocked=patience is None,
             random=random,
         )
-        self._estimator = TokenEstimator(count_tokens)
+        self._patience = inf if patience is None else patience
+        # A model in this process has no caps on tokens, and counts them anyway when its turn comes.
+        self._estimator = TokenEstimator(None if contract.is_local else count_tokens)
         self._caps = RequestCaps(contract, quota)
         self._lengths = Lengths(contract, provider.space, count_tokens)
         self._calls = Calls(
@@ -121,9 +129,11 @@ class Dispatcher:
             part, rest = places[:size], places[size:]
             try:
                 bad, overlong = await self._calls.ask(batch, part, attempt=attempt, timeouts=timeouts)
-            except (RateLimited, ProviderBlocked):
+            except (RateLimited, ProviderBlocked) as error:
+                self._bear(batch, error)
                 continue
             except RetriableError as error:
+                self._bear(batch, error)
                 failures += 1
                 attempt += 1
                 timeouts += isinstance(error, TimedOut)
@@ -163,9 +173,11 @@ class Dispatcher:
         while True:
             try:
                 _, overlong = await self._calls.ask(batch, [place], attempt=failures, timeouts=timeouts)
-            except (RateLimited, ProviderBlocked):
+            except (RateLimited, ProviderBlocked) as error:
+                self._bear(batch, error)
                 continue
             except RetriableError as error:
+                self._bear(batch, error)
                 failures += 1
                 timeouts += isinstance(error, TimedOut)
                 if failures < HOPELESS_AFTER:
@@ -213,6 +225,15 @@ class Dispatcher:
                 batch.outcomes[place] = next(outcome for outcome in outcomes if isinstance(outcome, Rejection))
         else:
             self._reject(batch, place, "too_long", reason)
+
+    def _bear(self, batch: Batch, error: RetriableError) -> None:
+        """Nothing, while patience lasts; then the error."""
+        if isinstance(error, RateLimited) or self._patience == inf:
+            return
+        now = anyio.current_time()
+        batch.failing_since = min(batch.failing_since, now)
+        if isinstance(error, ProviderBlocked) or now - batch.failing_since >= self._patience:
+            raise error
 
     def _is_suspicious(self) -> bool:
         """Whether so many texts in a row were to be given up that the provider may be broken instead."""

@@ -36,7 +36,11 @@ class Call:
 
 
 class Gate:
-    """Lets calls through one at a time, first come first served, so that large ones are not starved by small ones."""
+    """Lets calls through one at a time, first come first served, so that large ones are not starved by small ones.
+
+    With `waits_when_blocked` off, a call to a blocked account is refused with ProviderBlocked, but for one that may see
+    whether it has been mended.
+    """
 
     def __init__(
         self,
@@ -46,11 +50,13 @@ class Gate:
         backoff: BackoffPolicy,
         probing: BackoffPolicy,
         random: Callable[[], float],
+        waits_when_blocked: bool = True,
     ) -> None:
         self._quota = quota
         self._backoff = backoff
         self._probing = probing
         self._random = random
+        self._waits_when_blocked = waits_when_blocked
         self._aimd = AimdLimit(concurrency, initial=None if quota.is_known else FIRST_GUESS)
         self._slots = anyio.CapacityLimiter(self._aimd.limit)
         self._turn = anyio.Lock()
@@ -156,6 +162,8 @@ class Gate:
             now = anyio.current_time()
             delay = self._quota.wait(tokens, items, now)
             if self._blocked is not None:
+                if now < self._probe_at and not self._waits_when_blocked:
+                    raise ProviderBlocked(self._blocked)
                 delay = max(delay, self._probe_at - now)
             if delay <= 0:
                 return

@@ -46,8 +46,7 @@ class Lengths:
         overlong: list[int] = []
         cuts_itself = self.policy == "truncate" and self._contract.truncation != "never"
         for place in np.flatnonzero(batch.sizes > self.limit).tolist():
-            likely = self.count(batch.texts[place]) > self.limit
-            if cuts_itself or not likely:
+            if cuts_itself or self.count(batch.texts[place]) <= self.limit:
                 fitting.append(place)
             elif self._is_certain(batch.sizes[place]):
                 overlong.append(place)

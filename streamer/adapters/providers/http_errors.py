@@ -52,6 +52,12 @@ _SETUP_REASON = re.compile(
     r"|\binput_type\b.{0,20}\b(must|not valid)|api[ _](key|token) not valid|invalid api[ _](key|token)",
     re.I,
 )
+_KEY = re.compile(r"api[ _](key|token)", re.I)
+_MODEL = re.compile(
+    r"model_not_found|DeploymentNotFound|unsupported_model"
+    r"|model\b.{0,80}\b(not found|not supported|does not exist|not available)",
+    re.I,
+)
 _TOO_LONG = re.compile(
     r"context[ _](length|window|size)|maximum (input|sequence|model) length|too many (input )?tokens|too long"
     r"|max_tokens_per_request|max(imum)? allowed tokens|max \d+ tokens|(less|fewer) than \d+ (tokens|characters)"
@@ -77,6 +83,21 @@ def meaning(status: int, reason: str, code: str) -> Meaning:
     if status in _ACCOUNT or status < 400 or _SETUP_CODE.search(code) or _SETUP_REASON.search(reason):
         return "blocked"
     return "too_long" if status == 413 or _TOO_LONG.search(f"{code} {reason}") else "rejected"
+
+
+def remedy(status: int, reason: str, code: str) -> str:
+    """What a person can do about a refusal that means "blocked"."""
+    if status in (402, 429):
+        return "the account has used up its quota: raise it or wait for the next period"
+    if status in (401, 403, 498) or _KEY.search(f"{code} {reason}"):
+        return "check the API key"
+    if status < 400 or status == 405:
+        return "check provider.base_url"
+    if _MODEL.search(f"{code} {reason}"):
+        return "check provider.model"
+    if status in (404, 410):
+        return "check provider.base_url and provider.model"
+    return "check provider.model, provider.dimensions and the input types"
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -120,7 +141,7 @@ class Vendor:
             case "limited":
                 return RateLimited(message, retry_after=wait)
             case "blocked":
-                return ProviderBlocked(message, retry_after=wait)
+                return ProviderBlocked(f"{message.rstrip('.')}; {remedy(status, reason, code)}", retry_after=wait)
             case "too_long":
                 return RejectedError(message, kind="too_long")
             case "rejected":

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +17,7 @@ from typing import Any
 import anyio.to_thread
 import numpy as np
 
-from streamer.adapters.providers.wire import well_formed
+from streamer.adapters.providers.wire import check_dimensions, well_formed
 from streamer.core.vectors import Matrix, Purpose, Space
 from streamer.errors import ConfigurationError, MissingExtra, RejectedError, RetriableError
 from streamer.protocols import Answer
@@ -38,6 +38,9 @@ class SentenceTransformersProvider:
     takes seconds, and raises ConfigurationError when it cannot. `dimensions`: checked against the model; with
     `request_dimensions` the vectors are cut to it. Prefixes default to the model's own prompts. `device` None lets the
     package choose. `torch_threads` 0 means as many as this process may use of the machine.
+
+    `count_tokens`: tokens of each text, however long, without those that frame it, from any thread; None for a model
+    whose tokenizer is written in Python.
     """
 
     def __init__(
@@ -58,8 +61,8 @@ class SentenceTransformersProvider:
         try:
             load = partial(_load, model, revision, dimensions if request_dimensions else None, device, torch_threads)
             self._model, found = self._thread.submit(load).result()
-            if dimensions is not None and found != dimensions:
-                raise ConfigurationError(f"provider.dimensions is {dimensions}, but {model} gives {found}")
+            if dimensions is not None:
+                check_dimensions(dimensions, found, model, may_cut=False)
         except BaseException:
             self._thread.shutdown()
             raise
@@ -75,6 +78,8 @@ class SentenceTransformersProvider:
             on_too_long=on_too_long,
             max_tokens=self._model.max_seq_length or 0,
         )
+        backend = getattr(self._model.tokenizer, "backend_tokenizer", None)
+        self.count_tokens = None if backend is None else _counter(backend)
         on_cpu = str(self._model.device).startswith("cpu")
         self._group_tokens = group_tokens or (_CPU_GROUP_TOKENS if on_cpu else _ACCELERATOR_GROUP_TOKENS)
 
@@ -164,6 +169,19 @@ def _load(model: str, revision: str | None, cut: int | None, device: str | None,
         return loaded, loaded.encode(["warm-up"], prompt="", show_progress_bar=False).shape[1]
     except (OSError, ValueError, RuntimeError) as exc:
         raise ConfigurationError(f"the model {model!r} cannot be loaded: {exc}") from exc
+
+
+def _counter(backend: Any) -> Callable[[Sequence[str]], list[int]]:
+    # A copy: the model's own is set to cut and pad by one thread while another would read it ("Already borrowed").
+    tokenizer = type(backend).from_str(backend.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    def count(texts: Sequence[str]) -> list[int]:
+        encodings = tokenizer.encode_batch_fast([well_formed(text) for text in texts], add_special_tokens=False)
+        return [len(encoding) for encoding in encodings]
+
+    return count
 
 
 def _usable_cpus() -> int:

@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 
 from streamer.core.vectors import Matrix, Vector
+from streamer.errors import ConfigurationError
 
 
 def well_formed(text: str) -> str:
@@ -83,6 +84,13 @@ def matrix_of(rows: object, count: int, dimensions: int) -> Matrix:
     except TypeError:
         raise ValueError("an embedding holds something that is no number") from None
     return matrix
+
+
+def check_dimensions(wanted: int, found: int, model: str, *, may_cut: bool) -> None:
+    """ConfigurationError unless a model in this process, whose vectors have `found` dimensions, gives `wanted`."""
+    if wanted != found and not (may_cut and wanted < found):
+        remedy = "" if may_cut else "; if it is trained to be cut, set provider.matryoshka, else provider.reduction"
+        raise ConfigurationError(f"provider.dimensions is {wanted}, but {model} gives {found}{remedy}")
 
 
 def count_at(answer: object, *path: str) -> int | None:

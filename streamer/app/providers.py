@@ -1,0 +1,193 @@
+"""The provider that the settings want: which model at whom, by which ways, and what its contract is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import anyio
+
+from streamer.adapters.projection_file import load_projection
+from streamer.core.contracts import Contract, contract_for, is_known
+from streamer.embedding.calls import LONGEST_TIMEOUT
+from streamer.embedding.fallback import Fallback
+from streamer.embedding.reduction import Reduced
+from streamer.errors import ConfigurationError
+from streamer.protocols import Provider
+from streamer.settings import ProviderSettings, Settings
+
+# What a user gets who names a provider and nothing else.
+DEFAULT_MODELS = {
+    "onnx": "all-MiniLM-L6-v2",
+    "sentence-transformers": "all-MiniLM-L6-v2",
+    "openai": "text-embedding-3-small",
+    "cohere": "embed-v4.0",
+    "voyage": "voyage-3.5",
+    "ollama": "nomic-embed-text",
+}
+LOCAL = ("onnx", "sentence-transformers")
+LOCAL_BATCHES = 2  # one in the model, one being read from the cache
+REMOTE_REQUESTS = 8
+OLLAMA_LOAD_SECONDS = 300.0  # for the first answer, while the server reads the model from disk
+
+
+@dataclass(frozen=True, slots=True)
+class OpenProvider:
+    """A provider ready for calls, what it demands and promises, the seconds that a call may take at first, and the
+    model's tokenizer if there is one in this process."""
+
+    provider: Provider
+    contract: Contract
+    timeout: float
+    count_tokens: Callable[[Sequence[str]], Sequence[int]] | None
+
+
+@asynccontextmanager
+async def open_provider(settings: Settings) -> AsyncIterator[OpenProvider]:
+    """All ways to the model behind one provider, with its vectors reduced if the settings say so.
+
+    Raises ConfigurationError for a model that is not known well enough and for a way to another model.
+    """
+    contract = contract_of(settings)
+    ways: list[Provider] = []
+    try:
+        for name, wanted in ways_of(settings):
+            if (other := contract_of(wanted)) != contract:
+                raise ConfigurationError(
+                    f"provider.{name}: {other.provider} {other.model} cannot stand in for {contract.provider} "
+                    f"{contract.model}: another model is another vector space"
+                )
+            try:
+                ways.append(await make_provider(wanted, contract))
+            except ConfigurationError as exc:
+                raise ConfigurationError(f"provider.{name}: {exc}" if name else str(exc)) from exc
+        first = ways[0]
+        provider = Fallback(ways) if len(ways) > 1 else first
+        if (path := settings.provider.reduction) is not None:
+            provider = Reduced(provider, load_projection(path), matryoshka=contract.matryoshka)
+        contract = replace(contract, dimensions=provider.space.dimensions)
+        if contract.is_local:
+            contract = replace(contract, max_item_tokens=first.space.max_tokens)
+        timeout = settings.provider.timeout_seconds
+        if contract.provider == "ollama":
+            timeout = max(timeout, OLLAMA_LOAD_SECONDS)
+        yield OpenProvider(provider, contract, timeout, getattr(first, "count_tokens", None))
+    finally:
+        with anyio.CancelScope(shield=True):
+            for way in ways:
+                await way.aclose()
+
+
+def contract_of(settings: Settings) -> Contract:
+    """What the model demands and promises. Raises ConfigurationError for an unknown model without explicit values."""
+    wanted = settings.provider
+    model = wanted.model or DEFAULT_MODELS[wanted.name]
+    explicit: dict[str, Any] = {
+        "matryoshka": wanted.matryoshka,
+        "max_item_tokens": wanted.max_item_tokens,
+        "max_items": wanted.max_items,
+        "max_request_tokens": wanted.max_request_tokens,
+        "document_input_type": wanted.input_type,
+        "query_input_type": wanted.query_input_type,
+        "document_prefix": wanted.document_prefix,
+        "query_prefix": wanted.query_prefix,
+    }
+    if not is_known(wanted.name, model):
+        explicit["dimensions"] = wanted.dimensions
+        if wanted.name in LOCAL:  # it says itself, once it is loaded, how long its vectors and its context are
+            explicit |= {"dimensions": wanted.dimensions or 1, "max_item_tokens": wanted.max_item_tokens or 1}
+    return contract_for(wanted.name, model, **explicit)
+
+
+def batches_at_once(settings: Settings) -> int:
+    """How many micro-batches may embed at the same time."""
+    local = LOCAL_BATCHES if settings.provider.name in LOCAL else REMOTE_REQUESTS
+    return settings.provider.max_concurrent_requests or local
+
+
+def ways_of(settings: Settings) -> list[tuple[str, Settings]]:
+    """The settings of each way to the model, by its name in the settings: "" for the first."""
+    first = settings.provider
+    alone = settings.model_copy(update={"provider": first.model_copy(update={"fallback": []})})
+    ways = [("", alone)]
+    for i, entry in enumerate(first.fallback):
+        # A key is not sent to another host than it was given for.
+        inherited = (
+            {} if entry.base_url is None else dict.fromkeys(("api_key", "azure_api_version", "azure_deployment"))
+        )
+        if entry.base_url is not None:
+            inherited["headers"] = {}
+        own = {name: getattr(entry, name) for name in type(entry).model_fields if name != "api_key_env"}
+        changes = inherited | {name: value for name, value in own.items() if value}
+        if entry.name and entry.name != first.name:
+            changes.setdefault("model", None)
+        provider = first.model_copy(update={**changes, "fallback": []})
+        ways.append((f"fallback.{i}", settings.model_copy(update={"provider": provider})))
+    return ways
+
+
+async def make_provider(settings: Settings, contract: Contract) -> Provider:
+    """The adapter for this provider; imports its vendor's package, hence MissingExtra when that is absent."""
+    wanted = settings.provider
+    prefixes: dict[str, Any] = {"document_prefix": contract.document_prefix, "query_prefix": contract.query_prefix}
+    options: dict[str, Any] = {"model": contract.model, "on_too_long": settings.input.on_too_long}
+    if wanted.name in LOCAL:
+        return await _local(wanted, contract, options, prefixes)
+    options |= prefixes | {
+        "dimensions": contract.dimensions_for(wanted.dimensions),
+        "request_dimensions": wanted.dimensions is not None and bool(contract.allowed_dimensions),
+        "api_key": wanted.api_key.get_secret_value() if wanted.api_key else None,
+        "base_url": wanted.base_url,
+        "max_tokens": contract.max_item_tokens,
+        # The dispatcher keeps the time, and gives a call more of it where it ran out.
+        "timeout_seconds": wanted.timeout_seconds * LONGEST_TIMEOUT,
+        "max_connections": wanted.max_concurrent_requests or REMOTE_REQUESTS,
+    }
+    input_types: dict[str, Any] = {
+        "document_input_type": contract.document_input_type,
+        "query_input_type": contract.query_input_type,
+    }
+    if wanted.name == "ollama":
+        from streamer.adapters.providers.ollama import OllamaProvider
+
+        # Only the adapter knows whether the model has been loaded, and how long an answer may take therefore.
+        options |= {"timeout_seconds": wanted.timeout_seconds, "load_timeout_seconds": OLLAMA_LOAD_SECONDS}
+        return OllamaProvider(**options, keep_alive=wanted.keep_alive)
+    if wanted.name == "cohere":
+        from streamer.adapters.providers.cohere import CohereProvider
+
+        return CohereProvider(**options, **input_types)
+    if wanted.name == "voyage":
+        from streamer.adapters.providers.voyage import VoyageProvider
+
+        return VoyageProvider(**options, **input_types)
+    from streamer.adapters.providers.openai import OpenAIProvider
+
+    return OpenAIProvider(
+        **options,
+        **input_types,
+        azure_api_version=wanted.azure_api_version,
+        azure_deployment=wanted.azure_deployment,
+        headers={name: value.get_secret_value() for name, value in wanted.headers.items()},
+        encoding_format=wanted.encoding_format,
+    )
+
+
+async def _local(
+    wanted: ProviderSettings, contract: Contract, options: dict[str, Any], prefixes: dict[str, Any]
+) -> Provider:
+    if is_known(wanted.name, contract.model):
+        contract.dimensions_for(wanted.dimensions)
+    options |= {"dimensions": wanted.dimensions, "request_dimensions": contract.matryoshka}
+    if wanted.name == "onnx":
+        from streamer.adapters.providers.onnx import OnnxProvider
+
+        return await OnnxProvider.open(**options, **prefixes, threads=wanted.threads)
+    from streamer.adapters.providers.sentence_transformers import SentenceTransformersProvider
+
+    options |= {name: prefix or None for name, prefix in prefixes.items()}
+    options |= {"device": wanted.device, "torch_threads": wanted.threads or 0}
+    return await anyio.to_thread.run_sync(partial(SentenceTransformersProvider, **options))

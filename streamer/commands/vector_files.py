@@ -1,0 +1,97 @@
+"""Where `streamer embed` puts vectors: JSON lines on standard output or in a file, or the rows of a NumPy file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import orjson
+
+from streamer.core.vectors import Space, Vector
+from streamer.errors import ConfigurationError
+from streamer.protocols import Embedding, Rejection
+
+SUFFIXES = (".npy", ".jsonl")
+
+
+class JsonLines:
+    """A line a text: `text`, `vector`, `model`, `space`, `tokens`, `truncated`, `cache_hit`; or `text`, `error_kind`,
+    `error`."""
+
+    def __init__(self, file: IO[bytes], space: Space) -> None:
+        self._file = file
+        self._space = space
+
+    def write(self, text: str, outcome: Embedding | Rejection) -> None:
+        line: dict[str, Any] = {"text": text.encode("utf-8", "replace").decode()}
+        if isinstance(outcome, Embedding):
+            line |= {"vector": outcome.vector, "model": self._space.model, "space": self._space.id}
+            line |= {"tokens": outcome.tokens, "truncated": outcome.truncated, "cache_hit": outcome.cache_hit}
+        else:
+            line |= {"error_kind": outcome.kind, "error": outcome.reason}
+        self._file.write(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE))
+        self._file.flush()
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+
+class NumpyRows:
+    """A float32 matrix for `numpy.load`, row i for text i; NaN for a text without a vector."""
+
+    def __init__(self, file: IO[bytes], space: Space) -> None:
+        self._file = file
+        self._dimensions = space.dimensions
+        self._count = 0
+        self._write_header()
+
+    def write(self, text: str, outcome: Embedding | Rejection) -> None:  # noqa: ARG002  a matrix holds no texts
+        nothing: Vector = np.full(self._dimensions, np.nan, dtype=np.float32)
+        row = outcome.vector if isinstance(outcome, Embedding) else nothing
+        self._file.write(row.astype("<f4", copy=False).tobytes())
+        self._count += 1
+
+    def finish(self) -> None:
+        """Say in the header, which numpy makes wide enough for any count, how many rows there are."""
+        self._file.seek(0)
+        self._write_header()
+
+    def _write_header(self) -> None:
+        shape = {"descr": "<f4", "fortran_order": False, "shape": (self._count, self._dimensions)}
+        np.lib.format.write_array_header_1_0(self._file, shape)
+
+
+def check_output(path: Path | None) -> None:
+    """Raises ConfigurationError for a file that no vectors can be written to."""
+    if path is None:
+        return
+    if path.suffix not in SUFFIXES:
+        raise ConfigurationError(f"--output {path}: its name must end in {' or '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"--output {path}: there is no folder {path.parent}")
+
+
+@contextmanager
+def open_vector_file(path: Path | None, space: Space) -> Iterator[JsonLines | NumpyRows]:
+    """None: standard output. A file is put in its place when it is complete; nothing is left of one that is not."""
+    if path is None:
+        yield JsonLines(sys.stdout.buffer, space)
+        return
+    part = path.with_name(f"{path.name}.part")
+    try:
+        file = part.open("wb")
+    except OSError as exc:
+        raise ConfigurationError(f"{path} cannot be written: {exc.strerror}") from exc
+    try:
+        with file:
+            writer = NumpyRows(file, space) if path.suffix == ".npy" else JsonLines(file, space)
+            yield writer
+            writer.finish()
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from scipy.spatial.distance import cdist
+
+from streamer.core.measures import (
+    cosine_similarity,
+    dot_product,
+    euclidean_distance,
+    find_most_similar,
+    normalize,
+)
+
+numbers = st.floats(-1e3, 1e3, allow_nan=False, width=32)
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """Two vectors or matrices of one width, in any combination."""
+    width = draw(st.integers(1, 8))
+    shapes = st.one_of(st.just((width,)), st.tuples(st.integers(1, 5), st.just(width)))
+    left, right = (draw(arrays(np.float32, draw(shapes), elements=numbers)) for _ in range(2))
+    return left, right
+
+
+def every_pair(a: np.ndarray, b: np.ndarray, metric: str) -> np.ndarray:
+    values: np.ndarray = cdist(np.atleast_2d(a).astype(float), np.atleast_2d(b).astype(float), metric)
+    return values.reshape([len(side) for side in (a, b) if side.ndim == 2])
+
+
+@given(pairs())
+def test_products_and_distances_are_those_of_numpy_and_scipy(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    a, b = pair
+    expected = np.atleast_2d(a).astype(float) @ np.atleast_2d(b).astype(float).T
+    expected = expected.reshape([len(side) for side in (a, b) if side.ndim == 2])
+    np.testing.assert_allclose(dot_product(a, b), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(euclidean_distance(a, b), every_pair(a, b, "euclidean"), rtol=1e-9, atol=1e-9)
+    assert np.shape(dot_product(a, b)) == np.shape(euclidean_distance(a, b)) == expected.shape
+
+
+@given(pairs())
+def test_cosines_are_those_of_scipy_and_zero_has_none(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    a, b = pair
+    if not all(np.abs(np.atleast_2d(side)).max(axis=1).all() for side in pair):
+        with pytest.raises(ValueError, match="no direction"):
+            cosine_similarity(a, b)
+        return
+    found = cosine_similarity(a, b)
+    assert np.all(np.abs(found) <= 1)
+    # scipy's squares of the smallest numbers leave float64, ours do not.
+    a, b = (side / np.abs(side).max(axis=-1, keepdims=True).astype(np.float64) for side in pair)
+    np.testing.assert_allclose(found, 1 - every_pair(a, b, "cosine"), atol=1e-9)
+
+
+@given(arrays(np.float64, array_shapes(min_dims=1, max_dims=2, max_side=8), elements=st.floats(-1e300, 1e300)))
+def test_normalising_keeps_shape_and_direction(array: np.ndarray) -> None:
+    if not np.abs(np.atleast_2d(array)).max(axis=1).all():
+        with pytest.raises(ValueError, match="cannot be normalised"):
+            normalize(array)
+        return
+    unit = normalize(array)
+    assert unit.dtype == np.float32
+    assert unit.shape == array.shape
+    np.testing.assert_allclose(np.linalg.norm(unit.astype(np.float64), axis=-1), 1, atol=1e-6)
+    largest = np.abs(array).max(axis=-1, keepdims=True)
+    np.testing.assert_allclose(np.diagonal(np.atleast_2d(cosine_similarity(array / largest, unit))), 1, atol=1e-6)
+
+
+@given(
+    arrays(np.float32, st.tuples(st.integers(1, 12), st.just(4)), elements=st.integers(-2, 2)),
+    st.integers(1, 15),
+)
+def test_the_most_similar_are_the_first_of_all_sorted(matrix: np.ndarray, k: int) -> None:
+    matrix[~matrix.any(axis=1), 0] = 1
+    query = np.array([1, 2, -1, 0.5])
+    everything = sorted(((-cosine_similarity(query, row), i) for i, row in enumerate(matrix)))
+    found = find_most_similar(query, matrix, k)
+    assert len(found) == min(k, len(matrix))
+    np.testing.assert_allclose([n.similarity for n in found], [-s for s, _ in everything[:k]], atol=1e-12)
+    ranks = [(-neighbor.similarity, neighbor.index) for neighbor in found]
+    assert ranks == sorted(ranks)
+
+
+def test_small_distances_keep_their_digits() -> None:
+    a = np.ones(384)
+    b = a.copy()
+    b[0] += 1e-9
+    assert euclidean_distance(a, b) == pytest.approx(1e-9, rel=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_has_no_direction(bad: float) -> None:
+    for measure in (normalize, lambda array: cosine_similarity(array, [1.0, 0.0])):
+        with pytest.raises(ValueError, match="row 0"):
+            measure([bad, 1.0])
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(ValueError, match="of 2 and of 3 dimensions"):
+        dot_product([1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match="one vector and a matrix"):
+        find_most_similar([[1.0]], [[1.0]])
+    with pytest.raises(ValueError, match="k must be positive"):
+        find_most_similar([1.0], [[1.0]], 0)
+    with pytest.raises(ValueError, match="3 dimensions"):
+        normalize(np.ones((1, 1, 1)))
+
+
+def test_nothing_to_search() -> None:
+    assert find_most_similar([1.0, 0.0], np.empty((0, 2))) == []
+    assert normalize(np.empty((0, 3))).shape == (0, 3)
