@@ -17,7 +17,8 @@ from streamer.errors import ConfigurationError, Unreachable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """Addresses and credentials, in Kafka's own words. `connect_timeout`: seconds to find a broker at start."""
+    """Addresses and credentials, in Kafka's own words. `connect_timeout`: seconds to find a broker at start;
+    `metadata_max_age`: seconds until new partitions are noticed."""
 
     bootstrap_servers: str
     security_protocol: str = "PLAINTEXT"
@@ -28,6 +29,7 @@ class Connection:
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
     connect_timeout: float = 15.0
+    metadata_max_age: float = 60.0
 
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments common to producer, consumer and admin client."""
@@ -36,7 +38,7 @@ class Connection:
             "client_id": "streamer",
             "security_protocol": self.security_protocol,
             "request_timeout_ms": 40_000,  # must exceed the rebalance timeout: JoinGroup is held that long
-            "metadata_max_age_ms": 60_000,
+            "metadata_max_age_ms": int(self.metadata_max_age * 1000),
         }
         if self.security_protocol.endswith("SSL"):
             try:
@@ -53,13 +55,14 @@ class Connection:
             options["sasl_plain_password"] = self.sasl_password
         return options
 
-    async def reach(self, starting: Awaitable[None]) -> None:
-        """Await a client's start. Raises Unreachable, in one line, when no broker answers in time."""
+    async def reach(self, starting: Awaitable[None], joining: float = 0.0) -> None:
+        """Await a client's start. Raises Unreachable, in one line, when no broker answers in time; `joining`: seconds
+        that a start may take beyond that for other reasons."""
         try:
             with _quiet_client_log():
-                await asyncio.wait_for(starting, self.connect_timeout)
+                await asyncio.wait_for(starting, self.connect_timeout + joining)
         except (KafkaError, OSError, TimeoutError) as exc:
-            reason = str(exc) or f"no answer within {self.connect_timeout:g} s"
+            reason = str(exc) or f"no answer within {self.connect_timeout + joining:g} s"
             raise Unreachable(f"Kafka at {self.bootstrap_servers} cannot be reached: {reason}") from exc
 
 
