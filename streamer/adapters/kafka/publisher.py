@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.partitioner import DefaultPartitioner
 
 from streamer.adapters.kafka.connection import Connection
@@ -42,10 +43,12 @@ class Publisher:
 
     It has to be: sequence numbers are spent when a batch leaves, so after a batch that failed for good the broker
     refuses everything that follows. Records of one key go to one partition (murmur2, as Kafka's own clients choose it).
+    `patience`: seconds to wait for room.
     """
 
-    def __init__(self, connection: Connection, compression: str, **options: Any) -> None:
+    def __init__(self, connection: Connection, compression: str, *, patience: float, **options: Any) -> None:
         self.connection = connection
+        self._patience = patience
         self._partitioner = DefaultPartitioner()
         self.producer = AIOKafkaProducer(
             **connection.client_options(),
@@ -94,7 +97,17 @@ class Publisher:
 
     async def _enqueue(self, target: Target, builder: Any, members: list[int]) -> Batch:
         builder.close()
-        future: asyncio.Future[Any] = await self.producer.send_batch(builder, target[0], partition=target[1])
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._patience
+        while True:
+            try:
+                sending = self.producer.send_batch(builder, target[0], partition=target[1])
+                future: asyncio.Future[Any] = await sending
+                break
+            except KafkaTimeoutError:
+                # Not more than that its predecessor is still waiting: no reason yet to give the producer up.
+                if loop.time() >= deadline:
+                    raise
         future.add_done_callback(_retrieve)
         return Batch(target, tuple(members), future)
 
@@ -109,20 +122,40 @@ class Publisher:
     async def abandon(self) -> None:
         """Send nothing more; whatever is not acknowledged fails."""
         # The client has no way to say this: `stop` flushes first. These are its parts as of aiokafka 0.14.
-        producer = self.producer
+        producer, client = self.producer, self.producer.client
         producer._closed = True  # noqa: SLF001
+        accumulator = producer._message_accumulator  # noqa: SLF001
+        # Without connections, and without knowing where to connect to, no request of this producer can be applied later
+        # than those of the next one.
+        client.cluster._brokers.clear()  # noqa: SLF001
+        client.cluster._bootstrap_brokers.clear()  # noqa: SLF001
+        await _disconnect(client)
         sender = producer._sender.sender_task  # noqa: SLF001
         if sender is not None:
             sender.cancel()
-        # Without connections no request of this producer can be applied later than those of the next one.
-        with suppress(TimeoutError, KafkaError, OSError):
-            await asyncio.wait_for(producer.client.close(), ABANDON_TIMEOUT)
+            refresh = client._md_update_fut  # noqa: SLF001
+            if refresh is not None and not refresh.done():
+                refresh.set_result(False)  # what it waits for will not come any more
+            # Requests that fail now put their batches back, which has to be over before these fail.
+            await asyncio.wait([sender], timeout=ABANDON_TIMEOUT / 5)
+        batches = [*accumulator._pending_batches, *chain.from_iterable(accumulator._batches.values())]  # noqa: SLF001
+        accumulator._pending_batches.update(batches)  # noqa: SLF001  # its callbacks expect all of them there
+        accumulator.fail_all(KafkaError("given up"))
+        for batch in batches:
+            _retrieve(batch._drain_waiter)  # noqa: SLF001
         if sender is not None:
-            await asyncio.wait([sender], timeout=ABANDON_TIMEOUT)
-        producer._message_accumulator.fail_all(KafkaError("given up"))  # noqa: SLF001
+            await asyncio.wait([sender], timeout=ABANDON_TIMEOUT)  # the end of a transaction waits for its batches
+            if sender.done():
+                _retrieve(sender)
+        await _disconnect(client)  # from what it was just about to connect to
+
+
+async def _disconnect(client: Any) -> None:
+    with suppress(TimeoutError, KafkaError, OSError):
+        await asyncio.wait_for(client.close(), ABANDON_TIMEOUT)
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:
     """Whoever waits for it reads the exception later, perhaps never: an abandoned future is no news to the loop."""
-    if not future.cancelled():
+    if future.done() and not future.cancelled():
         future.exception()

@@ -76,7 +76,9 @@ class KafkaSink:
         patience: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._make = partial(Publisher, connection, compression, enable_idempotence=idempotent)
+        self._make = partial(
+            Publisher, connection, compression, patience=patience or delivery_timeout, enable_idempotence=idempotent
+        )
         self._delivery_timeout = delivery_timeout
         self._patience = patience
         self._clock = clock

@@ -76,7 +76,13 @@ class KafkaTransactions:
 
     def __init__(self, connection: Connection, group_id: str, *, compression: str = "none") -> None:
         self._group_id = group_id
-        self._make = partial(Publisher, connection, compression, transaction_timeout_ms=int(TRANSACTION_TIMEOUT * 1000))
+        self._make = partial(
+            Publisher,
+            connection,
+            compression,
+            patience=STEP_TIMEOUT,
+            transaction_timeout_ms=int(TRANSACTION_TIMEOUT * 1000),
+        )
         self._lanes: dict[TopicPartition, _Lane] = {}
         self._failures = 0
         self.broken: set[TopicPartition] = set()
@@ -100,7 +106,7 @@ class KafkaTransactions:
         await trial.close(STEP_TIMEOUT)
 
     async def _answers(self) -> bool:
-        plain = self._make.func(*self._make.args)
+        plain = self._make.func(*self._make.args, patience=STEP_TIMEOUT)
         try:
             await plain.start()
         except Unreachable:
