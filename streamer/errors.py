@@ -9,12 +9,15 @@ StreamerError
 │   ├── RateLimited           429 and friends: also tells the limiter to slow down
 │   └── ProviderBlocked       wrong key, exhausted quota, unknown model: retried slowly, intake pauses meanwhile
 ├── RejectedError             this input can never succeed: bisect, then dead letter
+├── TooLarge                  the broker refuses some messages for their size, and has taken the others
 ├── SpaceMismatch             a vector, a query or a provider of another vector space
 └── PartitionLost             a commit was refused: another member owns the partition now and will replay
 ```
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 
 class StreamerError(Exception):
@@ -66,9 +69,27 @@ class RejectedError(StreamerError):
         self.kind = kind
 
 
+class TooLarge(StreamerError):
+    """`positions` of the messages, in what was sent, that are larger than their topic allows; the rest was taken."""
+
+    def __init__(self, positions: Collection[int]) -> None:
+        super().__init__(
+            f"{len(positions)} messages are larger than their topic allows: raise its max.message.bytes, "
+            "or lower kafka.max_message_bytes"
+        )
+        self.positions = frozenset(positions)
+
+
 class SpaceMismatch(StreamerError):
     """Vectors of two spaces would be mixed."""
 
 
 class PartitionLost(StreamerError):
-    """The group moved on while we were committing; the new owner replays from the last commit."""
+    """The group moved on while we were committing; the new owner replays from the last commit.
+
+    `partitions`: which of them, where it is not all that the call was about.
+    """
+
+    def __init__(self, message: str, partitions: Collection[object] = ()) -> None:
+        super().__init__(message)
+        self.partitions = frozenset(partitions)

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import anyio
 import structlog
@@ -22,11 +23,13 @@ from streamer.core.batching import Batcher, BatchPolicy
 from streamer.core.codec import Decoder, Encoder
 from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Message, Origin, Outcome, Record, TopicPartition
 from streamer.core.offsets import OffsetTracker
-from streamer.errors import PartitionLost, RetriableError
+from streamer.errors import PartitionLost, RetriableError, TooLarge
 from streamer.protocols import Acknowledgement, Embedder, Embedding, Sink, Source
 from streamer.signals import Signal, Slots
 
 log = structlog.get_logger("streamer.pipeline")
+
+_Sent: TypeAlias = tuple[Acknowledgement, list[Outcome]]
 
 PUBLISH_CHUNK = 500  # outcomes encoded without a pause: about 5 ms of the event loop
 UNACKNOWLEDGED_CHUNKS = 16
@@ -109,7 +112,7 @@ class Pipeline:
 
     async def run(self) -> None:
         """Process until `stop()`, then drain, commit and return. Raises the first error of any part."""
-        send, receive = anyio.create_memory_object_stream[tuple[Acknowledgement, list[Origin]]](UNACKNOWLEDGED_CHUNKS)
+        send, receive = anyio.create_memory_object_stream[_Sent](UNACKNOWLEDGED_CHUNKS)
         async with anyio.create_task_group() as tasks, send, receive:
             tasks.start_soon(self._poll)
             tasks.start_soon(self._batch, tasks)
@@ -141,6 +144,11 @@ class Pipeline:
             await self._drain(tps)
             log.info("partitions revoked", partitions=_names(tps))
         self._tracker.revoke(tps)
+
+    async def on_lost(self, tps: Collection[TopicPartition]) -> None:
+        """These partitions will be read again, by us or by others: what is in flight is stale."""
+        self._tracker.revoke(tps)
+        self._advanced.notify()
 
     async def _drain(self, tps: Collection[TopicPartition]) -> None:
         self._draining.update(tps)
@@ -245,13 +253,13 @@ class Pipeline:
             self._outbox.extend(released)
             self._released.notify()
 
-    async def _publish(self, acks: MemoryObjectSendStream[tuple[Acknowledgement, list[Origin]]]) -> None:
+    async def _publish(self, acks: MemoryObjectSendStream[_Sent]) -> None:
         """The only sender, so that the tracker's order is the order on the wire."""
         while True:
             while not self._outbox:
                 await self._released.wait()
             messages: list[Message] = []
-            origins: list[Origin] = []
+            outcomes: list[Outcome] = []
             now_ms = int(self._wall_clock() * 1000)
             while self._outbox and len(messages) < PUBLISH_CHUNK:
                 outcome = self._outbox.popleft()
@@ -259,15 +267,36 @@ class Pipeline:
                     message = self._encoder.encode(outcome, now_ms)
                     self._count(outcome, message)
                     messages.append(message)
-                    origins.append(outcome.origin)
-            await acks.send((await self._sink.send(messages), origins))
+                    outcomes.append(outcome)
+            await acks.send((await self._sink.send(messages), outcomes))
 
-    async def _complete(self, acks: MemoryObjectReceiveStream[tuple[Acknowledgement, list[Origin]]]) -> None:
-        async for acknowledged, origins in acks:
-            await acknowledged()
-            for origin in origins:
-                self._tracker.complete(origin)
+    async def _complete(self, acks: MemoryObjectReceiveStream[_Sent]) -> None:
+        async for acknowledged, outcomes in acks:
+            lost: Collection[object] = ()
+            try:
+                await acknowledged()
+            except PartitionLost as exc:
+                lost = exc.partitions or {outcome.origin.tp for outcome in outcomes}
+                log.warning("outcomes not published; their partitions are read again", reason=str(exc))
+            except TooLarge as exc:
+                await self._bury([outcomes[position] for position in sorted(exc.positions)], exc)
+            for outcome in outcomes:
+                if outcome.origin.tp not in lost:
+                    self._tracker.complete(outcome.origin)
             self._advanced.notify()
+
+    async def _bury(self, outcomes: Sequence[Outcome], error: TooLarge) -> None:
+        """Dead letters for what the broker refused. If it refuses those too, the worker ends."""
+        letters = []
+        for outcome in outcomes:
+            if isinstance(outcome, DeadLetter):
+                raise error
+            record = outcome.event.record if isinstance(outcome, EmbeddedEvent) else outcome.record
+            letters.append(DeadLetter(outcome.origin, record, "too_large", str(error)))
+        messages = [self._encoder.encode(letter, int(self._wall_clock() * 1000)) for letter in letters]
+        for letter, message in zip(letters, messages, strict=True):
+            self._count(letter, message)
+        await (await self._sink.send(messages))()
 
     async def _commit_regularly(self) -> None:
         while True:

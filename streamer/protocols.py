@@ -20,6 +20,10 @@ class Rebalance(Protocol):
 
     async def on_revoked(self, tps: Collection[TopicPartition]) -> None: ...
 
+    async def on_lost(self, tps: Collection[TopicPartition]) -> None:
+        """Gone without a chance to finish; `on_assigned` may bring them back, from an earlier offset."""
+        ...
+
 
 class Source(Protocol):
     """One member of a consumer group."""
@@ -42,7 +46,8 @@ class Sink(Protocol):
 
     async def send(self, messages: Sequence[Message]) -> Acknowledgement:
         """Enqueue, waiting while buffers are full. Call and await the result: it returns when the broker has
-        acknowledged every message, and raises when one cannot be delivered."""
+        acknowledged every message. It raises TooLarge when the broker took all but some, and PartitionLost when the
+        inputs of some (or all, if it names none) will be read again."""
         ...
 
 

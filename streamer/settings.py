@@ -50,6 +50,15 @@ class KafkaSettings(Section):
     )
     fetch_max_wait_ms: Positive = Field(500, description="how long the broker may hold a fetch that finds nothing new")
     connect_timeout_ms: Positive = Field(15_000, description="to find a broker at start, before giving up")
+    isolation_level: Literal["read_uncommitted", "read_committed"] | None = Field(
+        None, description="of all that is read; default: read_committed with delivery.guarantee = exactly-once"
+    )
+    group_instance_id: str | None = Field(
+        None,
+        min_length=1,
+        description="static membership: a restart within session_timeout_ms moves no partition, but the partitions of "
+        "a worker that stays away wait that long. One id per process: two of the same evict each other in turn",
+    )
 
     @model_validator(mode="after")
     def _sasl_is_complete(self) -> KafkaSettings:
@@ -180,7 +189,9 @@ class OutputSettings(Section):
 
 
 class DeliverySettings(Section):
-    guarantee: Literal["at-least-once"] = "at-least-once"
+    guarantee: Literal["at-least-once", "exactly-once"] = Field(
+        "at-least-once", description="exactly-once: in transactions, for consumers that read committed; Apache Kafka"
+    )
     commit_interval_ms: Positive = 1_000
     drain_timeout_ms: Annotated[int, Field(gt=0, le=25_000)] = Field(
         18_000, description="must fit into the 30 s that the group waits for a member in a rebalance"
@@ -213,6 +224,11 @@ class Settings(Section):
     delivery: DeliverySettings = DeliverySettings()
     index: IndexSettings = IndexSettings()
     http: HttpSettings = HttpSettings()
+
+    @property
+    def isolation_level(self) -> str:
+        exactly_once = self.delivery.guarantee == "exactly-once"
+        return self.kafka.isolation_level or ("read_committed" if exactly_once else "read_uncommitted")
 
     def redacted(self) -> dict[str, Any]:
         """All effective values, secrets as stars: fit to be printed."""

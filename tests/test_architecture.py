@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "core": {"core", "errors", "numpy", "orjson"},
     "protocols": {"core"},
     "signals": {"anyio"},
+    "loop_lag": {"anyio"},
     "settings": {"core", "errors", "pydantic", "orjson"},
     "pipeline": FLOW,
     "embedding": FLOW | {"embedding", "numpy"},

@@ -63,9 +63,13 @@ async def ensure_topics(settings: Settings) -> list[TopicState]:
 
 
 @asynccontextmanager
-async def open_sink(settings: Settings) -> AsyncIterator[KafkaSink]:
+async def open_sink(settings: Settings, *, patience: float | None = None) -> AsyncIterator[KafkaSink]:
+    """`patience`: seconds after which a message that is not acknowledged is an error; None waits for the brokers."""
     sink = KafkaSink(
-        connection_of(settings), idempotent=settings.kafka.idempotent, compression=settings.kafka.compression
+        connection_of(settings),
+        idempotent=settings.kafka.idempotent,
+        compression=settings.kafka.compression,
+        patience=patience,
     )
     await sink.start()
     try:
@@ -79,7 +83,7 @@ async def open_sink(settings: Settings) -> AsyncIterator[KafkaSink]:
 async def open_changelog(
     settings: Settings, topic: str, group_id: str | None, *, from_beginning: bool = True
 ) -> AsyncIterator[KafkaChangelog]:
-    changelog = KafkaChangelog(connection_of(settings), topic, group_id)
+    changelog = KafkaChangelog(connection_of(settings), topic, group_id, isolation_level=settings.isolation_level)
     await changelog.start(from_beginning=from_beginning)
     try:
         yield changelog

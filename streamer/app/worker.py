@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
 import structlog
 
-from streamer.adapters.kafka.sink import KafkaSink
-from streamer.adapters.kafka.source import KafkaSource
+from streamer.adapters.kafka.sink import KafkaSink, SinkStatistics
+from streamer.adapters.kafka.source import KafkaSource, SourceStatistics
+from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.adapters.sqlite import SqliteStatistics
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.kafka import connection_of, ensure_topics, open_sink
@@ -23,7 +25,9 @@ from streamer.embedding.cached import CacheStatistics
 from streamer.embedding.calls import DispatchStatistics
 from streamer.http.health import create_health_app
 from streamer.http.server import serve
+from streamer.loop_lag import LoopLag
 from streamer.pipeline import Pipeline, PipelineSettings, PipelineStatistics
+from streamer.protocols import Sink
 from streamer.settings import Settings
 
 log = structlog.get_logger("streamer")
@@ -31,7 +35,12 @@ log = structlog.get_logger("streamer")
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatistics:
+    """`loop_lag_seconds`: the longest that the event loop was late in the last minute."""
+
+    loop_lag_seconds: float
     pipeline: PipelineStatistics
+    source: SourceStatistics
+    sink: SinkStatistics
     cache: CacheStatistics
     provider: DispatchStatistics
     cache_file: SqliteStatistics | None
@@ -40,17 +49,35 @@ class WorkerStatistics:
 class Worker:
     """What the health endpoints ask: the flow's own state first, then the provider's."""
 
-    def __init__(self, pipeline: Pipeline, embedding: EmbeddingStack) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        embedding: EmbeddingStack,
+        source: KafkaSource,
+        sink: KafkaSink | KafkaTransactions,
+        lag: LoopLag,
+    ) -> None:
         self._pipeline = pipeline
         self._embedding = embedding
+        self._source = source
+        self._sink = sink
+        self._lag = lag
 
     def ready(self) -> str | None:
         state = self._embedding.dispatcher.state()
-        return self._pipeline.ready() or (f"provider {state}" if state else None)
+        return (
+            self._pipeline.ready()
+            or self._sink.state()
+            or self._source.state()
+            or (f"provider {state}" if state else None)
+        )
 
     def statistics(self) -> WorkerStatistics:
         return WorkerStatistics(
+            self._lag.worst,
             self._pipeline.statistics(),
+            self._source.statistics(),
+            self._sink.statistics(),
             self._embedding.embedder.statistics(),
             self._embedding.dispatcher.statistics(),
             self._embedding.cache.statistics() if self._embedding.cache else None,
@@ -62,20 +89,28 @@ async def run_worker(settings: Settings) -> None:
     topics: Sequence[str] | re.Pattern[str] = settings.topics.pattern or settings.topics.inputs
     async with open_embedding(settings) as embedding:
         await ensure_topics(settings)
-        async with open_sink(settings) as sink:
+        async with open_outlet(settings) as sink:
             kafka = settings.kafka
             source = KafkaSource(
-                connection_of(settings), topics, kafka.group_id, session_timeout=kafka.session_timeout_ms / 1000
+                connection_of(settings),
+                topics,
+                kafka.group_id,
+                session_timeout=kafka.session_timeout_ms / 1000,
+                instance_id=kafka.group_instance_id,
+                isolation_level=settings.isolation_level,
+                transactions=sink if isinstance(sink, KafkaTransactions) else None,
             )
             pipeline = make_pipeline(settings, source, embedding, sink)
+            lag = LoopLag()
             async with until_signalled(pipeline.stop), anyio.create_task_group() as tasks:
                 token = settings.http.token
-                app = create_health_app(
-                    "worker", Worker(pipeline, embedding), token.get_secret_value() if token else None
-                )
+                worker = Worker(pipeline, embedding, source, sink, lag)
+                app = create_health_app("worker", worker, token.get_secret_value() if token else None)
                 port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port)
+                tasks.start_soon(lag.watch)
                 try:
                     await source.start(pipeline)
+                    tasks.start_soon(source.watch)
                     space = embedding.embedder.space
                     group_id = kafka.group_id
                     log.info("worker started", model=space.model, space=space.id, group_id=group_id, port=port)
@@ -84,6 +119,20 @@ async def run_worker(settings: Settings) -> None:
                     with anyio.CancelScope(shield=True):
                         await source.aclose()
                 tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_outlet(settings: Settings) -> AsyncIterator[KafkaSink | KafkaTransactions]:
+    """What the guarantee asks for. Raises ConfigurationError where the broker cannot do it."""
+    if settings.delivery.guarantee == "at-least-once":
+        async with open_sink(settings) as sink:
+            yield sink
+        return
+    transactions = KafkaTransactions(
+        connection_of(settings), settings.kafka.group_id, compression=settings.kafka.compression
+    )
+    await transactions.check()
+    yield transactions  # the source ends them partition by partition
 
 
 async def _run(pipeline: Pipeline) -> None:
@@ -99,7 +148,7 @@ async def _run(pipeline: Pipeline) -> None:
     )
 
 
-def make_pipeline(settings: Settings, source: KafkaSource, embedding: EmbeddingStack, sink: KafkaSink) -> Pipeline:
+def make_pipeline(settings: Settings, source: KafkaSource, embedding: EmbeddingStack, sink: Sink) -> Pipeline:
     batch, delivery = settings.batch, settings.delivery
     decoder = Decoder(settings.input.format, settings.input.text_field, settings.input.id_field)
     encoder = Encoder(

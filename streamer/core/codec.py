@@ -188,12 +188,12 @@ class Encoder:
             if self.include_metadata and event.metadata:
                 body["metadata"] = event.metadata
             value = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-        return Message(self.vectors_topic, event.id.encode(), value, headers, record.timestamp)
+        return Message(self.vectors_topic, event.id.encode(), value, headers, record.timestamp, event.origin)
 
     def _tombstone(self, outcome: Tombstone) -> Message:
-        return Message(
-            self.vectors_topic, outcome.id.encode(), None, self._headers(outcome.record), outcome.record.timestamp
-        )
+        record = outcome.record
+        headers = self._headers(record)
+        return Message(self.vectors_topic, outcome.id.encode(), None, headers, record.timestamp, outcome.origin)
 
     def _dead_letter(self, outcome: DeadLetter, now_ms: int) -> Message:
         record = outcome.record
@@ -205,13 +205,14 @@ class Encoder:
             ("streamer-source", source(record)),
             ("streamer-timestamp", str(now_ms).encode()),
         )
-        message = Message(self.dead_letters_topic, record.key, record.value, headers)
+        message = Message(self.dead_letters_topic, record.key, record.value, headers, origin=outcome.origin)
         excess = message_bytes(message) - self.max_bytes
         if excess > 0 and record.value is not None:
             # The reason must arrive even when the record is larger than the dead-letter topic allows.
             headers += (("streamer-value-bytes", str(len(record.value)).encode()),)
             kept = max(0, len(record.value) - excess - 64)
-            message = Message(self.dead_letters_topic, record.key, record.value[:kept], headers)
+            value = record.value[:kept]
+            message = Message(self.dead_letters_topic, record.key, value, headers, origin=outcome.origin)
         return message
 
     def _headers(self, record: Record) -> Headers:

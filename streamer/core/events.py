@@ -101,10 +101,14 @@ Outcome: TypeAlias = EmbeddedEvent | Tombstone | DeadLetter
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A record on its way out. `timestamp`: milliseconds since the epoch, None for the time of sending."""
+    """A record on its way out. `timestamp`: milliseconds since the epoch, None for the time of sending.
+
+    `origin`: the input record that it is the outcome of, for a sink that commits both together.
+    """
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Headers
     timestamp: int | None = None
+    origin: Origin | None = None

@@ -24,7 +24,13 @@ class KafkaChangelog:
     """A Changelog of one topic, its partitions assigned by hand; `group_id` names where `commit` stores offsets."""
 
     def __init__(
-        self, connection: Connection, topic: str, group_id: str | None, *, max_poll_records: int = 1000
+        self,
+        connection: Connection,
+        topic: str,
+        group_id: str | None,
+        *,
+        isolation_level: str = "read_uncommitted",
+        max_poll_records: int = 1000,
     ) -> None:
         self._connection = connection
         self._topic = topic
@@ -33,6 +39,7 @@ class KafkaChangelog:
         self._consumer = AIOKafkaConsumer(
             **connection.consumer_options(),
             group_id=group_id,
+            isolation_level=isolation_level,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=2 * 1024 * 1024,
@@ -81,15 +88,14 @@ class KafkaChangelog:
                 self._consumer.seek(ClientPartition(*tp), offset)
             await asyncio.sleep(timeout)
             return []
-        records = []
-        for tp, batch in batches.items():
-            if batch:
-                records += [record_of(r) for r in batch]
-                self._positions[TopicPartition(*tp)] = batch[-1].offset + 1
-        return records
+        # After a poll without an error the client's position is ours, and it has passed what holds no records:
+        # transaction markers, aborted batches, the compacted end of a log.
+        for tp in self._positions:
+            self._positions[tp] = await self._consumer.position(ClientPartition(*tp))
+        return [record_of(record) for batch in batches.values() for record in batch]
 
     def positions(self) -> Mapping[TopicPartition, int]:
-        """The next offset to read per partition: one past the last record handed over."""
+        """The next offset to read per partition: everything before it that holds a record has been handed over."""
         return dict(self._positions)
 
     async def committed(self) -> Mapping[TopicPartition, int]:

@@ -17,8 +17,9 @@ from streamer.errors import ConfigurationError, Unreachable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """Addresses and credentials, in Kafka's own words. Times in seconds: `connect_timeout` to find a broker at
-    start, `fetch_max_wait` for a broker to hold a fetch that finds nothing new."""
+    """Addresses and credentials, in Kafka's own words. Times in seconds: `connect_timeout` to find a broker at start,
+    `fetch_max_wait` for a broker to hold a fetch that finds nothing new, `metadata_max_age` until new partitions are
+    noticed."""
 
     bootstrap_servers: str
     security_protocol: str = "PLAINTEXT"
@@ -30,6 +31,7 @@ class Connection:
     ssl_keyfile: str | None = None
     connect_timeout: float = 15.0
     fetch_max_wait: float = 0.5
+    metadata_max_age: float = 60.0
 
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments common to producer, consumer and admin client."""
@@ -38,7 +40,7 @@ class Connection:
             "client_id": "streamer",
             "security_protocol": self.security_protocol,
             "request_timeout_ms": 40_000,  # must exceed the rebalance timeout: JoinGroup is held that long
-            "metadata_max_age_ms": 60_000,
+            "metadata_max_age_ms": int(self.metadata_max_age * 1000),
         }
         if self.security_protocol.endswith("SSL"):
             try:
@@ -59,13 +61,14 @@ class Connection:
         """Those, and what is common to consumers."""
         return self.client_options() | {"fetch_max_wait_ms": max(1, int(self.fetch_max_wait * 1000))}
 
-    async def reach(self, starting: Awaitable[None]) -> None:
-        """Await a client's start. Raises Unreachable, in one line, when no broker answers in time."""
+    async def reach(self, starting: Awaitable[None], joining: float = 0.0) -> None:
+        """Await a client's start. Raises Unreachable, in one line, when no broker answers in time; `joining`: seconds
+        that a start may take beyond that for other reasons."""
         try:
             with _quiet_client_log():
-                await asyncio.wait_for(starting, self.connect_timeout)
+                await asyncio.wait_for(starting, self.connect_timeout + joining)
         except (KafkaError, OSError, TimeoutError) as exc:
-            reason = str(exc) or f"no answer within {self.connect_timeout:g} s"
+            reason = str(exc) or f"no answer within {self.connect_timeout + joining:g} s"
             raise Unreachable(f"Kafka at {self.bootstrap_servers} cannot be reached: {reason}") from exc
 
 

@@ -1,94 +1,169 @@
-"""Publishes in order, a Kafka record batch at a time: one future per batch and partition instead of one per record."""
+"""Publishes in order and keeps every message until it is acknowledged: producers may die, the flow does not notice."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
-from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.publisher import Batch, Publisher, Target
 from streamer.core.events import Message
-from streamer.errors import Unreachable
+from streamer.errors import TooLarge, Unreachable
 from streamer.protocols import Acknowledgement
 
 log = structlog.get_logger("streamer.kafka")
 
-MAX_BATCH_BYTES = 512 * 1024
+DELIVERY_TIMEOUT = 120.0
+QUIET = 5.0  # an acknowledgement later than this is worth telling
+LONGEST_PAUSE = 5.0
+
+
+@dataclass(slots=True)
+class _Bundle:
+    """What one `send` brought. `waiting`: positions of messages that are neither delivered nor refused."""
+
+    messages: Sequence[Message]
+    since: float
+    waiting: list[int]
+    batches: list[Batch] = field(default_factory=list)
+    singly: bool = False
+    refused: list[int] = field(default_factory=list)
+
+    def settle(self, dirty: set[Target]) -> None:
+        """Note what became of the batches. A partition that missed one of them is `dirty`: what followed is sent again
+        even if it arrived, or the older message would end up behind the newer one."""
+        waiting: set[int] = set(self.waiting)
+        for batch in self.batches:
+            error = batch.error
+            if isinstance(error, MessageSizeTooLargeError) and len(batch.positions) == 1:
+                self.refused += batch.positions
+            elif error is not None or not batch.future.done() or batch.target in dirty:
+                self.singly |= isinstance(error, MessageSizeTooLargeError)
+                dirty.add(batch.target)
+                continue
+            waiting.difference_update(batch.positions)
+        self.batches = []
+        self.waiting = sorted(waiting)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkStatistics:
+    unacknowledged: int
+    producers_replaced_total: int
 
 
 class KafkaSink:
-    """A Sink. Records of one key go to one partition (murmur2, as Kafka's own clients choose it), in the order sent."""
+    """A Sink. `delivery_timeout`: seconds without an acknowledgement after which the producer is replaced.
 
-    def __init__(self, connection: Connection, *, idempotent: bool = True, compression: str = "none") -> None:
-        self._connection = connection
-        self._partitioner = DefaultPartitioner()
-        self._producer = AIOKafkaProducer(
-            **connection.client_options(),
-            enable_idempotence=idempotent,
-            acks="all",
-            max_batch_size=MAX_BATCH_BYTES,
-            compression_type=None if compression == "none" else compression,
+    While brokers are away it waits, and so does whoever sends; with a `patience` it raises Unreachable after that many
+    seconds instead.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        idempotent: bool = True,
+        compression: str = "none",
+        delivery_timeout: float = DELIVERY_TIMEOUT,
+        patience: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._make = partial(
+            Publisher, connection, compression, patience=patience or delivery_timeout, enable_idempotence=idempotent
         )
+        self._delivery_timeout = delivery_timeout
+        self._patience = patience
+        self._clock = clock
+        self._publisher = self._make()
+        self._lock = asyncio.Lock()  # held by whoever gives messages to the producer
+        self._pending: deque[_Bundle] = deque()
+        self._generation = 0
+        self._failures = 0  # in a row
+        self._trouble: str | None = None
 
     async def start(self) -> None:
         """Raises Unreachable when no broker answers."""
-        try:
-            await self._connection.reach(self._producer.start())
-        except BaseException:
-            await self._producer.stop()  # a failed start leaves its connections and tasks behind
-            raise
+        await self._publisher.start()
 
-    async def aclose(self, timeout: float = 10.0) -> None:
-        """Bounded: with the brokers away the client would wait for its buffers for ever."""
-        try:
-            await asyncio.wait_for(self._producer.stop(), timeout)
-        except (TimeoutError, KafkaError) as exc:
-            log.warning("the producer did not stop cleanly", reason=repr(exc))
+    async def aclose(self, timeout: float = 5.0) -> None:
+        await self._publisher.close(timeout)
 
     async def send(self, messages: Sequence[Message]) -> Acknowledgement:
-        """Enqueue in order. The acknowledgement raises Unreachable when a message cannot be delivered."""
-        acks: list[asyncio.Future[Any]] = []
-        try:
-            partitions = {
-                topic: sorted(await self._producer.partitions_for(topic)) for topic in {m.topic for m in messages}
-            }
-            builders: dict[tuple[str, int], Any] = {}
-            for message in messages:
-                choices = partitions[message.topic]
-                target = (message.topic, self._partitioner(message.key, choices, choices))
-                builder = builders.get(target) or self._producer.create_batch()
-                if not self._append(builder, message):
-                    acks.append(await self._submit(builder, target))
-                    builder = self._producer.create_batch()
-                    self._append(builder, message)  # an empty builder always takes one record
-                builders[target] = builder
-            for target, builder in builders.items():
-                acks.append(await self._submit(builder, target))
-        except KafkaError as exc:
-            await asyncio.gather(*acks, return_exceptions=True)
-            raise Unreachable(f"publishing failed: {exc!r}") from exc
-        return partial(self._acknowledged, acks)
+        """Enqueue in order. The acknowledgement raises TooLarge when the broker takes all but some that it finds too
+        large."""
+        bundle = _Bundle(messages, self._clock(), list(range(len(messages))))
+        async with self._lock:
+            self._pending.append(bundle)
+            try:
+                bundle.batches = await self._publisher.submit(messages, bundle.waiting, singly=False)
+            except KafkaError as exc:
+                await self._replace(repr(exc))
+        return partial(self._acknowledged, bundle)
 
-    def _append(self, builder: Any, message: Message) -> bool:
-        appended = builder.append(
-            timestamp=message.timestamp, key=message.key, value=message.value, headers=list(message.headers)
+    async def _acknowledged(self, bundle: _Bundle) -> None:
+        while True:
+            generation = self._generation
+            trouble = await self._delivered(bundle)
+            if trouble is None:
+                break
+            async with self._lock:
+                if generation == self._generation:  # else somebody else's error has done it already
+                    await self._replace(trouble)
+        self._pending.remove(bundle)
+        self._failures, self._trouble = 0, None
+        if bundle.refused:
+            raise TooLarge(bundle.refused)
+
+    async def _delivered(self, bundle: _Bundle) -> str | None:
+        """None when all of it is; else why not."""
+        futures = [batch.future for batch in bundle.batches]
+        if futures:
+            _, open_ones = await asyncio.wait(futures, timeout=self._patience or self._delivery_timeout)
+            if open_ones:
+                return f"no acknowledgement within {self._patience or self._delivery_timeout:g} s"
+        return next((repr(batch.error) for batch in bundle.batches if batch.error), None)
+
+    async def _replace(self, reason: str) -> None:
+        """Another producer gets all that is not acknowledged, in order. The lock is held."""
+        while True:
+            oldest = min(bundle.since for bundle in self._pending)
+            if self._patience is not None and self._clock() - oldest >= self._patience:
+                raise Unreachable(f"publishing failed: {reason}")
+            log.warning("replacing the producer", reason=reason, unacknowledged=len(self._pending))
+            self._trouble = reason
+            self._generation += 1
+            await self._publisher.abandon()
+            dirty: set[Target] = set()
+            for bundle in self._pending:
+                bundle.settle(dirty)
+            await asyncio.sleep(min(LONGEST_PAUSE, 0.25 * (2**self._failures - 1)))
+            self._failures = min(self._failures + 1, 10)
+            self._publisher = self._make()
+            try:
+                await self._publisher.start()
+                for bundle in self._pending:
+                    bundle.batches = await self._publisher.submit(bundle.messages, bundle.waiting, singly=bundle.singly)
+                return
+            except (KafkaError, Unreachable) as exc:
+                reason = str(exc) if isinstance(exc, Unreachable) else repr(exc)
+
+    def state(self) -> str | None:
+        """Why messages are not getting through, in words for a person; None when they are."""
+        if self._trouble is not None:
+            return f"publishing waits: {self._trouble}"
+        waited = self._clock() - self._pending[0].since if self._pending else 0.0
+        return f"publishing waits: no acknowledgement from Kafka for {waited:.0f} s" if waited > QUIET else None
+
+    def statistics(self) -> SinkStatistics:
+        return SinkStatistics(
+            unacknowledged=sum(len(bundle.messages) for bundle in self._pending),
+            producers_replaced_total=self._generation,
         )
-        return appended is not None
-
-    async def _submit(self, builder: Any, target: tuple[str, int]) -> asyncio.Future[Any]:
-        builder.close()
-        future: asyncio.Future[Any] = await self._producer.send_batch(builder, target[0], partition=target[1])
-        return future
-
-    async def _acknowledged(self, acks: list[asyncio.Future[Any]]) -> None:
-        for result in await asyncio.gather(*acks, return_exceptions=True):
-            if isinstance(result, KafkaError):
-                raise Unreachable(f"the broker did not acknowledge published records: {result!r}") from result
-            if isinstance(result, BaseException):
-                raise result

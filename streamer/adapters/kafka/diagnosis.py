@@ -1,0 +1,139 @@
+"""Whether a consumer is well: the client may be stuck or dead without saying so, while its heartbeats go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import structlog
+from aiokafka import TopicPartition as ClientPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from streamer.errors import Unreachable
+
+log = structlog.get_logger("streamer.kafka")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """Seconds. `interval`: between checks. `quiet`: without records, until the broker is asked whether there are any.
+    `stuck`: with records there and none handed over, until the consumer is replaced. `unreachable`: without any answer,
+    until it is replaced, which also looks the brokers' addresses up again."""
+
+    interval: float = 2.0
+    quiet: float = 10.0
+    stuck: float = 60.0
+    unreachable: float = 600.0
+    request: float = 5.0
+
+
+class Diagnosis(Enum):
+    WELL = "well"
+    WAITING = "waiting"
+    SICK = "sick"
+
+
+class Health:
+    """What is known of one assignment. `trouble`: in words for a person, None while all is well."""
+
+    def __init__(self, patience: Patience, clock: Callable[[], float]) -> None:
+        self.trouble: str | None = None
+        self._patience = patience
+        self._clock = clock
+        self._asked: dict[ClientPartition, float] = {}  # since when in vain
+        self._last_asked: dict[ClientPartition, float] = {}
+        self._silent_since: float | None = None
+        self._missing: set[str] = set()
+
+    def asked(self, tps: Iterable[ClientPartition]) -> None:
+        now = self._clock()
+        for tp in tps:
+            # Time in which nobody asked, for want of room, says nothing about the consumer.
+            if now - self._last_asked.get(tp, now) > self._patience.quiet:
+                self._asked.pop(tp, None)
+            self._asked.setdefault(tp, now)
+            self._last_asked[tp] = now
+
+    def handed_over(self, tps: Iterable[ClientPartition]) -> None:
+        for tp in tps:
+            self._asked.pop(tp, None)
+
+    async def check(self, consumer: Any, topics: Sequence[str]) -> Diagnosis:
+        """Raises Unreachable when one of these topics has been deleted."""
+        death = cause_of_death(consumer)
+        if death is not None:
+            self.trouble = death
+            return Diagnosis.SICK
+        await self._check_topics(consumer, topics)
+        now = self._clock()
+        idle = [tp for tp, since in self._asked.items() if now - since > self._patience.quiet]
+        if not idle:
+            if self._silent_since is not None:
+                self._silent_since = self.trouble = None
+            return Diagnosis.WELL
+        try:
+            ends = await asyncio.wait_for(consumer.end_offsets(idle), self._patience.request)
+        except (KafkaError, TimeoutError) as exc:
+            return self._silence(exc)
+        self._silent_since = self.trouble = None
+        for tp in idle:
+            if await self._position(consumer, tp) >= ends[tp]:
+                self._asked[tp] = self._clock()  # all read; transaction markers have no records
+            elif now - self._asked.get(tp, now) > self._patience.stuck:
+                self.trouble = (
+                    f"no record of {tp.topic}/{tp.partition} for {self._patience.stuck:g} s, though there are"
+                )
+                return Diagnosis.SICK
+        return Diagnosis.WELL
+
+    def _silence(self, error: Exception) -> Diagnosis:
+        now = self._clock()
+        if self._silent_since is None:
+            self._silent_since = now
+        silent = now - self._silent_since
+        self.trouble = f"no answer from Kafka: {str(error) or type(error).__name__}"
+        return Diagnosis.SICK if silent > self._patience.unreachable else Diagnosis.WAITING
+
+    async def _position(self, consumer: Any, tp: ClientPartition) -> int:
+        """-1 where it has none."""
+        try:
+            return int(await asyncio.wait_for(consumer.position(tp), 1.0))
+        except (KafkaError, TimeoutError, IllegalStateError):
+            return -1
+
+    async def _check_topics(self, consumer: Any, topics: Sequence[str]) -> None:
+        known = consumer._client.cluster  # noqa: SLF001  # what the client knows, which it refreshes by itself
+        if all(known.partitions_for_topic(topic) for topic in topics):
+            self._missing.clear()
+            return
+        try:
+            cluster = await asyncio.wait_for(consumer._client.fetch_all_metadata(), self._patience.request)  # noqa: SLF001
+        except (KafkaError, TimeoutError):
+            return
+        missing = {topic for topic in topics if not cluster.partitions_for_topic(topic)}
+        gone = sorted(missing & self._missing)  # twice in a row: it may just be on its way
+        if gone:
+            raise Unreachable(f"topic {gone[0]!r} has been deleted while it was being read")
+        self._missing = missing
+
+
+def cause_of_death(consumer: Any) -> str | None:
+    """Why this consumer will never hand over a record again; None while it lives.
+
+    Its tasks may end and nobody reads their errors; there is no public way to ask, these are its parts as of 0.14.
+    """
+    fetching = consumer._fetcher and consumer._fetcher._fetch_task  # noqa: SLF001
+    coordinating = getattr(consumer._coordinator, "_coordination_task", None)  # noqa: SLF001
+    for name, task in (("fetching", fetching), ("coordination", coordinating)):
+        if task is not None and task.done():
+            error = None if task.cancelled() else task.exception()
+            return f"its {name} has ended: {error!r}"
+    try:
+        # Errors of the coordination wait here for whoever polls, and the coordination waits for that.
+        consumer._coordinator.check_errors()  # noqa: SLF001
+    except KafkaError as exc:
+        log.warning("consumer group refused", reason=repr(exc))
+    return None

@@ -1,0 +1,161 @@
+"""One producer, and how messages get into it: a Kafka record batch at a time, one future per batch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.partitioner import DefaultPartitioner
+
+from streamer.adapters.kafka.connection import Connection
+from streamer.core.events import Message
+
+MAX_BATCH_BYTES = 512 * 1024
+ABANDON_TIMEOUT = 5.0
+
+Target = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages on their way to one partition; `positions` are theirs in what was submitted."""
+
+    target: Target
+    positions: Sequence[int]
+    future: asyncio.Future[Any]
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it was not delivered; None once it was, or while that is open."""
+        if not self.future.done():
+            return None
+        return asyncio.CancelledError() if self.future.cancelled() else self.future.exception()
+
+
+class Publisher:
+    """A producer that is thrown away after the first error that it cannot repeat by itself.
+
+    It has to be: sequence numbers are spent when a batch leaves, so after a batch that failed for good the broker
+    refuses everything that follows. Records of one key go to one partition (murmur2, as Kafka's own clients choose it).
+    `patience`: seconds to wait for room.
+    """
+
+    def __init__(self, connection: Connection, compression: str, *, patience: float, **options: Any) -> None:
+        self.connection = connection
+        self._patience = patience
+        self._partitioner = DefaultPartitioner()
+        self.producer = AIOKafkaProducer(
+            **connection.client_options(),
+            acks="all",
+            max_batch_size=MAX_BATCH_BYTES,
+            compression_type=None if compression == "none" else compression,
+            **options,
+        )
+
+    async def start(self) -> None:
+        """Raises Unreachable when no broker answers."""
+        try:
+            await self.connection.reach(self.producer.start())
+        except BaseException:
+            await self.abandon()  # a failed start leaves its connections and tasks behind
+            raise
+
+    async def submit(self, messages: Sequence[Message], positions: Sequence[int], *, singly: bool) -> list[Batch]:
+        """Enqueue these of the messages, in order; `singly`: each in a batch of its own. Raises KafkaError, and then
+        some may be on their way all the same."""
+        partitions = {
+            topic: sorted(await self.producer.partitions_for(topic)) for topic in {messages[p].topic for p in positions}
+        }
+        batches: list[Batch] = []
+        open_batches: dict[Target, tuple[Any, list[int]]] = {}
+        for position in positions:
+            message = messages[position]
+            choices = partitions[message.topic]
+            target = (message.topic, self._partitioner(message.key, choices, choices))
+            builder, members = open_batches.get(target) or (self.producer.create_batch(), [])
+            if (singly and members) or not self._append(builder, message):
+                batches.append(await self._enqueue(target, builder, members))
+                builder, members = self.producer.create_batch(), []
+                self._append(builder, message)  # an empty builder always takes one record
+            members.append(position)
+            open_batches[target] = builder, members
+        for target, (builder, members) in open_batches.items():
+            batches.append(await self._enqueue(target, builder, members))
+        return batches
+
+    def _append(self, builder: Any, message: Message) -> bool:
+        appended = builder.append(
+            timestamp=message.timestamp, key=message.key, value=message.value, headers=list(message.headers)
+        )
+        return appended is not None
+
+    async def _enqueue(self, target: Target, builder: Any, members: list[int]) -> Batch:
+        builder.close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._patience
+        while True:
+            try:
+                sending = self.producer.send_batch(builder, target[0], partition=target[1])
+                future: asyncio.Future[Any] = await sending
+                break
+            except KafkaTimeoutError:
+                # Not more than that its predecessor is still waiting: no reason yet to give the producer up.
+                if loop.time() >= deadline:
+                    raise
+        future.add_done_callback(_retrieve)
+        return Batch(target, tuple(members), future)
+
+    async def close(self, timeout: float) -> None:
+        """Deliver what is left, if that takes no longer than this; with the brokers away the client would wait for
+        ever."""
+        with suppress(TimeoutError, KafkaError):
+            await asyncio.wait_for(self.producer.stop(), timeout)
+            return
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """Send nothing more; whatever is not acknowledged fails."""
+        # The client has no way to say this: `stop` flushes first. These are its parts as of aiokafka 0.14.
+        producer, client = self.producer, self.producer.client
+        producer._closed = True  # noqa: SLF001
+        accumulator = producer._message_accumulator  # noqa: SLF001
+        # Without connections, and without knowing where to connect to, no request of this producer can be applied later
+        # than those of the next one.
+        client.cluster._brokers.clear()  # noqa: SLF001
+        client.cluster._bootstrap_brokers.clear()  # noqa: SLF001
+        await _disconnect(client)
+        sender = producer._sender.sender_task  # noqa: SLF001
+        if sender is not None:
+            sender.cancel()
+            refresh = client._md_update_fut  # noqa: SLF001
+            if refresh is not None and not refresh.done():
+                refresh.set_result(False)  # what it waits for will not come any more
+            # Requests that fail now put their batches back, which has to be over before these fail.
+            await asyncio.wait([sender], timeout=ABANDON_TIMEOUT / 5)
+        batches = [*accumulator._pending_batches, *chain.from_iterable(accumulator._batches.values())]  # noqa: SLF001
+        accumulator._pending_batches.update(batches)  # noqa: SLF001  # its callbacks expect all of them there
+        accumulator.fail_all(KafkaError("given up"))
+        for batch in batches:
+            _retrieve(batch._drain_waiter)  # noqa: SLF001
+        if sender is not None:
+            await asyncio.wait([sender], timeout=ABANDON_TIMEOUT)  # the end of a transaction waits for its batches
+            if sender.done():
+                _retrieve(sender)
+        await _disconnect(client)  # from what it was just about to connect to
+
+
+async def _disconnect(client: Any) -> None:
+    with suppress(TimeoutError, KafkaError, OSError):
+        await asyncio.wait_for(client.close(), ABANDON_TIMEOUT)
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Whoever waits for it reads the exception later, perhaps never: an abandoned future is no news to the loop."""
+    if future.done() and not future.cancelled():
+        future.exception()

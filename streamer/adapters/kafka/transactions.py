@@ -1,0 +1,214 @@
+"""Exactly once, for consumers that read committed: outputs and offsets of an input partition in one transaction.
+
+One transactional producer per input partition, its id made of group, topic and partition. The group coordinator does
+not check who commits offsets in a transaction of this protocol version; the producer's epoch does. Hence the order in
+which a partition is taken up: start its producer, which ends whatever the one before it left open, then read the
+committed offset, then seek.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
+
+import structlog
+from aiokafka import TopicPartition as ClientPartition
+from aiokafka.errors import KafkaError
+
+from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.publisher import Batch, Publisher
+from streamer.adapters.kafka.sink import SinkStatistics
+from streamer.core.events import Message, TopicPartition
+from streamer.errors import ConfigurationError, PartitionLost, Unreachable
+from streamer.protocols import Acknowledgement
+
+log = structlog.get_logger("streamer.kafka")
+
+TRANSACTION_TIMEOUT = 60.0  # the broker aborts a transaction that is open for longer
+STEP_TIMEOUT = 30.0  # of each step on the way to a commit
+
+
+class _Lane:
+    """One input partition's producer and its open transaction. After the first error it is good for nothing."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self.publisher = publisher
+        self.failure: str | None = None
+        self.lock = asyncio.Lock()
+        self._open = False
+        self._batches: list[Batch] = []
+        self._next_offset = 0
+
+    async def send(self, messages: Sequence[Message], positions: Sequence[int]) -> Sequence[Batch]:
+        async with self.lock, asyncio.timeout(STEP_TIMEOUT):
+            if self.failure is not None:
+                raise PartitionLost(self.failure)
+            if not self._open:
+                await self.publisher.producer.begin_transaction()
+                self._open = True
+            batches = await self.publisher.submit(messages, positions, singly=False)
+            self._batches += batches
+            last = messages[positions[-1]].origin
+            if last is None:
+                raise AssertionError("a message without an origin has no transaction. This is a bug.")
+            self._next_offset = last.offset + 1
+            return batches
+
+    async def commit(self, tp: TopicPartition, group_id: str) -> None:
+        """All that was sent so far, and the offset behind it, become visible together."""
+        async with self.lock:  # nothing may enter the transaction between the offset and its end
+            if self.failure is not None:
+                raise PartitionLost(self.failure)
+            if not self._open:
+                return
+            producer = self.publisher.producer
+            # The client commits a transaction although a send in it failed: look at each.
+            await delivered(self._batches)
+            async with asyncio.timeout(STEP_TIMEOUT):
+                await producer.send_offsets_to_transaction({ClientPartition(*tp): self._next_offset}, group_id)
+                await producer.commit_transaction()
+            self._open, self._batches = False, []
+
+
+class KafkaTransactions:
+    """A Sink whose messages say which input record they come from. A partition in `broken` has to be taken up again."""
+
+    def __init__(self, connection: Connection, group_id: str, *, compression: str = "none") -> None:
+        self._group_id = group_id
+        self._make = partial(
+            Publisher,
+            connection,
+            compression,
+            patience=STEP_TIMEOUT,
+            transaction_timeout_ms=int(TRANSACTION_TIMEOUT * 1000),
+        )
+        self._lanes: dict[TopicPartition, _Lane] = {}
+        self._failures = 0
+        self.broken: set[TopicPartition] = set()
+        self.news = asyncio.Event()
+
+    @property
+    def partitions(self) -> frozenset[TopicPartition]:
+        return frozenset(self._lanes)
+
+    async def check(self) -> None:
+        """Raises ConfigurationError where the broker has no transactions."""
+        trial = self._make(transactional_id=f"{self._group_id}-check")
+        try:
+            await trial.start()
+        except Unreachable as exc:
+            if isinstance(exc.__cause__, KafkaError | TimeoutError) and await self._answers():
+                raise ConfigurationError(
+                    f"delivery.guarantee = 'exactly-once' needs a broker with transactions, such as Apache Kafka: {exc}"
+                ) from exc
+            raise
+        await trial.close(STEP_TIMEOUT)
+
+    async def _answers(self) -> bool:
+        plain = self._make.func(*self._make.args, patience=STEP_TIMEOUT)
+        try:
+            await plain.start()
+        except Unreachable:
+            return False
+        await plain.close(STEP_TIMEOUT)
+        return True
+
+    async def begin(self, tp: TopicPartition) -> None:
+        """A new producer for this partition; its predecessor's open transaction is aborted. Raises Unreachable."""
+        await self.end([tp])
+        publisher = self._make(transactional_id=f"{self._group_id}-{tp.topic}-{tp.partition}")
+        await publisher.start()
+        self._lanes[tp] = _Lane(publisher)
+
+    async def end(self, tps: Collection[TopicPartition]) -> None:
+        """Give the producers up; what is not committed will be aborted by the next owner, or by the broker in time."""
+        lanes = [self._lanes.pop(tp) for tp in tps if tp in self._lanes]
+        self.broken.difference_update(tps)
+        for lane in lanes:
+            lane.failure = lane.failure or "taken away"
+        await asyncio.gather(*(lane.publisher.abandon() for lane in lanes))
+
+    async def send(self, messages: Sequence[Message]) -> Acknowledgement:
+        """Into the open transactions. The acknowledgement raises PartitionLost, naming partitions, when their messages
+        will never be committed."""
+        # Before the first await: a lane that is replaced later must not get what was meant for this one.
+        shares: dict[TopicPartition, tuple[_Lane | None, list[int]]] = {}
+        for position, message in enumerate(messages):
+            tp = message.origin.tp if message.origin else TopicPartition("", -1)
+            shares.setdefault(tp, (self._lanes.get(tp), []))[1].append(position)
+        lost: set[TopicPartition] = set()
+        underway: list[tuple[TopicPartition, _Lane, Sequence[Batch]]] = []
+        for tp, (lane, positions) in shares.items():
+            if lane is None:
+                lost.add(tp)
+                continue
+            try:
+                underway.append((tp, lane, await lane.send(messages, positions)))
+            except (KafkaError, TimeoutError, PartitionLost) as exc:
+                await self._fail(tp, lane, exc)
+                lost.add(tp)
+        return partial(self._acknowledged, underway, lost)
+
+    async def _acknowledged(
+        self, underway: Iterable[tuple[TopicPartition, _Lane, Sequence[Batch]]], lost: set[TopicPartition]
+    ) -> None:
+        for tp, lane, batches in underway:
+            try:
+                await delivered(batches)
+            except (KafkaError, TimeoutError, asyncio.CancelledError) as exc:
+                if isinstance(exc, asyncio.CancelledError) and not any(batch.future.cancelled() for batch in batches):
+                    raise
+                await self._fail(tp, lane, exc)
+                lost.add(tp)
+        if lost:
+            raise PartitionLost("a transaction failed; its partition is read again", lost)
+
+    async def commit(self, tps: Iterable[TopicPartition]) -> None:
+        """End the open transactions of these partitions. Raises PartitionLost for those that failed or are not ours."""
+        chosen = list(tps)
+        results = await asyncio.gather(*map(self._commit, chosen))
+        lost = {tp for tp, done in zip(chosen, results, strict=True) if not done}
+        if lost:
+            raise PartitionLost("a transaction was not committed; its partition is read again", lost)
+
+    async def _commit(self, tp: TopicPartition) -> bool:
+        lane = self._lanes.get(tp)
+        if lane is None:
+            return False
+        try:
+            await lane.commit(tp, self._group_id)
+        except (KafkaError, TimeoutError, PartitionLost) as exc:
+            # Whether it was committed is not known. The next producer waits for the answer before offsets are read.
+            await self._fail(tp, lane, exc)
+            return False
+        return True
+
+    async def _fail(self, tp: TopicPartition, lane: _Lane, error: BaseException) -> None:
+        if lane.failure is not None:
+            return
+        lane.failure = repr(error)
+        self._failures += 1
+        log.warning("transaction failed", partition=f"{tp.topic}/{tp.partition}", reason=lane.failure)
+        await lane.publisher.abandon()  # at once: a late retry of its last request would end the next transaction
+        if self._lanes.get(tp) is lane:
+            self.broken.add(tp)
+            self.news.set()
+
+    def state(self) -> str | None:
+        names = ", ".join(f"{topic}/{partition}" for topic, partition in sorted(self.broken))
+        return f"transactions failed, reading again: {names}" if names else None
+
+    def statistics(self) -> SinkStatistics:
+        return SinkStatistics(unacknowledged=0, producers_replaced_total=self._failures)
+
+
+async def delivered(batches: Iterable[Batch]) -> None:
+    """Wait for all; raises the first error."""
+    futures = [batch.future for batch in batches]
+    if futures:
+        _, late = await asyncio.wait(futures, timeout=STEP_TIMEOUT)
+        if late:
+            raise TimeoutError(f"no acknowledgement within {STEP_TIMEOUT:g} s")
+    for future in futures:
+        future.result()

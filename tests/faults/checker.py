@@ -1,0 +1,129 @@
+"""Judges a run from outside: it knows what was produced, what the topics hold now, and samples taken meanwhile.
+
+Nothing here asks the system under test for a number. Identity is the input record's place (topic, partition, offset),
+which every output names in `streamer-source`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+
+Place = tuple[str, int, int]
+MOST_TOLD = 5
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What the producer noted: ids and texts before it sent them, ids again once they were acknowledged."""
+
+    attempted: dict[str, str] = field(default_factory=dict)
+    acknowledged: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Committed offsets of the input partitions, and where the output topics ended a moment later."""
+
+    committed: Mapping[int, int]
+    ends: Mapping[tuple[str, int], int]
+
+
+@dataclass(slots=True)
+class Verdict:
+    """`problems` is empty after a good run."""
+
+    produced: int = 0
+    outcomes: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    samples: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def blame(self, what: str, culprits: Sequence[object]) -> None:
+        if culprits:
+            examples = ", ".join(str(culprit) for culprit in culprits[:MOST_TOLD])
+            self.problems.append(f"{what}: {len(culprits)} ({examples})")
+
+
+def check(
+    ledger: Ledger,
+    inputs: Iterable[Any],
+    vectors: Iterable[Any],
+    dead_letters: Iterable[Any],
+    *,
+    right_vectors: Callable[[list[str]], np.ndarray[Any, Any]],
+    most_duplicates: int,
+    samples: Iterable[Sample] = (),
+) -> Verdict:
+    """Judge consumed records of the three topics, each in offset order per partition. `right_vectors`: of texts, unit
+    length; `most_duplicates`: outcomes beyond the first of an input that the faults may have caused."""
+    vectors, dead_letters = list(vectors), list(dead_letters)
+    came_in: dict[Place, str] = {(r.topic, r.partition, r.offset): r.key.decode() for r in inputs}
+    verdict = Verdict(produced=len(came_in), outcomes=len(vectors) + len(dead_letters), dead_letters=len(dead_letters))
+
+    missing_inputs = sorted(ledger.acknowledged - set(came_in.values()))
+    verdict.blame("acknowledged to the producer and not in the input topic", missing_inputs)
+
+    came_out = Counter(map(place_of, [*vectors, *dead_letters]))
+    verdict.blame("lost", sorted(came_in.keys() - came_out.keys()))
+    verdict.blame("invented", sorted(came_out.keys() - came_in.keys()))
+    verdict.blame("never produced", sorted(set(came_in.values()) - ledger.attempted.keys()))
+    verdict.duplicates = sum(count - 1 for count in came_out.values())
+    if verdict.duplicates > most_duplicates:
+        verdict.problems.append(f"{verdict.duplicates} duplicates, at most {most_duplicates} are explained")
+
+    wrong_ids = [r.key for r in [*vectors, *dead_letters] if came_in.get(place_of(r), r.key.decode()) != r.key.decode()]
+    verdict.blame("under another id", wrong_ids)
+    verdict.blame("out of order", list(_out_of_order(vectors)))
+    verdict.blame("with a wrong vector", list(_wrong_vectors(ledger, vectors, right_vectors)))
+    for sample in samples:
+        verdict.samples += 1
+        verdict.blame("committed before their outcome was there", _early(sample, came_in, [*vectors, *dead_letters]))
+    return verdict
+
+
+def place_of(record: Any) -> Place:
+    topic, partition, offset = dict(record.headers)["streamer-source"].decode().rsplit("/", 2)
+    return topic, int(partition), int(offset)
+
+
+def _out_of_order(records: Iterable[Any]) -> Iterable[Place]:
+    """Within an output partition, what one input partition sends for the first time comes in offset order; what is
+    repeated after a crash goes back, and is no news."""
+    highest: dict[tuple[int, str, int], int] = defaultdict(lambda: -1)
+    seen: set[tuple[int, Place]] = set()
+    for record in records:
+        place = place_of(record)
+        lane = (record.partition, place[0], place[1])
+        if (record.partition, place) not in seen and place[2] < highest[lane]:
+            yield place
+        seen.add((record.partition, place))
+        highest[lane] = max(highest[lane], place[2])
+
+
+def _wrong_vectors(
+    ledger: Ledger, records: Iterable[Any], right_vectors: Callable[[list[str]], np.ndarray[Any, Any]]
+) -> Iterable[str]:
+    events = [orjson.loads(record.value) for record in records if record.value is not None]
+    for start in range(0, len(events), 500):
+        chunk = [event for event in events[start : start + 500] if event["id"] in ledger.attempted]
+        if not chunk:
+            continue
+        right = right_vectors([ledger.attempted[event["id"]] for event in chunk])
+        given = np.asarray([event["vector"] for event in chunk], np.float32)
+        if given.shape != right.shape:
+            yield f"shape {given.shape}"
+            continue
+        good = (np.abs(given - right).max(axis=1) < 1e-5) & (np.abs(np.linalg.norm(given, axis=1) - 1) < 1e-5)
+        yield from (chunk[i]["id"] for i in np.flatnonzero(~good))
+
+
+def _early(sample: Sample, came_in: Mapping[Place, str], outcomes: Iterable[Any]) -> list[Place]:
+    there = {place_of(r) for r in outcomes if r.offset < sample.ends.get((r.topic, r.partition), 0)}
+    return sorted(place for place in came_in if place[2] < sample.committed.get(place[1], 0) and place not in there)

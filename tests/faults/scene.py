@@ -1,0 +1,300 @@
+"""A deployment to be hurt: topics, a provider, a producer that keeps a ledger, workers as processes, and samples."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import httpx
+import psutil
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from tests.brokers import Broker, NewTopicName
+from tests.faults.checker import Ledger, Sample, Verdict, check
+from tests.integration.topics import committed, end_offsets
+from tests.processes import StreamerProcess
+from tests.proxy import Proxy
+from tests.vendors.openai import FakeOpenAI
+
+DIMENSIONS = 16
+PARTITIONS = 4
+IN_FLIGHT = 300  # events per partition: what one crash may repeat is at most this for each partition
+
+
+@dataclass(slots=True)
+class Member:
+    """One worker's place: its process comes and goes, its port and its cache file stay."""
+
+    port: int
+    settings: dict[str, object]
+    process: StreamerProcess | None = None
+    most_rss: int = 0
+    most_files: int = 0
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.process.poll() is None
+
+    @property
+    def cache(self) -> Path:
+        return Path(str(self.settings["cache.path"]))
+
+    def start(self) -> None:
+        if self.process is not None:
+            self.process.close()
+        self.process = StreamerProcess("run", self.settings)
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.is_running and self.process is not None:
+            self.process.send_signal(number)
+
+    async def stop(self, timeout: float = 45.0) -> int:
+        """The exit code after SIGTERM."""
+        assert self.process is not None
+        self.signal(signal.SIGTERM)
+        return await self.process.wait(timeout)
+
+    async def kill(self) -> None:
+        assert self.process is not None
+        self.signal(signal.SIGKILL)
+        await self.process.wait()
+
+    async def readiness(self) -> str | None:
+        """None when ready, else what `/readyz` says."""
+        async with httpx.AsyncClient(timeout=5) as client:
+            try:
+                answer = await client.get(f"http://127.0.0.1:{self.port}/readyz")
+            except httpx.TransportError as exc:
+                return repr(exc)
+        return None if answer.status_code == 200 else str(answer.json()["error"])
+
+    async def metric(self, name: str) -> float:
+        async with httpx.AsyncClient(timeout=5) as client:
+            text = (await client.get(f"http://127.0.0.1:{self.port}/metrics")).text
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+
+    def measure(self) -> None:
+        if self.is_running and self.process is not None:
+            with suppress(psutil.Error):
+                process = psutil.Process(self.process.process.pid)
+                self.most_rss = max(self.most_rss, process.memory_info().rss)
+                self.most_files = max(self.most_files, process.num_fds())
+
+
+@dataclass(slots=True)
+class Scene:
+    """`servers` is what the workers connect to; everything else talks to the broker directly."""
+
+    broker: Broker
+    servers: str
+    provider: FakeOpenAI
+    texts: str
+    vectors: str
+    dead_letters: str
+    folder: Path
+    options: dict[str, object] = field(default_factory=dict)
+    members: list[Member] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def group(self) -> str:
+        return f"group-{self.texts}"
+
+    @property
+    def is_exactly_once(self) -> bool:
+        return self.options.get("delivery.guarantee") == "exactly-once"
+
+    def add_member(self, **options: object) -> Member:
+        port = free_port()
+        settings: dict[str, object] = {
+            "kafka.bootstrap_servers": self.servers,
+            "kafka.group_id": self.group,
+            "kafka.idempotent": self.broker.is_real,
+            "kafka.session_timeout_ms": 6000,
+            "topics.input": self.texts,
+            "topics.vectors": self.vectors,
+            "topics.dead_letters": self.dead_letters,
+            "topics.verdicts": f"{self.vectors}-verdicts",
+            "cache.path": self.folder / f"cache-{len(self.members)}.sqlite",
+            "delivery.commit_interval_ms": 200,
+            "delivery.drain_timeout_ms": 8000,
+            "batch.max_events": 64,
+            "batch.max_in_flight_events": IN_FLIGHT,
+            "http.worker_port": port,
+            "provider.name": "openai",
+            "provider.model": "text-embedding-3-small",
+            "provider.dimensions": DIMENSIONS,
+            "provider.base_url": self.provider.base_url,
+            "provider.api_key": self.provider.key or "",
+            "provider.timeout_seconds": 5,
+        }
+        member = Member(port, settings | self.options | {k.replace("__", "."): v for k, v in options.items()})
+        self.members.append(member)
+        return member
+
+    async def start(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.add_member().start()
+        for member in self.members:
+            assert member.process is not None
+            await member.process.ready(member.port)
+
+    async def produce(self, count: int | None = None, *, rate: float = 0.0, seed: int = 0) -> None:
+        """`count` events, or without end; noted before they are sent and again when they are acknowledged."""
+        rng = random.Random(seed)
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.broker.bootstrap_servers,
+            acks="all",
+            linger_ms=5,
+            enable_idempotence=self.broker.is_real,
+            request_timeout_ms=120_000,
+        )
+        await producer.start()
+        try:
+            async with anyio.create_task_group() as tasks:
+                while count is None or len(self.ledger.attempted) < count:
+                    chunk = max(1, int(rate / 10)) if rate else 500
+                    if count is not None:
+                        chunk = min(chunk, count - len(self.ledger.attempted))
+                    for _ in range(chunk):
+                        number = len(self.ledger.attempted)
+                        # Some texts come again, as they do: the cache and the single flight have a part in this.
+                        text = f"text number {rng.randrange(number + 1) if number % 7 == 6 else number}"
+                        self.ledger.attempted[f"id-{number}"] = text
+                        sending = await producer.send(self.texts, key=f"id-{number}".encode(), value=text.encode())
+                        sending.add_done_callback(self._noted(f"id-{number}"))
+                    if rate:
+                        await anyio.sleep(chunk / rate)
+                tasks.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                with suppress(TimeoutError, KafkaError):
+                    await asyncio.wait_for(producer.stop(), 60)
+
+    def _noted(self, id: str) -> Callable[[Any], None]:
+        def note(future: Any) -> None:
+            if not future.cancelled() and future.exception() is None:
+                self.ledger.acknowledged.add(id)
+
+        return note
+
+    async def sample(self) -> None:
+        """What is committed, and what is published a moment later. Nothing while the broker is away."""
+        servers = self.broker.bootstrap_servers
+        with suppress(KafkaError, TimeoutError, OSError):
+            async with asyncio.timeout(20):
+                done = await committed(servers, self.group, self.texts)
+                ends: dict[tuple[str, int], int] = {}
+                for topic in (self.vectors, self.dead_letters):
+                    ends |= {(tp.topic, tp.partition): end for tp, end in (await end_offsets(servers, topic)).items()}
+                self.samples.append(Sample(done, ends))
+
+    async def watch(self, interval: float = 1.0) -> None:
+        """Samples and measurements for as long as it runs."""
+        while True:
+            for member in self.members:
+                member.measure()
+            await self.sample()
+            await anyio.sleep(interval)
+
+    async def all_committed(self, timeout: float = 90.0) -> None:
+        """Until every input is done."""
+        servers = self.broker.bootstrap_servers
+        ends: dict[int, int] = {}
+        done: dict[int, int] = {}
+        with anyio.move_on_after(timeout):
+            while True:
+                with suppress(KafkaError, OSError):
+                    ends = {tp.partition: end for tp, end in (await end_offsets(servers, self.texts)).items() if end}
+                    done = await committed(servers, self.group, self.texts)
+                    if len(ends) and all(done.get(partition, 0) >= end for partition, end in ends.items()):
+                        return
+                await anyio.sleep(0.2)
+        logs = "\n".join(m.process.stderr[-3000:] for m in self.members if m.process)
+        raise AssertionError(f"not caught up within {timeout:g} s: committed {done} of {ends}\n{logs}")
+
+    async def stop(self) -> list[int]:
+        """Exit codes of the members that still run."""
+        return [await member.stop() for member in self.members if member.is_running]
+
+    async def verdict(self, most_duplicates: int) -> Verdict:
+        servers = self.broker.bootstrap_servers
+        level = "read_committed" if self.is_exactly_once else "read_uncommitted"
+        inputs, vectors, dead = [
+            await read_everything(servers, topic, isolation)
+            for topic, isolation in (
+                (self.texts, "read_uncommitted"),
+                (self.vectors, level),
+                (self.dead_letters, level),
+            )
+        ]
+        await self.sample()
+        return check(
+            self.ledger,
+            inputs,
+            vectors,
+            dead,
+            right_vectors=lambda texts: self.provider.expected(texts, dimensions=DIMENSIONS),
+            most_duplicates=most_duplicates,
+            samples=self.samples[:: max(1, len(self.samples) // 20)],
+        )
+
+    def close(self) -> None:
+        for member in self.members:
+            if member.process is not None:
+                member.process.close()
+
+
+async def read_everything(servers: str, topic: str, isolation_level: str) -> list[Any]:
+    """All records there are. The end of a topic may be a transaction marker, so it ends when nothing more comes."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=servers, auto_offset_reset="earliest", isolation_level=isolation_level
+    )
+    await consumer.start()
+    try:
+        partitions = (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic) or set()
+        tps = [TopicPartition(topic, p) for p in partitions]
+        consumer.assign(tps)
+        await consumer.seek_to_beginning(*tps)
+        ends = await consumer.end_offsets(tps)
+        records: list[Any] = []
+        while any([await consumer.position(tp) < ends[tp] for tp in tps]):
+            for batch in (await consumer.getmany(timeout_ms=200)).values():
+                records += batch
+        return records
+    finally:
+        await consumer.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def scene(
+    broker: Broker, new_topic: NewTopicName, folder: Path, proxy: Proxy | None = None, **options: object
+) -> AsyncIterator[Scene]:
+    async with AsyncExitStack() as stack:
+        provider = await stack.enter_async_context(FakeOpenAI(key="sk-test"))
+        provider.latency = lambda number: 0.01 + 0.05 * random.Random(number).random()
+        texts = await new_topic("texts", partitions=PARTITIONS)
+        vectors = await new_topic("vectors", partitions=PARTITIONS)
+        dead = await new_topic("dead")
+        servers = proxy.address if proxy else broker.bootstrap_servers
+        made = Scene(broker, servers, provider, texts, vectors, dead, folder)
+        made.options |= {key.replace("__", "."): value for key, value in options.items()}
+        stack.callback(made.close)
+        yield made
