@@ -12,6 +12,7 @@ import structlog
 
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.source import KafkaSource
+from streamer.adapters.sqlite import SqliteStatistics
 from streamer.app.embedder import EmbeddingStack, batches_at_once, open_embedding
 from streamer.app.kafka import connection_of, ensure_topics, open_sink
 from streamer.app.signals import until_signalled
@@ -32,6 +33,7 @@ class WorkerStatistics:
     pipeline: PipelineStatistics
     cache: CacheStatistics
     provider: DispatchStatistics
+    cache_file: SqliteStatistics | None
 
 
 class Worker:
@@ -50,6 +52,7 @@ class Worker:
             self._pipeline.statistics(),
             self._embedding.embedder.statistics(),
             self._embedding.dispatcher.statistics(),
+            self._embedding.cache.statistics() if self._embedding.cache else None,
         )
 
 

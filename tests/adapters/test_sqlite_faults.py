@@ -143,7 +143,7 @@ async def test_a_vector_with_a_flipped_bit_is_a_miss_and_stored_again(template: 
     template.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     async with opened(template) as cache:
         assert await find(cache, range(100)) == [number for number in range(100) if number != 7]
-        assert cache.statistics().damaged == 1
+        assert cache.statistics().damaged_total == 1
         assert (await cache.stats()).entries == 99
         await cache.put_many(entries([7]))
         assert await find(cache, [7]) == [7]
@@ -240,7 +240,7 @@ async def test_a_full_disk_keeps_what_it_has_and_takes_more_when_there_is_room(t
                 for start in range(1000, 5000, 500):
                     await cache.put_many(entries(range(start, start + 500)))
                 assert await find(cache, range(100)) == list(range(100))
-                assert cache.statistics().dropped > 0
+                assert cache.statistics().dropped_total > 0
                 (disk / "other").unlink()
                 await cache.put_many(entries(range(9000, 9010)))
                 assert await find(cache, range(9000, 9010)) == list(range(9000, 9010))
@@ -275,7 +275,7 @@ async def test_what_cannot_be_written_can_still_be_read(path: Path, fault: str, 
             await limited(cache, fault)
             await cache.put_many(entries(range(1000, 2000)))
             assert await find(cache, range(100)) == list(range(100))
-            assert (cache.statistics().dropped, cache.statistics().faults) == (1000, 1)
+            assert (cache.statistics().dropped_total, cache.statistics().faults_total) == (1000, 1)
             await limited(cache, cure)
             await cache.put_many(entries(range(1000, 2000)))
             assert await find(cache, range(2000)) == [*range(100), *range(1000, 2000)]
@@ -315,7 +315,7 @@ async def test_between_two_tries_nothing_is_written_and_nothing_is_logged(path: 
             await limited(cache, "query_only = OFF")
             await cache.put_many(entries([9]))
             assert await find(cache, range(10)) == []
-            assert (cache.statistics().dropped, cache.statistics().faults) == (6, 1)
+            assert (cache.statistics().dropped_total, cache.statistics().faults_total) == (6, 1)
             with pytest.raises(StreamerError, match="readonly"):
                 await cache.clear()
     assert len(logs) == 1
