@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 from anyio import CancelScope, EndOfStream, Event, Lock, create_memory_object_stream, create_task_group, current_time
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -24,7 +24,7 @@ from streamer.core.intake import absorb
 from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Space, Vector
-from streamer.core.verdicts import Judge, VerdictPolicy, encode_verdict
+from streamer.core.verdicts import Judge, VerdictKind, VerdictPolicy, encode_verdict
 from streamer.errors import RetriableError
 from streamer.protocols import Acknowledgement, Changelog, Sink
 
@@ -97,7 +97,7 @@ class Indexer:
         self._unacknowledged = 0
         self._records = self._deletions = self._malformed = self._searches = self._commit_failures = 0
         self._foreign: Counter[str] = Counter()
-        self._verdicts: Counter[str] = Counter(near_duplicate=0, ordinary=0)
+        self._verdicts: Counter[str] = Counter(dict.fromkeys(get_args(VerdictKind), 0))
 
     async def run(self) -> None:
         """Restore, then follow until `stop`. Ends with every verdict acknowledged and its offset committed.

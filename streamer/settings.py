@@ -200,7 +200,15 @@ class DeliverySettings(Section):
 
 class IndexSettings(Section):
     capacity: Positive = Field(200_000, description="vectors kept in memory; the oldest go first")
-    near_duplicate_similarity: Annotated[float, Field(gt=0, le=1)] = Field(0.8, description="cosine")
+    window_seconds: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="older events are forgotten, by the times of the records; default: only capacity limits"
+    )
+    near_duplicate_similarity: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
+        "auto", description="a cosine, or auto: found from the stream and from the words that texts share"
+    )
+    false_alarm_rate: Annotated[float, Field(ge=0.0001, le=0.5)] = Field(
+        0.01, description="share of ordinary events that may be called anomalies"
+    )
     neighbors: Annotated[int, Field(ge=1, le=100)] = 5
 
 

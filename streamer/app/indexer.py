@@ -25,7 +25,10 @@ async def run_indexer(settings: Settings) -> None:
         # Verdict positions are committed under a name of their own: the workers' group must not see this member.
         group_id = f"{settings.kafka.group_id}-verdicts"
         async with open_sink(settings) as sink, open_changelog(settings, topics.vectors, group_id) as changelog:
-            policy = VerdictPolicy(index.near_duplicate_similarity, index.neighbors)
+            window = None if index.window_seconds is None else round(index.window_seconds * 1000)
+            policy = VerdictPolicy(
+                index.near_duplicate_similarity, index.neighbors, index.false_alarm_rate, window=window
+            )
             indexer = Indexer(
                 changelog,
                 sink,

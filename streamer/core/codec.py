@@ -23,6 +23,7 @@ from streamer.core.events import (
     Record,
     Tombstone,
 )
+from streamer.core.sketch import SKETCH_HEADER, sketch
 from streamer.core.vectors import Space
 
 InputFormat: TypeAlias = Literal["auto", "json", "text"]
@@ -152,7 +153,8 @@ class Encoder:
     def _vector(self, outcome: EmbeddedEvent) -> Message:
         event = outcome.event
         record = event.record
-        headers = self._headers(record)
+        # Of the text as it came: prefixes and truncation are the model's business.
+        headers = (*self._headers(record), (SKETCH_HEADER, sketch(event.text)))
         if self.format == "binary":
             value = outcome.vector.astype("<f4", copy=False).tobytes()
             headers += (

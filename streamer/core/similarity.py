@@ -7,8 +7,8 @@ that happen to lie behind their elders. It knows nothing of events, verdicts or 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +27,22 @@ _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room f
 
 
 class Match(NamedTuple):
-    """A remembered vector and its cosine with the query: between -1 and 1, to six decimals."""
+    """A remembered vector and its cosine with the query: between -1 and 1, to six decimals.
+
+    `note`: what was remembered along with the vector.
+    """
 
     id: str
     similarity: float
+    note: Any = None
 
 
 class VectorIndex:
     """The newest `capacity` unit vectors by id, searched exactly.
 
-    A vector of a known id replaces the older one and counts as having arrived now. Memory: 4 * dimensions bytes for
-    each of at most `capacity` + max(64, capacity / 64) rows, reached by doubling, plus a few words per row and its id.
+    A vector of a known id replaces the older one and counts as having arrived now. A note (any object) and a time (any
+    integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes for each of at most
+    `capacity` + max(64, capacity / 64) rows, reached by doubling, plus a few words per row, its id and its note.
     Not safe for threads: one caller at a time.
     """
 
@@ -59,6 +64,8 @@ class VectorIndex:
         self._head = 0
         self._positions: dict[str, int] = {}
         self._names: list[str] = [""] * self._slots
+        self._notes: list[Any] = [None] * self._slots
+        self._times: NDArray[np.int64] = np.zeros(self._slots, np.int64)
         # The first position that no longer sees the row. Rows die in the middle of a batch; members before that
         # moment must still find them, members after it must not.
         self._unseen_from: NDArray[np.int64] = np.full(self._slots, _ALIVE, np.int64)
@@ -79,11 +86,17 @@ class VectorIndex:
         position = self._positions.get(id)
         return None if position is None else self._matrix[position % self._slots].copy()
 
-    def insert(self, ids: Sequence[str], vectors: Matrix) -> None:
-        """Remember a batch, in order, without looking for neighbours."""
+    def note(self, id: str) -> Any:
+        """What was remembered along with the vector of this id; None when it is not (or no longer) known."""
+        position = self._positions.get(id)
+        return None if position is None else self._notes[position % self._slots]
+
+    def insert(self, ids: Sequence[str], vectors: Matrix, notes: Sequence[Any] = (), times: Sequence[int] = ()) -> None:
+        """Remember a batch, in order, without looking for neighbours. Notes default to None, times to 0."""
         self._check(vectors, len(ids))
         for start in range(0, len(ids), _QUERIES):
-            self._append(ids[start : start + _QUERIES], vectors[start : start + _QUERIES])
+            part = slice(start, start + _QUERIES)
+            self._append(ids[part], vectors[part], notes[part], times[part])
 
     def delete(self, id: str) -> bool:
         """Forget an id; False when it was not known."""
@@ -91,9 +104,21 @@ class VectorIndex:
         if position is None:
             return False
         self._unseen_from[position % self._slots] = self._head
+        self._notes[position % self._slots] = None
         return True
 
-    def observe(self, ids: Sequence[str], vectors: Matrix, k: int) -> list[list[Match]]:
+    def expire(self, before: int) -> int:
+        """Forget everything of a time before this one; how many there were."""
+        span = np.arange(self._tail, self._head)
+        slots = span % self._slots
+        late = span[(self._times[slots] < before) & (self._unseen_from[slots] == _ALIVE)]
+        for position in late.tolist():
+            self.delete(self._names[position % self._slots])
+        return len(late)
+
+    def observe(
+        self, ids: Sequence[str], vectors: Matrix, k: int, notes: Sequence[Any] = (), times: Sequence[int] = ()
+    ) -> list[list[Match]]:
         """Remember a batch and tell, for each member, its `k` nearest among all that were remembered before it.
 
         Earlier members of the batch are among these, an older vector of the same id is not. The answer is the same
@@ -102,18 +127,29 @@ class VectorIndex:
         self._check(vectors, len(ids))
         found: list[list[Match]] = []
         for start in range(0, len(ids), _QUERIES):
-            part = vectors[start : start + _QUERIES]
-            oldest, first = self._append(ids[start : start + _QUERIES], part)
+            span = slice(start, start + _QUERIES)
+            part = vectors[span]
+            oldest, first = self._append(ids[span], part, notes[span], times[span])
             found += self._nearest(part, np.arange(first, self._head), oldest, k, np.empty(0, np.int64))
         return found
 
-    def search(self, queries: Matrix, k: int, *, exclude: Collection[str] = ()) -> list[list[Match]]:
+    def search(
+        self,
+        queries: Matrix,
+        k: int,
+        *,
+        exclude: Collection[str] = (),
+        accept: Callable[[Any], bool] | None = None,
+    ) -> list[list[Match]]:
         """The `k` most similar of all remembered vectors for each query, best first, ties in order of arrival.
 
-        `exclude`: ids that no query shall find.
+        `exclude`: ids that no query shall find. `accept`: what the note of a vector must be like for it to be found.
         """
         self._check(queries, len(queries))
         hidden = np.array([self._positions[id] for id in exclude if id in self._positions], np.int64)
+        if accept is not None:
+            refused = [at for at in self._positions.values() if not accept(self._notes[at % self._slots])]
+            hidden = np.concatenate((hidden, np.array(refused, np.int64)))
         found: list[list[Match]] = []
         for start in range(0, len(queries), _QUERIES):
             part = queries[start : start + _QUERIES]
@@ -135,7 +171,9 @@ class VectorIndex:
         if vectors.shape != (count, self.dimensions):
             raise ValueError(f"expected {count} vectors of {self.dimensions} dimensions, got shape {vectors.shape}")
 
-    def _append(self, ids: Sequence[str], vectors: Matrix) -> tuple[int, int]:
+    def _append(
+        self, ids: Sequence[str], vectors: Matrix, notes: Sequence[Any], times: Sequence[int]
+    ) -> tuple[int, int]:
         """Write at most _QUERIES rows; the positions of the oldest row they can see and of the first of them.
 
         Rows that die here keep their place until the next call.
@@ -156,6 +194,8 @@ class VectorIndex:
             slot = position % slots
             positions[id] = position
             names[slot] = id
+            self._notes[slot] = notes[position - first] if notes else None
+            self._times[slot] = times[position - first] if times else 0
             unseen_from[slot] = _ALIVE
             self._head = position + 1
         split = min(len(ids), slots - first % slots)
@@ -182,6 +222,9 @@ class VectorIndex:
         source = span[self._unseen_from[span % self._slots] == _ALIVE] % self._slots
         destination = span[: len(source)] % slots
         names = [""] * slots
+        notes: list[Any] = [None] * slots
+        times = np.zeros(slots, np.int64)
+        times[destination] = self._times[source]
         position = self._tail
         # In place, a row never moves past one that is still to be moved, and each chunk is copied before it is written.
         for start in range(0, len(source), 1024):
@@ -189,9 +232,11 @@ class VectorIndex:
             target[new] = self._matrix[old]
             for old_slot, new_slot in zip(old.tolist(), new.tolist(), strict=True):
                 names[new_slot] = name = self._names[old_slot]
+                notes[new_slot] = self._notes[old_slot]
                 self._positions[name] = position
                 position += 1
         self._matrix, self._names, self._slots = target, names, slots
+        self._notes, self._times = notes, times
         self._head = self._tail + len(source)
         self._unseen_from = np.full(slots, _ALIVE, np.int64)
 
@@ -232,7 +277,11 @@ class VectorIndex:
         exact = np.where(positions < 0, -np.inf, exact.clip(-1, 1).round(6))
         order = np.lexsort((positions, -exact), axis=1)
         return [
-            [Match(self._names[slots[i, j]], float(exact[i, j])) for j in ranks if positions[i, j] >= 0]
+            [
+                Match(self._names[slots[i, j]], float(exact[i, j]), self._notes[slots[i, j]])
+                for j in ranks
+                if positions[i, j] >= 0
+            ]
             for i, ranks in enumerate(order.tolist())
         ]
 

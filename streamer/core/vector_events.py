@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from streamer.core.events import Record, TopicPartition
+from streamer.core.sketch import SKETCH_HEADER, unpack
 from streamer.core.vectors import Vector
 
 JSON = "application/json"
@@ -36,7 +37,8 @@ class TextSource:
 class VectorEvent:
     """A unit vector, float32 of shape (dimensions,), and where it came from. `space`: the id of its vector space.
 
-    `text` and `metadata` are there only if the worker was told to include them.
+    `text` and `metadata` are there only if the worker was told to include them. `timestamp`: of the record,
+    milliseconds since the epoch. `sketch`: of the text, unpacked.
     """
 
     id: str
@@ -46,6 +48,8 @@ class VectorEvent:
     source: TextSource | None = None
     text: str | None = None
     metadata: Mapping[str, Any] | None = None
+    timestamp: int = 0
+    sketch: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ def decode_vector_event(record: Record) -> VectorInput:
         if content_type == BINARY:
             return _checked(_decode_binary(key, record, headers), int(_required(headers, "streamer-dimensions")))
         if content_type == JSON or (not content_type and record.value.startswith(b"{")):
-            return _decode_json(key, record.value)
+            return _decode_json(key, record, headers)
         return Malformed(f"content-type {content_type!r} is neither {JSON} nor {BINARY}")
     except (ValueError, TypeError, OverflowError) as exc:
         return Malformed(str(exc))
@@ -99,11 +103,13 @@ def _decode_binary(key: str | None, record: Record, headers: Mapping[str, bytes]
         source=None if source is None else _parse_source(source.decode(), record.timestamp),
         text=None if text is None else text.decode(),
         metadata=metadata if isinstance(metadata, dict) else None,
+        timestamp=record.timestamp,
+        sketch=unpack(headers.get(SKETCH_HEADER, b"")),
     )
 
 
-def _decode_json(key: str | None, value: bytes) -> VectorInput:
-    document = orjson.loads(value)
+def _decode_json(key: str | None, record: Record, headers: Mapping[str, bytes]) -> VectorInput:
+    document = orjson.loads(record.value or b"")
     if not isinstance(document, dict):
         raise ValueError("the value is not a JSON object")
     for name, kind in (("vector", list), ("space", str), ("dimensions", int)):
@@ -125,6 +131,8 @@ def _decode_json(key: str | None, value: bytes) -> VectorInput:
         source=None if source is None else _read_source(source),
         text=text if isinstance(text, str) else None,
         metadata=metadata if isinstance(metadata, dict) else None,
+        timestamp=record.timestamp,
+        sketch=unpack(headers.get(SKETCH_HEADER, b"")),
     )
     return _checked(event, document["dimensions"])
 

@@ -21,6 +21,7 @@ from streamer.core.events import (
     Tombstone,
     TopicPartition,
 )
+from streamer.core.sketch import sketch
 from streamer.core.vectors import Space, normalize
 
 TP = TopicPartition("texts", 2)
@@ -161,6 +162,7 @@ def test_a_json_vector_event() -> None:
         ("streamer-model", b"mini"),
         ("streamer-dimensions", b"3"),
         ("streamer-source", b"texts/2/17"),
+        ("streamer-sketch", sketch("hello")),
         ("content-type", b"application/json"),
     )
 

@@ -99,6 +99,42 @@ def test_equals_the_model_however_the_stream_is_cut(
 
 
 @pytest.mark.usefixtures("sizes")
+@given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9), st.lists(st.integers(0, 9), min_size=60, max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_notes_and_times_stay_with_their_vectors(
+    stream: list[Arrival], cuts: set[int], capacity: int, times: list[int]
+) -> None:
+    index, model = VectorIndex(3, capacity), Model(capacity)
+    known: dict[str, int] = {}  # id -> number of its latest arrival, which is its note too
+    arrived = 0
+    for batch in batches(stream, cuts):
+        if batch[0][1] is None:
+            index.delete(batch[0][0])
+            model.vectors.pop(batch[0][0], None)
+            before = times[arrived % 60] // 2  # as good a moment as any for the old to expire
+            late = [id for id in model.vectors if times[known[id]] < before]
+            assert index.expire(before) == len(late)
+            for id in late:
+                del model.vectors[id]
+            arrived += 1
+            continue
+        ids, numbers = [id for id, _ in batch], list(range(arrived, arrived + len(batch)))
+        for (id, vector), number in zip(batch, numbers, strict=True):
+            assert vector is not None
+            model.arrive(id, vector, 1)
+            known[id] = number
+        vectors = rows([vector for _, vector in batch if vector is not None])
+        index.observe(ids, vectors, 1, numbers, [times[number] for number in numbers])
+        arrived += len(batch)
+    assert {id: index.note(id) for id in model.vectors} == {id: known[id] for id in model.vectors}
+    assert len(index) == len(model.vectors)
+    (found,) = index.search(rows([(1, 0, 2)]), 9, accept=lambda number: number % 2 == 0)
+    assert {(match.id, match.note) for match in found} == {
+        (id, known[id]) for id in model.vectors if known[id] % 2 == 0
+    }
+
+
+@pytest.mark.usefixtures("sizes")
 @given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9))
 @settings(max_examples=100, deadline=None)
 def test_insert_leaves_the_same_index_as_observe(stream: list[Arrival], cuts: set[int], capacity: int) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
+from unittest.mock import patch
 
 import numpy as np
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.core import calibration, novelty, verdicts
 from streamer.core.events import Message, TopicPartition
 from streamer.core.similarity import Match, VectorIndex
+from streamer.core.sketch import sketch, unpack
 from streamer.core.vector_events import TextSource, VectorEvent
+from streamer.core.vectors import normalize
 from streamer.core.verdicts import Judge, Verdict, VerdictPolicy, encode_verdict
 
 Arrival = tuple[str, float]  # id, direction in degrees: the cosine of two events is that of the angle between them
@@ -37,9 +42,9 @@ def new_judge(capacity: int = 100) -> Judge:
     return Judge(VectorIndex(2, capacity), NEAR)
 
 
-def groups(verdicts: Sequence[Verdict]) -> list[tuple[str, str | None]]:
-    assert all((verdict.verdict == "near_duplicate") == (verdict.duplicate_of is not None) for verdict in verdicts)
-    return [(verdict.id, verdict.duplicate_of) for verdict in verdicts]
+def groups(given: Sequence[Verdict]) -> list[tuple[str, str | None]]:
+    assert all((verdict.verdict == "near_duplicate") == (verdict.duplicate_of is not None) for verdict in given)
+    return [(verdict.id, verdict.duplicate_of) for verdict in given]
 
 
 def test_the_first_of_a_group_is_named_even_by_those_who_resemble_only_its_members() -> None:
@@ -59,7 +64,7 @@ def test_similarity_is_that_of_the_nearest() -> None:
     assert (first.similarity, first.nearest) == (None, [])
     assert abs(second.similarity or 0) < 1e-6
     assert [match.id for match in third.nearest] == ["b", "a"]
-    assert third.verdict == "ordinary"
+    assert third.verdict == "warming_up"
 
 
 def test_an_event_sent_again_is_not_its_own_duplicate() -> None:
@@ -102,6 +107,69 @@ def test_batches_do_not_matter(arrivals: list[Arrival], cuts: set[int], capacity
     edges = [0, *sorted(cut for cut in cuts if cut < len(arrivals)), len(arrivals)]
     in_batches = [verdict for a, b in pairwise(edges) for verdict in judge_all(batched, arrivals[a:b])]
     assert in_batches == one_by_one
+
+
+TEXTS = ("the ship sank off the coast at night", "the ship sank off the coast", "ship 7 sank at night", "all is well")
+DESCRIBED = st.lists(
+    st.tuples(
+        st.sampled_from("abcdefgh"), st.integers(0, 359), st.none() | st.sampled_from(TEXTS), st.integers(0, 300)
+    ),
+    max_size=60,
+)
+
+
+@given(DESCRIBED, st.sets(st.integers(0, 60)), st.integers(3, 9), st.none() | st.just(64))
+@settings(max_examples=200, deadline=None)
+def test_batches_do_not_matter_to_what_is_learned_from_the_stream(
+    arrivals: list[tuple[str, int, str | None, int]], cuts: set[int], capacity: int, window: int | None
+) -> None:
+    events = [
+        replace(event(id, degrees), timestamp=time, text=text, sketch=None if text is None else unpack(sketch(text)))
+        for id, degrees, text, time in arrivals
+    ]
+    policy = VerdictPolicy(neighbors=3, false_alarm_rate=0.3, window=window)
+    small = (
+        patch.multiple(novelty, FEWEST=3, _SHARE=0.3, _SLACK=4),
+        patch.multiple(calibration, _FEWEST=4, _MOST=9),
+        patch.multiple(verdicts, _RUN=7),
+    )
+    with small[0], small[1], small[2]:
+        single, batched = (Judge(VectorIndex(2, capacity), policy) for _ in range(2))
+        one_by_one = [verdict for arrival in events for verdict in single.judge([arrival])]
+        edges = [0, *sorted(cut for cut in cuts if cut < len(events)), len(events)]
+        in_batches = [verdict for a, b in pairwise(edges) for verdict in batched.judge(events[a:b])]
+    assert in_batches == one_by_one
+
+
+def test_a_stranger_is_an_anomaly_once_there_is_enough_to_compare_with() -> None:
+    rng = np.random.default_rng(1)
+    usual = normalize(rng.normal(size=(1000, 32)) + 6 * np.eye(32)[0])
+    judge = Judge(VectorIndex(32, 2000), VerdictPolicy())
+    said = judge.judge([VectorEvent(id=f"u{i}", vector=row, space="s", model="m") for i, row in enumerate(usual)])
+    first = next(i for i, verdict in enumerate(said) if verdict.verdict != "warming_up")
+    assert first < 500
+    assert all(verdict.p_value is None for verdict in said[:first])
+    assert sum(verdict.verdict == "anomaly" for verdict in said[first:]) / (1000 - first) < 0.03
+    stranger = VectorEvent(id="x", vector=np.eye(32, dtype=np.float32)[5], space="s", model="m")
+    (verdict,) = judge.judge([stranger])
+    assert verdict.verdict == "anomaly"
+    assert verdict.p_value is not None
+    assert verdict.p_value <= 0.01
+    assert verdict.score is not None
+    assert verdict.score > max(said[-1].score or 0, 0.5)
+    restarted = Judge(VectorIndex(32, 2000), VerdictPolicy())
+    restarted.restore([VectorEvent(id=f"u{i}", vector=row, space="s", model="m") for i, row in enumerate(usual)])
+    (again,) = restarted.judge([stranger])
+    assert (again.verdict, again.score) == ("anomaly", verdict.score)
+
+
+def test_what_has_expired_is_not_compared_with() -> None:
+    judge = Judge(VectorIndex(2, 100), VerdictPolicy(near_duplicate_similarity=0.9, window=6400))
+    times = [0, 1000, 6000, 7000, 7500, 7600]
+    said = judge.judge([replace(event(f"e{time}", 0), timestamp=time) for time in times])
+    assert [match.id for match in said[3].nearest] == ["e0", "e1000", "e6000"]
+    assert [match.id for match in said[5].nearest] == ["e6000", "e7000", "e7500"]
+    assert len(judge.index) == 4
 
 
 @given(st.lists(st.integers(0, 12).map(lambda n: n * 8.0), max_size=30), st.integers(0, 30))

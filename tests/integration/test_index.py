@@ -68,7 +68,7 @@ async def test_verdicts_and_searches_survive_a_restart(stage: Stage) -> None:
     assert Counter(r.key.decode() for r in verdicts) == Counter([*FIRST, *SECOND]), "each event is judged once"
     said = {id: (v["verdict"], v["duplicate_of"]) for id, v in by_id(verdicts).items()}
     assert said == {
-        **dict.fromkeys([*FIRST, "d"], ("ordinary", None)),
+        **dict.fromkeys([*FIRST, "d"], ("warming_up", None)),
         "a2": ("near_duplicate", "a"),
         "b2": ("near_duplicate", "b"),
     }

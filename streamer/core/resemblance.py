@@ -1,0 +1,107 @@
+"""Which of an event's nearest are copies of it: cosine and shared words in one score, and a self-made threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Final, Literal, TypeAlias
+
+from streamer.core.calibration import Reference
+from streamer.core.similarity import Match
+from streamer.core.sketch import overlaps
+
+Threshold: TypeAlias = float | Literal["auto"]
+
+# Four fifths of the shorter text's words in the other one, numbers and all, is a copy by any standard; and so is a
+# cosine nine tenths of the way from two unrelated events of this stream to two equal ones. These are not calibrated.
+_SURE_OVERLAP: Final = 0.8
+_SURE_CLOSENESS: Final = 0.9
+# On news with injected copies a larger weight finds more of the look-alikes and no more of the copies.
+_CLOSENESS_WEIGHT: Final = 0.2
+# Where nothing resembles anything, the most similar hundredth of the events are still no near-duplicates.
+_FLOOR: Final = 0.5
+_LARGEST_BACKGROUND: Final = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A neighbour, its cosine, and how much of the shorter text the other repeats: None where a sketch is missing."""
+
+    match: Match
+    overlap: float | None
+
+
+def candidates(
+    sketches: Sequence[bytes | None], found: Sequence[Sequence[Match]], theirs: Sequence[Sequence[bytes | None]]
+) -> list[list[Candidate]]:
+    """The neighbours of each event of a batch, compared by their sketches in one go."""
+    pairs = [
+        (i, own, other)
+        for i, (own, others) in enumerate(zip(sketches, theirs, strict=True))
+        for other in others
+        if own is not None and other is not None
+    ]
+    values = overlaps([own for _, own, _ in pairs], [other for *_, other in pairs]).tolist() if pairs else []
+    shares = iter(values)
+    return [
+        [
+            Candidate(match, None if own is None or other is None else next(shares))
+            for match, other in zip(matches, others, strict=True)
+        ]
+        for own, matches, others in zip(sketches, found, theirs, strict=True)
+    ]
+
+
+class CopyDetector:
+    """Tells copies from neighbours, and learns from every event what is no more than ordinary resemblance.
+
+    With a fixed threshold, a copy is what has at least that cosine. With "auto", a copy is sure, or resembles the event
+    more than all but a share `rate` of the events resemble their nearest in this stream. What is surely a copy says
+    nothing about ordinary resemblance and is kept out of that comparison; the rest, look-alikes made from one template
+    for instance, is what it consists of.
+    """
+
+    def __init__(self, threshold: Threshold, rate: float) -> None:
+        self._threshold = threshold
+        self._by_words, self._by_cosine = Reference(rate), Reference(rate)
+
+    def thresholds(self) -> dict[str, float]:
+        """From which score on an event is a near-duplicate, where sketches are present and where they are not."""
+        if self._threshold != "auto":
+            return dict.fromkeys(("words", "cosine"), self._threshold)
+        scores = (self._by_words.critical(), self._by_cosine.critical())
+        return {
+            name: max(_FLOOR, min(sure, score))
+            for name, sure, score in zip(("words", "cosine"), (_SURE_OVERLAP, _SURE_CLOSENESS), scores, strict=True)
+        }
+
+    def copies(self, found: Sequence[Candidate], background: float, crowd: int, *, learn: bool = True) -> list[Match]:
+        """The copies among an event's nearest, most similar first.
+
+        `background`: mean cosine of two unrelated events. `crowd`: how many events they are the nearest among.
+        """
+        if self._threshold != "auto":
+            return [candidate.match for candidate in found if candidate.match.similarity >= self._threshold]
+        scored = [(*self._score(candidate, background), candidate) for candidate in found]
+        scored.sort(key=itemgetter(0), reverse=True)  # stable: equal ones stay in order of their cosine
+        copies = [
+            candidate.match
+            for score, sure, candidate in scored
+            if sure or score > max(_FLOOR, self._reference(candidate).critical(crowd))
+        ]
+        if learn and scored and not any(sure for _, sure, _ in scored):
+            score, _, nearest = scored[0]
+            self._reference(nearest).add(score, crowd)
+        return copies
+
+    def _score(self, candidate: Candidate, background: float) -> tuple[float, bool]:
+        background = min(max(background, 0.0), _LARGEST_BACKGROUND)
+        closeness = (candidate.match.similarity - background) / (1 - background)
+        if candidate.overlap is None:
+            return closeness, closeness >= _SURE_CLOSENESS
+        score = _CLOSENESS_WEIGHT * closeness + (1 - _CLOSENESS_WEIGHT) * candidate.overlap
+        return score, candidate.overlap >= _SURE_OVERLAP
+
+    def _reference(self, candidate: Candidate) -> Reference:
+        return self._by_cosine if candidate.overlap is None else self._by_words

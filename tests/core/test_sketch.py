@@ -1,0 +1,95 @@
+"""Sketches: what they survive, what they tell apart, and that anything may arrive in the header."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.core.sketch import overlaps, sketch, unpack
+
+STORY = "Oil prices rose to 47 dollars a barrel on Monday as fears about supply in Iraq and Nigeria outweighed hopes"
+WORDS = st.lists(
+    st.sampled_from([*STORY.split(), *(f"word{i}" for i in range(200)), "日本", "Größe", "7"]), max_size=90
+)
+
+
+def overlap(first: str, second: str) -> float:
+    pair = [unpacked for text in (first, second) if (unpacked := unpack(sketch(text))) is not None]
+    assert len(pair) == 2
+    return float(overlaps(pair[:1], pair[1:])[0])
+
+
+@pytest.mark.parametrize(
+    ("copy", "at_least"),
+    [
+        (STORY, 1.0),
+        (STORY.upper() + "!", 1.0),
+        (" ".join(STORY.split()[:10]), 0.8),
+        (STORY + " while the shares of most airlines fell by 3 percent and gold did not move", 0.9),
+        (" ".join(STORY.split()[::-1]), 1.0),
+        (STORY.replace("prices rose", "prices climbed").replace("fears", "worries"), 0.8),
+    ],
+)
+def test_copies_share_their_words(copy: str, at_least: float) -> None:
+    assert at_least <= overlap(STORY, copy) <= 1
+    assert overlap(STORY, copy) == overlap(copy, STORY)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        STORY.replace("47", "52"),
+        "Israel said on Monday that it would not take part in talks about the future of the territories",
+        "Monday",
+        "",
+    ],
+)
+def test_look_alikes_do_not_count_as_copies(other: str) -> None:
+    assert overlap(STORY, other) < 0.75
+
+
+def test_one_number_of_a_long_text_matters_little() -> None:
+    text = " ".join(f"word{i}x" for i in range(400))
+    assert overlap(f"page 1 {text}", f"page 2 {text}") > 0.8
+
+
+def test_long_texts_are_compared_by_a_sample() -> None:
+    words = [f"w{i}" for i in range(1000)]
+    half = " ".join(words[:500])
+    assert len(sketch(" ".join(words))) == 1 + 2 * 48
+    assert overlap(" ".join(words), half) > 0.8
+    assert overlap(half, " ".join(words[500:])) < 0.2
+
+
+@given(WORDS, WORDS)
+def test_equals_the_sets_of_words(first: list[str], second: list[str]) -> None:
+    ours = [{word for word in text if not word[0].isdigit()} for text in (first, second)]
+    if all(len(words) < 48 and "日本" not in words for words in ours):
+        fewer = min(map(len, ours))
+        numbers = 8 if "7" in first and "7" in second else 0
+        lower = {word.lower() for word in ours[0]} & {word.lower() for word in ours[1]}
+        expected = (len(lower) + numbers) / (fewer + 2 + numbers)
+        assert overlap(" ".join(first), " ".join(second)) in (pytest.approx(expected, abs=0.03), 1.0)
+
+
+@given(st.text(max_size=300))
+def test_the_wire_form_is_small_and_reads_back(text: str) -> None:
+    value = sketch(text)
+    assert len(value) <= 121
+    assert unpack(value) is not None
+    assert overlap(text, text) == 1
+
+
+@given(st.binary(max_size=130))
+def test_junk_is_refused_or_harmless(value: bytes) -> None:
+    unpacked = unpack(value)
+    if unpacked is not None:
+        assert 0 <= overlaps([unpacked], [unpacked])[0] <= 1
+
+
+def test_the_wire_form_is_fixed() -> None:
+    # Written by workers and read by indexers of other versions: a change here is a change of the format.
+    assert sketch("Hello, hello world 42").hex() == "02ba4b96dcace2"
+    assert np.frombuffer(unpack(sketch("")) or b"", "<u2").tolist() == [0xFFFF] * 60
