@@ -168,11 +168,10 @@ async def torment(
                 f"{time.monotonic() - started:7.1f} s  {step.name}; {len(stage.ledger.attempted)} produced", flush=True
             )
             await tormentor(step)
-            for member in stage.members[:2]:
-                ended = member.process and member.process.process.poll()
-                assert ended is None, f"worker ended with {ended}:\n{member.process and member.process.stderr[-4000:]}"
+            revive(stage)
         tasks.cancel_scope.cancel()
     healed = time.monotonic()
+    revive(stage)
     await stage.all_committed()
     print(f"all done {time.monotonic() - healed:.1f} s after the last fault", flush=True)
     codes = await stage.stop()
@@ -184,6 +183,18 @@ async def torment(
         if member.most_rss > 500e6 or member.most_files > 150:
             verdict.problems.append(f"worker {number} grew: {member.most_rss} bytes, {member.most_files} files")
     return verdict
+
+
+def revive(stage: Scene) -> None:
+    """A worker may give up while it starts and finds no broker: whoever runs it starts it again. Never later."""
+    for member in stage.members[:2]:
+        process = member.process
+        if process is None or process.process.poll() is None:
+            continue
+        log = process.stderr
+        assert process.process.returncode == 3, f"worker ended with {process.process.returncode}:\n{log[-4000:]}"
+        assert "worker started" not in log, f"worker gave up:\n{log[-4000:]}"
+        member.start()
 
 
 def explained(steps: Sequence[Step]) -> int:

@@ -124,10 +124,13 @@ async def test_a_consumer_that_is_stuck_is_replaced(
         await reader.read(lambda: len(reader.records) == 1)
 
         async def nothing(*_: object) -> bool:
+            stuck.set()
             await asyncio.sleep(0.05)
             return False
 
+        stuck = asyncio.Event()
         monkeypatch.setattr(reader.source._consumer._fetcher, "_proc_fetch_request", nothing)
+        await reader.read(stuck.is_set)  # the last real request is over
         await fill(bootstrap_servers, topic, 1, 5)
         await reader.read(lambda: reader.source.statistics().consumers_replaced_total > 0)
         await reader.read(lambda: set(reader.values) == set(range(6)))

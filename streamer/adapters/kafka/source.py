@@ -457,9 +457,19 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the client 
 
 
 async def _leave(consumer: Any, timeout: float) -> None:
-    try:
-        await asyncio.wait_for(consumer.stop(), timeout)
-    except (TimeoutError, KafkaError) as exc:
-        log.warning("the consumer did not stop cleanly", reason=repr(exc))
-        with suppress(TimeoutError, KafkaError):
-            await asyncio.wait_for(consumer._client.close(), timeout)  # noqa: SLF001
+    """Bounded, and whatever its parts died of is not ours to die of."""
+    stopping = asyncio.ensure_future(consumer.stop())
+    await asyncio.wait([stopping], timeout=timeout)
+    if not stopping.done():
+        stopping.cancel()
+        reason = f"still at it after {timeout:g} s"
+    elif stopping.cancelled():
+        reason = "one of its tasks was cancelled"
+    else:
+        error = stopping.exception()
+        if error is None:
+            return
+        reason = repr(error)
+    log.warning("the consumer did not stop cleanly", reason=reason)
+    with suppress(TimeoutError, KafkaError):
+        await asyncio.wait_for(consumer._client.close(), timeout)  # noqa: SLF001
