@@ -78,6 +78,17 @@ class Member:
                 return repr(exc)
         return None if answer.status_code == 200 else str(answer.json()["error"])
 
+    async def says(self, words: str | None, timeout: float = 60.0) -> None:
+        """Wait until `/readyz` says why not with these words in it, or (None) that all is well."""
+        last: str | None = "nothing yet"
+        with anyio.move_on_after(timeout):
+            while True:
+                last = await self.readiness()
+                if last == words or (last is not None and words is not None and words in last):
+                    return
+                await anyio.sleep(0.1)
+        raise AssertionError(f"/readyz says {last!r} and not {words!r} within {timeout:g} s")
+
     async def metric(self, name: str) -> float:
         async with httpx.AsyncClient(timeout=5) as client:
             text = (await client.get(f"http://127.0.0.1:{self.port}/metrics")).text

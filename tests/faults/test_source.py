@@ -66,8 +66,8 @@ class Reader:
 @asynccontextmanager
 async def reading(servers: str, topic: str, **options: Any) -> AsyncIterator[Reader]:
     connection = Connection(bootstrap_servers=servers, metadata_max_age=0.5)
-    options = {"session_timeout": 6.0, "patience": SHORT} | options
-    source = KafkaSource(connection, [topic], f"group-{topic}", **options)
+    given: dict[str, Any] = {"session_timeout": 6.0, "patience": SHORT, **options}
+    source = KafkaSource(connection, [topic], f"group-{topic}", **given)
     reader = Reader(source)
     try:
         await source.start(reader)
@@ -106,11 +106,12 @@ async def test_a_consumer_whose_task_died_is_replaced(
         consumer = reader.source._consumer
         task = consumer._fetcher._fetch_task if part == "fetching" else consumer._coordinator._coordination_task
         task.cancel()
+        await reader.read(lambda: reader.source.statistics().consumers_replaced_total == 1)
         await fill(bootstrap_servers, topic, 50, 50)
         await reader.read(lambda: len(reader.records) == 100)
         assert sorted(reader.values) == list(range(100))
         assert reader.source.statistics().consumers_replaced_total == 1
-        assert reader.events == ["assigned", "revoked", "assigned"]
+        assert reader.events.count("assigned") == 2
         assert reader.source.state() is None
 
 
@@ -123,10 +124,13 @@ async def test_a_consumer_that_is_stuck_is_replaced(
         await reader.read(lambda: len(reader.records) == 1)
 
         async def nothing(*_: object) -> bool:
+            stuck.set()
             await asyncio.sleep(0.05)
             return False
 
+        stuck = asyncio.Event()
         monkeypatch.setattr(reader.source._consumer._fetcher, "_proc_fetch_request", nothing)
+        await reader.read(stuck.is_set)  # the last real request is over
         await fill(bootstrap_servers, topic, 1, 5)
         await reader.read(lambda: reader.source.statistics().consumers_replaced_total > 0)
         await reader.read(lambda: set(reader.values) == set(range(6)))
@@ -192,7 +196,7 @@ async def test_a_log_that_ends_before_our_position_is_read_from_its_beginning(
         await reader.read(lambda: len(reader.records) == 20)
         assert reader.values == list(range(20))
         assert reader.source.statistics().truncations_total == 1
-        assert reader.events == ["assigned", "lost", "assigned"], "the flow starts over with it"
+        assert reader.events[-3:] == ["assigned", "lost", "assigned"], "the flow starts over with it"
 
 
 async def test_partitions_added_later_are_read_from_their_beginning(
@@ -215,12 +219,15 @@ async def test_partitions_added_later_are_read_from_their_beginning(
 async def test_a_deleted_topic_is_an_error_that_says_so(bootstrap_servers: str, new_topic: NewTopicName) -> None:
     topic = await new_topic("doomed")
     await fill(bootstrap_servers, topic, 0, 5)
-    with pytest.raises(ExceptionGroup) as raised:
-        async with reading(bootstrap_servers, topic) as reader:
+
+    async def read_on() -> None:
+        async with reading(bootstrap_servers, topic) as reader, administration(bootstrap_servers) as admin:
             await reader.read(lambda: len(reader.records) == 5)
-            async with administration(bootstrap_servers) as admin:
-                await admin.delete_topics([topic])
-                await reader.read(lambda: False)
+            await admin.delete_topics([topic])
+            await reader.read(lambda: False)
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await read_on()
     (error,) = [e for e in raised.value.exceptions if isinstance(e, Unreachable)]
     assert topic in str(error)
     assert "deleted" in str(error)
@@ -236,7 +243,7 @@ async def test_a_connection_that_goes_dead_or_is_cut_loses_nothing(
     async with reading(kafka_proxy.address, topic, patience=Patience(interval=0.1, quiet=0.3, request=1.0)) as reader:
         for n in range(3):
             await fill(bootstrap_servers, topic, n * 20, 20)
-            await reader.read(lambda: len(reader.records) >= (n + 1) * 20)
+            await reader.read(lambda wanted=(n + 1) * 20: len(reader.records) >= wanted)  # type: ignore[misc]
             kafka_proxy.cut()
         kafka_proxy.down.drop()
         await fill(bootstrap_servers, topic, 60, 20)
@@ -292,10 +299,9 @@ async def test_a_coordinator_that_is_away_bounds_a_commit_and_gets_it_later(monk
         await fill(cluster.bootstrap_servers, topic, 0, 10)
         async with reading(cluster.bootstrap_servers, topic) as reader:
             await reader.read(lambda: len(reader.records) == 10)
-            cluster.answer_with(Api.OFFSET_COMMIT, *[Error.COORDINATOR_NOT_AVAILABLE] * 200)
+            cluster.answer_with(Api.OFFSET_COMMIT, *[Error.COORDINATOR_NOT_AVAILABLE] * 25)
             with anyio.fail_after(10), pytest.raises(RetriableError):
                 await reader.source.commit({TopicPartition(topic, 0): 10})
-            cluster.answer_with(Api.OFFSET_COMMIT)
             with anyio.fail_after(60):
                 while True:
                     try:
@@ -326,8 +332,8 @@ async def test_an_error_in_the_flow_at_a_rebalance_ends_it(bootstrap_servers: st
 
     source = KafkaSource(Connection(bootstrap_servers=bootstrap_servers), [topic], f"group-{topic}", patience=SHORT)
     try:
+        await source.start(Unlucky(source))
         with anyio.fail_after(20), pytest.raises(ZeroDivisionError):
-            await source.start(Unlucky(source))
             await source.watch()
     finally:
         await source.aclose()

@@ -88,9 +88,7 @@ async def test_a_broker_restarted_under_load(stoppable_broker: Broker, new_topic
             for way in (stoppable_broker.kill, stoppable_broker.stop):
                 await published(stage, 8)
                 await anyio.to_thread.run_sync(way)
-                with anyio.fail_after(40):
-                    while "publishing waits" not in str(await member.readiness()):
-                        await anyio.sleep(0.2)
+                await member.says("publishing waits")
                 await anyio.to_thread.run_sync(stoppable_broker.start)
                 before = len(stage.provider.requests)
                 with anyio.fail_after(30):
@@ -140,15 +138,11 @@ async def test_a_provider_that_goes_away_and_a_cache_that_is_wrecked(
         await published(stage, 2)
         for fault in (refusal(503), HANG, refusal(401)):
             stage.provider.always = fault
-            with anyio.fail_after(60):
-                while "provider" not in str(await member.readiness()):
-                    await anyio.sleep(0.1)
+            await member.says("provider")
             stage.provider.always = refusal(503)
             await stage.produce(len(stage.ledger.attempted) + 500)
             stage.provider.always = NOTHING
-            with anyio.fail_after(90):
-                while await member.readiness() is not None:
-                    await anyio.sleep(0.1)
+            await member.says(None, timeout=90)
         member.cache.write_bytes(b"this is not a database, and never was" * 1000)
         await stage.produce(len(stage.ledger.attempted) + 500)
         await stage.all_committed()
@@ -190,9 +184,7 @@ async def test_a_second_signal_ends_it_at_once(broker: Broker, new_topic: NewTop
         await stage.produce(500)
         await published(stage, 2)
         member.signal(signal.SIGTERM)
-        with anyio.fail_after(10):
-            while "stopping" not in member.process.stderr:
-                await anyio.sleep(0.05)
+        await member.says("stopping")
         member.signal(signal.SIGTERM)
         await member.process.wait(timeout=20)
         stage.provider.always = NOTHING

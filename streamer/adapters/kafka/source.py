@@ -202,10 +202,11 @@ class KafkaSource:
         if not getting.done():
             return []  # given up
         if generation != self._generation:
-            if getting.exception() is None and getting.result():
+            if not getting.cancelled() and getting.exception() is None and getting.result():
                 await self._seek_back(consumer)
             return []
-        error = getting.exception()
+        # The client's own task may have been cancelled, and its error is then handed on.
+        error = KafkaError("cancelled") if getting.cancelled() else getting.exception()
         if error is not None:
             await self._survive(consumer, wanted, error, timeout)
             return []
@@ -288,11 +289,14 @@ class KafkaSource:
                     self._wake.set()
 
     async def _seek_back(self, consumer: Any) -> None:
-        for tp in consumer.assignment():
+        generation = self._generation
+        for tp in consumer.assignment() - self._restarts.keys():
             try:
                 offset = self._next.get(tp)
                 if offset is None:
                     offset = await self._committed(consumer, tp)
+                if generation != self._generation:
+                    return  # while we asked, somebody else moved it to where it belongs
                 await self._seek(consumer, tp, offset)
             except IllegalStateError:
                 continue  # taken away meanwhile: its next owner starts from the committed offset
@@ -453,9 +457,19 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the client 
 
 
 async def _leave(consumer: Any, timeout: float) -> None:
-    try:
-        await asyncio.wait_for(consumer.stop(), timeout)
-    except (TimeoutError, KafkaError) as exc:
-        log.warning("the consumer did not stop cleanly", reason=repr(exc))
-        with suppress(TimeoutError, KafkaError):
-            await asyncio.wait_for(consumer._client.close(), timeout)  # noqa: SLF001
+    """Bounded, and whatever its parts died of is not ours to die of."""
+    stopping = asyncio.ensure_future(consumer.stop())
+    await asyncio.wait([stopping], timeout=timeout)
+    if not stopping.done():
+        stopping.cancel()
+        reason = f"still at it after {timeout:g} s"
+    elif stopping.cancelled():
+        reason = "one of its tasks was cancelled"
+    else:
+        error = stopping.exception()
+        if error is None:
+            return
+        reason = repr(error)
+    log.warning("the consumer did not stop cleanly", reason=reason)
+    with suppress(TimeoutError, KafkaError):
+        await asyncio.wait_for(consumer._client.close(), timeout)  # noqa: SLF001

@@ -1,0 +1,24 @@
+"""Half a minute of the long random run, always the same half minute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.brokers import Broker, NewTopicName
+from tests.faults.scene import scene
+from tests.faults.soak import WEIGHTS, torment
+from tests.proxy import Proxy
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
+
+
+@pytest.mark.real_kafka("a broker of our own, to be hurt")
+@pytest.mark.parametrize(("guarantee", "seed"), [("at-least-once", 9), ("exactly-once", 7)])
+async def test_half_a_minute_of_everything(
+    stoppable_broker: Broker, kafka_proxy: Proxy, new_topic: NewTopicName, tmp_path: Path, guarantee: str, seed: int
+) -> None:
+    async with scene(stoppable_broker, new_topic, tmp_path, kafka_proxy, delivery__guarantee=guarantee) as stage:
+        verdict = await torment(stage, kafka_proxy, seed, 30, tuple(WEIGHTS), rate=200)
+    assert not verdict.problems, verdict
