@@ -21,12 +21,13 @@ ALLOWED: dict[str, set[str]] = {
     "core": {"core", "errors", "numpy", "orjson"},
     "protocols": {"core"},
     "signals": {"anyio"},
+    "broadcast": {"anyio"},
     "settings": {"core", "errors", "pydantic", "orjson"},
     "pipeline": FLOW,
     "embedding": FLOW | {"embedding", "numpy"},
-    "indexer": FLOW | {"numpy"},
-    "http": {"core", "errors", "protocols", "indexer", "http", "anyio", "numpy", "orjson", "starlette", "uvicorn",
-             "prometheus_client", "structlog"},
+    "indexer": FLOW | {"broadcast", "numpy"},
+    "http": {"core", "errors", "protocols", "indexer", "broadcast", "http", "anyio", "numpy", "orjson", "starlette",
+             "uvicorn", "prometheus_client", "structlog"},
     "adapters": {"core", "errors", "protocols", "adapters", "anyio", "numpy", "orjson", "structlog", *VENDORS},
 }  # fmt: skip
 OUTER = {"__init__", "__main__", "cli", "app", "logs", "commands"}  # the ring that composes everything

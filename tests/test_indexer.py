@@ -37,7 +37,16 @@ class Topic:
         self.committed: dict[TopicPartition, int] = {}
         self.verdicts: list[Message] = []
 
-    def append(self, id: str, degrees: float | None, *, tp: TopicPartition = P0, space: Space = SPACE) -> None:
+    def append(
+        self,
+        id: str,
+        degrees: float | None,
+        *,
+        tp: TopicPartition = P0,
+        space: Space = SPACE,
+        text: str = "",
+        **metadata: object,
+    ) -> None:
         """An event at an angle, None for a tombstone."""
         angle = np.radians(degrees or 0)
         value = None if degrees is None else np.array([np.cos(angle), np.sin(angle)], "<f4").tobytes()
@@ -46,6 +55,8 @@ class Topic:
             ("streamer-space", space.id.encode()),
             ("streamer-model", space.model.encode()),
             ("streamer-dimensions", b"2"),
+            *((("streamer-text", text.encode()),) if text else ()),
+            *((("streamer-metadata", orjson.dumps(metadata)),) if metadata else ()),
         )
         self.logs[tp].append(Record(tp, self.ends[tp], id.encode(), value, 0, headers))
         self.ends[tp] += 1

@@ -23,6 +23,7 @@ from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vector_events import JSON, TextSource, VectorEvent
 from streamer.core.vectors import Matrix
 
+Scalar: TypeAlias = str | int | float | bool | None
 VerdictKind: TypeAlias = Literal["near_duplicate", "anomaly", "ordinary", "warming_up"]
 
 _RUN: Final = 64  # events compared in one product
@@ -74,6 +75,14 @@ class Remembered:
     sketch: bytes | None
     text: str | None
     metadata: Mapping[str, Any] | None
+
+    def satisfies(self, where: Mapping[str, Scalar]) -> bool:
+        """Whether the metadata has these values. 1 and 1.0 are equal, 1 and true are not."""
+        known = self.metadata or {}
+        return all(
+            name in known and known[name] == value and isinstance(known[name], bool) == isinstance(value, bool)
+            for name, value in where.items()
+        )
 
 
 class Judge:
