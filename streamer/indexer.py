@@ -23,10 +23,11 @@ from anyio.to_thread import run_sync
 from streamer.broadcast import Broadcast
 from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.intake import absorb
+from streamer.core.judge import Judge, Remembered, Scalar, VerdictPolicy
 from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Space, Vector
-from streamer.core.verdicts import Judge, Remembered, Scalar, VerdictKind, VerdictPolicy, encode_verdict
+from streamer.core.verdicts import VerdictKind, encode_verdict
 from streamer.errors import RetriableError
 from streamer.protocols import Acknowledgement, Changelog, Sink
 

@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
              "uvicorn", "prometheus_client", "structlog"},
     "adapters": {"core", "errors", "protocols", "adapters", "anyio", "numpy", "orjson", "structlog", *VENDORS},
 }  # fmt: skip
-OUTER = {"__init__", "__main__", "cli", "app", "logs", "commands"}  # the ring that composes everything
+OUTER = {"__init__", "__main__", "cli", "client", "app", "logs", "commands"}  # the ring that composes everything
 IMPURE = {
     "asyncio", "concurrent", "datetime", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
     "socket", "subprocess", "threading", "time", "uuid",

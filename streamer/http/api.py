@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from streamer.broadcast import Broadcast
+from streamer.core.judge import Scalar
 from streamer.core.similarity import Match
 from streamer.core.vectors import Space, Vector
-from streamer.core.verdicts import Scalar
 from streamer.errors import SpaceMismatch, StreamerError
 from streamer.http.health import Observable, create_app, health_routes, json_response
 from streamer.http.live import live_endpoint

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import orjson
 
+from streamer.core.judge import Scalar
 from streamer.core.vectors import Vector, normalize
-from streamer.core.verdicts import Scalar
 
 DEFAULT_K: Final = 10
 LARGEST_K: Final = 100
