@@ -14,17 +14,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, get_args
 
+import numpy as np
 from anyio import CancelScope, EndOfStream, Event, Lock, create_memory_object_stream, create_task_group, current_time
 from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from anyio.to_thread import run_sync
 
+from streamer.broadcast import Broadcast
 from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.intake import absorb
+from streamer.core.judge import Judge, Remembered, Scalar, VerdictPolicy
 from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Space, Vector
-from streamer.core.verdicts import Judge, VerdictKind, VerdictPolicy, encode_verdict
+from streamer.core.verdicts import VerdictKind, encode_verdict
 from streamer.errors import RetriableError
 from streamer.protocols import Acknowledgement, Changelog, Sink
 
@@ -68,6 +71,9 @@ class IndexerStatistics:
     commit_failures_total: int
     foreign_total: Mapping[str, int] = field(metadata={"label": "space"})
     verdicts_total: Mapping[str, int] = field(metadata={"label": "verdict"})
+    live_listeners: int
+    live_missed_total: int
+    thresholds: Mapping[str, float] = field(metadata={"label": "score"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,21 @@ class _Published:
 
     acknowledged: Acknowledgement | None
     offsets: Mapping[TopicPartition, int]
+
+
+@dataclass(slots=True, eq=False)
+class _Query:
+    """A search that waits for its turn; whoever comes first searches for all that wait."""
+
+    vector: Vector
+    k: int
+    exclude: Collection[str]
+    where: Mapping[str, Scalar] | None
+    found: list[Match] | None = None
+
+
+def _satisfies(where: Mapping[str, Scalar], note: Remembered | None) -> bool:
+    return note is not None and note.satisfies(where)
 
 
 class Indexer:
@@ -87,6 +108,8 @@ class Indexer:
         self._sink = sink
         self._settings = settings
         self._judge = Judge(VectorIndex(space.dimensions, settings.capacity), settings.policy)
+        self.live = Broadcast()
+        self._queries: list[_Query] = []
         self._lock = Lock()  # held by whoever reads or writes the judge, in whichever thread
         self._stopping = False
         self._caught_up = Event()
@@ -115,6 +138,7 @@ class Indexer:
                         await self._process(await self._poll(), send)
         finally:
             self._state = "stopped"
+            self.live.close()
 
     def stop(self) -> None:
         """Make `run` finish what it has begun, and return."""
@@ -132,14 +156,41 @@ class Indexer:
         return f"restoring: {total - remaining:,} of {total:,} records read"
 
     async def search(
-        self, vector: Vector, k: int, min_similarity: float | None = None, *, exclude: Collection[str] = ()
+        self,
+        vector: Vector,
+        k: int,
+        min_similarity: float | None = None,
+        *,
+        exclude: Collection[str] = (),
+        where: Mapping[str, Scalar] | None = None,
     ) -> Sequence[Match]:
-        """The `k` nearest of a unit vector of this space, best first; only those at least so similar."""
+        """The `k` nearest of a unit vector of this space, best first; only those at least so similar.
+
+        `where`: values that an event's metadata must have. A match's note is what is remembered of its event.
+        """
         self._searches += 1
+        query = _Query(vector, k, exclude, where)
+        self._queries.append(query)
         async with self._lock:
-            find = partial(self._judge.index.search, vector[None], k, exclude=exclude)
-            (found,) = await run_sync(find)
+            if query.found is None:  # nobody who waited before has searched for all
+                queries, self._queries = self._queries, []
+                await run_sync(self._find, queries if query in queries else [query, *queries])
+        found = query.found or []
         return [match for match in found if min_similarity is None or match.similarity >= min_similarity]
+
+    def _find(self, queries: Sequence[_Query]) -> None:
+        """In a thread, under the lock: one product for all who wait, one more for each that has a condition."""
+        plain = [query for query in queries if query.where is None]
+        if plain:
+            most = max(query.k + len(query.exclude) for query in plain)
+            found = self._judge.index.search(np.stack([query.vector for query in plain]), most)
+            for query, matches in zip(plain, found, strict=True):
+                query.found = [match for match in matches if match.id not in query.exclude][: query.k]
+        for query in queries:
+            if query.where is not None:
+                accept = partial(_satisfies, query.where)
+                find = partial(self._judge.index.search, exclude=query.exclude, accept=accept)
+                (query.found,) = find(query.vector[None], query.k)
 
     async def get(self, id: str) -> Vector | None:
         """The vector of an id, None when it is not (or no longer) known."""
@@ -165,6 +216,9 @@ class Indexer:
             commit_failures_total=self._commit_failures,
             foreign_total=dict(self._foreign),
             verdicts_total=dict(self._verdicts),
+            live_listeners=len(self.live),
+            live_missed_total=self.live.missed,
+            thresholds=self._judge.thresholds(),
         )
 
     async def _restore(self, published: MemoryObjectSendStream[_Published]) -> None:
@@ -211,6 +265,8 @@ class Indexer:
             async with self._lock:
                 messages = await run_sync(self._absorb, batch)
             acknowledged = await self._sink.send(messages) if messages else None
+            for message in messages:
+                self.live.send(message.value or b"")
             offsets = {record.tp: record.offset + 1 for record in batch if self._is_new(record)}
             if offsets:
                 self._unacknowledged += 1

@@ -22,15 +22,16 @@ ALLOWED: dict[str, set[str]] = {
     "protocols": {"core"},
     "signals": {"anyio"},
     "loop_lag": {"anyio"},
+    "broadcast": {"anyio"},
     "settings": {"core", "errors", "pydantic", "orjson"},
     "pipeline": FLOW,
     "embedding": FLOW | {"embedding", "numpy"},
-    "indexer": FLOW | {"numpy"},
-    "http": {"core", "errors", "protocols", "indexer", "http", "anyio", "numpy", "orjson", "starlette", "uvicorn",
-             "prometheus_client", "structlog"},
+    "indexer": FLOW | {"broadcast", "numpy"},
+    "http": {"core", "errors", "protocols", "indexer", "broadcast", "http", "anyio", "numpy", "orjson", "starlette",
+             "uvicorn", "prometheus_client", "structlog"},
     "adapters": {"core", "errors", "protocols", "adapters", "anyio", "numpy", "orjson", "structlog", *VENDORS},
 }  # fmt: skip
-OUTER = {"__init__", "__main__", "cli", "app", "logs", "commands", "service"}  # the ring that composes everything
+OUTER = {"__init__", "__main__", "cli", "client", "service", "app", "logs", "commands"}  # the ring that composes all
 IMPURE = {
     "asyncio", "concurrent", "datetime", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
     "socket", "subprocess", "threading", "time", "uuid",

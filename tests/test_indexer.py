@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
+from unittest.mock import patch
 
 import anyio
 import anyio.lowlevel
@@ -15,7 +17,9 @@ import orjson
 import pytest
 
 from streamer.core.events import Message, Record, TopicPartition
-from streamer.core.vectors import Space
+from streamer.core.judge import Scalar
+from streamer.core.similarity import Match, VectorIndex
+from streamer.core.vectors import Matrix, Space
 from streamer.errors import RetriableError
 from streamer.indexer import Indexer, IndexerSettings
 from streamer.protocols import Acknowledgement
@@ -37,7 +41,16 @@ class Topic:
         self.committed: dict[TopicPartition, int] = {}
         self.verdicts: list[Message] = []
 
-    def append(self, id: str, degrees: float | None, *, tp: TopicPartition = P0, space: Space = SPACE) -> None:
+    def append(
+        self,
+        id: str,
+        degrees: float | None,
+        *,
+        tp: TopicPartition = P0,
+        space: Space = SPACE,
+        text: str = "",
+        **metadata: object,
+    ) -> None:
         """An event at an angle, None for a tombstone."""
         angle = np.radians(degrees or 0)
         value = None if degrees is None else np.array([np.cos(angle), np.sin(angle)], "<f4").tobytes()
@@ -46,6 +59,8 @@ class Topic:
             ("streamer-space", space.id.encode()),
             ("streamer-model", space.model.encode()),
             ("streamer-dimensions", b"2"),
+            *((("streamer-text", text.encode()),) if text else ()),
+            *((("streamer-metadata", orjson.dumps(metadata)),) if metadata else ()),
         )
         self.logs[tp].append(Record(tp, self.ends[tp], id.encode(), value, 0, headers))
         self.ends[tp] += 1
@@ -400,3 +415,36 @@ async def test_cancelling_waits_for_the_poll() -> None:
         await this.until(lambda: this.changelog.idle_polls > 0)
         tasks.cancel_scope.cancel()
     assert this.changelog.cancelled_polls == 0
+
+
+async def test_searches_that_wait_together_share_a_product() -> None:
+    topic = Topic()
+    for i in range(36):
+        topic.append(f"id-{i}", i * 10, color="red" if i % 2 else "blue")
+    async with running(topic) as this:
+        await this.settle()
+        index = this.indexer._judge.index
+        found: dict[tuple[int, str], list[str]] = {}
+        calls: list[int] = []
+
+        def search(queries: Matrix, *args: Any, **options: Any) -> list[list[Match]]:
+            calls.append(len(queries))
+            return VectorIndex.search(index, queries, *args, **options)
+
+        async def ask(degrees: int, color: str = "") -> None:
+            where: dict[str, Scalar] | None = {"color": color} if color else None
+            angle = np.radians(degrees)
+            query = np.array([np.cos(angle), np.sin(angle)], np.float32)
+            matches = await this.indexer.search(query, 1, exclude=[f"id-{degrees // 10}"], where=where)
+            found[degrees, color] = [match.id for match in matches]
+
+        with patch.object(index, "search", search):
+            async with anyio.create_task_group() as tasks, this.indexer._lock:
+                for degrees in range(2, 302, 10):
+                    tasks.start_soon(ask, degrees)
+                tasks.start_soon(ask, 42, "blue")
+                tasks.start_soon(ask, 42, "green")
+                await anyio.wait_all_tasks_blocked()
+        assert calls == [30, 1, 1]
+        assert [found[degrees, ""] for degrees in range(2, 302, 10)] == [[f"id-{i}"] for i in range(1, 31)]
+        assert (found[42, "blue"], found[42, "green"]) == (["id-6"], [])

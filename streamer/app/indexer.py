@@ -8,7 +8,7 @@ import structlog
 from streamer.app.embedder import open_embedding
 from streamer.app.kafka import ensure_topics, open_changelog, open_sink
 from streamer.app.signals import until_signalled
-from streamer.core.verdicts import VerdictPolicy
+from streamer.core.judge import VerdictPolicy
 from streamer.http.api import create_api
 from streamer.http.server import serve
 from streamer.indexer import Indexer, IndexerSettings

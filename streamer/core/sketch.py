@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -66,21 +66,30 @@ def unpack(value: bytes) -> bytes | None:
     return value[1:split] + empty * (_WORDS - words) + value[split:] + empty * (_NUMBERS - count + words)
 
 
-def overlaps(own: Iterable[bytes], others: Iterable[bytes]) -> NDArray[np.float64]:
-    """How much of the shorter of two texts the longer one repeats, 0 to 1, for pairs of unpacked sketches.
+class Overlap(NamedTuple):
+    """What two texts have in common, both from 0 to 1.
 
-    Words and numbers count towards it, a number several times. A text that was cut short has lost numbers, a template
-    has exchanged them: only where either text has numbers that the other lacks is a difference counted.
+    `share`: how much of the shorter one the longer one repeats, a number counting as several words. `agreement`: 1 less
+    the share that numbers make up which differ. A text that was cut short has lost numbers, a template has exchanged
+    them: only where either text has numbers that the other lacks do they differ.
     """
+
+    share: float
+    agreement: float
+
+
+def overlaps(own: Iterable[bytes], others: Iterable[bytes]) -> list[Overlap]:
+    """Pairs of unpacked sketches compared in one go."""
     first = np.frombuffer(b"".join(own), "<u2").reshape(-1, _SLOTS)
     second = np.frombuffer(b"".join(others), "<u2").reshape(-1, _SLOTS)
     words, fewer_words = _shared(first[:, :_WORDS], second[:, :_WORDS])
     numbers, fewer_numbers = _shared(first[:, _WORDS:], second[:, _WORDS:])
     weight = fewer_words + _PRIOR_WORDS + _NUMBER_WEIGHT * fewer_numbers
-    result: NDArray[np.float64] = (words + _NUMBER_WEIGHT * numbers) / weight
+    share = (words + _NUMBER_WEIGHT * numbers) / weight
     # Equal texts are equal, however short.
-    result[(first == second).all(axis=1)] = 1.0
-    return result
+    share[(first == second).all(axis=1)] = 1.0
+    agreement = 1 - _NUMBER_WEIGHT * (fewer_numbers - numbers) / weight
+    return list(map(Overlap, share.tolist(), agreement.tolist()))
 
 
 def _shared(first: NDArray[np.uint16], second: NDArray[np.uint16]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

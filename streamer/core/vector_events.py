@@ -128,7 +128,7 @@ def _decode_json(key: str | None, record: Record, headers: Mapping[str, bytes]) 
         vector=vector.astype(np.float32),
         space=document["space"],
         model=str(document.get("model", "")),
-        source=None if source is None else _read_source(source),
+        source=None if source is None else read_source(source),
         text=text if isinstance(text, str) else None,
         metadata=metadata if isinstance(metadata, dict) else None,
         timestamp=record.timestamp,
@@ -158,7 +158,8 @@ def _parse_source(source: str, timestamp: int) -> TextSource:
     return TextSource(TopicPartition(topic, int(partition)), int(offset), timestamp)
 
 
-def _read_source(source: Any) -> TextSource:
+def read_source(source: Any) -> TextSource:
+    """A `source` object of JSON. Raises ValueError when it is none."""
     if not isinstance(source, dict) or not {"topic", "partition", "offset"} <= source.keys():
         raise ValueError("'source' is not an object with topic, partition and offset")
     timestamp = source.get("timestamp")

@@ -1,34 +1,18 @@
-"""What is said about each new event: whether something like it has streamed past before, and what.
-
-Pure state: vectors in, verdicts out, in order of arrival. The same stream gives the same verdicts however it is cut
-into batches.
-"""
+"""Verdicts and their wire format."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
-import numpy as np
 import orjson
 
-from streamer.core.calibration import Reference
-from streamer.core.events import Headers, Message
-from streamer.core.horizon import Horizon
-from streamer.core.novelty import WINDOW, Comparison, Novelty
-from streamer.core.resemblance import Candidate, CopyDetector, Threshold, candidates
-from streamer.core.similarity import Match, VectorIndex
-from streamer.core.vector_events import JSON, TextSource, VectorEvent
-from streamer.core.vectors import Matrix
+from streamer.core.events import Headers, Message, Record
+from streamer.core.similarity import Match
+from streamer.core.vector_events import JSON, Malformed, TextSource, read_source
 
 VerdictKind: TypeAlias = Literal["near_duplicate", "anomaly", "ordinary", "warming_up"]
-
-_RUN: Final = 64  # events compared in one product
-_LONGEST_TEXT: Final = 1_000  # characters remembered of a text
-_LARGEST_METADATA: Final = 2_000  # bytes of JSON remembered with an event
-_MOST_HOPS: Final = 16  # a search each; longer chains of restored near-duplicates are cut here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,199 +33,6 @@ class Verdict:
     source: TextSource | None
     score: float | None = None
     p_value: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class VerdictPolicy:
-    """What the user decides.
-
-    `near_duplicate_similarity`: cosine from which two events are near-duplicates, or "auto" (see CopyDetector).
-    `neighbors`: how many of the nearest events a verdict looks at and lists. `false_alarm_rate`: share of ordinary
-    events that are called anomalies, or near-duplicates without being sure ones. `window`: milliseconds of event time
-    after which an event is forgotten, None for never.
-    """
-
-    near_duplicate_similarity: Threshold = "auto"
-    neighbors: int = 5
-    false_alarm_rate: float = 0.01
-    window: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """What the index keeps along with a vector. Long texts are cut, large metadata is left out."""
-
-    sketch: bytes | None
-    text: str | None
-    metadata: Mapping[str, Any] | None
-
-
-class Judge:
-    """Remembers events and gives each its verdict against those that arrived before it."""
-
-    def __init__(self, index: VectorIndex, policy: VerdictPolicy) -> None:
-        self.index = index
-        self._policy = policy
-        self._copies = CopyDetector(policy.near_duplicate_similarity, policy.false_alarm_rate)
-        self._novelty = Novelty(index.dimensions)
-        self._ordinary = Reference(policy.false_alarm_rate)
-        self._horizon = Horizon(policy.window)
-        self._arrived = 0
-        self._firsts: dict[str, str] = {}  # near-duplicates only: id -> first of its group
-        self._unjudged: set[str] = set()  # restored without a verdict, and not needed since
-        # Restored and not yet taken into the window of recent events; enough for that and for the reference.
-        self._unseen: deque[str] = deque(maxlen=WINDOW + self._ordinary.size)
-
-    def judge(self, events: Sequence[VectorEvent]) -> list[Verdict]:
-        """Remember events, in order of arrival, and judge each.
-
-        An event of a known id replaces the older one and is not compared with it.
-        """
-        self._sweep()
-        self._catch_up()
-        return [verdict for run in self._runs(events) for verdict in self._judge(run)]
-
-    def restore(self, events: Sequence[VectorEvent]) -> None:
-        """Remember events whose verdicts were given by an earlier run."""
-        self._sweep()
-        for run in self._runs(events):
-            ids = [event.id for event in run]
-            self.index.insert(ids, self._matrix(run), *_notes(run))
-            self._unjudged.update(ids)
-            self._unseen += ids
-            self._arrived += len(ids)
-            for id in ids:
-                self._firsts.pop(id, None)
-
-    def forget(self, id: str) -> bool:
-        """Forget an event; False when it was not known. Its near-duplicates go on naming it."""
-        self._unjudged.discard(id)
-        self._firsts.pop(id, None)
-        return self.index.delete(id)
-
-    def thresholds(self) -> dict[str, float]:
-        """The scores from which events are near-duplicates or anomalies now; infinite while there are too few."""
-        return {**self._copies.thresholds(), "anomaly": self._ordinary.critical()}
-
-    def _runs(self, events: Sequence[VectorEvent]) -> Iterator[Sequence[VectorEvent]]:
-        """The events in pieces during which nothing expires, each of a size that one product likes."""
-        start = 0
-        for i, event in enumerate(events):
-            before = self._horizon.advance(event.timestamp)
-            if before is not None or i - start == _RUN:
-                if i > start:
-                    yield events[start:i]
-                start = i
-            if before is not None:
-                self.index.expire(before)
-        if start < len(events):
-            yield events[start:]
-
-    def _matrix(self, events: Sequence[VectorEvent]) -> Matrix:
-        rows = [event.vector for event in events]
-        return np.array(rows, np.float32).reshape(len(rows), self.index.dimensions)
-
-    def _judge(self, events: Sequence[VectorEvent]) -> list[Verdict]:
-        vectors = self._matrix(events)
-        found = self.index.observe([event.id for event in events], vectors, self._policy.neighbors, *_notes(events))
-        compared = self._compare([event.sketch for event in events], found)
-        recent = self._novelty.compare(vectors)
-        return [
-            self._verdict(event, nearest, recent, i)
-            for i, (event, nearest) in enumerate(zip(events, compared, strict=True))
-        ]
-
-    def _verdict(self, event: VectorEvent, nearest: Sequence[Candidate], recent: Comparison, member: int) -> Verdict:
-        copies = self._copies.copies(nearest, self._novelty.background, min(self._arrived, self.index.capacity))
-        self._arrived += 1
-        first = self._join(event.id, copies)
-        score = recent.score(member)
-        p_value = None
-        if score is not None and self._ordinary.suffices:
-            p_value = self._ordinary.p_value(score)
-        kind: VerdictKind = "near_duplicate"
-        if first is None:
-            # Copies stay out: a thousand of them would fill the window, and nothing else would be ordinary any more.
-            recent.accept(member)
-            if score is not None:
-                self._ordinary.add(score)
-            kind = "warming_up" if p_value is None else "ordinary"
-            if p_value is not None and p_value <= self._policy.false_alarm_rate:
-                kind = "anomaly"
-        return Verdict(
-            id=event.id,
-            verdict=kind,
-            similarity=nearest[0].match.similarity if nearest else None,
-            duplicate_of=first,
-            nearest=[Match(candidate.match.id, candidate.match.similarity) for candidate in nearest],
-            space=event.space,
-            source=event.source,
-            score=score,
-            p_value=None if p_value is None else round(p_value, 6),
-        )
-
-    def _compare(self, sketches: Sequence[bytes | None], found: Sequence[Sequence[Match]]) -> list[list[Candidate]]:
-        theirs = [[match.note.sketch if match.note else None for match in matches] for matches in found]
-        return candidates(sketches, found, theirs)
-
-    def _join(self, id: str, copies: Sequence[Match], hops: int = 0) -> str | None:
-        """Put an id into the group of the best of its copies; the group's first, None if it starts its own.
-
-        Copies that themselves are near-duplicates of this id are passed over: the first of a group that is sent
-        again stays the first, so that a replay repeats the verdicts it repeats the events of.
-        """
-        self._unjudged.discard(id)
-        self._firsts.pop(id, None)
-        for match in copies:
-            first = self._first_of(match.id, hops)
-            if first != id:
-                self._firsts[id] = first
-                return first
-        return None
-
-    def _first_of(self, id: str, hops: int) -> str:
-        if id in self._unjudged and hops < _MOST_HOPS:
-            nearest = self.index.search_before(id, self._policy.neighbors)
-            note = self.index.note(id)
-            (compared,) = self._compare([note.sketch if note else None], [nearest])
-            copies = self._copies.copies(compared, self._novelty.background, self._arrived, learn=False)
-            return self._join(id, copies, hops + 1) or id
-        return self._firsts.get(id, id)
-
-    def _catch_up(self) -> None:
-        """Let what was restored last into the window and the reference, as if it had been judged and been ordinary."""
-        ids = [id for id in dict.fromkeys(self._unseen) if id in self.index]
-        self._unseen.clear()
-        for start in range(0, len(ids), _RUN):
-            vectors = [vector for id in ids[start : start + _RUN] if (vector := self.index.get(id)) is not None]
-            recent = self._novelty.compare(np.array(vectors, np.float32))
-            for member in range(len(vectors)):
-                score = recent.score(member)
-                if score is not None:
-                    self._ordinary.add(score)
-                recent.accept(member)
-
-    def _sweep(self) -> None:
-        """Drop what is known of ids that the index has forgotten, now and then. Nobody can ask for them any more."""
-        if len(self._firsts) + len(self._unjudged) > 2 * len(self.index) + 1024:
-            self._firsts = {id: first for id, first in self._firsts.items() if id in self.index}
-            self._unjudged = {id for id in self._unjudged if id in self.index}
-
-
-def _notes(events: Sequence[VectorEvent]) -> tuple[list[Remembered | None], list[int]]:
-    notes = [
-        None
-        if event.sketch is None and event.text is None and event.metadata is None
-        else Remembered(
-            event.sketch, None if event.text is None else event.text[:_LONGEST_TEXT], _bounded(event.metadata)
-        )
-        for event in events
-    ]
-    return notes, [event.timestamp for event in events]
-
-
-def _bounded(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    return metadata if metadata and len(orjson.dumps(metadata)) <= _LARGEST_METADATA else None
 
 
 def encode_verdict(verdict: Verdict, topic: str) -> Message:
@@ -269,3 +60,34 @@ def encode_verdict(verdict: Verdict, topic: str) -> Message:
     if source is not None:
         headers += (("streamer-source", str(source).encode()),)
     return Message(topic, verdict.id.encode(), orjson.dumps(document), headers)
+
+
+def decode_verdict(record: Record) -> Verdict | Malformed:
+    """What a record of the verdict topic says. Never raises."""
+    if record.value is None:
+        return Malformed("a verdict is never null")
+    return parse_verdict(record.value)
+
+
+def parse_verdict(value: bytes) -> Verdict | Malformed:
+    """A verdict's JSON. Never raises."""
+    try:
+        document = orjson.loads(value)
+        source = document["source"]
+        if document["verdict"] not in get_args(VerdictKind):
+            raise ValueError(f"unknown verdict {document['verdict']!r}")
+        return Verdict(
+            id=document["id"],
+            verdict=document["verdict"],
+            similarity=document["similarity"],
+            duplicate_of=document["duplicate_of"],
+            nearest=[Match(match["id"], match["similarity"]) for match in document["nearest"]],
+            space=document["space"],
+            source=None if source is None else read_source(source),
+            score=document["score"],
+            p_value=document["p_value"],
+        )
+    except KeyError as exc:
+        return Malformed(f"{exc} is missing")
+    except (ValueError, TypeError) as exc:
+        return Malformed(str(exc))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Final, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from anyio import move_on_after
 from starlette.applications import Starlette
@@ -12,10 +12,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from streamer.broadcast import Broadcast
+from streamer.core.judge import Scalar
 from streamer.core.similarity import Match
 from streamer.core.vectors import Space, Vector
 from streamer.errors import SpaceMismatch, StreamerError
 from streamer.http.health import Observable, create_app, health_routes, json_response
+from streamer.http.live import live_endpoint
+from streamer.http.openapi import openapi_document
 from streamer.http.search_request import SearchRequest, parse_search
 from streamer.protocols import Embedder, Rejection
 
@@ -28,8 +32,17 @@ class SearchableIndex(Observable, Protocol):
     @property
     def space(self) -> Space: ...
 
+    @property
+    def live(self) -> Broadcast: ...
+
     async def search(
-        self, vector: Vector, k: int, min_similarity: float | None = None, *, exclude: Collection[str] = ()
+        self,
+        vector: Vector,
+        k: int,
+        min_similarity: float | None = None,
+        *,
+        exclude: Collection[str] = (),
+        where: Mapping[str, Scalar] | None = None,
     ) -> Sequence[Match]: ...
 
     async def get(self, id: str) -> Vector | None: ...
@@ -56,9 +69,8 @@ def create_api(
             raise HTTPException(400, str(exc)) from None
         vector = await query_vector(wanted)
         exclude = () if wanted.id is None else (wanted.id,)
-        found = await index.search(vector, wanted.k, wanted.min_similarity, exclude=exclude)
-        matches = [{"id": match.id, "similarity": match.similarity} for match in found]
-        return json_response({"space": index.space.id, "matches": matches})
+        found = await index.search(vector, wanted.k, wanted.min_similarity, exclude=exclude, where=wanted.where)
+        return json_response({"space": index.space.id, "matches": [_described(match) for match in found]})
 
     async def query_vector(wanted: SearchRequest) -> Vector:
         if wanted.vector is not None:
@@ -98,13 +110,30 @@ def create_api(
     async def stats(_: Request) -> Response:
         return json_response(index.statistics())
 
+    document = openapi_document(index.space.dimensions, secured=token is not None)
+
+    async def openapi(_: Request) -> Response:
+        return json_response(document)
+
     routes = [
         Route("/v1/search", search, methods=["POST"]),
         Route("/v1/vectors/{id:path}", show_vector),  # ids may contain slashes
         Route("/v1/stats", stats),
+        Route("/v1/events", live_endpoint(index.live)),
+        Route("/openapi.json", openapi),
         *health_routes("indexer", index),
     ]
     return create_app(routes, token, {ClientDisconnect: _gone})
+
+
+def _described(match: Match) -> dict[str, Any]:
+    """Text and metadata are there when the worker sends them along."""
+    known = {"text": match.note.text, "metadata": match.note.metadata} if match.note else {}
+    return {
+        "id": match.id,
+        "similarity": match.similarity,
+        **{name: value for name, value in known.items() if value is not None},
+    }
 
 
 async def _read_body(request: Request) -> bytes:

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
+from streamer.core.judge import Scalar
 from streamer.core.vectors import Vector, normalize
 
 DEFAULT_K: Final = 10
 LARGEST_K: Final = 100
 
 _SUBJECTS: Final = ("text", "vector", "id")
-_KEYS: Final = (*_SUBJECTS, "k", "min_similarity")
+_KEYS: Final = (*_SUBJECTS, "k", "min_similarity", "where")
+MOST_CONDITIONS: Final = 10
 _LARGEST: Final = 1e18  # larger numbers, squared and summed as float32, overflow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
-    """Exactly one of `text`, `vector` (of unit length) and `id` is given."""
+    """Exactly one of `text`, `vector` (of unit length) and `id` is given. `where`: what metadata must be equal to."""
 
     text: str | None = None
     vector: Vector | None = None
     id: str | None = None
     k: int = DEFAULT_K
     min_similarity: float | None = None
+    where: Mapping[str, Scalar] | None = None
 
 
 def parse_search(body: bytes, dimensions: int) -> SearchRequest:
@@ -47,6 +51,16 @@ def parse_search(body: bytes, dimensions: int) -> SearchRequest:
     least = document.get("min_similarity")
     if least is not None and not (_is_number(least) and -1 <= least <= 1):
         raise ValueError("'min_similarity' must be a number from -1 to 1")
+    where = document.get("where")
+    if where is not None and not (
+        isinstance(where, dict)
+        and 1 <= len(where) <= MOST_CONDITIONS
+        and all(value is None or isinstance(value, str | int | float) for value in where.values())
+    ):
+        raise ValueError(
+            f"'where' must be an object of 1 to {MOST_CONDITIONS} metadata keys, each with a string, number, true, "
+            "false or null"
+        )
     for name in ("text", "id"):
         if name in document and not (isinstance(document[name], str) and document[name].strip()):
             raise ValueError(f"{name!r} must be a string that is not blank")
@@ -56,6 +70,7 @@ def parse_search(body: bytes, dimensions: int) -> SearchRequest:
         id=document.get("id"),
         k=k,
         min_similarity=least,
+        where=where,
     )
 
 

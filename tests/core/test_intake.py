@@ -6,9 +6,9 @@ import numpy as np
 
 from streamer.core.events import Record, TopicPartition
 from streamer.core.intake import Absorbed, absorb
+from streamer.core.judge import Judge, VerdictPolicy
 from streamer.core.similarity import VectorIndex
 from streamer.core.vectors import Space
-from streamer.core.verdicts import Judge, VerdictPolicy
 
 SPACE = Space(provider="p", model="m", dimensions=2)
 OTHER = Space(provider="p", model="other", dimensions=2)

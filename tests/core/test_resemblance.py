@@ -7,11 +7,11 @@ import pytest
 
 from streamer.core.resemblance import Candidate, CopyDetector, candidates
 from streamer.core.similarity import Match
-from streamer.core.sketch import sketch, unpack
+from streamer.core.sketch import Overlap, sketch, unpack
 
 
-def candidate(similarity: float, overlap: float | None, id: str = "a") -> Candidate:
-    return Candidate(Match(id, similarity), overlap)
+def candidate(similarity: float, share: float | None, id: str = "a", agreement: float = 1.0) -> Candidate:
+    return Candidate(Match(id, similarity), None if share is None else Overlap(share, agreement))
 
 
 def found(detector: CopyDetector, *given: Candidate, background: float = 0.0) -> list[str]:
@@ -28,7 +28,8 @@ def test_a_fixed_threshold_looks_at_the_cosine_only() -> None:
     ("similarity", "overlap", "background", "sure"),
     [
         (0.6, 0.85, 0.0, True),  # a copy that was extended beyond recognition
-        (0.99, 0.5, 0.0, False),  # a template with other numbers
+        (0.95, 0.5, 0.0, True),  # told in other words
+        (0.85, 0.5, 0.0, False),  # the same event reported twice
         (0.95, None, 0.0, True),
         (0.95, None, 0.8, False),  # of a model for which unrelated texts have 0.8
         (0.99, None, 0.8, True),
@@ -61,6 +62,13 @@ def test_where_nothing_resembles_anything_nothing_is_a_copy() -> None:
     detector = CopyDetector("auto", 0.01)
     assert not any(found(detector, candidate(i % 7 / 20, i % 7 / 20)) for i in range(1000))
     assert not found(detector, candidate(0.45, 0.45))
+    assert found(detector, candidate(0.6, 0.5))
+
+
+def test_exchanged_numbers_make_another_text() -> None:
+    detector = CopyDetector("auto", 0.01)
+    assert found(detector, candidate(0.99, 0.7))
+    assert not found(detector, candidate(0.99, 0.7, agreement=0.7))
 
 
 def test_the_most_similar_comes_first() -> None:
@@ -72,5 +80,5 @@ def test_batches_of_events_with_and_without_sketches() -> None:
     one, two = unpack(sketch("a quick brown fox")), unpack(sketch("a lazy dog"))
     matches = [Match("a", 0.9), Match("b", 0.5)]
     compared = candidates([one, None, two], [matches, matches, matches[:1]], [[one, None], [one, two], [two]])
-    assert [[pair.overlap for pair in pairs] for pairs in compared] == [[1.0, None], [None, None], [1.0]]
+    assert [[pair.overlap for pair in pairs] for pairs in compared] == [[(1, 1), None], [None, None], [(1, 1)]]
     assert candidates([], [], []) == []

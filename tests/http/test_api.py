@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import httpx
 import numpy as np
+import orjson
 import pytest
 
 from streamer.core.vectors import Purpose, Space
@@ -46,12 +47,20 @@ async def api(embedder: DegreesEmbedder | None = None, **options: Any) -> AsyncI
     topic = Topic()
     for id, degrees in [("id-0", 0), ("a/1", 30), ("id-2", 60)]:
         topic.append(id, degrees)
+    async with serving_an_index(topic, embedder, **options) as (client, _):
+        yield client
+
+
+@asynccontextmanager
+async def serving_an_index(
+    topic: Topic, embedder: DegreesEmbedder | None = None, **options: Any
+) -> AsyncIterator[tuple[httpx.AsyncClient, Running]]:
     this = Running(topic)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(this.indexer.run)
         await this.settle()
         async with serving(create_api(this.indexer, embedder, **options)) as client:
-            yield client
+            yield client, this
         this.indexer.stop()
 
 
@@ -123,11 +132,11 @@ async def test_vectors_by_id() -> None:
 async def test_statistics_and_metrics_agree() -> None:
     async with api() as client:
         statistics = (await client.get("/v1/stats")).json()
-        verdicts = {"near_duplicate": 0, "anomaly": 0, "ordinary": 0, "warming_up": 3}
+        verdicts = {"near_duplicate": 2, "anomaly": 0, "ordinary": 0, "warming_up": 1}
         assert (statistics["vectors"], statistics["verdicts_total"]) == (3, verdicts)
         metrics = (await client.get("/metrics")).text
         assert "streamer_indexer_vectors 3.0" in metrics
-        assert 'streamer_indexer_verdicts_total{verdict="warming_up"} 3.0' in metrics
+        assert 'streamer_indexer_verdicts_total{verdict="near_duplicate"} 2.0' in metrics
 
 
 async def test_ready_when_caught_up() -> None:
@@ -182,3 +191,62 @@ async def test_the_token_guards_the_api() -> None:
         assert "Authorization" in await refused(client, 401, vector=[1, 0])
         client.headers["authorization"] = "Bearer s3cret"
         assert len(await search(client, vector=[1, 0])) == 3
+
+
+async def test_metadata_and_text_are_remembered_and_can_be_asked_for() -> None:
+    topic = Topic()
+    topic.append("a", 0, text="x" * 2000, lang="en", stars=5)
+    topic.append("b", 10, text="hello", lang="de", stars=True)
+    topic.append("c", 20)
+    topic.append("d", 30, lang="en", notes="x" * 3000)
+    async with serving_an_index(topic) as (client, _):
+        body = {"vector": [1, 0]}
+        answer = (await client.post("/v1/search", json=body)).json()["matches"]
+        assert [(m["id"], m.get("text"), m.get("metadata")) for m in answer] == [
+            ("a", "x" * 1000, {"lang": "en", "stars": 5}),
+            ("b", "hello", {"lang": "de", "stars": True}),
+            ("c", None, None),
+            ("d", None, None),
+        ]
+        for where, expected in [({"lang": "en"}, ["a"]), ({"stars": 5.0, "lang": "en"}, ["a"]), ({"stars": 1}, [])]:
+            answer = (await client.post("/v1/search", json=body | {"where": where})).json()["matches"]
+            assert [match["id"] for match in answer] == expected
+        response = await client.post("/v1/search", json=body | {"where": {"lang": ["en"]}})
+        assert response.status_code == 400
+        assert "'where' must be an object" in response.json()["error"]
+
+
+async def test_live_verdicts() -> None:
+    topic = Topic()
+    async with serving_an_index(topic) as (client, this):
+        async with client.stream("GET", "/v1/events") as response:
+            assert response.headers["content-type"].startswith("text/event-stream")
+            lines = response.aiter_lines()
+            assert await anext(lines) == ": verdicts from now on"
+            await this.until(lambda: this.indexer.statistics().live_listeners == 1)
+            topic.append("a", 0)
+            topic.append("b", 1)
+            said = []
+            async for line in lines:
+                if line.startswith("data: "):
+                    said.append(orjson.loads(line.removeprefix("data: ")))
+                if len(said) == 2:
+                    this.indexer.stop()  # ends the stream of lines
+            assert [(verdict["id"], verdict["duplicate_of"]) for verdict in said] == [("a", None), ("b", "a")]
+        response = await client.get("/v1/events")
+        assert response.status_code == 503
+
+
+@pytest.mark.parametrize("token", [None, "secret"])
+async def test_the_interface_describes_itself(token: str | None) -> None:
+    headers = {"authorization": "Bearer secret"}
+    async with api(token=token) as client:
+        document = (await client.get("/openapi.json", headers=headers)).json()
+        assert document["openapi"] == "3.1.0"
+        assert ("security" in document) == (token is not None)
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                if path != "/v1/events":
+                    url = path.replace("{id}", "id-0")
+                    response = await client.request(method, url, headers=headers, json={"id": "id-0"})
+                    assert str(response.status_code) in operation["responses"]

@@ -1,0 +1,151 @@
+"""The indexer's interface in words that machines read: OpenAPI 3.1."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any, Final
+
+from streamer.http.search_request import DEFAULT_K, LARGEST_K, MOST_CONDITIONS
+
+Schema = dict[str, Any]
+
+_ERROR: Final[Schema] = {
+    "type": "object",
+    "properties": {"error": {"type": "string"}},
+    "required": ["error"],
+}
+_MATCH: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "similarity": {"type": "number", "minimum": -1, "maximum": 1, "description": "cosine"},
+        "text": {"type": "string", "description": "the first 1,000 characters, if vector events carry the text"},
+        "metadata": {"type": "object", "description": "if vector events carry it and it is small"},
+    },
+    "required": ["id", "similarity"],
+}
+
+
+def openapi_document(dimensions: int, *, secured: bool) -> Schema:
+    """`secured`: whether a token is needed."""
+    document: Schema = {
+        "openapi": "3.1.0",
+        "info": {"title": "streamer indexer", "version": version("streamer")},
+        "paths": {
+            "/v1/search": {"post": _search(dimensions)},
+            "/v1/vectors/{id}": {"get": _vector(dimensions)},
+            "/v1/stats": {"get": _get("How the indexer is doing", {"type": "object"})},
+            "/v1/events": {"get": _live()},
+            "/healthz": {"get": _get("Whether the process answers; needs no token", {"type": "object"})},
+            "/readyz": {"get": _get("Whether it has caught up", {"type": "object"}, {"503": "not yet, and why"})},
+            "/metrics": {"get": _metrics()},
+        },
+        "components": {"schemas": {"Error": _ERROR, "Match": _MATCH}},
+    }
+    if secured:
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"token": []}]
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                if path == "/healthz":
+                    operation["security"] = []
+                else:
+                    operation["responses"]["401"] = _failure("no token, or another one")
+    return document
+
+
+def _search(dimensions: int) -> Schema:
+    properties: Schema = {
+        "text": {"type": "string", "minLength": 1, "pattern": r"\S"},
+        "vector": {
+            "type": "array",
+            "items": {"type": "number", "minimum": -1e18, "maximum": 1e18},
+            "minItems": dimensions,
+            "maxItems": dimensions,
+            "description": "of any length but zero",
+        },
+        "id": {
+            "type": "string",
+            "minLength": 1,
+            "pattern": r"\S",
+            "description": "a remembered event; not found itself",
+        },
+        "k": {"type": "integer", "minimum": 1, "maximum": LARGEST_K, "default": DEFAULT_K},
+        "min_similarity": {"type": ["number", "null"], "minimum": -1, "maximum": 1},
+        "where": {
+            "type": ["object", "null"],
+            "minProperties": 1,
+            "maxProperties": MOST_CONDITIONS,
+            "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+            "description": "metadata that must be equal",
+        },
+    }
+    subjects = [{"required": [name]} for name in ("text", "vector", "id")]
+    body = {"type": "object", "properties": properties, "oneOf": subjects, "additionalProperties": False}
+    answer = {
+        "type": "object",
+        "properties": {
+            "space": {"type": "string"},
+            "matches": {"type": "array", "items": {"$ref": "#/components/schemas/Match"}},
+        },
+        "required": ["space", "matches"],
+    }
+    failures = {
+        "400": "the body is wrong, in words",
+        "404": "no vector of this id is known",
+        "413": "the body is larger than 1 MiB",
+        "422": "the text has no vector",
+        "503": "the provider does not embed now",
+    }
+    operation = _get("The nearest of a text, a vector or a remembered event", answer, failures)
+    operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+    return operation
+
+
+def _vector(dimensions: int) -> Schema:
+    answer = {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "space": {"type": "string"},
+            "dimensions": {"type": "integer", "const": dimensions},
+            "vector": {"type": "array", "items": {"type": "number"}},
+        },
+        "required": ["id", "space", "dimensions", "vector"],
+    }
+    operation = _get("A remembered vector", answer, {"404": "no vector of this id is known"})
+    operation["parameters"] = [
+        {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    ]
+    return operation
+
+
+def _live() -> Schema:
+    operation = _get("Verdicts from now on, as server-sent events", {}, {"503": "too many clients listen"})
+    operation["responses"]["200"] = {
+        "description": "`event: verdict`, `data:` as on the verdict topic; without end",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+    return operation
+
+
+def _metrics() -> Schema:
+    operation = _get("Metrics for Prometheus", {})
+    operation["responses"]["200"] = {
+        "description": "in the format that was asked for",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
+    return operation
+
+
+def _get(summary: str, answer: Schema, failures: dict[str, str] | None = None) -> Schema:
+    responses = {"200": {"description": "done", "content": {"application/json": {"schema": answer}}}}
+    responses |= {status: _failure(reason) for status, reason in (failures or {}).items()}
+    return {"summary": summary, "responses": responses}
+
+
+def _failure(reason: str) -> Schema:
+    return {
+        "description": reason,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }
