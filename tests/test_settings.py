@@ -65,9 +65,9 @@ def test_secrets_never_show(tmp_path: Path) -> None:
     assert settings.provider.api_key.get_secret_value() == "hunter2"
     assert "hunter2" not in str(settings.redacted()) + repr(settings)
     with pytest.raises(ConfigurationError) as refused:
-        load(tmp_path, "[kafka]\nsasl_password = ['hunter2']\n[provider]\napi_key = 5\ndimensions = 0")
+        load(tmp_path, "[kafka]\nsasl_password = ['hunter2']\n[provider]\napi_key = 7654321\ndimensions = 0")
     assert "hunter2" not in str(refused.value)
-    assert "5" not in str(refused.value)
+    assert "7654321" not in str(refused.value)
 
 
 def test_the_vendors_own_variable_does_not_override(tmp_path: Path) -> None:
@@ -93,3 +93,65 @@ def test_without_a_file_the_working_directory_is_looked_at(tmp_path: Path, monke
     assert load_settings(None, {}).kafka.group_id == "mine"
     with pytest.raises(ConfigurationError, match=r"absent\.toml cannot be read"):
         load_settings(Path("absent.toml"), {})
+
+
+def test_ways_to_fall_back_on(tmp_path: Path) -> None:
+    text = """[provider]
+name = "openai"
+[[provider.fallback]]
+base_url = "https://eu.example/v1"
+api_key_env = "EU_KEY"
+headers = { "x-gateway" = "hunter2" }
+[[provider.fallback]]
+azure_deployment = "other"
+"""
+    first, second = load(tmp_path, text, {"EU_KEY": "hunter2"}).provider.fallback
+    assert first.api_key is not None
+    assert first.api_key.get_secret_value() == first.headers["x-gateway"].get_secret_value() == "hunter2"
+    assert (first.base_url, second.azure_deployment) == ("https://eu.example/v1", "other")
+    assert "hunter2" not in str(load(tmp_path, text, {"EU_KEY": "hunter2"}).redacted())
+    environ = {"STREAMER_PROVIDER__NAME": "openai", "STREAMER_PROVIDER__FALLBACK": '[{"api_key": "hunter2"}]'}
+    [only] = load(tmp_path, "", environ).provider.fallback
+    assert only.api_key is not None
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (
+            'base_ur = "x"\napi_key = "hunter2"',
+            "unknown key provider.fallback.0.base_ur; known are: name, model, base_url",
+        ),
+        ('api_key_env = "EU_KEY"', "provider.fallback.0.api_key_env = 'EU_KEY': this variable is not set"),
+        ('model = "x"', "an entry needs a base_url, an api_key_env or an azure_deployment of its own"),
+        ("api_key = ['hunter2']", "provider.fallback.0.api_key: input should be a valid string"),
+        ("base_url = 5\napi_key = 'hunter2'", "provider.fallback.0.base_url = 5: input should be a valid string"),
+        ("headers = { a = ['hunter2'] }", "provider.fallback.0.headers: input should be a valid string"),
+    ],
+)
+def test_a_wrong_way_is_named_without_its_secrets(tmp_path: Path, entry: str, says: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load(tmp_path, f'[provider]\nname = "openai"\n[[provider.fallback]]\n{entry}')
+    assert says in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_more_that_is_refused_about_ways_and_headers(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="onnx runs in this process: there is no other way to it"):
+        load(tmp_path, '[[provider.fallback]]\nbase_url = "https://eu.example"')
+    for name, value in (("FALLBACK", '[{"api_key": "hunter2"'), ("HEADERS", '{"a": "hunter2"')):
+        with pytest.raises(
+            ConfigurationError, match=f"PROVIDER__{name}: provider.{name.lower()}: input should be a"
+        ) as refused:
+            load(tmp_path, "", {"STREAMER_PROVIDER__NAME": "openai", f"STREAMER_PROVIDER__{name}": value})
+        assert "hunter2" not in str(refused.value)
+
+
+def test_settings_can_be_changed(tmp_path: Path) -> None:
+    base = load(tmp_path, "[batch]\nmax_events = 5\n", {"OPENAI_API_KEY": "a", "STREAMER_PROVIDER__NAME": "openai"})
+    changed = load_settings(None, {"COHERE_API_KEY": "c"}, {"provider.name": "cohere", "batch.max_bytes": 9}, base)
+    assert (changed.batch.max_events, changed.batch.max_bytes) == (5, 9)
+    assert changed.provider.api_key is not None
+    assert changed.provider.api_key.get_secret_value() == "c"
+    same = load_settings(None, {}, {"provider.model": "m"}, base)
+    assert same.provider.api_key == base.provider.api_key

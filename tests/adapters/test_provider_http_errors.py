@@ -96,6 +96,31 @@ def test_what_services_mean(status, body, kind):
     assert str(status) in str(error)
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "advice"),
+    [
+        (401, {"error": {"message": "Incorrect API key provided."}}, "provided; check the API key"),
+        (498, {"message": "invalid token"}, "; check the API key"),
+        (400, [{"error": {"message": "API key not valid. Please pass a valid one."}}], "one; check the API key"),
+        (429, {"error": {"message": "plan", "code": "insufficient_quota"}}, "; the account has used up its quota"),
+        (402, {"message": "Please add a payment method"}, "; the account has used up its quota"),
+        (
+            404,
+            {"error": {"message": "The model `x` does not exist", "code": "model_not_found"}},
+            "; check provider.model",
+        ),
+        (404, {"error": 'model "x" not found, try pulling it first'}, "; check provider.model"),
+        (404, {"detail": "Not Found"}, "; check provider.base_url and provider.model"),
+        (301, {}, "; check provider.base_url"),
+        (400, {"error": {"message": "no", "param": "dimensions"}}, "; check provider.model, provider.dimensions and"),
+    ],
+)
+def test_what_a_person_can_do_about_it(status, body, advice):
+    error = VENDOR.refusal(status, {}, json.dumps(body).encode())
+    assert type(error) is ProviderBlocked
+    assert advice in str(error)
+
+
 @given(st.integers(min_value=300, max_value=599), st.text(), st.text())
 def test_every_status_means_something(status, reason, code):
     assert meaning(status, reason, code) in ("retriable", "limited", "blocked", "rejected", "too_long")

@@ -259,6 +259,51 @@ class TestTransientFaults:
         assert service.statistics().timeouts_total == 2  # 60 s and 120 s were too short for it, 240 s are enough
         assert anyio.current_time() < 60 + 120 + 150 + 5
 
+    async def test_patience_ends_an_outage_for_who_waits_but_not_a_rate_limit(self) -> None:
+        async def behave(call: Call) -> None:
+            if call.started < 100:
+                raise RateLimited("429", retry_after=10.0)
+            if call.texts[0].startswith("down"):
+                raise RetriableError("503")
+
+        service = dispatcher(FakeProvider(behave), patience=30.0)
+        assert_right(texts(3), await service.embed(texts(3), "document"))
+        assert anyio.current_time() >= 100
+        for given in (["down"], ["down 1", "down 2"]):
+            started = anyio.current_time()
+            with pytest.raises(RetriableError, match="503"):
+                await service.embed(given, "document")
+            assert 30 <= anyio.current_time() - started < 90
+        assert_right(texts(3), await service.embed(texts(3), "document"))
+
+    async def test_patience_begins_anew_with_every_call_that_is_answered(self) -> None:
+        async def behave(call: Call) -> None:
+            if call.number % 3:
+                raise RetriableError("503")
+
+        service = dispatcher(
+            FakeProvider(behave, latency=8.0), contract=contract(max_items=1), concurrency=1, patience=30
+        )
+        assert_right(texts(9), await service.embed(texts(9), "document"))
+        assert anyio.current_time() > 9 * 8
+
+    async def test_with_patience_a_blocked_account_is_told_at_once_and_tried_again_later(self) -> None:
+        async def behave(call: Call) -> None:
+            if call.started < 50:
+                raise ProviderBlocked("401")
+
+        provider = FakeProvider(behave)
+        service = dispatcher(provider, patience=30.0)
+        while True:
+            try:
+                outcomes = await service.embed(texts(2), "document")
+                break
+            except ProviderBlocked:
+                await anyio.sleep(1)
+        assert_right(texts(2), outcomes)
+        assert len(provider.calls) < 6
+        assert 50 <= anyio.current_time() < 120
+
     async def test_p16_one_slow_call_holds_up_nobody_else(self) -> None:
         async def behave(call: Call) -> None:
             await anyio.sleep(30 if call.number == 3 else 0.1)

@@ -1,0 +1,52 @@
+"""The command line called as a function: what a process would print and exit with, but without its start."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+
+from streamer.cli import main
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    code: int
+    stdout: str
+    stderr: str
+
+
+async def streamer(*arguments: str, stdin: str = "", **environ: str) -> Done:
+    """Run a command in a thread, on a loop of its own, so that fakes can answer it from ours."""
+    return await anyio.to_thread.run_sync(_call, arguments, stdin, environ)
+
+
+def _call(arguments: tuple[str, ...], stdin: str, environ: dict[str, str]) -> Done:
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["streamer", *arguments])
+        patch.setattr(sys, "stdin", io.StringIO(stdin))
+        try:
+            main()
+            code = 0
+        except SystemExit as exc:
+            code = int(exc.code or 0)
+    out.seek(0)
+    return Done(code, out.read(), err.getvalue())
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a command finds no settings and leaves its cache."""
+    for name in [name for name in os.environ if name.startswith("STREAMER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
