@@ -261,6 +261,8 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
         os.environ["STREAMER_DEBUG"] = "1"
+    # Read when numpy is first imported, hence here: with more BLAS threads a product takes the event loop's core, too.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app()
     except SystemExit:

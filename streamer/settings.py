@@ -48,6 +48,7 @@ class KafkaSettings(Section):
     session_timeout_ms: Annotated[int, Field(ge=6_000, le=300_000)] = Field(
         45_000, description="a worker that died is missed after this time; brokers bound it"
     )
+    fetch_max_wait_ms: Positive = Field(500, description="how long the broker may hold a fetch that finds nothing new")
     connect_timeout_ms: Positive = Field(15_000, description="to find a broker at start, before giving up")
     isolation_level: Literal["read_uncommitted", "read_committed"] | None = Field(
         None, description="of all that is read; default: read_committed with delivery.guarantee = exactly-once"
@@ -171,7 +172,7 @@ class DeliverySettings(Section):
 
 class IndexSettings(Section):
     capacity: Positive = Field(200_000, description="vectors kept in memory; the oldest go first")
-    near_duplicate_similarity: Annotated[float, Field(gt=0, le=1)] = Field(0.85, description="cosine")
+    near_duplicate_similarity: Annotated[float, Field(gt=0, le=1)] = Field(0.8, description="cosine")
     neighbors: Annotated[int, Field(ge=1, le=100)] = 5
 
 

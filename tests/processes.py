@@ -16,6 +16,8 @@ import anyio
 import httpx
 import psutil
 
+from streamer.adapters.child import dying_with_us
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -29,7 +31,7 @@ class StreamerProcess:
             section, key = name.split(".")
             environment[f"STREAMER_{section}__{key}".upper()] = str(value)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "streamer", command, *arguments],
+            dying_with_us([sys.executable, "-m", "streamer", command, *arguments]),
             env=environment,
             cwd=ROOT,
             stdout=subprocess.PIPE,

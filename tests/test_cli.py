@@ -102,5 +102,5 @@ def test_printed_settings_are_settings(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "hunter2" not in done.stdout
     (tmp_path / "printed.toml").write_text(done.stdout)
-    again = streamer("config", "--config", "printed.toml", folder=tmp_path)
+    again = streamer("config", "--config", "printed.toml", folder=tmp_path, STREAMER_HTTP__TOKEN="hunter2")
     assert again.stdout == done.stdout

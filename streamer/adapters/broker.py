@@ -8,20 +8,17 @@ enforce rebalance time-outs: good for a first look, never for data that matters.
 from __future__ import annotations
 
 import os
-import re
 import socket
 import struct
-import subprocess
-import sys
 import tempfile
 import uuid
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import anyio
-from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from streamer.adapters.child import ChildProcess
 from streamer.errors import ConfigurationError, MissingExtra, Unreachable
 
 START_TIMEOUT = 15.0
@@ -29,18 +26,7 @@ STOP_TIMEOUT = 3.0
 PROBE_TIMEOUT = 1.0
 PROBE_INTERVAL = 0.02
 PORT_ATTEMPTS = 3
-LOG_TAIL = 8192
 ANSWER_LIMIT = 65536
-
-# Linux takes the broker along when we die without a chance to stop it (SIGKILL, a crash). The request has to be made in
-# the child; a `preexec_fn` may deadlock in a program with threads, so a tiny interpreter asks and then becomes the
-# broker. Our death before it asked shows as another parent.
-_DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-os.getppid() == int(sys.argv[1]) or os._exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class EmbeddedBroker:
@@ -55,8 +41,7 @@ class EmbeddedBroker:
         self._wanted_port = port
         self._port = port
         self._cluster = f"streamer-{uuid.uuid4().hex}"
-        self._process: Process | None = None
-        self._log: IO[bytes] | None = None
+        self._child: ChildProcess | None = None
 
     @property
     def bootstrap_servers(self) -> str:
@@ -65,7 +50,7 @@ class EmbeddedBroker:
     @property
     def pid(self) -> int | None:
         """The process id while it runs."""
-        return self._process.pid if self._process else None
+        return self._child.pid if self._child else None
 
     async def __aenter__(self) -> Self:
         program = await anyio.to_thread.run_sync(_program)
@@ -87,81 +72,55 @@ class EmbeddedBroker:
 
     async def watch(self) -> None:
         """Waits for as long as the broker lives; raises Unreachable when it ends by itself."""
-        process = self._process
-        if process is None:
+        child = self._child
+        if child is None:
             raise AssertionError("watch() belongs inside the `async with` block.")
-        await process.wait()
-        if process is self._process:
-            raise Unreachable(f"the embedded broker stopped: {self._last_words()}")
+        await child.wait()
+        if child is self._child:
+            raise Unreachable(f"the embedded broker stopped: {_last_words(child)}")
 
     async def _start(self, program: str) -> None:
         self._port = self._wanted_port or _free_port(self._host)
         url = f"tcp://{self._host}:{self._port}"
         command = [program, "broker", "--listener-url", url, "--advertised-listener-url", url]
         command += ["--storage-engine", "memory://streamer/", "--cluster-id", self._cluster]
-        if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
         # Neither our environment nor our folder: it takes settings such as STORAGE_ENGINE from the one, and from an
         # `.env` in the other.
         environment = {"RUST_LOG": "warn", "NO_COLOR": "1", "PATH": os.environ.get("PATH", "")}
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        log = tempfile.TemporaryFile()  # noqa: SIM115 - the child closes it
+        child = self._child = await ChildProcess.start(command, environment=environment, folder=os.sep, log=log)
         try:
-            # A session of its own: Ctrl-C in the terminal must reach our clients, which drain and then stop it.
-            self._process = await anyio.open_process(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                cwd=os.sep,
-                env=environment,
-                start_new_session=True,
-            )
             with anyio.fail_after(START_TIMEOUT):
-                await self._wait_until_it_answers(self._process)
+                await self._wait_until_it_answers(child)
         except TimeoutError:
-            words = self._last_words()
+            words = _last_words(child)
             await self._stop()
             raise Unreachable(f"the embedded broker did not answer within {START_TIMEOUT:g} s: {words}") from None
         except BaseException:
             await self._stop()
             raise
 
-    async def _wait_until_it_answers(self, process: Process) -> None:
+    async def _wait_until_it_answers(self, child: ChildProcess) -> None:
         while True:
             # What answers may be a stranger that keeps our broker from listening; only ours knows this cluster's name.
             if self._cluster.encode() in await _metadata(self._host, self._port):
                 return
-            if process.returncode is not None:
-                words = self._last_words()
+            if child.exit_code is not None:
+                words = _last_words(child)
                 if "address in use" in words.lower():
                     raise _PortTaken(f"the embedded broker cannot listen on {self.bootstrap_servers}: {words}")
                 raise Unreachable(f"the embedded broker died at its start: {words}")
             await anyio.sleep(PROBE_INTERVAL)
 
     async def _stop(self) -> None:
-        process, self._process = self._process, None
-        log, self._log = self._log, None
-        with anyio.CancelScope(shield=True):
-            if process is not None:
-                if process.returncode is None:
-                    process.terminate()
-                with anyio.move_on_after(STOP_TIMEOUT):
-                    await process.wait()
-                if process.returncode is None:
-                    process.kill()
-                await process.aclose()
-        if log is not None:
-            log.close()
+        child, self._child = self._child, None
+        if child is not None:
+            await child.stop(STOP_TIMEOUT)
 
-    def _last_words(self) -> str:
-        if self._log is None:
-            return "it said nothing"
-        # Not seek and read: the broker writes at the position that we would move, the two of us share it.
-        log = self._log.fileno()
-        tail = os.pread(log, LOG_TAIL, max(0, os.fstat(log).st_size - LOG_TAIL))
-        text = re.sub(r"\x1b\[[0-9;]*m", "", tail.decode(errors="replace"))
-        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("note: ")]
-        return lines[-1] if lines else "it said nothing"
+
+def _last_words(child: ChildProcess) -> str:
+    lines = [line for line in child.last_lines(20) if not line.startswith("note: ")]
+    return lines[-1] if lines else "it said nothing"
 
 
 class _PortTaken(Unreachable):

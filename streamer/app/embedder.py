@@ -133,6 +133,16 @@ async def open_cache(settings: Settings, space: Space, suffix: str = "") -> Asyn
         yield opened
 
 
+@asynccontextmanager
+async def open_idle_cache(settings: Settings, space: Space) -> AsyncIterator[SqliteVectorCache]:
+    """The very file that the settings name; ConfigurationError while a worker uses it."""
+    cache = settings.cache
+    async with SqliteVectorCache.open(
+        cache.path, space, ttl_seconds=cache.ttl_seconds, max_bytes=cache.max_bytes, next_if_taken=False
+    ) as opened:
+        yield opened
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddingStack:
     """The layers that a text goes through, outermost first."""

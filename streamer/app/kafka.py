@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio
 import structlog
 
 from streamer.adapters.kafka.changelog import KafkaChangelog
@@ -29,6 +30,7 @@ def connection_of(settings: Settings) -> Connection:
         ssl_certfile=kafka.ssl_certfile,
         ssl_keyfile=kafka.ssl_keyfile,
         connect_timeout=kafka.connect_timeout_ms / 1000,
+        fetch_max_wait=kafka.fetch_max_wait_ms / 1000,
     )
 
 
@@ -73,7 +75,8 @@ async def open_sink(settings: Settings, *, patience: float | None = None) -> Asy
     try:
         yield sink
     finally:
-        await sink.aclose()
+        with anyio.CancelScope(shield=True):  # bounded; half-closed, the client would go on looking for its brokers
+            await sink.aclose()
 
 
 @asynccontextmanager
@@ -85,4 +88,5 @@ async def open_changelog(
     try:
         yield changelog
     finally:
-        await changelog.aclose()
+        with anyio.CancelScope(shield=True):
+            await changelog.aclose()

@@ -14,6 +14,7 @@ import structlog
 from streamer.adapters.kafka.sink import KafkaSink, SinkStatistics
 from streamer.adapters.kafka.source import KafkaSource, SourceStatistics
 from streamer.adapters.kafka.transactions import KafkaTransactions
+from streamer.adapters.sqlite import SqliteStatistics
 from streamer.app.embedder import EmbeddingStack, batches_at_once, open_embedding
 from streamer.app.kafka import connection_of, ensure_topics, open_sink
 from streamer.app.signals import until_signalled
@@ -41,6 +42,7 @@ class WorkerStatistics:
     sink: SinkStatistics
     cache: CacheStatistics
     provider: DispatchStatistics
+    cache_file: SqliteStatistics | None
 
 
 class Worker:
@@ -77,6 +79,7 @@ class Worker:
             self._sink.statistics(),
             self._embedding.embedder.statistics(),
             self._embedding.dispatcher.statistics(),
+            self._embedding.cache.statistics() if self._embedding.cache else None,
         )
 
 
@@ -104,9 +107,9 @@ async def run_worker(settings: Settings) -> None:
                 app = create_health_app("worker", worker, token.get_secret_value() if token else None)
                 port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port)
                 tasks.start_soon(lag.watch)
-                await source.start(pipeline)
-                tasks.start_soon(source.watch)
                 try:
+                    await source.start(pipeline)
+                    tasks.start_soon(source.watch)
                     space = embedding.embedder.space
                     group_id = kafka.group_id
                     log.info("worker started", model=space.model, space=space.id, group_id=group_id, port=port)

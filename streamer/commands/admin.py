@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
+import anyio
 import orjson
 from rich.console import Console
 from rich.table import Table
 
 from streamer.adapters.kafka.topics import check_topics
-from streamer.app.embedder import open_cache, open_embedding, open_provider
+from streamer.adapters.sqlite import CacheContents, read_contents
+from streamer.app.embedder import open_embedding, open_idle_cache, open_provider
 from streamer.app.kafka import connection_of, topic_specs
 from streamer.errors import ConfigurationError, StreamerError, Unreachable
 from streamer.protocols import Rejection
@@ -98,28 +100,30 @@ async def _check_provider(settings: Settings) -> str:
 async def _check_cache(settings: Settings) -> str:
     if not settings.cache.enabled:
         return "off"
-    async with open_provider(settings) as provider, open_cache(settings, provider.space) as opened:
-        return f"{settings.cache.path}: {await opened.stats()}" if opened else "off"
+    contents = await read_contents(settings.cache.path)
+    return "; ".join(_contents(file) for file in contents) or f"{settings.cache.path} will be created"
+
+
+def _contents(file: CacheContents) -> str:
+    return f"{file.path}: {file.entries:,} vectors, {file.bytes:,} bytes"
 
 
 async def cache(settings: Settings, action: str, *, as_json: bool) -> None:
-    """`stats`, `prune` or `clear` of the cache file named in the settings."""
-    path = settings.cache.path
-    if not path.exists():
-        raise ConfigurationError(f"cache.path = {path}: there is no such file yet")
-    async with open_provider(settings) as provider, open_cache(settings, provider.space) as opened:
-        if opened is None:
-            raise ConfigurationError("cache.enabled is false")
-        if action == "prune":
-            await opened.prune()
-        elif action == "clear":
-            await opened.clear()
-        numbers = asdict(await opened.stats())
+    """`stats` of the cache files (in use or not), `prune` or `clear` of one that no worker is using."""
+    if action != "stats":
+        path = settings.cache.path
+        if not await anyio.Path(path).exists():
+            raise ConfigurationError(f"cache.path = {path}: there is no such file")
+        async with open_provider(settings) as provider, open_idle_cache(settings, provider.space) as opened:
+            await (opened.prune() if action == "prune" else opened.clear())
+    contents = await read_contents(settings.cache.path)
     if as_json:
-        _json(numbers)
-    else:
-        for name, value in numbers.items():
-            print(f"{name.replace('_', ' '):16} {value}")  # noqa: T201 - the command's output
+        _json([asdict(file) for file in contents])
+        return
+    for file in contents:
+        print(_contents(file))  # noqa: T201 - the command's output
+        for space, entries in file.spaces.items():
+            print(f"  {entries:12,} of space {space}")  # noqa: T201
 
 
 def _json(value: Any) -> None:

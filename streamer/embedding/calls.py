@@ -30,17 +30,17 @@ class TimedOut(RetriableError):
 class DispatchStatistics:
     """Totals since the start, and the calls open now.
 
-    `tokens`: as billed. `retries`: calls that failed and were made again, `rate_limited` and `timeouts` among them.
-    `rejected`: texts that got no vector.
+    `tokens_total`: as billed. `retries_total`: calls that failed and were made again, `rate_limited_total` and
+    `timeouts_total` among them. `rejected_total`: texts that got no vector.
     """
 
-    requests: int = 0
-    texts: int = 0
-    tokens: int = 0
-    retries: int = 0
-    rate_limited: int = 0
-    timeouts: int = 0
-    rejected: int = 0
+    requests_total: int = 0
+    texts_total: int = 0
+    tokens_total: int = 0
+    retries_total: int = 0
+    rate_limited_total: int = 0
+    timeouts_total: int = 0
+    rejected_total: int = 0
     in_flight: int = 0
 
 
@@ -76,7 +76,7 @@ class Calls:
 
     def rejected(self) -> None:
         """A text was given up."""
-        self._totals.rejected += 1
+        self._totals.rejected_total += 1
 
     async def ask(
         self, batch: Batch, places: list[int], *, attempt: int = 0, timeouts: int = 0, is_control: bool = False
@@ -92,15 +92,15 @@ class Calls:
         tokens = float(batch.tokens[places].sum())
         async with self._gate.admit(tokens, len(places)) as call:
             batch.attempts[places] += 1
-            self._totals.requests += 1
-            self._totals.texts += len(places)
+            self._totals.requests_total += 1
+            self._totals.texts_total += len(places)
             try:
                 answer = await self._answer(texts, batch.purpose, timeouts)
                 admission = self._admitted(answer, len(places))
             except RetriableError as error:
-                self._totals.retries += 1
-                self._totals.rate_limited += isinstance(error, RateLimited)
-                self._totals.timeouts += isinstance(error, TimedOut)
+                self._totals.retries_total += 1
+                self._totals.rate_limited_total += isinstance(error, RateLimited)
+                self._totals.timeouts_total += isinstance(error, TimedOut)
                 await self._gate.failed(call, error, attempt)
                 raise
             except (RejectedError, InvalidAnswer) as error:
@@ -116,7 +116,7 @@ class Calls:
             self._gate.answered(call, tokens=billed, headers=answer.headers)
         self._caps.accepted(len(places), tokens)
         if billed is not None:
-            self._totals.tokens += billed
+            self._totals.tokens_total += billed
             self._estimator.learn(len(places), float(batch.sizes[places].sum()), billed)
         return self._record(batch, places, answer, admission)
 

@@ -40,7 +40,7 @@ async def test_what_was_stored_is_found_again_in_another_life(path: Path) -> Non
         assert await find(cache, [*range(1200, 1400), *range(600)]) == [*range(1200, 1300), *range(600)]
         twice = [key_of(1), key_of(2), key_of(1)]
         assert set(await cache.get_many(twice)) == set(twice)
-        assert cache.statistics().stored == 0
+        assert cache.statistics().stored_total == 0
 
 
 async def test_a_closed_cache_is_an_empty_one(path: Path) -> None:
@@ -48,7 +48,7 @@ async def test_a_closed_cache_is_an_empty_one(path: Path) -> None:
         await cache.put_many(entries([1]))
     assert await find(cache, [1]) == []
     await cache.put_many(entries([2]))
-    assert cache.statistics().dropped == 1
+    assert cache.statistics().dropped_total == 1
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ async def test_an_entry_counts_until_its_time_is_up_and_is_then_gone_for_good(pa
         await cache.put_many(entries([2]))  # its time starts again
         clock.now += 0.001
         assert await find(cache, [1, 2]) == [2]
-        assert cache.statistics().expired == 1
+        assert cache.statistics().expired_total == 1
         assert (await cache.stats()).entries == 1
         clock.now -= 50  # set back: what had expired does not come back
         assert await find(cache, [1, 2]) == [2]
@@ -146,9 +146,26 @@ async def test_the_file_stays_within_its_size_and_keeps_what_is_used(path: Path)
             contents = await cache.stats()
             assert contents.bytes <= limit + batch * 1_000
         assert contents.entries > limit / (4 * 96 + 300)
-        assert cache.statistics().evicted == 10_000 - contents.entries
+        assert cache.statistics().evicted_total == 10_000 - contents.entries
         assert await find(cache, range(9_900, 10_000)) == list(range(9_900, 10_000))
     assert path.stat().st_size <= limit + batch * 1_000
+
+
+async def test_entries_that_make_room_may_lie_scattered(path: Path) -> None:
+    clock, limit, full = Clock(), 2_000_000, 0
+    async with opened(path, max_bytes=limit, clock=clock) as cache:
+        while not cache.statistics().evicted_total:
+            await cache.put_many(entries(range(full, full + 100)))
+            full += 100
+        clock.now += 3_600
+        used = [number for number in range(200, full) if number % 3]
+        assert full > 3_000
+        assert await find(cache, used) == used
+        for start in range(10_000, 10_900, 100):
+            await cache.put_many(entries(range(start, start + 100)))
+            assert (await cache.stats()).bytes <= limit + 100 * 1_000
+        clock.now += 3_600
+        assert await find(cache, used) == used
 
 
 async def test_a_lower_limit_is_reached_by_and_by_or_at_once_by_pruning(path: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
+import aiosqlite
 import pytest
 from structlog.testing import capture_logs
 
@@ -120,7 +121,7 @@ async def test_no_flipped_byte_anywhere_gives_a_wrong_vector(path: Path, templat
     path.parent.mkdir()
     whole, chance = template.read_bytes(), random.Random(2)
     hits = 0
-    for _ in range(60):
+    for _ in range(40):
         damaged = bytearray(whole)
         for _ in range(20):
             damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
@@ -132,7 +133,7 @@ async def test_no_flipped_byte_anywhere_gives_a_wrong_vector(path: Path, templat
                 await find(cache, range(300))
         for file in path.parent.iterdir():
             file.unlink()
-    assert 60 * 100 * 0.3 < hits < 60 * 100
+    assert 40 * 100 * 0.3 < hits < 40 * 100
 
 
 async def test_a_vector_with_a_flipped_bit_is_a_miss_and_stored_again(template: Path) -> None:
@@ -142,7 +143,7 @@ async def test_a_vector_with_a_flipped_bit_is_a_miss_and_stored_again(template: 
     template.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     async with opened(template) as cache:
         assert await find(cache, range(100)) == [number for number in range(100) if number != 7]
-        assert cache.statistics().damaged == 1
+        assert cache.statistics().damaged_total == 1
         assert (await cache.stats()).entries == 99
         await cache.put_many(entries([7]))
         assert await find(cache, [7]) == [7]
@@ -184,11 +185,13 @@ async def test_a_file_of_another_version_is_set_aside(template: Path) -> None:
     with closing(sqlite3.connect(template)) as connection:
         connection.execute("PRAGMA user_version = 99")
         connection.commit()
+    Path(f"{template}.corrupt-1234567890").touch()
     with capture_logs() as logs:
         async with opened(template) as cache:
             assert await find(cache, range(100)) == []
             await cache.put_many(entries([1]))
     assert "version 99" in logs[0]["reason"]
+    assert [str(aside) for aside in template.parent.glob("*.corrupt-*")] == [logs[0]["set_aside"]]  # only the latest
 
 
 async def test_a_disk_that_damages_file_after_file_is_left_alone(path: Path) -> None:
@@ -237,7 +240,7 @@ async def test_a_full_disk_keeps_what_it_has_and_takes_more_when_there_is_room(t
                 for start in range(1000, 5000, 500):
                     await cache.put_many(entries(range(start, start + 500)))
                 assert await find(cache, range(100)) == list(range(100))
-                assert cache.statistics().dropped > 0
+                assert cache.statistics().dropped_total > 0
                 (disk / "other").unlink()
                 await cache.put_many(entries(range(9000, 9010)))
                 assert await find(cache, range(9000, 9010)) == list(range(9000, 9010))
@@ -272,12 +275,35 @@ async def test_what_cannot_be_written_can_still_be_read(path: Path, fault: str, 
             await limited(cache, fault)
             await cache.put_many(entries(range(1000, 2000)))
             assert await find(cache, range(100)) == list(range(100))
-            assert (cache.statistics().dropped, cache.statistics().faults) == (1000, 1)
+            assert (cache.statistics().dropped_total, cache.statistics().faults_total) == (1000, 1)
             await limited(cache, cure)
             await cache.put_many(entries(range(1000, 2000)))
             assert await find(cache, range(2000)) == [*range(100), *range(1000, 2000)]
     assert [line["event"] for line in logs] == ["cache_not_writable"]
     assert reason in logs[0]["reason"]
+
+
+async def test_a_write_that_fails_half_way_is_undone(path: Path) -> None:
+    async def fail(connection: aiosqlite.Connection, _: int) -> None:
+        for statement in (
+            "BEGIN IMMEDIATE",
+            "DELETE FROM entry WHERE id < 50",
+            "PRAGMA query_only = ON",
+            "DELETE FROM entry",
+        ):
+            await connection.execute_fetchall(statement)
+
+    with capture_logs() as logs:
+        async with opened(path) as cache:
+            await cache.put_many(entries(range(100)))
+            write = cache._access.write(fail)
+            assert write
+            assert not await write
+            await limited(cache, "query_only = OFF")
+            assert await find(cache, range(100)) == list(range(100))
+            await cache.put_many(entries([200]))
+            assert await find(cache, [200]) == [200]
+    assert [line["event"] for line in logs] == ["cache_not_writable"]
 
 
 async def test_between_two_tries_nothing_is_written_and_nothing_is_logged(path: Path) -> None:
@@ -289,7 +315,7 @@ async def test_between_two_tries_nothing_is_written_and_nothing_is_logged(path: 
             await limited(cache, "query_only = OFF")
             await cache.put_many(entries([9]))
             assert await find(cache, range(10)) == []
-            assert (cache.statistics().dropped, cache.statistics().faults) == (6, 1)
+            assert (cache.statistics().dropped_total, cache.statistics().faults_total) == (6, 1)
             with pytest.raises(StreamerError, match="readonly"):
                 await cache.clear()
     assert len(logs) == 1

@@ -46,7 +46,7 @@ async def test_two_hundred_cancelled_writes_leave_no_transaction_and_lose_nothin
         assert not cache._access._connection.in_transaction  # type: ignore[union-attr]
         assert await find(cache, range(200)) == list(range(200))
         assert await find(cache, range(1000, 3000)) == list(range(1000, 3000))
-        assert (cache.statistics().dropped, cache.statistics().faults) == (0, 0)
+        assert (cache.statistics().dropped_total, cache.statistics().faults_total) == (0, 0)
 
 
 async def test_cancelled_while_it_opens_it_leaves_no_thread(path: Path) -> None:
@@ -73,7 +73,7 @@ async def test_no_more_than_so_many_writes_wait(path: Path, monkeypatch: pytest.
         async with cache._access._turn:  # the disk is slow
             for number in range(access.MOST_WRITES + 3):
                 await cache.put_many(entries([number]))
-            assert cache.statistics().dropped == 3
+            assert cache.statistics().dropped_total == 3
             assert await find(cache, range(3)) == []
         await cache.stats()
         assert await find(cache, range(access.MOST_WRITES + 3)) == list(range(access.MOST_WRITES))
@@ -109,7 +109,7 @@ async def test_killed_in_the_middle_of_commits_it_loses_nothing_it_had_stored(pa
             stored = int(rest[-1]) if rest else stored
         async with opened(path, next_if_taken=False) as cache:
             assert await find(cache, range(stored)) == list(range(stored))
-            assert cache.statistics().faults == 0
+            assert cache.statistics().faults_total == 0
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("PRAGMA quick_check").fetchall() == [("ok",)]
     assert not list(path.parent.glob("*corrupt*"))

@@ -89,7 +89,7 @@ class TestRequests:
         service = dispatcher(provider, contract=contract(max_request_tokens=300_000))
         assert_right(given, await service.embed(given, "document"))
         assert len(provider.calls) == 3
-        assert service.statistics().retries == 0
+        assert service.statistics().retries_total == 0
 
     async def test_requests_of_one_batch_go_out_side_by_side_within_the_concurrency(self) -> None:
         provider = FakeProvider(latency=1.0)
@@ -137,7 +137,7 @@ class TestRequests:
         service = dispatcher(FakeProvider(behave))
         outcomes = await service.embed(texts(3), "document")
         assert [outcome.tokens for outcome in outcomes if isinstance(outcome, Embedding)] == [1, 2, 3]
-        assert service.statistics().tokens == 6
+        assert service.statistics().tokens_total == 6
 
 
 class TestTransientFaults:
@@ -153,7 +153,7 @@ class TestTransientFaults:
         assert all(3.0 <= call.started <= 3.6 for call in provider.calls[1:])
         assert len(provider.calls) == 3
         assert service.state() is None
-        assert service.statistics().rate_limited == 1
+        assert service.statistics().rate_limited_total == 1
 
     async def test_p2_without_a_header_the_wait_grows_and_is_spread(self) -> None:
         provider = FakeProvider(failing(8, RateLimited("slow down")))
@@ -236,7 +236,7 @@ class TestTransientFaults:
             2 * 7200 / 30
         )  # half a minute apart, two callers, a control for the single one
         assert service.state() is None
-        assert service.statistics().rejected == 0
+        assert service.statistics().rejected_total == 0
 
     async def test_a_wish_of_another_failure_holds_back_its_own_call_only(self) -> None:
         provider = FakeProvider(failing(1, RetriableError("503", retry_after=20.0)))
@@ -256,7 +256,7 @@ class TestTransientFaults:
         service = dispatcher(provider, timeout=60.0)
         given = texts(3)
         assert_right(given, await service.embed(given, "document"))
-        assert service.statistics().timeouts == 2  # 60 s and 120 s were too short for it, 240 s are enough
+        assert service.statistics().timeouts_total == 2  # 60 s and 120 s were too short for it, 240 s are enough
         assert anyio.current_time() < 60 + 120 + 150 + 5
 
     async def test_p16_one_slow_call_holds_up_nobody_else(self) -> None:
@@ -287,7 +287,7 @@ class TestTransientFaults:
         service = dispatcher(provider, contract=contract(max_items=1), concurrency=64)
         given = texts(400)
         assert_right(given, await service.embed(given, "document"))
-        assert service.statistics().rate_limited < 0.1 * len(provider.calls)
+        assert service.statistics().rate_limited_total < 0.1 * len(provider.calls)
         assert anyio.current_time() < 1.3 * 400 / 6
 
     async def test_concurrency_grows_while_nobody_objects(self) -> None:
@@ -333,7 +333,7 @@ class TestBadInput:
         rest = [i for i in range(count) if i != count // 3]
         assert_right([given[i] for i in rest], [outcomes[i] for i in rest])
         assert len(provider.calls) <= 2 * log2(count) + 3
-        assert service.statistics().rejected == 1
+        assert service.statistics().rejected_total == 1
 
     async def test_several_poisonous_texts(self) -> None:
         provider = FakeProvider(refusing("p1", "p2", "p3"))

@@ -101,7 +101,7 @@ def test_each_text_gets_its_own_vector_or_its_own_rejection(
             for number, words in enumerate(batches):
                 tasks.start_soon(embed, service, number, words)
         assert service.statistics().in_flight == 0
-        assert service.statistics().requests == len(provider.calls)
+        assert service.statistics().requests_total == len(provider.calls)
 
     run(main())
 

@@ -43,7 +43,7 @@ async def test_while_the_first_fails_the_next_is_asked_and_then_the_first_again(
     assert len(second.calls) >= 10
     assert len(second.calls) + sum(call.started >= 12 for call in first.calls) == 40
     assert service.state() is None
-    assert service.statistics().retries == 0
+    assert service.statistics().retries_total == 0
 
 
 async def test_when_all_fail_the_dispatcher_waits_as_for_one() -> None:

@@ -11,14 +11,17 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 Pair = tuple[bytes | None, bytes | None]
 
 
-async def produce(bootstrap_servers: str, topic: str, pairs: Sequence[Pair], **options: Any) -> None:
-    """Keys and values, acknowledged by all replicas."""
+async def produce(bootstrap_servers: str, topic: str, pairs: Sequence[Pair], **options: Any) -> dict[int, int]:
+    """Keys and values, acknowledged by all replicas. Returns the offset after the last one of each partition."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", linger_ms=5, max_batch_size=262144)
     await producer.start()
     try:
         futures = [await producer.send(topic, key=key, value=value, **options) for key, value in pairs]
+        ends: dict[int, int] = {}
         for future in futures:
-            await future
+            record = await future
+            ends[record.partition] = record.offset + 1
+        return ends
     finally:
         await producer.stop()
 

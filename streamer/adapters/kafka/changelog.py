@@ -48,7 +48,7 @@ class KafkaChangelog:
         self._clock = clock
         self._positions: dict[TopicPartition, int] = {}
         self._options = {
-            **connection.client_options(),
+            **connection.consumer_options(),
             "group_id": group_id,
             "isolation_level": isolation_level,
             "enable_auto_commit": False,

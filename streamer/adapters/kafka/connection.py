@@ -17,8 +17,9 @@ from streamer.errors import ConfigurationError, Unreachable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """Addresses and credentials, in Kafka's own words. `connect_timeout`: seconds to find a broker at start;
-    `metadata_max_age`: seconds until new partitions are noticed."""
+    """Addresses and credentials, in Kafka's own words. Times in seconds: `connect_timeout` to find a broker at
+    start, `metadata_max_age` until new partitions are noticed, `fetch_max_wait` for a broker to hold a fetch that finds
+    nothing new."""
 
     bootstrap_servers: str
     security_protocol: str = "PLAINTEXT"
@@ -30,6 +31,7 @@ class Connection:
     ssl_keyfile: str | None = None
     connect_timeout: float = 15.0
     metadata_max_age: float = 60.0
+    fetch_max_wait: float = 0.5
 
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments common to producer, consumer and admin client."""
@@ -54,6 +56,10 @@ class Connection:
             options["sasl_plain_username"] = self.sasl_username
             options["sasl_plain_password"] = self.sasl_password
         return options
+
+    def consumer_options(self) -> dict[str, Any]:
+        """Those, and what is common to consumers."""
+        return self.client_options() | {"fetch_max_wait_ms": max(1, int(self.fetch_max_wait * 1000))}
 
     async def reach(self, starting: Awaitable[None], joining: float = 0.0) -> None:
         """Await a client's start. Raises Unreachable, in one line, when no broker answers in time; `joining`: seconds

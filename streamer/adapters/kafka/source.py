@@ -85,7 +85,7 @@ class KafkaSource:
         self._patience = patience or Patience()
         self._clock = clock
         self._options = {
-            **connection.client_options(),
+            **connection.consumer_options(),
             "group_id": group_id,
             "group_instance_id": instance_id,
             "isolation_level": isolation_level,

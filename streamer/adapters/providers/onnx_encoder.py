@@ -125,6 +125,8 @@ def load(model: str, threads: int | None) -> Encoder:
 
     Raises MissingExtra, and ConfigurationError with the path when the folder, a file or what is in it is wrong.
     """
+    # Since 1.29 the runtime's Linux build reports every session to its maker, unless told not to before it is loaded.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError:

@@ -68,13 +68,13 @@ class Access:
         except FAULTS as exc:
             self._leave_alone(exc)
 
-    async def read(self, work: Read[T]) -> T | None:
-        """What `work` returns; None when the file cannot be read, or not in PATIENCE_SECONDS."""
+    async def read(self, work: Read[T], *, patience: float = PATIENCE_SECONDS) -> T | None:
+        """What `work` returns; None when the file cannot be read, or not in `patience` seconds."""
         connection = await self._available()
         if connection is None:
             return None
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(patience):
                 return await work(connection, self._space_id)
         except FAULTS as exc:
             await self._fault(connection, exc)

@@ -35,16 +35,16 @@ MOST_RETURNED_PAGES = 1024
 class SqliteStatistics:
     """Entries stored, and why others were not or are no longer, since the start.
 
-    `dropped`: not stored, for too many writes at once or a fault. `expired`, `damaged`: found on reading and refused.
-    `faults`: incidents that were logged. `available`: whether there is a file to read just now.
+    `dropped_total`: not stored, for too many writes at once or a fault. `expired_total`, `damaged_total`: found on
+    reading and refused. `faults_total`: incidents that were logged. `available`: whether there is a file to read now.
     """
 
-    stored: int
-    dropped: int
-    expired: int
-    damaged: int
-    evicted: int
-    faults: int
+    stored_total: int
+    dropped_total: int
+    expired_total: int
+    damaged_total: int
+    evicted_total: int
+    faults_total: int
     available: bool
 
 
@@ -150,19 +150,21 @@ class SqliteVectorCache:
 
     def statistics(self) -> SqliteStatistics:
         return SqliteStatistics(
-            stored=self._stored,
-            dropped=self._dropped,
-            expired=self._expired,
-            damaged=self._damaged,
-            evicted=self._evicted,
-            faults=self._access.faults,
+            stored_total=self._stored,
+            dropped_total=self._dropped,
+            expired_total=self._expired,
+            damaged_total=self._damaged,
+            evicted_total=self._evicted,
+            faults_total=self._access.faults,
             available=self._access.is_open,
         )
 
     async def stats(self) -> CacheContents:
         """What the file holds when the writes under way are done. Raises StreamerError when it cannot be read."""
         await self._access.written()
-        contents = await self._access.read(lambda connection, _: contents_of(connection, self._file.path))
+        contents = await self._access.read(
+            lambda connection, _: contents_of(connection, self._file.path), patience=60.0
+        )
         if contents is None:
             raise self._useless()
         return contents
@@ -217,7 +219,7 @@ class SqliteVectorCache:
             # An entry of the future was stored before the clock was set back; it must not live the longer for that.
             if embedding and abs(now - created) < self._ttl:
                 hits[key] = embedding
-                if used < hour:
+                if used != hour:
                     touched.append((hour, number))
                 continue
             refused.append((number, created))

@@ -1,0 +1,150 @@
+"""The demo's worker and indexer: processes of their own, as they would be on other machines."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import anyio
+import httpx
+
+import streamer
+from streamer.adapters.child import ChildProcess
+from streamer.commands.sample import NEAR_DUPLICATE_SIMILARITY
+from streamer.errors import StreamerError
+from streamer.settings import ENV_DELIMITER, ENV_PREFIX
+
+HOST = "127.0.0.1"
+PREFERRED_PORTS = (8080, 8081)  # what the documentation speaks of
+READY_TIMEOUT = 45.0
+PROBE_TIMEOUT = 2.0
+PROBE_INTERVAL = 0.05
+STOP_TIMEOUT = 25.0  # longer than the worker's drain
+LAST_LINES = 6
+
+Values: TypeAlias = Mapping[str, Mapping[str, Any]]  # section -> key -> value
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """`command`: what follows `streamer`. `port`: where it answers `/readyz`."""
+
+    name: str
+    command: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+
+def demo_services() -> tuple[Service, Service]:
+    """Indexer and worker on free ports: the usual ones if nobody else has them."""
+    indexer, worker = (_free_port(port) for port in PREFERRED_PORTS)
+    return Service("indexer", "index", indexer), Service("worker", "run", worker)
+
+
+def demo_settings(bootstrap_servers: str, folder: Path, indexer: Service, worker: Service) -> Values:
+    """What differs from the defaults, for all of the demo's processes."""
+    return {
+        "kafka": {
+            "bootstrap_servers": bootstrap_servers,
+            # The embedded broker has no idempotence, makes a first member wait for others for half of its session
+            # timeout, and looks for new records only now and then while it holds a fetch.
+            "idempotent": False,
+            "session_timeout_ms": 6_000,
+            "fetch_max_wait_ms": 20,
+        },
+        "input": {"on_too_long": "reject"},
+        "provider": {"name": "onnx"},
+        "cache": {"path": folder / "cache.sqlite"},
+        "index": {"near_duplicate_similarity": NEAR_DUPLICATE_SIMILARITY},
+        "http": {"host": HOST, "port": indexer.port, "worker_port": worker.port},
+    }
+
+
+def environment_of(values: Values, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Settings as environment variables; those of the user's own installation must not leak into the demo."""
+    settings = {
+        f"{ENV_PREFIX}{section}{ENV_DELIMITER}{key}".upper(): str(value)
+        for section, keys in values.items()
+        for key, value in keys.items()
+    }
+    kept = {name: value for name, value in inherited.items() if not _is_setting(name)}
+    # The processes run in a folder of their own, away from the user's `streamer.toml`, and still import this package.
+    path = [str(Path(streamer.__file__).parent.parent), *filter(None, [inherited.get("PYTHONPATH")])]
+    return kept | settings | {"PYTHONPATH": os.pathsep.join(path)}
+
+
+@asynccontextmanager
+async def running(service: Service, environment: Mapping[str, str], folder: Path) -> AsyncIterator[None]:
+    """The service's process, for as long as the block runs; its log is `NAME.log` in `folder`.
+
+    Raises StreamerError, in a group, when it ends by itself or does not end well when asked to.
+    """
+    log = (folder / f"{service.name}.log").open("w+b")
+    command = [sys.executable, "-m", "streamer", service.command]
+    child = await ChildProcess.start(command, environment=environment, folder=str(folder), log=log)
+    try:
+        async with beside(partial(_watch, service, child)):
+            yield
+    finally:
+        await child.stop(STOP_TIMEOUT)
+    if child.exit_code:
+        raise StreamerError(f"the {service.name} did not stop cleanly (exit code {child.exit_code})")
+
+
+@asynccontextmanager
+async def beside(watch: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run `watch` beside the block, until the block ends; an error of it, in a group, ends the block."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+async def until_ready(service: Service) -> None:
+    """Wait for `/readyz`. Raises StreamerError with what it last answered when that takes too long."""
+    answer = "nothing"
+    # Proxies of the environment have no business on loopback.
+    async with httpx.AsyncClient(base_url=service.url, timeout=PROBE_TIMEOUT, trust_env=False) as client:
+        with anyio.move_on_after(READY_TIMEOUT):
+            while True:
+                try:
+                    response = await client.get("/readyz")
+                    if response.is_success:
+                        return
+                    answer = response.text
+                except httpx.TransportError as exc:
+                    answer = repr(exc)
+                await anyio.sleep(PROBE_INTERVAL)
+    raise StreamerError(f"the {service.name} was not ready within {READY_TIMEOUT:g} s; it last answered: {answer}")
+
+
+async def _watch(service: Service, child: ChildProcess) -> None:
+    code = await child.wait()
+    words = "\n".join(f"  {line}" for line in child.last_lines(LAST_LINES))
+    raise StreamerError(f"the {service.name} ended by itself (exit code {code}); its last words:\n{words}")
+
+
+def _is_setting(name: str) -> bool:
+    return name.upper().startswith(ENV_PREFIX) and ENV_DELIMITER in name
+
+
+def _free_port(preferred: int) -> int:
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server does: connections may linger
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise StreamerError(f"no free port on {HOST}")
