@@ -65,9 +65,9 @@ def test_secrets_never_show(tmp_path: Path) -> None:
     assert settings.provider.api_key.get_secret_value() == "hunter2"
     assert "hunter2" not in str(settings.redacted()) + repr(settings)
     with pytest.raises(ConfigurationError) as refused:
-        load(tmp_path, "[kafka]\nsasl_password = ['hunter2']\n[provider]\napi_key = 5\ndimensions = 0")
+        load(tmp_path, "[kafka]\nsasl_password = ['hunter2']\n[provider]\napi_key = 86753\ndimensions = 0")
     assert "hunter2" not in str(refused.value)
-    assert "5" not in str(refused.value)
+    assert "86753" not in str(refused.value)
 
 
 def test_the_vendors_own_variable_does_not_override(tmp_path: Path) -> None:
