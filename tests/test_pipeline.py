@@ -14,10 +14,11 @@ import pytest
 
 from streamer.core.batching import BatchPolicy
 from streamer.core.codec import Decoder, Encoder
-from streamer.core.events import Record, TopicPartition
+from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Purpose
+from streamer.errors import PartitionLost, TooLarge
 from streamer.pipeline import Pipeline, PipelineSettings
-from streamer.protocols import Embedder, Embedding, Rejection
+from streamer.protocols import Acknowledgement, Embedder, Embedding, Rejection
 from tests.fakes import SPACE, HashEmbedder, MemorySink, MemorySource, record, vector_of
 
 pytestmark = pytest.mark.anyio
@@ -199,6 +200,86 @@ async def test_work_that_outlasts_the_drain_is_stale_and_read_again() -> None:
         await until(lambda: len(sink.acknowledged) == 5)
         flow.stop()
     assert source.committed == {A: 9}
+
+
+async def test_a_lost_partition_is_read_again_from_where_it_was_committed() -> None:
+    """As when its transaction failed: what was published of it will never be seen."""
+
+    class Failing(MemorySink):
+        async def send(self, messages: Sequence[Message]) -> Acknowledgement:
+            acknowledge = await super().send(messages)
+
+            async def fail() -> None:
+                await acknowledge()
+                lost = {m.origin.tp for m in messages if m.origin} & {A}
+                if lost and not is_well:
+                    failed.set()
+                    raise PartitionLost("its transaction failed", lost)
+
+            return fail
+
+    is_well, failed = False, anyio.Event()
+    source = MemorySource({A: texts(A, 30), B: texts(B, 30)})
+    sink = Failing()
+    flow = pipeline(source, HashEmbedder(random.Random(1)), sink)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A, B])
+        await failed.wait()
+        await until(lambda: source.committed == {B: 59})
+        await flow.on_lost([A])
+        is_well = True
+        source.position[A] = 0
+        await flow.on_assigned([A])
+        await until(lambda: source.committed == {A: 59, B: 59})
+        flow.stop()
+    assert len(keys(sink, 1)) == 30, "the other partition did not notice"
+
+
+async def test_what_the_broker_finds_too_large_becomes_a_dead_letter() -> None:
+    class Narrow(MemorySink):
+        async def send(self, messages: Sequence[Message]) -> Acknowledgement:
+            acknowledge = await super().send(messages)
+            refused = [n for n, m in enumerate(messages) if m.topic == "vectors" and m.key == b"0-3"]
+
+            async def settle() -> None:
+                await acknowledge()
+                if refused:
+                    raise TooLarge(refused)
+
+            return settle
+
+    source, sink = MemorySource({A: texts(A, 9)}), Narrow()
+    flow = pipeline(source, HashEmbedder(), sink)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A])
+        await until(lambda: source.committed == {A: 17})
+        flow.stop()
+    (letter,) = [m for m in sink.sent if m.topic == "dead-letters"]
+    assert letter.key == b"0-3"
+    assert dict(letter.headers)["streamer-error-kind"] == b"too_large"
+
+
+async def test_a_dead_letter_that_is_too_large_itself_ends_the_worker() -> None:
+    """Nothing is dropped: somebody has to make room for it."""
+
+    class Shut(MemorySink):
+        async def send(self, messages: Sequence[Message]) -> Acknowledgement:
+            await super().send(messages)
+
+            async def settle() -> None:
+                raise TooLarge(range(len(messages)))
+
+            return settle
+
+    source = MemorySource({A: texts(A, 3)})
+    flow = pipeline(source, HashEmbedder(), Shut())
+    await flow.on_assigned([A])
+    with anyio.fail_after(5), pytest.raises(ExceptionGroup) as raised:
+        await flow.run()
+    assert raised.value.split(TooLarge)[1] is None
+    assert source.committed == {}
 
 
 async def test_stop_finishes_what_is_in_flight_and_reads_nothing_more() -> None:

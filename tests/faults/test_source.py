@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, Records
 from aiokafka.errors import CorruptRecordException
 
 from streamer.adapters.kafka import source as source_module
+from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.connection import Connection
 from streamer.adapters.kafka.diagnosis import Patience
 from streamer.adapters.kafka.source import KafkaSource
@@ -134,6 +135,37 @@ async def test_a_consumer_that_is_stuck_is_replaced(
         await fill(bootstrap_servers, topic, 1, 5)
         await reader.read(lambda: reader.source.statistics().consumers_replaced_total > 0)
         await reader.read(lambda: set(reader.values) == set(range(6)))
+
+
+async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partitions_are_added(
+    bootstrap_servers: str, new_topic: NewTopicName
+) -> None:
+    topic = await new_topic("whole", partitions=2)
+    await fill(bootstrap_servers, topic, 0, 50)
+    changelog = KafkaChangelog(
+        Connection(bootstrap_servers=bootstrap_servers, metadata_max_age=0.5), topic, None, patience=SHORT
+    )
+    await changelog.start()
+    try:
+        values: list[int] = []
+
+        async def read(count: int) -> None:
+            with anyio.fail_after(40):
+                while len(values) < count:
+                    values.extend(int(record.value or b"") for record in await changelog.poll(0.05))
+
+        await read(50)
+        changelog._consumer._fetcher._fetch_task.cancel()
+        await fill(bootstrap_servers, topic, 50, 50)
+        await read(100)
+        async with administration(bootstrap_servers) as admin:
+            await admin.create_partitions({topic: NewPartitions(total_count=3)})
+        await fill(bootstrap_servers, topic, 100, 10, partition=2)
+        await read(110)
+        assert sorted(values) == list(range(110))
+        assert changelog.positions() == await changelog.end_offsets()
+    finally:
+        await changelog.aclose()
 
 
 async def test_an_error_on_one_partition_costs_no_record_of_another(

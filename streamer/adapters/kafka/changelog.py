@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer
@@ -11,6 +14,7 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.diagnosis import Diagnosis, Health, Patience, leave
 from streamer.adapters.kafka.records import record_of
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import RetriableError, Unreachable
@@ -21,7 +25,10 @@ COMMIT_TIMEOUT = 10.0
 
 
 class KafkaChangelog:
-    """A Changelog of one topic, its partitions assigned by hand; `group_id` names where `commit` stores offsets."""
+    """A Changelog of one topic, its partitions assigned by hand; `group_id` names where `commit` stores offsets.
+
+    A consumer that is stuck or dead is replaced, and goes on where its predecessor was; so do partitions added later.
+    """
 
     def __init__(
         self,
@@ -31,28 +38,38 @@ class KafkaChangelog:
         *,
         isolation_level: str = "read_uncommitted",
         max_poll_records: int = 1000,
+        patience: Patience | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._topic = topic
         self._max_poll_records = max_poll_records
+        self._patience = patience or Patience()
+        self._clock = clock
         self._positions: dict[TopicPartition, int] = {}
-        self._consumer = AIOKafkaConsumer(
+        self._options = {
             **connection.consumer_options(),
-            group_id=group_id,
-            isolation_level=isolation_level,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=2 * 1024 * 1024,
-        )
+            "group_id": group_id,
+            "isolation_level": isolation_level,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",
+            "max_partition_fetch_bytes": 2 * 1024 * 1024,
+        }
+        self._consumer: Any = None
+        self._health = Health(self._patience, clock)
+        self._check_at = 0.0
 
     async def start(self, *, from_beginning: bool = True) -> None:
         """Assign every partition of the topic and go to its beginning or its end. Raises Unreachable."""
+        self._consumer = AIOKafkaConsumer(**self._options)
         try:
             await self._connection.reach(self._consumer.start())
             await self._connection.reach(self._assign(from_beginning))
         except BaseException:
-            await self._consumer.stop()
+            await self.aclose()
             raise
+        self._health = Health(self._patience, self._clock)
+        self._check_at = self._clock() + self._patience.interval
 
     async def _assign(self, from_beginning: bool) -> None:
         cluster = await self._consumer._client.fetch_all_metadata()  # noqa: SLF001  # without a subscription the client has no public way
@@ -63,21 +80,43 @@ class KafkaChangelog:
         self._consumer.assign(tps)
         find = self._consumer.beginning_offsets if from_beginning else self._consumer.end_offsets
         for tp, offset in (await find(tps)).items():
-            self._consumer.seek(tp, offset)
-            self._positions[TopicPartition(*tp)] = offset
+            position = self._positions.setdefault(TopicPartition(*tp), offset)
+            self._consumer.seek(tp, position)
 
-    async def aclose(self, timeout: float = 10.0) -> None:
-        try:
-            await asyncio.wait_for(self._consumer.stop(), timeout)
-        except (TimeoutError, KafkaError) as exc:
-            log.warning("the consumer did not stop cleanly", reason=repr(exc))
+    async def aclose(self, timeout: float = 5.0) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await leave(consumer, timeout)
+
+    async def _survives(self) -> bool:
+        """Whether there is a consumer to poll; a sick one is replaced, as soon as a broker answers."""
+        if self._consumer is not None and self._clock() >= self._check_at:
+            self._check_at = self._clock() + self._patience.interval
+            known = self._consumer._client.cluster.partitions_for_topic(self._topic) or ()  # noqa: SLF001
+            grown = len(known) > len(self._positions)
+            if grown or await self._health.check(self._consumer, [self._topic]) is Diagnosis.SICK:
+                log.warning("replacing the consumer", reason="new partitions" if grown else self._health.trouble)
+                await self.aclose()
+        if self._consumer is None:
+            try:
+                await self.start()
+            except Unreachable as exc:
+                log.warning("the consumer is not back yet", reason=str(exc))
+                return False
+        return True
 
     async def end_offsets(self) -> Mapping[TopicPartition, int]:
         ends = await self._consumer.end_offsets([ClientPartition(*tp) for tp in self._positions])
         return {TopicPartition(*tp): offset for tp, offset in ends.items()}
 
     async def poll(self, timeout: float) -> Sequence[Record]:
-        """Records in offset order per partition; after a client error it reads on from where it really was."""
+        """Records in offset order per partition; after a client error it reads on from where it really was. Raises
+        Unreachable when the topic has been deleted."""
+        if not await self._survives():
+            await asyncio.sleep(timeout)
+            return []
+        wanted = [ClientPartition(*tp) for tp in self._positions]
+        self._health.asked(wanted)
         try:
             batches = await self._consumer.getmany(
                 timeout_ms=max(1, int(timeout * 1000)), max_records=self._max_poll_records
@@ -90,8 +129,10 @@ class KafkaChangelog:
             return []
         # After a poll without an error the client's position is ours, and it has passed what holds no records:
         # transaction markers, aborted batches, the compacted end of a log.
-        for tp in self._positions:
-            self._positions[tp] = await self._consumer.position(ClientPartition(*tp))
+        self._health.handed_over(batches)
+        for tp in wanted:
+            with suppress(TimeoutError):  # it has none while a reset goes on
+                self._positions[TopicPartition(*tp)] = await asyncio.wait_for(self._consumer.position(tp), 1.0)
         return [record_of(record) for batch in batches.values() for record in batch]
 
     def positions(self) -> Mapping[TopicPartition, int]:
@@ -111,6 +152,8 @@ class KafkaChangelog:
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Raises RetriableError when the coordinator does not answer in time."""
+        if self._consumer is None:
+            raise RetriableError("verdict offsets not committed: the consumer is being replaced")
         try:
             mine = {ClientPartition(*tp): offset for tp, offset in offsets.items()}
             await asyncio.wait_for(self._consumer.commit(mine), COMMIT_TIMEOUT)

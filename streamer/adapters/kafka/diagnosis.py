@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -137,3 +138,22 @@ def cause_of_death(consumer: Any) -> str | None:
     except KafkaError as exc:
         log.warning("consumer group refused", reason=repr(exc))
     return None
+
+
+async def leave(consumer: Any, timeout: float) -> None:
+    """Bounded, and whatever its parts died of is not ours to die of."""
+    stopping = asyncio.ensure_future(consumer.stop())
+    await asyncio.wait([stopping], timeout=timeout)
+    if not stopping.done():
+        stopping.cancel()
+        reason = f"still at it after {timeout:g} s"
+    elif stopping.cancelled():
+        reason = "one of its tasks was cancelled"
+    else:
+        error = stopping.exception()
+        if error is None:
+            return
+        reason = repr(error)
+    log.warning("the consumer did not stop cleanly", reason=reason)
+    with suppress(TimeoutError, KafkaError):
+        await asyncio.wait_for(consumer._client.close(), timeout)  # noqa: SLF001

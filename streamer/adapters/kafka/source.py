@@ -24,7 +24,7 @@ from aiokafka.errors import (
 )
 
 from streamer.adapters.kafka.connection import Connection
-from streamer.adapters.kafka.diagnosis import Diagnosis, Health, Patience, cause_of_death
+from streamer.adapters.kafka.diagnosis import Diagnosis, Health, Patience, cause_of_death, leave
 from streamer.adapters.kafka.records import record_of
 from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.core.events import Record, TopicPartition
@@ -134,7 +134,7 @@ class KafkaSource:
             # The others may take a whole rebalance to let it in.
             await self._connection.reach(consumer.start(), REBALANCE_TIMEOUT)
         except BaseException:
-            await _leave(consumer, REQUEST_TIMEOUT)  # a failed start leaves its connections and tasks behind
+            await leave(consumer, REQUEST_TIMEOUT)  # a failed start leaves its connections and tasks behind
             raise
 
     async def aclose(self, timeout: float = 5.0) -> None:
@@ -142,7 +142,7 @@ class KafkaSource:
         if self._transactions is not None:
             await self._transactions.end(self._transactions.partitions)
         if self._consumer is not None:
-            await _leave(self._consumer, timeout)
+            await leave(self._consumer, timeout)
 
     async def assigned(self, consumer: Any, tps: Collection[ClientPartition]) -> None:
         if consumer is not self._consumer:
@@ -409,7 +409,7 @@ class KafkaSource:
             self._generation += 1
             self._consumer = None  # its last words to the listener are not ours any more
             self._given_up.set()
-        await _leave(old, REQUEST_TIMEOUT)
+        await leave(old, REQUEST_TIMEOUT)
         while True:
             try:
                 await self._join()
@@ -454,22 +454,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the client 
         except Exception as exc:
             self._source.failed(exc)
             raise
-
-
-async def _leave(consumer: Any, timeout: float) -> None:
-    """Bounded, and whatever its parts died of is not ours to die of."""
-    stopping = asyncio.ensure_future(consumer.stop())
-    await asyncio.wait([stopping], timeout=timeout)
-    if not stopping.done():
-        stopping.cancel()
-        reason = f"still at it after {timeout:g} s"
-    elif stopping.cancelled():
-        reason = "one of its tasks was cancelled"
-    else:
-        error = stopping.exception()
-        if error is None:
-            return
-        reason = repr(error)
-    log.warning("the consumer did not stop cleanly", reason=reason)
-    with suppress(TimeoutError, KafkaError):
-        await asyncio.wait_for(consumer._client.close(), timeout)  # noqa: SLF001

@@ -26,6 +26,7 @@ from streamer.protocols import Acknowledgement
 log = structlog.get_logger("streamer.kafka")
 
 TRANSACTION_TIMEOUT = 60.0  # the broker aborts a transaction that is open for longer
+PAUSE = 1.0
 STEP_TIMEOUT = 30.0  # of each step on the way to a commit
 
 
@@ -85,7 +86,7 @@ class KafkaTransactions:
         )
         self._lanes: dict[TopicPartition, _Lane] = {}
         self._failures = 0
-        self.broken: set[TopicPartition] = set()
+        self.broken: dict[TopicPartition, str] = {}
         self.news = asyncio.Event()
 
     @property
@@ -124,7 +125,8 @@ class KafkaTransactions:
     async def end(self, tps: Collection[TopicPartition]) -> None:
         """Give the producers up; what is not committed will be aborted by the next owner, or by the broker in time."""
         lanes = [self._lanes.pop(tp) for tp in tps if tp in self._lanes]
-        self.broken.difference_update(tps)
+        for tp in tps:
+            self.broken.pop(tp, None)
         for lane in lanes:
             lane.failure = lane.failure or "taken away"
         await asyncio.gather(*(lane.publisher.abandon() for lane in lanes))
@@ -192,12 +194,13 @@ class KafkaTransactions:
         log.warning("transaction failed", partition=f"{tp.topic}/{tp.partition}", reason=lane.failure)
         await lane.publisher.abandon()  # at once: a late retry of its last request would end the next transaction
         if self._lanes.get(tp) is lane:
-            self.broken.add(tp)
-            self.news.set()
+            self.broken[tp] = lane.failure
+            # Not at once: what failed for a lasting reason would be tried without a breath.
+            asyncio.get_running_loop().call_later(PAUSE, self.news.set)
 
     def state(self) -> str | None:
-        names = ", ".join(f"{topic}/{partition}" for topic, partition in sorted(self.broken))
-        return f"transactions failed, reading again: {names}" if names else None
+        whys = "; ".join(f"{topic}/{partition}: {why}" for (topic, partition), why in sorted(self.broken.items()))
+        return f"transactions failed, reading again: {whys}" if whys else None
 
     def statistics(self) -> SinkStatistics:
         return SinkStatistics(unacknowledged=0, producers_replaced_total=self._failures)
