@@ -147,16 +147,11 @@ class Judge:
         self._arrived += 1
         first = self._join(event.id, copies)
         score = recent.score(member)
-        p_value = None
-        if score is not None and self._ordinary.suffices:
-            p_value = self._ordinary.p_value(score)
+        p_value = self._p_value(score)
         kind: VerdictKind = "near_duplicate"
         if first is None:
             # Copies stay out: a thousand of them would fill the window, and nothing else would be ordinary any more.
-            if p_value is None or p_value > _STRANGE:
-                recent.accept(member)
-            if score is not None:
-                self._ordinary.add(score)
+            self._learn(recent, member, score, p_value)
             kind = "warming_up" if p_value is None else "ordinary"
             if p_value is not None and p_value <= self._policy.false_alarm_rate:
                 kind = "anomaly"
@@ -171,6 +166,15 @@ class Judge:
             score=score,
             p_value=None if p_value is None else round(p_value, 6),
         )
+
+    def _p_value(self, score: float | None) -> float | None:
+        return self._ordinary.p_value(score) if score is not None and self._ordinary.suffices else None
+
+    def _learn(self, recent: Comparison, member: int, score: float | None, p_value: float | None) -> None:
+        if p_value is None or p_value > _STRANGE:
+            recent.accept(member)
+        if score is not None:
+            self._ordinary.add(score)
 
     def _compare(self, sketches: Sequence[bytes | None], found: Sequence[Sequence[Match]]) -> list[list[Candidate]]:
         theirs = [[match.note.sketch if match.note else None for match in matches] for matches in found]
@@ -209,9 +213,7 @@ class Judge:
             recent = self._novelty.compare(np.array(vectors, np.float32))
             for member in range(len(vectors)):
                 score = recent.score(member)
-                if score is not None:
-                    self._ordinary.add(score)
-                recent.accept(member)
+                self._learn(recent, member, score, self._p_value(score))
 
     def _sweep(self) -> None:
         """Drop what is known of ids that the index has forgotten, now and then. Nobody can ask for them any more."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streamer.core.vectors import Matrix
 
-WINDOW: Final = 2048
+WINDOW: Final = 4096
 FEWEST: Final = 256  # events before the first score
 _SHARE: Final = 0.02  # of the window that counts as nearest
 _SLACK: Final = 512  # rows in the buffer besides the window: it is closed up once in so many events
