@@ -72,14 +72,15 @@ def test_long_texts_are_compared_by_a_sample() -> None:
 
 @given(WORDS, WORDS)
 def test_equals_the_sets_of_words(first: list[str], second: list[str]) -> None:
-    ours = [{word for word in text if not word[0].isdigit()} for text in (first, second)]
-    if all(len(words) < 48 and "日本" not in words for words in ours):
-        fewer = min(map(len, ours))
-        digits = [{word for word in text if word[0].isdigit()} for text in (first, second)]
-        lower = {word.lower() for word in ours[0]} & {word.lower() for word in ours[1]}
-        shared, most = len(digits[0] & digits[1]), min(map(len, digits))
-        expected = (len(lower) + 8 * shared) / (fewer + 2 + 8 * most)
-        assert overlap(" ".join(first), " ".join(second)) in (pytest.approx(expected, abs=0.03), 1.0)
+    ours = [{word.lower() for word in text if not word[0].isdigit() and word != "日本"} for text in (first, second)]
+    numbers = [{word for word in text if word[0].isdigit()} for text in (first, second)]
+    if all(len(words) < 46 for words in ours) and "日本" not in first + second:
+        fewer, fewer_numbers = min(map(len, ours)), min(map(len, numbers))
+        shared, shared_numbers = len(ours[0] & ours[1]), len(numbers[0] & numbers[1])
+        expected = (shared + 8 * shared_numbers) / (fewer + 2 + 8 * fewer_numbers)
+        if (ours[0], numbers[0]) == (ours[1], numbers[1]):
+            expected = 1
+        assert overlap(" ".join(first), " ".join(second)) == pytest.approx(expected, abs=0.03)
 
 
 @given(st.text(max_size=300))
