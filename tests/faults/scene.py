@@ -204,7 +204,7 @@ class Scene:
         """What is committed, and what is published a moment later. Nothing while the broker is away."""
         servers = self.broker.bootstrap_servers
         with suppress(KafkaError, TimeoutError, OSError):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(10):
                 done = await committed(servers, self.group, self.texts)
                 ends: dict[tuple[str, int], int] = {}
                 for topic in (self.vectors, self.dead_letters):
@@ -216,7 +216,8 @@ class Scene:
         while True:
             for member in self.members:
                 member.measure()
-            await self.sample()
+            with anyio.CancelScope(shield=True):  # bounded; a client cancelled half-way is never closed
+                await self.sample()
             await anyio.sleep(interval)
 
     async def all_committed(self, timeout: float = 90.0) -> None:

@@ -179,7 +179,7 @@ async def test_a_broker_that_is_killed_again_and_again(stoppable_broker: Broker,
         await (await sink.send(messages(start, 20, topic)))()
 
     async with opened(stoppable_broker.bootstrap_servers) as sink, anyio.create_task_group() as tasks:
-        for _ in range(3):
+        for _ in range(2):
             for moment in ("before", "meanwhile"):
                 for _ in range(5):
                     tasks.start_soon(send, name=moment)

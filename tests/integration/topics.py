@@ -71,8 +71,8 @@ async def read_all(bootstrap_servers: str, topic: str, timeout: float = 60.0) ->
 
 async def end_offsets(bootstrap_servers: str, topic: str) -> Mapping[TopicPartition, int]:
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers)
-    await consumer.start()
     try:
+        await consumer.start()
         partitions = (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic) or set()
         return dict(await consumer.end_offsets([TopicPartition(topic, p) for p in partitions]))
     finally:
@@ -82,8 +82,8 @@ async def end_offsets(bootstrap_servers: str, topic: str) -> Mapping[TopicPartit
 async def committed(bootstrap_servers: str, group_id: str, topic: str) -> dict[int, int]:
     """Committed offsets by partition; partitions without one are left out."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=group_id, enable_auto_commit=False)
-    await consumer.start()
     try:
+        await consumer.start()
         partitions = (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic) or set()
         tps = [TopicPartition(topic, p) for p in sorted(partitions)]
         consumer.assign(tps)
