@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
+from streamer.app.providers import contract_of
 from streamer.cli import app
 from streamer.core.codec import Decoder, Encoder
 from streamer.core.events import EmbeddedEvent, Event, Origin, Record, TopicPartition
@@ -34,7 +38,22 @@ def test_settings_load(block: str, tmp_path: Path) -> None:
     settings = load_settings(path, environ)
     for section, values in tomllib.loads(block).items():
         for key, value in values.items():
-            assert getattr(getattr(settings, section), key) == value
+            loaded = getattr(getattr(settings, section), key)
+            if key == "fallback":
+                loaded = [way.model_dump(exclude_unset=True) for way in loaded]
+            assert (str(loaded) if isinstance(loaded, Path) else loaded) == value
+    contract_of(settings).dimensions_for(settings.provider.dimensions)  # every model shown can be planned for
+
+
+def test_the_service_example_runs(tmp_path: Path) -> None:
+    [code] = [block for block in blocks("python") if "EmbeddingService" in block]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
+    environ["PYTHONPATH"] = str(README.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, timeout=60, check=False
+    )
+    assert done.stdout.decode().startswith("(2, 384) 0."), done.stderr.decode()
+    assert done.stdout.decode().strip().endswith("The parcel arrived wet.")
 
 
 def test_commands_exist() -> None:
