@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import Connection, bounded
 from streamer.adapters.kafka.diagnosis import Diagnosis, Health, Patience, leave
 from streamer.adapters.kafka.records import record_of
 from streamer.core.events import Record, TopicPartition
@@ -156,6 +156,6 @@ class KafkaChangelog:
             raise RetriableError("verdict offsets not committed: the consumer is being replaced")
         try:
             mine = {ClientPartition(*tp): offset for tp, offset in offsets.items()}
-            await asyncio.wait_for(self._consumer.commit(mine), COMMIT_TIMEOUT)
+            await bounded(self._consumer.commit(mine), COMMIT_TIMEOUT)
         except (KafkaError, TimeoutError, IllegalStateError) as exc:
             raise RetriableError(f"verdict offsets not committed: {exc!r}") from exc

@@ -23,7 +23,7 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import Connection, bounded
 from streamer.adapters.kafka.diagnosis import Diagnosis, Health, Patience, cause_of_death, leave
 from streamer.adapters.kafka.records import record_of
 from streamer.adapters.kafka.transactions import KafkaTransactions
@@ -329,7 +329,7 @@ class KafkaSource:
         if len(mine) < len(offsets):
             raise PartitionLost("partitions were taken away before their offsets were committed")
         try:
-            await asyncio.wait_for(self._consumer.commit(mine), REQUEST_TIMEOUT)
+            await bounded(self._consumer.commit(mine), REQUEST_TIMEOUT)
         except (CommitFailedError, IllegalStateError) as exc:
             raise PartitionLost(f"the group has moved on: {exc}") from exc
         except TimeoutError as exc:
