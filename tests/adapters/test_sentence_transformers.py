@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.adapters.providers.sentence_transformers import SentenceTransformersProvider, packed
+from streamer.adapters.providers.packing import packed
+from streamer.adapters.providers.sentence_transformers import SentenceTransformersProvider
 from streamer.errors import ConfigurationError, MissingExtra, RejectedError, RetriableError
 from tests.vendors import sentence_transformers as stand_in
 from tests.vendors.vectors import count_tokens, vector_for

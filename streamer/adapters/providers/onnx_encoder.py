@@ -46,7 +46,7 @@ class Description:
 
 
 class Encoder:
-    """A loaded model. One thread at a time may `run` it.
+    """A loaded model. Any number of threads may use it at the same time.
 
     Raises ConfigurationError when the weights are no sentence encoder: one text goes through them right away.
     """
@@ -116,12 +116,11 @@ class Encoder:
         return mean
 
 
-def load(model: str, threads: int | None) -> Encoder:
+def load(model: str) -> Encoder:
     """Read a model and try it once.
 
     `model`: "all-MiniLM-L6-v2", or a folder with `model.onnx`, `tokenizer.json` and a `sentence_bert_config.json` or
-    `config.json` that says how many tokens the model reads; the folder's name is then the model's. `threads`: how many
-    work on one run, by default one per core.
+    `config.json` that says how many tokens the model reads; the folder's name is then the model's.
 
     Raises MissingExtra, and ConfigurationError with the path when the folder, a file or what is in it is wrong.
     """
@@ -132,12 +131,10 @@ def load(model: str, threads: int | None) -> Encoder:
     except ImportError:
         raise MissingExtra("onnxruntime", "onnx") from None
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or _cores()
+    options.intra_op_num_threads = 1  # the caller runs several groups of texts at once instead
     # The arena keeps a block for each shape that ever came, and texts come in all shapes: gigabytes after a while.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
-    # Threads that spin while they wait for each other take the core that the event loop needs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return Encoder(
         _bundled() if model == BUNDLED_MODEL else _folder(Path(model).expanduser()),
@@ -236,11 +233,6 @@ def _revision(files: Sequence[Path]) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()[:12]
-
-
-def _cores() -> int:
-    """Cores this process may use, which in a container can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _well_formed(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import Any
 import anyio.to_thread
 import numpy as np
 
+from streamer.adapters.providers.packing import packed, usable_cores
 from streamer.adapters.providers.wire import check_dimensions, well_formed
 from streamer.core.vectors import Matrix, Purpose, Space
 from streamer.errors import ConfigurationError, MissingExtra, RejectedError, RetriableError
@@ -134,19 +134,6 @@ class SentenceTransformersProvider:
             return rows
 
 
-def packed(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices in groups of similar length, shortest first; a group's size times its longest stays within `budget`,
-    unless it holds a single text."""
-    group: list[int] = []
-    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if group and (len(group) + 1) * lengths[i] > budget:
-            yield group
-            group = []
-        group.append(i)
-    if group:
-        yield group
-
-
 def _load(model: str, revision: str | None, cut: int | None, device: str | None, threads: int) -> tuple[Any, int]:
     """(model, dimensions of its vectors). Runs in the model's own thread, whose setting the thread count is."""
     try:
@@ -155,7 +142,7 @@ def _load(model: str, revision: str | None, cut: int | None, device: str | None,
         )
     except ImportError:
         raise MissingExtra("sentence-transformers", "sentence-transformers") from None
-    torch.set_num_threads(threads or _usable_cpus())
+    torch.set_num_threads(threads or usable_cores())
     transformers_logging.disable_progress_bar()
     try:
         loaded = sentence_transformers.SentenceTransformer(
@@ -182,11 +169,6 @@ def _counter(backend: Any) -> Callable[[Sequence[str]], list[int]]:
         return [len(encoding) for encoding in encodings]
 
     return count
-
-
-def _usable_cpus() -> int:
-    # A container's share of the machine, where the system can say it; torch itself would count every core.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fingerprint(folder: Path) -> str:

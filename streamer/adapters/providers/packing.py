@@ -1,0 +1,24 @@
+"""How the work of a local model is divided: texts of similar length together, for little padding, among the cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+
+def packed(lengths: Sequence[int], budget: float) -> Iterator[list[int]]:
+    """Indices in groups of similar length, shortest first; a group's size times its longest stays within `budget`,
+    unless it holds a single text."""
+    group: list[int] = []
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if group and (len(group) + 1) * lengths[i] > budget:
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group
+
+
+def usable_cores() -> int:
+    """Cores this process may use, which in a container can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
