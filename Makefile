@@ -14,8 +14,8 @@ demo: $(VENV)/.demo  ## the whole thing on one machine; ARGS=--once to exit afte
 test: $(VENV)/.dev  ## the whole test suite; ARGS are passed to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
-soak: $(VENV)/.dev  ## faults at random for MINUTES=15, repeatable by SEED=n; ARGS="--guarantee exactly-once" and others
-	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) $(ARGS)
+soak: $(VENV)/.dev  ## faults at random for MINUTES=15, repeatable by SEED=n; ARGS="--guarantee exactly-once", "--scenario kills" and others
+	$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
