@@ -313,9 +313,8 @@ async def _watched(stage: Scene) -> AsyncIterator[None]:
         try:
             yield
         except BaseException:
-            print(
-                "\n".join(f"{m.process.process.pid}:\n{m.process.stderr[-3000:]}" for m in stage.members if m.process)
-            )
+            with anyio.CancelScope(shield=True):
+                print(await stage.evidence())
             raise
         healed = time.monotonic()
         await stage.all_committed(180)

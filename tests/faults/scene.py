@@ -232,6 +232,13 @@ class Scene:
 
     async def sample(self) -> None:
         """What is committed, and what is published a moment later. Nothing while the broker is away."""
+        task = asyncio.ensure_future(self._sample())
+        await asyncio.wait([task], timeout=15)
+        if not task.done():
+            task.print_stack()
+            task.cancel()  # not waited for: a client that lost its broker half-way may never be stopped
+
+    async def _sample(self) -> None:
         servers = self.broker.bootstrap_servers
         with suppress(KafkaError, TimeoutError, OSError):
             async with asyncio.timeout(10):
