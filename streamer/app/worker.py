@@ -16,6 +16,7 @@ from streamer.adapters.kafka.source import KafkaSource, SourceStatistics
 from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.adapters.sqlite import SqliteStatistics
 from streamer.app.embedder import EmbeddingStack, open_embedding
+from streamer.app.handles import check_file_handles
 from streamer.app.kafka import connection_of, ensure_topics, open_sink
 from streamer.app.providers import batches_at_once
 from streamer.app.signals import until_signalled
@@ -91,6 +92,7 @@ class Worker:
 
 async def run_worker(settings: Settings) -> None:
     """Until a signal, then drained and committed; or until a part fails, whose error is raised."""
+    check_file_handles()
     topics: Sequence[str] | re.Pattern[str] = settings.topics.pattern or settings.topics.inputs
     async with open_embedding(settings) as embedding:
         await ensure_topics(settings)

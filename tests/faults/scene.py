@@ -60,6 +60,14 @@ class Member:
         if self.is_running and self.process is not None:
             self.process.send_signal(number)
 
+    def limit(self, resource: int, most: int) -> tuple[int, int]:
+        """Lower (or raise again) one of its resource limits, as a container does; what the limits were."""
+        assert self.process is not None
+        process = psutil.Process(self.process.process.pid)
+        soft, hard = process.rlimit(resource)
+        process.rlimit(resource, (most, hard))
+        return soft, hard
+
     async def stop(self, timeout: float = 45.0) -> int:
         """The exit code after SIGTERM."""
         assert self.process is not None
@@ -182,8 +190,12 @@ class Scene:
         return member
 
     async def start(self, count: int = 1) -> None:
+        """So many members more; all of them are ready then."""
         for _ in range(count):
-            self.add_member().start()
+            self.add_member()
+        for member in self.members:
+            if not member.is_running:
+                member.start()
         for member in self.members:
             assert member.process is not None
             await member.process.ready(member.port)
