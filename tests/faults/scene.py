@@ -121,7 +121,9 @@ class Member:
         return "\n".join(line for line in text.splitlines() if not line.startswith("#"))
 
     async def metric(self, name: str) -> float:
-        return sum(float(line.split()[-1]) for line in (await self.metrics()).splitlines() if line.startswith(name))
+        """Summed over its labels."""
+        lines = (await self.metrics()).splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.replace("{", " ").split()[0] == name)
 
     def measure(self) -> None:
         if self.is_running and self.process is not None:
