@@ -66,15 +66,15 @@ async def kills(stage: Scene, plan: Plan) -> Verdict:
 
 
 async def storm(stage: Scene, plan: Plan) -> Verdict:
-    """Every two seconds a member comes or one that has joined goes, beside one that stays: its memory, and the longest
+    """Every two seconds a member comes, or one that has joined goes, beside one that stays: its memory, and the longest
     standstill."""
     await stage.start(1)
     steady = stage.members[0]
+    assert steady.process is not None
     guests: deque[Member] = deque()
     places: list[Member] = []
     sizes: list[int] = []
-    visits = 0
-    standstill = 0.0
+    done = 0
 
     async def leave(guest: Member) -> None:
         await guest.stop_orderly()
@@ -83,31 +83,26 @@ async def storm(stage: Scene, plan: Plan) -> Verdict:
     async with _watched(stage), anyio.create_task_group() as leaving:
         async with anyio.create_task_group() as load:
             load.start_soon(partial(stage.produce, rate=plan.rate, seed=plan.seed))
-            started = last = time.monotonic()
-            count = stage.reader.count
-            for number in range(plan.rounds):
-                if guests and (len(guests) == GUESTS or await guests[0].readiness() is None):
-                    visits += await guests[0].readiness() is None
+            standstill = Standstill(stage)
+            load.start_soon(standstill.watch)
+            while done < plan.rounds:
+                if guests and await guests[0].readiness() is None:
                     leaving.start_soon(leave, guests.popleft())
-                else:
+                    done += 1
+                elif len(guests) < GUESTS:
                     guests.append(places.pop() if places else stage.add_member())
                     guests[-1].start()
-                assert steady.process is not None
+                    done += 1
                 sizes.append(steady.process.rss)
-                next_tick = started + (number + 1) * TICK
-                while time.monotonic() < next_tick:
-                    await anyio.sleep(0.1)
-                    if stage.reader.count > count:
-                        count, last = stage.reader.count, time.monotonic()
-                    standstill = max(standstill, time.monotonic() - last)
+                await anyio.sleep(TICK)
             load.cancel_scope.cancel()
         for guest in guests:
             leaving.start_soon(leave, guest)
     rebalances = await steady.metric("streamer_worker_pipeline_rebalances_total")
     verdict = await _judged(stage, 0)
     print(
-        f"{plan.rounds} comings and goings, {visits} of them after joining, {rebalances:.0f} rebalances of the steady "
-        f"worker, longest standstill {standstill:.1f} s"
+        f"{done} comings and goings within {len(sizes) * TICK:.0f} s, {rebalances:.0f} rebalances of the steady one, "
+        f"longest standstill {standstill.longest:.1f} s"
     )
     print("memory of the steady worker in MB:", *(f"{size / 1e6:.0f}" for size in sizes))
     third = max(1, len(sizes) // 3)
@@ -116,6 +111,22 @@ async def storm(stage: Scene, plan: Plan) -> Verdict:
     if growth > MOST_GROWTH:
         verdict.problems.append(f"the steady worker grew by {growth:.0f} bytes")
     return verdict
+
+
+class Standstill:
+    """The longest time in which no vector came."""
+
+    def __init__(self, stage: Scene) -> None:
+        self.longest = 0.0
+        self._stage = stage
+
+    async def watch(self) -> None:
+        count, last = self._stage.reader.count, time.monotonic()
+        while True:
+            await anyio.sleep(0.1)
+            self.longest = max(self.longest, time.monotonic() - last)
+            if self._stage.reader.count > count:
+                count, last = self._stage.reader.count, time.monotonic()
 
 
 async def restarts(stage: Scene, plan: Plan) -> Verdict:
