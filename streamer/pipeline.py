@@ -20,7 +20,8 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from streamer.core.batching import Batcher, BatchPolicy
-from streamer.core.codec import Decoder, Encoder
+from streamer.core.decoding import Decoder
+from streamer.core.encoding import Encoder
 from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Message, Origin, Outcome, Record, TopicPartition
 from streamer.core.offsets import OffsetTracker
 from streamer.errors import PartitionLost, RetriableError, TooLarge

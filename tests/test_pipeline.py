@@ -13,7 +13,8 @@ import orjson
 import pytest
 
 from streamer.core.batching import BatchPolicy
-from streamer.core.codec import Decoder, Encoder
+from streamer.core.decoding import Decoder
+from streamer.core.encoding import Encoder
 from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Purpose
 from streamer.errors import PartitionLost, TooLarge
