@@ -13,7 +13,6 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.errors import CorruptRecordException
 
-from streamer.adapters.kafka import source as source_module
 from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.connection import Connection
 from streamer.adapters.kafka.diagnosis import Patience
@@ -27,7 +26,7 @@ from tests.proxy import Proxy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 
-SHORT = Patience(interval=0.1, quiet=0.3, stuck=1.0, unreachable=2.0, request=2.0)
+SHORT = Patience(interval=0.1, quiet=0.3, stuck=1.0, unreachable=2.0, request=2.0, step=2.0, pause=0.1, left_alone=1.0)
 
 
 class Reader:
@@ -104,7 +103,7 @@ async def test_a_consumer_whose_task_died_is_replaced(
     async with reading(bootstrap_servers, topic) as reader:
         await reader.read(lambda: len(reader.records) == 50)
         await reader.source.commit({tp: 1 + max(r.offset for r in reader.records if r.tp == tp) for tp in reader.owned})
-        consumer = reader.source._consumer
+        consumer = reader.source._membership.consumer
         task = consumer._fetcher._fetch_task if part == "fetching" else consumer._coordinator._coordination_task
         task.cancel()
         await reader.read(lambda: reader.source.statistics().consumers_replaced_total == 1)
@@ -130,7 +129,7 @@ async def test_a_consumer_that_is_stuck_is_replaced(
             return False
 
         stuck = asyncio.Event()
-        monkeypatch.setattr(reader.source._consumer._fetcher, "_proc_fetch_request", nothing)
+        monkeypatch.setattr(reader.source._membership.consumer._fetcher, "_proc_fetch_request", nothing)
         await reader.read(stuck.is_set)  # the last real request is over
         await fill(bootstrap_servers, topic, 1, 5)
         await reader.read(lambda: reader.source.statistics().consumers_replaced_total > 0)
@@ -169,15 +168,14 @@ async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partiti
 
 
 async def test_an_error_on_one_partition_costs_no_record_of_another(
-    bootstrap_servers: str, new_topic: NewTopicName, monkeypatch: pytest.MonkeyPatch
+    bootstrap_servers: str, new_topic: NewTopicName
 ) -> None:
     """The client moves its position past records that it drops when another partition's batch is broken."""
     topic = await new_topic("damaged", partitions=3)
     for partition in range(3):
         await fill(bootstrap_servers, topic, partition * 100, 100, partition=partition)
-    monkeypatch.setattr(source_module, "LEFT_ALONE", 1.0)
     async with reading(bootstrap_servers, topic) as reader:
-        fetcher = reader.source._consumer._fetcher
+        fetcher = reader.source._membership.consumer._fetcher
         getting = fetcher.fetched_records
         broken = ClientPartition(topic, 1)
 
@@ -298,7 +296,7 @@ async def test_brokers_silent_for_long_are_looked_up_again(
     async with reading(bootstrap_servers, topic) as reader:
         await reader.read(lambda: len(reader.records) == 5)
         await reader.source.commit({TopicPartition(topic, 0): 5})
-        client = reader.source._consumer._client
+        client = reader.source._membership.consumer._client
 
         async def nobody(*_: object, **__: object) -> None:
             await asyncio.sleep(0.01)
@@ -324,8 +322,7 @@ async def test_a_commit_that_the_group_refuses_is_given_up(error: Error) -> None
                 await reader.source.commit({TopicPartition(topic, 0): 10})
 
 
-async def test_a_coordinator_that_is_away_bounds_a_commit_and_gets_it_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_module, "REQUEST_TIMEOUT", 1.0)
+async def test_a_coordinator_that_is_away_bounds_a_commit_and_gets_it_later() -> None:
     with mock_cluster() as cluster:
         topic = cluster.create_topic("texts")
         await fill(cluster.bootstrap_servers, topic, 0, 10)
@@ -374,4 +371,4 @@ async def test_an_error_in_the_flow_at_a_rebalance_ends_it(bootstrap_servers: st
 async def test_there_is_one_assignor_only() -> None:
     """With two, the client joins once for each and waits for itself."""
     source = KafkaSource(Connection(bootstrap_servers="127.0.0.1:1"), ["texts"], "group")
-    assert len(source._options["partition_assignment_strategy"]) == 1
+    assert len(source._membership._options["partition_assignment_strategy"]) == 1

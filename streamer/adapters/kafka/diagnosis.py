@@ -22,13 +22,18 @@ log = structlog.get_logger("streamer.kafka")
 class Patience:
     """Seconds. `interval`: between checks. `quiet`: without records, until the broker is asked whether there are any.
     `stuck`: with records there and none handed over, until the consumer is replaced. `unreachable`: without any answer,
-    until it is replaced, which also looks the brokers' addresses up again."""
+    until it is replaced, which also looks the brokers' addresses up again. `request`: for an answer to a check. `step`:
+    for one that the flow waits for, such as to a commit. `pause`: before a failed attempt is repeated. `left_alone`:
+    before a partition that cannot be read is tried again."""
 
     interval: float = 2.0
     quiet: float = 10.0
     stuck: float = 60.0
     unreachable: float = 600.0
     request: float = 5.0
+    step: float = 10.0
+    pause: float = 2.0
+    left_alone: float = 60.0
 
 
 class Diagnosis(Enum):
