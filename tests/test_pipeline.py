@@ -196,10 +196,10 @@ async def test_batches_are_as_large_as_before_when_a_partition_has_gone_to_anoth
         await flow.on_assigned([A, B])
         await flow.on_revoked([A, B])
         await flow.on_assigned([B])
-        for text in texts(B, 7):
+        for count, text in enumerate(texts(B, 7), 1):
             assert embedder.calls == 0
             source.log[B].append(text)  # type: ignore[attr-defined]
-            await until(lambda wanted=len(source.log[B]): flow.statistics().records_total == wanted)  # type: ignore[misc]
+            await until(lambda wanted=count: flow.statistics().records_total == wanted)  # type: ignore[misc]
             await anyio.wait_all_tasks_blocked()
         assert embedder.calls == 1
         flow.stop()

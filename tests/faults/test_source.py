@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -20,7 +21,7 @@ from streamer.adapters.kafka.source import KafkaSource
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import PartitionLost, RetriableError, Unreachable
 from tests.brokers import NewTopicName
-from tests.faults.mock_cluster import Api, Error, mock_cluster
+from tests.faults.mock_cluster import Api, Error, MockCluster, mock_cluster
 from tests.integration.topics import committed, produce
 from tests.proxy import Proxy
 
@@ -64,8 +65,8 @@ class Reader:
 
 
 @asynccontextmanager
-async def reading(servers: str, topic: str, **options: Any) -> AsyncIterator[Reader]:
-    connection = Connection(bootstrap_servers=servers, metadata_max_age=0.5)
+async def reading(servers: str, topic: str, *, leave_within: float = 5.0, **options: Any) -> AsyncIterator[Reader]:
+    connection = Connection(bootstrap_servers=servers, metadata_max_age=0.5, fetch_max_wait=0.05)
     given: dict[str, Any] = {"session_timeout": 6.0, "patience": SHORT, **options}
     source = KafkaSource(connection, [topic], f"group-{topic}", **given)
     reader = Reader(source)
@@ -76,7 +77,12 @@ async def reading(servers: str, topic: str, **options: Any) -> AsyncIterator[Rea
             yield reader
             tasks.cancel_scope.cancel()
     finally:
-        await source.aclose()
+        await source.aclose(leave_within)
+
+
+def in_a_mock_group(cluster: MockCluster, topic: str, **options: Any) -> AbstractAsyncContextManager[Reader]:
+    """After an error the mock's group waits for its own member to come back; to leave it then takes a session."""
+    return reading(cluster.bootstrap_servers, topic, leave_within=0.2, session_timeout=2.0, **options)
 
 
 async def fill(servers: str, topic: str, start: int, count: int, **options: Any) -> None:
@@ -194,6 +200,7 @@ async def test_an_error_on_one_partition_costs_no_record_of_another(
         is_damaged = False
         await reader.read(lambda: len(reader.records) >= 300)
         assert sorted(reader.values) == list(range(300)), "mended, it is read from where it was"
+        assert reader.source.statistics().consumers_replaced_total == 0, "which would not mend it"
         assert reader.source.state() is None
 
 
@@ -315,22 +322,40 @@ async def test_a_commit_that_the_group_refuses_is_given_up(error: Error) -> None
     with mock_cluster() as cluster:
         topic = cluster.create_topic("texts")
         await fill(cluster.bootstrap_servers, topic, 0, 10)
-        async with reading(cluster.bootstrap_servers, topic) as reader:
+        async with in_a_mock_group(cluster, topic) as reader:
             await reader.read(lambda: len(reader.records) == 10)
             cluster.answer_with(Api.OFFSET_COMMIT, error)
             with pytest.raises((PartitionLost, RetriableError)):
                 await reader.source.commit({TopicPartition(topic, 0): 10})
 
 
+async def test_a_consumer_that_cannot_stop_leaves_nothing_behind() -> None:
+    """It waits for a group that waits for it. Its tasks would go on fetching, and pretend to the group to be alive."""
+    with mock_cluster() as cluster:
+        topic = cluster.create_topic("texts")
+        async with in_a_mock_group(cluster, topic) as reader:
+            await fill(cluster.bootstrap_servers, topic, 0, 1)
+            await reader.read(lambda: len(reader.records) == 1)
+            cluster.answer_with(Api.OFFSET_COMMIT, Error.ILLEGAL_GENERATION)
+            with pytest.raises(PartitionLost):
+                await reader.source.commit({TopicPartition(topic, 0): 1})
+            with anyio.fail_after(10):
+                while "revoked" not in reader.events:  # noqa: ASYNC110 - the client calls it in its own time
+                    await anyio.sleep(0.01)
+        codes = [getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks()]
+        assert not [code for code in codes if code is not None and "aiokafka" in code.co_filename]
+
+
 async def test_a_coordinator_that_is_away_bounds_a_commit_and_gets_it_later() -> None:
     with mock_cluster() as cluster:
         topic = cluster.create_topic("texts")
         await fill(cluster.bootstrap_servers, topic, 0, 10)
-        async with reading(cluster.bootstrap_servers, topic) as reader:
+        # The client repeats it ten times a second.
+        async with in_a_mock_group(cluster, topic, patience=replace(SHORT, step=0.5)) as reader:
             await reader.read(lambda: len(reader.records) == 10)
-            cluster.answer_with(Api.OFFSET_COMMIT, *[Error.COORDINATOR_NOT_AVAILABLE] * 25)
+            cluster.answer_with(Api.OFFSET_COMMIT, *[Error.COORDINATOR_NOT_AVAILABLE] * 12)
             with anyio.fail_after(10), pytest.raises(RetriableError):
-                await reader.source.commit({TopicPartition(topic, 0): 10})
+                await reader.source.commit({TopicPartition(topic, 0): 5})
             with anyio.fail_after(60):
                 while True:
                     try:
@@ -338,6 +363,8 @@ async def test_a_coordinator_that_is_away_bounds_a_commit_and_gets_it_later() ->
                         break
                     except RetriableError:
                         continue
+            waiting = [repr(task.get_coro()) for task in asyncio.all_tasks()]
+            assert not [coro for coro in waiting if "commit_offsets" in coro], "or it would undo the later one"
         assert await committed(cluster.bootstrap_servers, f"group-{topic}", topic) == {0: 10}
 
 
@@ -347,7 +374,7 @@ async def test_a_group_that_is_still_loading_is_joined_in_the_end() -> None:
         await fill(cluster.bootstrap_servers, topic, 0, 10)
         cluster.answer_with(Api.JOIN_GROUP, Error.COORDINATOR_LOADING, Error.COORDINATOR_NOT_AVAILABLE)
         cluster.answer_with(Api.SYNC_GROUP, Error.REBALANCE_IN_PROGRESS)
-        async with reading(cluster.bootstrap_servers, topic) as reader:
+        async with in_a_mock_group(cluster, topic) as reader:
             await reader.read(lambda: len(reader.records) == 10)
 
 

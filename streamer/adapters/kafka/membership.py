@@ -13,7 +13,8 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from streamer.adapters.kafka.assignment import Assignment
-from streamer.adapters.kafka.connection import Connection, bounded
+from streamer.adapters.kafka.commits import commit_offsets
+from streamer.adapters.kafka.connection import Connection
 from streamer.adapters.kafka.diagnosis import Patience, leave
 from streamer.core.events import TopicPartition
 from streamer.errors import PartitionLost, RetriableError, Unreachable
@@ -87,13 +88,13 @@ class Membership:
                 await asyncio.sleep(self._patience.pause)
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Bounded, because the client repeats retriable errors for ever."""
+        """Raises PartitionLost when the group has moved on, RetriableError when the coordinator does not answer."""
         owned = self.consumer.assignment() if self.consumer is not None else ()
         mine = {ClientPartition(*tp): offset for tp, offset in offsets.items() if tp in owned}
         if len(mine) < len(offsets):
             raise PartitionLost("partitions were taken away before their offsets were committed")
         try:
-            await bounded(self.consumer.commit(mine), self._patience.step)
+            await commit_offsets(self.consumer, mine, self._patience.step)
         except (CommitFailedError, IllegalStateError) as exc:
             raise PartitionLost(f"the group has moved on: {exc}") from exc
         except TimeoutError as exc:

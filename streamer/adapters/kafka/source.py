@@ -135,7 +135,7 @@ class KafkaSource:
         batches = {tp: batch for tp, batch in getting.result().items() if batch}
         for tp, batch in batches.items():
             positions.advance(tp, batch[-1].offset + 1)
-        assignment.health.handed_over(batches)
+        assignment.health.excused(batches)
         assignment.turns.succeeded(wanted, batches)
         return [record_of(record) for batch in batches.values() for record in batch]
 
@@ -154,7 +154,8 @@ class KafkaSource:
         elif cause_of_death(consumer) is not None:
             assignment.wake.set()
         else:
-            assignment.turns.failed(wanted, positions.get(wanted[0]), error)
+            left_alone = assignment.turns.failed(wanted, positions.get(wanted[0]), error)
+            assignment.health.excused(left_alone)  # a new consumer could not read them either
         await assignment.seek_back(consumer)
         await asyncio.sleep(pause)
 

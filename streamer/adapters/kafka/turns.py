@@ -55,15 +55,19 @@ class Turns:
         for tp in handed_over:
             self._tries.pop(tp, None)
 
-    def failed(self, wanted: Sequence[ClientPartition], offset: int | None, error: BaseException) -> None:
-        """Nothing is skipped: a damaged batch does not say where the next one begins. `offset`: where the first one of
-        them is read from, for the log."""
+    def failed(
+        self, wanted: Sequence[ClientPartition], offset: int | None, error: BaseException
+    ) -> Sequence[ClientPartition]:
+        """Those to be left alone now. Nothing is skipped: a damaged batch does not say where the next one begins.
+        `offset`: where the first one of them is read from, for the log."""
         if len(wanted) > 1:
             self._suspects.update(wanted)
-            return
+            return ()
         (tp,) = wanted
         self._tries[tp] += 1
-        if self._tries[tp] >= TRIES:
-            where = f"{tp.topic}/{tp.partition}"
-            log.error("partition cannot be read", partition=where, offset=offset, reason=repr(error))
-            self._unreadable[tp] = (self._clock() + self._left_alone, f"{where} cannot be read: {error}")
+        if self._tries[tp] < TRIES:
+            return ()
+        where = f"{tp.topic}/{tp.partition}"
+        log.error("partition cannot be read", partition=where, offset=offset, reason=repr(error))
+        self._unreadable[tp] = (self._clock() + self._left_alone, f"{where} cannot be read: {error}")
+        return wanted
