@@ -277,7 +277,8 @@ async def test_a_connection_that_goes_dead_or_is_cut_loses_nothing(
     bootstrap_servers: str, kafka_proxy: Proxy, new_topic: NewTopicName
 ) -> None:
     topic = await new_topic("far-away", partitions=2)
-    async with reading(kafka_proxy.address, topic, patience=Patience(interval=0.1, quiet=0.3, request=1.0)) as reader:
+    patience = Patience(interval=0.1, quiet=0.3, request=1.0, step=1.0)
+    async with reading(kafka_proxy.address, topic, patience=patience) as reader:
         for n in range(3):
             await fill(bootstrap_servers, topic, n * 20, 20)
             await reader.read(lambda wanted=(n + 1) * 20: len(reader.records) >= wanted)  # type: ignore[misc]
@@ -300,7 +301,8 @@ async def test_brokers_silent_for_long_are_looked_up_again(
     """As when all of them got new addresses: what a client knows of the cluster is of no use any more."""
     topic = await new_topic("moved")
     await fill(bootstrap_servers, topic, 0, 5)
-    async with reading(bootstrap_servers, topic) as reader:
+    patience = replace(SHORT, unreachable=0.5, request=0.5, step=0.5)
+    async with reading(bootstrap_servers, topic, patience=patience) as reader:
         await reader.read(lambda: len(reader.records) == 5)
         await reader.source.commit({TopicPartition(topic, 0): 5})
         client = reader.source._membership.consumer._client
