@@ -173,31 +173,43 @@ async def test_ten_kills_lose_nothing_and_pay_nothing_twice(stage: Stage) -> Non
 
 @pytest.mark.real_kafka("end offsets to be relied on")
 async def test_members_come_and_go(stage: Stage) -> None:
-    sent = {f"id-{n}": f"text number {n}" for n in range(9000)}
+    sent: dict[str, str] = {}
+
+    async def publish(count: int) -> None:
+        more = {f"id-{n}": f"text number {n}" for n in range(len(sent), len(sent) + count)}
+        sent.update(more)
+        await stage.produce([(id.encode(), text.encode()) for id, text in more.items()])
+
+    async def go_on_publishing() -> None:
+        """So that there is work when the second one joins, and when the first one leaves."""
+        while not left:
+            await publish(200)
+            await anyio.sleep(0.3)
+
     async with FakeOpenAI(key="sk-test") as service:
-        slow = True  # so that there is work left when the second one joins, and when the first one leaves
-        service.latency = lambda number: 0.5 if slow else 0.05
+        service.latency = lambda number: 0.2
         stage.with_fake_openai(service).settings |= {
             "batch.max_events": 64,
             "batch.max_in_flight_events": 500,
             "cache.enabled": False,
-            "provider.max_concurrent_requests": 2,
         }
         second = {**stage.settings, "http.worker_port": free_port()}
-        await stage.produce([(id.encode(), text.encode()) for id, text in sent.items()])
+        left = False
+        await publish(2000)
         with streamer("run", stage.settings) as first:
             await first.ready(stage.port)
-            await more_requests(service, 10)
-            with streamer("run", second) as joining:
-                await joining.ready(int(str(second["http.worker_port"])))
-                await more_requests(service, 10)
-                first.send_signal(signal.SIGTERM)
-                assert await first.wait() == 0, first.stderr
-                assert len(service.requests) < len(sent) / 64
-                slow = False
-                await read_until(stage.bootstrap_servers, stage.vectors, all_ids(sent))
-                joining.send_signal(signal.SIGTERM)
-                assert await joining.wait() == 0, joining.stderr
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(go_on_publishing)
+                with streamer("run", second) as joining:
+                    await joining.ready(int(str(second["http.worker_port"])))
+                    await more_requests(service, 10)
+                    first.send_signal(signal.SIGTERM)
+                    assert await first.wait() == 0, first.stderr
+                    await more_requests(service, 5)
+                    left = True
+                    await read_until(stage.bootstrap_servers, stage.vectors, all_ids(sent))
+                    joining.send_signal(signal.SIGTERM)
+                    assert await joining.wait() == 0, joining.stderr
         vectors = await read_all(stage.bootstrap_servers, stage.vectors)
         assert Counter(r.key.decode() for r in vectors) == Counter(sent.keys()), (
             "clean rebalances repeat and lose nothing"
