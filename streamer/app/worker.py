@@ -21,7 +21,8 @@ from streamer.app.kafka import connection_of, ensure_topics, open_sink
 from streamer.app.providers import batches_at_once
 from streamer.app.signals import until_signalled
 from streamer.core.batching import BatchPolicy
-from streamer.core.codec import Decoder, Encoder
+from streamer.core.decoding import Decoder
+from streamer.core.encoding import Encoder
 from streamer.embedding.cached import CacheStatistics
 from streamer.embedding.calls import DispatchStatistics
 from streamer.http.health import create_health_app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -98,13 +99,21 @@ async def test_metrics_are_read_at_scrape_time() -> None:
         assert "streamer_worker_records_total 42.0" in response.text
 
 
+def basic(user: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
 @pytest.mark.parametrize(
     ("header", "status"),
     [
         ("Bearer geheim-ß", 200),
         ("bearer  geheim-ß", 200),
         ("Bearer geheim", 401),
+        (basic("anybody", "geheim-ß"), 200),
+        (basic("", "geheim-ß"), 200),
+        (basic("geheim-ß", ""), 401),
         ("Basic geheim-ß", 401),
+        ("Basic", 401),
         ("geheim-ß", 401),
         ("", 401),
     ],
@@ -119,6 +128,6 @@ async def test_a_token_guards_all_but_liveness(header: str, status: int) -> None
             response = await client.get(path, headers=headers)
             assert response.status_code == expected
             if expected == 401:
-                assert response.headers["www-authenticate"] == "Bearer"
+                assert response.headers["www-authenticate"].startswith('Bearer, Basic realm="streamer')
                 assert "geheim" not in response.text
                 assert "Authorization" in response.json()["error"]

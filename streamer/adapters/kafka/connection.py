@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,17 +71,6 @@ class Connection:
         except (KafkaError, OSError, TimeoutError) as exc:
             reason = str(exc) or f"no answer within {self.connect_timeout + joining:g} s"
             raise Unreachable(f"Kafka at {self.bootstrap_servers} cannot be reached: {reason}") from exc
-
-
-async def bounded(action: Coroutine[Any, Any, Any], timeout: float) -> None:
-    """Await a client's action for so long, else raise TimeoutError. The client shields it from being cancelled, so it
-    goes on and its error, if any, comes when nobody listens any more: it is read here."""
-    task = asyncio.ensure_future(action)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    await asyncio.wait([task], timeout=timeout)
-    if not task.done():
-        raise TimeoutError
-    task.result()
 
 
 @contextmanager
