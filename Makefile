@@ -18,8 +18,8 @@ test-sentence-transformers: $(VENV)/.dev  ## its adapter on the real package, wh
 	$(PIP) install -c constraints.txt -e '.[sentence-transformers]'
 	$(BIN)/python -m pytest tests/adapters/test_sentence_transformers_package.py $(ARGS)
 
-soak: $(VENV)/.dev  ## faults at random for MINUTES=15, repeatable by SEED=n; ARGS="--guarantee exactly-once" and others
-	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) $(ARGS)
+soak: $(VENV)/.dev  ## faults at random for MINUTES=15, repeatable by SEED=n; ARGS="--guarantee exactly-once", "--scenario kills" and others
+	$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

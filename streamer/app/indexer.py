@@ -6,6 +6,7 @@ import anyio
 import structlog
 
 from streamer.app.embedder import open_embedding
+from streamer.app.handles import check_file_handles
 from streamer.app.kafka import ensure_topics, open_changelog, open_sink
 from streamer.app.signals import until_signalled
 from streamer.core.judge import VerdictPolicy
@@ -19,6 +20,7 @@ log = structlog.get_logger("streamer")
 
 async def run_indexer(settings: Settings) -> None:
     """Until a signal; or until a part fails, whose error is raised."""
+    check_file_handles()
     topics, index = settings.topics, settings.index
     async with open_embedding(settings, cache_suffix="index") as embedding:
         await ensure_topics(settings)

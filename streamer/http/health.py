@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -35,15 +35,19 @@ def json_response(document: Any, status: int = 200, headers: Mapping[str, str] |
     return Response(body, status, headers, media_type="application/json")
 
 
-def health_routes(role: str, observed: Observable) -> list[Route]:
-    """`/healthz` (the process answers), `/readyz` (503 and why until ready) and `/metrics` (`streamer_<role>_...`)."""
+def health_routes(role: str, observed: Observable, lacks: Callable[[], str | None] = lambda: None) -> list[Route]:
+    """`/healthz` (the process answers), `/readyz` (503 and why until ready) and `/metrics` (`streamer_<role>_...`).
+    `lacks`: what it does without just now, though it is ready."""
 
     async def healthz(_: Request) -> Response:
         return json_response({"alive": True})
 
     async def readyz(_: Request) -> Response:
         reason = observed.ready()
-        return json_response({"ready": True}) if reason is None else json_response({"error": reason}, 503)
+        if reason is not None:
+            return json_response({"error": reason}, 503)
+        lacking = lacks()
+        return json_response({"ready": True} if lacking is None else {"ready": True, "without": lacking})
 
     scrape = metrics_endpoint(f"streamer_{role}", observed.statistics)
 
@@ -53,9 +57,11 @@ def health_routes(role: str, observed: Observable) -> list[Route]:
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
-def create_health_app(role: str, observed: Observable, token: str | None = None) -> Starlette:
+def create_health_app(
+    role: str, observed: Observable, token: str | None = None, lacks: Callable[[], str | None] = lambda: None
+) -> Starlette:
     """What a worker serves."""
-    return create_app(health_routes(role, observed), token)
+    return create_app(health_routes(role, observed, lacks), token)
 
 
 def create_app(

@@ -64,6 +64,18 @@ async def test_readiness_says_why_not() -> None:
         assert (response.status_code, response.json()) == (200, {"ready": True})
 
 
+async def test_readiness_says_what_it_does_without() -> None:
+    worker = Worker()
+    lacking: str | None = "cache: database or disk is full"
+    async with serving(create_health_app("worker", worker, lacks=lambda: lacking)) as client:
+        assert (await client.get("/readyz")).json() == {"error": "rate limited by the provider"}
+        worker.reason = None
+        response = await client.get("/readyz")
+        assert (response.status_code, response.json()) == (200, {"ready": True, "without": lacking})
+        lacking = None
+        assert (await client.get("/readyz")).json() == {"ready": True}
+
+
 async def test_metrics_are_read_at_scrape_time() -> None:
     worker = Worker()
     async with serving(create_health_app("worker", worker)) as client:

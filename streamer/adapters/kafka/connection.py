@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.helpers import create_ssl_context
 
 from streamer.errors import ConfigurationError, Unreachable
@@ -82,3 +83,23 @@ def _quiet_client_log() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+def _sending(send: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, for event loops that refuse to write to a connection which the other side has just reset.
+
+    uvloop does, with a RuntimeError, until the client has noticed; the client expects an OSError and would let this one
+    through, to whoever happened to send.
+    """
+
+    def sending(connection: Any, request: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return send(connection, request, *args, **options)
+        except RuntimeError as exc:
+            connection.close(reason=CloseReason.CONNECTION_BROKEN)
+            raise KafkaConnectionError(f"Connection at {connection.host}:{connection.port} broken: {exc}") from exc
+
+    return sending
+
+
+AIOKafkaConnection.send = _sending(AIOKafkaConnection.send)
