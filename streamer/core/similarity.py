@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.notes import Notes
+from streamer.core.slots import SlotTable
 from streamer.core.vectors import Matrix, Vector
 
 # Two rows whose float32 products with a query differ by no more than this count as tied. BLAS sums a row in another
@@ -28,6 +30,9 @@ _SCORES: Final = 1 << 17  # scores per product (512 KiB): they are read again wh
 _FEW: Final = 6  # queries for which a product of matrices does not pay, see `_products`
 _SHORT: Final = 768  # dimensions up to which this holds for a single query, too
 _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room for a batch
+# Rows that were never written take no memory, and an array of at least so many bytes gives all of it back when it is
+# left for a larger one: above 32 MiB malloc always takes pages of their own.
+_FEWEST_BYTES: Final = 1 << 25
 
 
 class Match(NamedTuple):
@@ -46,8 +51,8 @@ class VectorIndex:
 
     A vector of a known id replaces the older one and counts as having arrived now. A note (any object) and a time (any
     integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes for each of at most
-    `capacity` + max(64, capacity / 64) rows, reached by doubling, plus a few words per row, its id and its note.
-    Not safe for threads: one caller at a time.
+    `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 45 bytes a row, its id (50 bytes and one
+    for each character) and its note (a sketch: 120 bytes). Not safe for threads: one caller at a time.
     """
 
     def __init__(self, dimensions: int, capacity: int) -> None:
@@ -60,25 +65,25 @@ class VectorIndex:
         self._most_slots = capacity + max(_QUERIES, capacity // 64)
         self._slots = self._most_slots
         # Sizes are halves of the last one, so that the copy made while growing never exceeds the final size.
-        while self._slots // 2 >= _FEWEST_SLOTS:
+        while self._slots // 2 >= max(_FEWEST_SLOTS, _FEWEST_BYTES // (4 * dimensions)):
             self._slots = (self._slots + 1) // 2
         self._matrix: Matrix = np.zeros((self._slots, dimensions), np.float32)
         # A position numbers a row in order of arrival; it lies in slot `position % slots`.
         self._tail = 0
         self._head = 0
-        self._positions: dict[str, int] = {}
+        self._table = SlotTable(capacity)
         self._names: list[str] = [""] * self._slots
-        self._notes: list[Any] = [None] * self._slots
+        self._notes = Notes(self._slots)
         self._times: NDArray[np.int64] = np.zeros(self._slots, np.int64)
         # The first position that no longer sees the row. Rows die in the middle of a batch; members before that
         # moment must still find them, members after it must not.
         self._unseen_from: NDArray[np.int64] = np.full(self._slots, _ALIVE, np.int64)
 
     def __len__(self) -> int:
-        return len(self._positions)
+        return len(self._table)
 
-    def __contains__(self, id: object) -> bool:
-        return id in self._positions
+    def __contains__(self, id: str) -> bool:
+        return self._table.find(id, self._names) is not None
 
     @property
     def nbytes(self) -> int:
@@ -87,13 +92,13 @@ class VectorIndex:
 
     def get(self, id: str) -> Vector | None:
         """A copy of the vector of this id, None when it is not (or no longer) known."""
-        position = self._positions.get(id)
-        return None if position is None else self._matrix[position % self._slots].copy()
+        slot = self._table.find(id, self._names)
+        return None if slot is None else self._matrix[slot].copy()
 
     def note(self, id: str) -> Any:
         """What was remembered along with the vector of this id; None when it is not (or no longer) known."""
-        position = self._positions.get(id)
-        return None if position is None else self._notes[position % self._slots]
+        slot = self._table.find(id, self._names)
+        return None if slot is None else self._notes[slot]
 
     def insert(self, ids: Sequence[str], vectors: Matrix, notes: Sequence[Any] = (), times: Sequence[int] = ()) -> None:
         """Remember a batch, in order, without looking for neighbours. Notes default to None, times to 0."""
@@ -104,20 +109,19 @@ class VectorIndex:
 
     def delete(self, id: str) -> bool:
         """Forget an id; False when it was not known."""
-        position = self._positions.pop(id, None)
-        if position is None:
+        slot = self._table.remove(id, self._names)
+        if slot is None:
             return False
-        self._unseen_from[position % self._slots] = self._head
-        self._notes[position % self._slots] = None
+        self._unseen_from[slot] = self._head
+        self._notes[slot] = None
         return True
 
     def expire(self, before: int) -> int:
         """Forget everything of a time before this one; how many there were."""
-        span = np.arange(self._tail, self._head)
-        slots = span % self._slots
-        late = span[(self._times[slots] < before) & (self._unseen_from[slots] == _ALIVE)]
-        for position in late.tolist():
-            self.delete(self._names[position % self._slots])
+        slots = self._alive() % self._slots
+        late = slots[self._times[slots] < before]
+        for slot in late.tolist():
+            self.delete(self._names[slot])
         return len(late)
 
     def observe(
@@ -147,13 +151,16 @@ class VectorIndex:
     ) -> list[list[Match]]:
         """The `k` most similar of all remembered vectors for each query, best first, ties in order of arrival.
 
-        `exclude`: ids that no query shall find. `accept`: what the note of a vector must be like for it to be found.
+        `exclude`: ids that no query shall find. `accept`: what the note of a vector (less its sketch) must be like for
+        it to be found.
         """
         self._check(queries, len(queries))
-        hidden = np.array([self._positions[id] for id in exclude if id in self._positions], np.int64)
+        hidden = np.array([at for id in exclude if (at := self._position(id)) is not None], np.int64)
         if accept is not None:
-            refused = [at for at in self._positions.values() if not accept(self._notes[at % self._slots])]
-            hidden = np.concatenate((hidden, np.array(refused, np.int64)))
+            alive = self._alive()
+            slots = (alive % self._slots).tolist()
+            refused = [not accept(self._notes.without_sketch(slot)) for slot in slots]
+            hidden = np.concatenate((hidden, alive[np.array(refused, np.bool_)]))
         found: list[list[Match]] = []
         for start in range(0, len(queries), _QUERIES):
             part = queries[start : start + _QUERIES]
@@ -162,7 +169,7 @@ class VectorIndex:
 
     def search_before(self, id: str, k: int) -> list[Match]:
         """The `k` nearest of a remembered vector among those that arrived before it and are still remembered."""
-        position = self._positions.get(id)
+        position = self._position(id)
         if position is None:
             return []
         # Whoever died after this vector arrived would still be seen from its position, but is forgotten by now.
@@ -175,6 +182,16 @@ class VectorIndex:
         if vectors.shape != (count, self.dimensions):
             raise ValueError(f"expected {count} vectors of {self.dimensions} dimensions, got shape {vectors.shape}")
 
+    def _position(self, id: str) -> int | None:
+        slot = self._table.find(id, self._names)
+        return None if slot is None else self._tail + (slot - self._tail) % self._slots
+
+    def _alive(self) -> NDArray[np.int64]:
+        """Positions of all that are remembered, in order."""
+        span = np.arange(self._tail, self._head)
+        alive: NDArray[np.int64] = span[self._unseen_from[span % self._slots] == _ALIVE]
+        return alive
+
     def _append(
         self, ids: Sequence[str], vectors: Matrix, notes: Sequence[Any], times: Sequence[int]
     ) -> tuple[int, int]:
@@ -184,20 +201,20 @@ class VectorIndex:
         """
         self._make_room(len(ids))
         oldest, first = self._tail, self._head
-        positions, names, unseen_from, slots = self._positions, self._names, self._unseen_from, self._slots
+        table, names, unseen_from, slots = self._table, self._names, self._unseen_from, self._slots
         for position, id in enumerate(ids, first):
-            older = positions.pop(id, None)
+            older = table.remove(id, names)
             if older is not None:
-                unseen_from[older % slots] = position  # not even by the vector that replaces it
-            elif len(positions) == self.capacity:
+                unseen_from[older] = position  # not even by the vector that replaces it
+            elif len(table) == self.capacity:
                 while unseen_from[self._tail % slots] != _ALIVE:
                     self._tail += 1
                 slot = self._tail % slots
-                del positions[names[slot]]
+                table.remove(names[slot], names)
                 unseen_from[slot] = position + 1  # the vector that displaces it has seen it
             slot = position % slots
-            positions[id] = position
             names[slot] = id
+            table.add(id, slot, names)
             self._notes[slot] = notes[position - first] if notes else None
             self._times[slot] = times[position - first] if times else 0
             unseen_from[slot] = _ALIVE
@@ -222,23 +239,22 @@ class VectorIndex:
     def _move(self, target: Matrix) -> None:
         """Close the holes: into a larger matrix, or towards the tail of the same one."""
         slots = len(target)
-        span = np.arange(self._tail, self._head)
-        source = span[self._unseen_from[span % self._slots] == _ALIVE] % self._slots
-        destination = span[: len(source)] % slots
+        source = self._alive() % self._slots
+        destination = np.arange(self._tail, self._tail + len(source)) % slots
         names = [""] * slots
-        notes: list[Any] = [None] * slots
+        notes = self._notes if slots == self._slots else Notes(slots)
         times = np.zeros(slots, np.int64)
         times[destination] = self._times[source]
-        position = self._tail
         # In place, a row never moves past one that is still to be moved, and each chunk is copied before it is written.
         for start in range(0, len(source), 1024):
             old, new = source[start : start + 1024], destination[start : start + 1024]
             target[new] = self._matrix[old]
+            notes.take(self._notes, old, new)
             for old_slot, new_slot in zip(old.tolist(), new.tolist(), strict=True):
-                names[new_slot] = name = self._names[old_slot]
-                notes[new_slot] = self._notes[old_slot]
-                self._positions[name] = position
-                position += 1
+                names[new_slot] = self._names[old_slot]
+        moved = np.empty(self._slots, np.int64)
+        moved[source] = destination
+        self._table.renumber(moved)
         self._matrix, self._names, self._slots = target, names, slots
         self._notes, self._times = notes, times
         self._head = self._tail + len(source)
@@ -297,11 +313,14 @@ def _products(queries: Matrix, rows: Matrix) -> Matrix:
     in the cache from the first query to the last), 6 take 36 and 21, 12 take 44 and 52. One query: 9 ms, and 12 as a
     matrix times a vector, which from 1,024 dimensions on is the faster one.
     """
+    products: Matrix
     if len(queries) > _FEW:
-        return queries @ rows.T
-    if len(queries) == 1 and queries.shape[1] > _SHORT:
-        return (rows @ queries[0])[None]
-    return np.ascontiguousarray(np.vecdot(rows[:, None], queries).T)
+        products = queries @ rows.T
+    elif len(queries) == 1 and queries.shape[1] > _SHORT:
+        products = (rows @ queries[0])[None]
+    else:
+        products = np.ascontiguousarray(np.vecdot(rows[:, None], queries).T)
+    return products
 
 
 class _Best:

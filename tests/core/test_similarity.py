@@ -65,7 +65,7 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.param == "as shipped":
         yield
     else:
-        with patch.multiple(similarity, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3):
+        with patch.multiple(similarity, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3, _FEWEST_BYTES=1):
             yield
 
 
