@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ RESOLUTION: Final = 2.0**-20
 _ALIVE: Final = np.iinfo(np.int64).max
 _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
 _SCORES: Final = 1 << 17  # scores per product (512 KiB): they are read again while still in the processor's cache
+_ROWS: Final = 2048  # per product of matrices: what BLAS packs of them stays in the cache as well
 _FEW: Final = 6  # queries for which a product of matrices does not pay, see `_products`
 _SHORT: Final = 768  # dimensions up to which this holds for a single query, too
 _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room for a batch
@@ -52,14 +54,16 @@ class VectorIndex:
     A vector of a known id replaces the older one and counts as having arrived now. A note (any object) and a time (any
     integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes for each of at most
     `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 45 bytes a row, its id (50 bytes and one
-    for each character) and its note (a sketch: 120 bytes). Not safe for threads: one caller at a time.
+    for each character) and its note (a sketch: 120 bytes). One caller at a time, except that others may search and get
+    while they hold `changing` (a lock), which is held here only while something changes, not while rows are compared.
     """
 
-    def __init__(self, dimensions: int, capacity: int) -> None:
+    def __init__(self, dimensions: int, capacity: int, changing: AbstractContextManager[object] | None = None) -> None:
         if dimensions < 1 or capacity < 1:
             raise ValueError(f"dimensions and capacity must be positive, got {dimensions} and {capacity}")
         self.dimensions = dimensions
         self.capacity = capacity
+        self._changing = changing or nullcontext()
         # The spare rows hold what a batch displaces until its products are done, and the holes that replaced and
         # deleted vectors leave behind: closing them costs one pass over the matrix, paid once per spare row used up.
         self._most_slots = capacity + max(_QUERIES, capacity // 64)
@@ -105,16 +109,17 @@ class VectorIndex:
         self._check(vectors, len(ids))
         for start in range(0, len(ids), _QUERIES):
             part = slice(start, start + _QUERIES)
-            self._append(ids[part], vectors[part], notes[part], times[part])
+            with self._changing:
+                self._append(ids[part], vectors[part], notes[part], times[part])
 
     def delete(self, id: str) -> bool:
         """Forget an id; False when it was not known."""
-        slot = self._table.remove(id, self._names)
-        if slot is None:
-            return False
-        self._unseen_from[slot] = self._head
-        self._notes[slot] = None
-        return True
+        with self._changing:
+            slot = self._table.remove(id, self._names)
+            if slot is not None:
+                self._unseen_from[slot] = self._head
+                self._notes[slot] = None
+        return slot is not None
 
     def expire(self, before: int) -> int:
         """Forget everything of a time before this one; how many there were."""
@@ -137,7 +142,8 @@ class VectorIndex:
         for start in range(0, len(ids), _QUERIES):
             span = slice(start, start + _QUERIES)
             part = vectors[span]
-            oldest, first = self._append(ids[span], part, notes[span], times[span])
+            with self._changing:
+                oldest, first = self._append(ids[span], part, notes[span], times[span])
             found += self._nearest(part, np.arange(first, self._head), oldest, k, np.empty(0, np.int64))
         return found
 
@@ -315,7 +321,9 @@ def _products(queries: Matrix, rows: Matrix) -> Matrix:
     """
     products: Matrix
     if len(queries) > _FEW:
-        products = queries @ rows.T
+        products = np.empty((len(queries), len(rows)), np.float32)
+        for start in range(0, len(rows), _ROWS):
+            np.matmul(queries, rows[start : start + _ROWS].T, out=products[:, start : start + _ROWS])
     elif len(queries) == 1 and queries.shape[1] > _SHORT:
         products = (rows @ queries[0])[None]
     else:
