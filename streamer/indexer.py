@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,8 +39,8 @@ _MOST_FOREIGN_SPACES = 20  # told apart by name; the rest is counted together
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexerSettings:
-    """`batch_events`: events judged in one go; a search waits for at most one such batch. `max_held_back`: events kept
-    aside while older ones of other partitions are still being read. Times in seconds."""
+    """`batch_events`: events judged in one go; a search waits only while they are written down. `max_held_back`: events
+    kept aside while older ones of other partitions are still being read. Times in seconds."""
 
     verdict_topic: str = "verdicts"
     capacity: int = 100_000
@@ -107,10 +108,12 @@ class Indexer:
         self._changelog = changelog
         self._sink = sink
         self._settings = settings
-        self._judge = Judge(VectorIndex(space.dimensions, settings.capacity), settings.policy)
+        # Judging is reading, for the greater part. A search goes on meanwhile, in a thread of its own.
+        self._changing = threading.Lock()  # held by searches, and by the judge's thread while the index changes
+        self._judge = Judge(VectorIndex(space.dimensions, settings.capacity, self._changing), settings.policy)
         self.live = Broadcast()
         self._queries: list[_Query] = []
-        self._lock = Lock()  # held by whoever reads or writes the judge, in whichever thread
+        self._lock = Lock()  # held by whoever searches
         self._stopping = False
         self._caught_up = Event()
         self._state: Literal["not started", "restoring", "following", "stopped"] = "not started"
@@ -179,22 +182,27 @@ class Indexer:
         return [match for match in found if min_similarity is None or match.similarity >= min_similarity]
 
     def _find(self, queries: Sequence[_Query]) -> None:
-        """In a thread, under the lock: one product for all who wait, one more for each that has a condition."""
+        """In a thread: one product for all who wait, one more for each that has a condition."""
         plain = [query for query in queries if query.where is None]
         if plain:
             most = max(query.k + len(query.exclude) for query in plain)
-            found = self._judge.index.search(np.stack([query.vector for query in plain]), most)
+            with self._changing:
+                found = self._judge.index.search(np.stack([query.vector for query in plain]), most)
             for query, matches in zip(plain, found, strict=True):
                 query.found = [match for match in matches if match.id not in query.exclude][: query.k]
         for query in queries:
             if query.where is not None:
                 accept = partial(_satisfies, query.where)
                 find = partial(self._judge.index.search, exclude=query.exclude, accept=accept)
-                (query.found,) = find(query.vector[None], query.k)
+                with self._changing:
+                    (query.found,) = find(query.vector[None], query.k)
 
     async def get(self, id: str) -> Vector | None:
         """The vector of an id, None when it is not (or no longer) known."""
-        async with self._lock:
+        return await run_sync(self._get, id)
+
+    def _get(self, id: str) -> Vector | None:
+        with self._changing:
             return self._judge.index.get(id)
 
     def statistics(self) -> IndexerStatistics:
@@ -262,8 +270,7 @@ class Indexer:
         """Remember, judge and publish, in order; waits while too many verdicts are unacknowledged."""
         for start in range(0, len(records), self._settings.batch_events):
             batch = records[start : start + self._settings.batch_events]
-            async with self._lock:
-                messages = await run_sync(self._absorb, batch)
+            messages = await run_sync(self._absorb, batch)
             acknowledged = await self._sink.send(messages) if messages else None
             for message in messages:
                 self.live.send(message.value or b"")
@@ -273,7 +280,7 @@ class Indexer:
                 await published.send(_Published(acknowledged, offsets))
 
     def _absorb(self, records: Sequence[Record]) -> list[Message]:
-        """In a thread, under the lock: remember and judge; the verdicts to publish."""
+        """In a thread: remember and judge; the verdicts to publish."""
         absorbed = absorb(self._judge, self.space, records, self._is_new)
         self._records += len(records)
         self._deletions += absorbed.deletions
