@@ -222,7 +222,8 @@ def test_searches_in_another_thread_meet_whole_rows_only() -> None:
                         assert [match.id for match in found if match.id not in index] == []
                     for match in found:
                         exact = vectors[match.note].astype(float) @ vectors[number].astype(float)
-                        assert (match.id, match.similarity) == (str(match.note), pytest.approx(exact, abs=1e-5))
+                        assert match.id == str(match.note)
+                        assert match.similarity == pytest.approx(exact, abs=1e-5)
             finally:
                 stop.set()
         changes.result()
