@@ -45,8 +45,8 @@ class KafkaSettings(Section):
     idempotent: bool = Field(True, description="idempotent producer; the embedded broker has none")
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
     max_message_bytes: Positive = Field(1_000_000, description="keep below the topics' max.message.bytes")
-    session_timeout_ms: Annotated[int, Field(ge=6_000, le=300_000)] = Field(
-        45_000, description="a worker that died is missed after this time; brokers bound it"
+    session_timeout_ms: Annotated[int, Field(ge=1_000, le=300_000)] = Field(
+        45_000, description="a worker that died is missed after this time; most brokers allow 6 s to 30 min"
     )
     fetch_max_wait_ms: Positive = Field(500, description="how long the broker may hold a fetch that finds nothing new")
     connect_timeout_ms: Positive = Field(15_000, description="to find a broker at start, before giving up")
