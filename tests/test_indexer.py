@@ -94,6 +94,9 @@ class MemoryChangelog:
     def positions(self) -> Mapping[TopicPartition, int]:
         return dict(self._positions)
 
+    def seek(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self._positions.update(offsets)
+
     async def poll(self, timeout: float) -> Sequence[Record]:
         if self.poll_error is not None:
             raise self.poll_error
