@@ -23,6 +23,7 @@ from streamer.core.vectors import Matrix, Space
 from streamer.errors import RetriableError
 from streamer.indexer import Indexer, IndexerSettings
 from streamer.protocols import Acknowledgement
+from streamer.snapshots import Snapshots
 
 pytestmark = pytest.mark.anyio
 
@@ -147,11 +148,11 @@ class MemorySink:
 class Running:
     """An indexer with its surroundings."""
 
-    def __init__(self, topic: Topic, settings: IndexerSettings = SETTINGS) -> None:
+    def __init__(self, topic: Topic, settings: IndexerSettings = SETTINGS, snapshots: Snapshots | None = None) -> None:
         self.topic = topic
         self.changelog = MemoryChangelog(topic)
         self.sink = MemorySink(topic)
-        self.indexer = Indexer(self.changelog, self.sink, SPACE, settings)
+        self.indexer = Indexer(self.changelog, self.sink, SPACE, settings, snapshots)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         with anyio.fail_after(20):
@@ -165,8 +166,10 @@ class Running:
 
 
 @asynccontextmanager
-async def running(topic: Topic, settings: IndexerSettings = SETTINGS) -> AsyncIterator[Running]:
-    this = Running(topic, settings)
+async def running(
+    topic: Topic, settings: IndexerSettings = SETTINGS, snapshots: Snapshots | None = None
+) -> AsyncIterator[Running]:
+    this = Running(topic, settings, snapshots)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(this.indexer.run)
         yield this

@@ -69,9 +69,11 @@ class SnapshotFile:
     def _put_in_place(self, file: BinaryIO) -> None:
         file.flush()
         os.fsync(file.fileno())
+        if sys.platform == "win32":
+            file.close()  # an open file cannot be renamed there; elsewhere the lock is kept until it is
         os.replace(self._part, self.path)
         file.close()
-        if sys.platform != "win32":  # without it, a power cut may bring the old name back
+        if sys.platform != "win32":  # without this, a power cut may bring back the old one
             folder = os.open(self.path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
