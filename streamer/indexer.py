@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -51,8 +52,8 @@ _MOST_FOREIGN_SPACES = 20  # told apart by name; the rest is counted together
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexerSettings:
-    """`batch_events`: events judged in one go; a search waits for at most one such batch. `max_held_back`: events kept
-    aside while older ones of other partitions are still being read. Times in seconds."""
+    """`batch_events`: events judged in one go; a search waits only while they are written down. `max_held_back`: events
+    kept aside while older ones of other partitions are still being read. Times in seconds."""
 
     verdict_topic: str = "verdicts"
     capacity: int = 100_000
@@ -129,10 +130,13 @@ class Indexer:
         self._sink = sink
         self._settings = settings
         self._snapshots = snapshots
+        # Judging is reading, for the greater part. A search goes on meanwhile, in a thread of its own.
+        self._changing = threading.Lock()  # held by searches, and by the judge's thread while the index changes
         self._judge = self._new_judge()
+        self._judging = Lock()  # held by whoever judges, or wants to see the judge between two batches
         self.live = Broadcast()
         self._queries: list[_Query] = []
-        self._lock = Lock()  # held by whoever reads or writes the judge, in whichever thread
+        self._lock = Lock()  # held by whoever searches
         self._stopping = False
         self._caught_up = Event()
         self._state: Literal["not started", "loading the snapshot", "restoring", "following", "stopped"] = "not started"
@@ -140,7 +144,7 @@ class Indexer:
         self._ends: Mapping[TopicPartition, int] = {}
         self._judged: Mapping[TopicPartition, int] = {}  # up to here, by an earlier run
         self._begins: Mapping[TopicPartition, int] = {}
-        self._remembered: dict[TopicPartition, int] = {}  # up to here, under the lock
+        self._remembered: dict[TopicPartition, int] = {}  # up to here, together with the judge
         self._committed: dict[TopicPartition, int] = {}
         self._commit_made = Event()
         self._read_at = 0.0  # when nothing was left unread, by the clock of the snapshots
@@ -215,22 +219,27 @@ class Indexer:
         return [match for match in found if min_similarity is None or match.similarity >= min_similarity]
 
     def _find(self, queries: Sequence[_Query]) -> None:
-        """In a thread, under the lock: one product for all who wait, one more for each that has a condition."""
+        """In a thread: one product for all who wait, one more for each that has a condition."""
         plain = [query for query in queries if query.where is None]
         if plain:
             most = max(query.k + len(query.exclude) for query in plain)
-            found = self._judge.index.search(np.stack([query.vector for query in plain]), most)
+            with self._changing:
+                found = self._judge.index.search(np.stack([query.vector for query in plain]), most)
             for query, matches in zip(plain, found, strict=True):
                 query.found = [match for match in matches if match.id not in query.exclude][: query.k]
         for query in queries:
             if query.where is not None:
                 accept = partial(_satisfies, query.where)
                 find = partial(self._judge.index.search, exclude=query.exclude, accept=accept)
-                (query.found,) = find(query.vector[None], query.k)
+                with self._changing:
+                    (query.found,) = find(query.vector[None], query.k)
 
     async def get(self, id: str) -> Vector | None:
         """The vector of an id, None when it is not (or no longer) known."""
-        async with self._lock:
+        return await run_sync(self._get, id)
+
+    def _get(self, id: str) -> Vector | None:
+        with self._changing:
             return self._judge.index.get(id)
 
     def statistics(self) -> IndexerStatistics:
@@ -301,8 +310,7 @@ class Indexer:
         judge = self._new_judge()
         header = await self._snapshots.load(judge, self._facts(), self._bounds(self._ends))
         if header is not None:
-            async with self._lock:
-                self._judge = judge
+            self._judge = judge
             self._changelog.seek(header.offsets)
 
     async def _save_regularly(self, scope: CancelScope) -> None:
@@ -324,12 +332,12 @@ class Indexer:
     async def _save(self, snapshots: Snapshots) -> None:
         if snapshots.has(self._remembered, self._read_at):
             return
-        async with self._lock:
+        async with self._judging:
             cut = await run_sync(self._cut)
         await snapshots.save(cut, partial(self._until_committed, cut.header.offsets))
 
     def _cut(self) -> Cut:
-        """In a thread, under the lock: all of one moment. Vectors are taken later, see Held."""
+        """In a thread, while nothing is judged: all of one moment. Vectors are taken later, see Held."""
         state, recent = self._judge.state()
         held = self._judge.index.hold()
         header = Header(
@@ -368,7 +376,8 @@ class Indexer:
         return TopicBounds(begins=self._begins, ends=ends or {}, committed=self._committed)
 
     def _new_judge(self) -> Judge:
-        return Judge(VectorIndex(self.space.dimensions, self._settings.capacity), self._settings.policy)
+        index = VectorIndex(self.space.dimensions, self._settings.capacity, self._changing)
+        return Judge(index, self._settings.policy)
 
     async def _poll(self) -> Sequence[Record]:
         # A poll that is cancelled may take records with it. It is short; whoever cancels waits for its end.
@@ -381,7 +390,7 @@ class Indexer:
         """Remember, judge and publish, in order; waits while too many verdicts are unacknowledged."""
         for start in range(0, len(records), self._settings.batch_events):
             batch = records[start : start + self._settings.batch_events]
-            async with self._lock:
+            async with self._judging:
                 messages = await run_sync(self._absorb, batch)
             acknowledged = await self._sink.send(messages) if messages else None
             for message in messages:
@@ -392,7 +401,7 @@ class Indexer:
                 await published.send(_Published(acknowledged, offsets))
 
     def _absorb(self, records: Sequence[Record]) -> list[Message]:
-        """In a thread, under the lock: remember and judge; the verdicts to publish."""
+        """In a thread: remember and judge; the verdicts to publish."""
         absorbed = absorb(self._judge, self.space, records, self._is_new)
         self._remembered.update({record.tp: record.offset + 1 for record in records})
         self._records += len(records)

@@ -1,38 +1,32 @@
 """The worker's flow: poll -> decode -> batch -> embed -> release in order -> publish -> complete -> commit.
 
 One task polls and is never cancelled while it owns records; one cuts batches; each batch embeds in a task of its own;
-one publishes what the offset tracker releases; one waits for acknowledgements; one commits. There is no task, future or
-queue entry per event beyond the event itself. An exception in any of them ends them all: half a worker is worse
-than none.
+the outbox publishes what the offset tracker releases; one task commits. There is no task, future or queue entry per
+event beyond the event itself. An exception in any of them ends them all: half a worker is worse than none.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from streamer.core.batching import Batcher, BatchPolicy
-from streamer.core.codec import Decoder, Encoder
-from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Message, Origin, Outcome, Record, TopicPartition
+from streamer.core.decoding import Decoder
+from streamer.core.encoding import Encoder
+from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Outcome, Record, TopicPartition
 from streamer.core.offsets import OffsetTracker
-from streamer.errors import PartitionLost, RetriableError, TooLarge
-from streamer.protocols import Acknowledgement, Embedder, Embedding, Sink, Source
+from streamer.errors import PartitionLost, RetriableError
+from streamer.outbox import Outbox
+from streamer.protocols import Embedder, Embedding, Sink, Source
 from streamer.signals import Signal, Slots
 
 log = structlog.get_logger("streamer.pipeline")
-
-_Sent: TypeAlias = tuple[Acknowledgement, list[Outcome]]
-
-PUBLISH_CHUNK = 500  # outcomes encoded without a pause: about 5 ms of the event loop
-UNACKNOWLEDGED_CHUNKS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,38 +80,29 @@ class Pipeline:
     ) -> None:
         self._source = source
         self._embedder = embedder
-        self._sink = sink
         self._decoder = decoder
-        self._encoder = encoder
         self._settings = settings
         self._clock = clock
-        self._wall_clock = wall_clock
         self._tracker = OffsetTracker()
         self._batcher = Batcher(settings.batch)
         self._slots = Slots(settings.max_batches)
-        self._outbox: deque[Outcome] = deque()
         self._draining: set[TopicPartition] = set()
         self._stopping = anyio.Event()
         self._joined = False
         self._commit_lock = anyio.Lock()
         self._arrived = Signal()  # events wait in the batcher, or a drain begins
-        self._released = Signal()  # outcomes wait in the outbox
         self._advanced = Signal()  # offsets became complete: room to read, maybe drained
-        self._counts = dict.fromkeys(
-            ("records", "embedded", "cache_hits", "tombstones", "dead_letters", "stale", "batches", "commits",
-             "commit_failures", "rebalances"), 0,
-        )  # fmt: skip
+        self._outbox = Outbox(sink, encoder, self._tracker, self._advanced, wall_clock=wall_clock)
+        self._counts: Counter[str] = Counter()
 
     # ------------------------------------------------------------------------------------------------ life cycle
 
     async def run(self) -> None:
         """Process until `stop()`, then drain, commit and return. Raises the first error of any part."""
-        send, receive = anyio.create_memory_object_stream[_Sent](UNACKNOWLEDGED_CHUNKS)
-        async with anyio.create_task_group() as tasks, send, receive:
+        async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._poll)
             tasks.start_soon(self._batch, tasks)
-            tasks.start_soon(self._publish, send)
-            tasks.start_soon(self._complete, receive)
+            tasks.start_soon(self._outbox.run)
             tasks.start_soon(self._commit_regularly)
             await self._stopping.wait()
             await self._drain(self._tracker.partitions)
@@ -133,7 +118,6 @@ class Pipeline:
         """Rebalance: these partitions are ours from their committed offsets on."""
         self._counts["rebalances"] += 1
         self._joined = True
-        self._draining.difference_update(tps)
         self._tracker.assign(tps)
         self._advanced.notify()
         log.info("partitions assigned", partitions=_names(tps))
@@ -143,12 +127,16 @@ class Pipeline:
         if tps:
             await self._drain(tps)
             log.info("partitions revoked", partitions=_names(tps))
-        self._tracker.revoke(tps)
+        self._let_go(tps)
 
     async def on_lost(self, tps: Collection[TopicPartition]) -> None:
         """These partitions will be read again, by us or by others: what is in flight is stale."""
-        self._tracker.revoke(tps)
+        self._let_go(tps)
         self._advanced.notify()
+
+    def _let_go(self, tps: Collection[TopicPartition]) -> None:
+        self._tracker.revoke(tps)
+        self._draining.difference_update(tps)  # or batches would be cut short for ever
 
     async def _drain(self, tps: Collection[TopicPartition]) -> None:
         self._draining.update(tps)
@@ -172,9 +160,18 @@ class Pipeline:
         return None if self._joined else "waiting to join the consumer group"
 
     def statistics(self) -> PipelineStatistics:
-        offsets = self._tracker.statistics()
+        offsets, published = self._tracker.statistics(), self._outbox.counts
         return PipelineStatistics(
-            **{f"{name}_total": count for name, count in self._counts.items()},
+            records_total=self._counts["records"],
+            embedded_total=published["embedded"],
+            cache_hits_total=published["cache_hits"],
+            tombstones_total=published["tombstones"],
+            dead_letters_total=published["dead_letters"],
+            stale_total=self._counts["stale"] + published["stale"],
+            batches_total=self._counts["batches"],
+            commits_total=self._counts["commits"],
+            commit_failures_total=self._counts["commit_failures"],
+            rebalances_total=self._counts["rebalances"],
             partitions=offsets.partitions,
             in_flight=offsets.in_flight,
             in_flight_bytes=offsets.in_flight_bytes,
@@ -226,7 +223,7 @@ class Pipeline:
             while len(self._batcher) and not self._is_due():
                 with anyio.move_on_after(max(0.0, self._batcher.deadline - self._clock())):
                     await self._arrived.wait()
-            batch = [event for event in self._batcher.take() if self._is_current(event.origin)]
+            batch = list(self._current(self._batcher.take()))
             if batch:
                 self._counts["batches"] += 1
                 tasks.start_soon(self._embed, batch)
@@ -247,56 +244,15 @@ class Pipeline:
             else:
                 self._settle(DeadLetter(event.origin, event.record, result.kind, result.reason, result.attempts))
 
+    def _current(self, events: Iterable[Event]) -> Iterator[Event]:
+        for event in events:
+            if self._tracker.is_current(event.origin):
+                yield event
+            else:
+                self._counts["stale"] += 1
+
     def _settle(self, outcome: Outcome) -> None:
-        released = self._tracker.settle(outcome)
-        if released:
-            self._outbox.extend(released)
-            self._released.notify()
-
-    async def _publish(self, acks: MemoryObjectSendStream[_Sent]) -> None:
-        """The only sender, so that the tracker's order is the order on the wire."""
-        while True:
-            while not self._outbox:
-                await self._released.wait()
-            messages: list[Message] = []
-            outcomes: list[Outcome] = []
-            now_ms = int(self._wall_clock() * 1000)
-            while self._outbox and len(messages) < PUBLISH_CHUNK:
-                outcome = self._outbox.popleft()
-                if self._is_current(outcome.origin):
-                    message = self._encoder.encode(outcome, now_ms)
-                    self._count(outcome, message)
-                    messages.append(message)
-                    outcomes.append(outcome)
-            await acks.send((await self._sink.send(messages), outcomes))
-
-    async def _complete(self, acks: MemoryObjectReceiveStream[_Sent]) -> None:
-        async for acknowledged, outcomes in acks:
-            lost: Collection[object] = ()
-            try:
-                await acknowledged()
-            except PartitionLost as exc:
-                lost = exc.partitions or {outcome.origin.tp for outcome in outcomes}
-                log.warning("outcomes not published; their partitions are read again", reason=str(exc))
-            except TooLarge as exc:
-                await self._bury([outcomes[position] for position in sorted(exc.positions)], exc)
-            for outcome in outcomes:
-                if outcome.origin.tp not in lost:
-                    self._tracker.complete(outcome.origin)
-            self._advanced.notify()
-
-    async def _bury(self, outcomes: Sequence[Outcome], error: TooLarge) -> None:
-        """Dead letters for what the broker refused. If it refuses those too, the worker ends."""
-        letters = []
-        for outcome in outcomes:
-            if isinstance(outcome, DeadLetter):
-                raise error
-            record = outcome.event.record if isinstance(outcome, EmbeddedEvent) else outcome.record
-            letters.append(DeadLetter(outcome.origin, record, "too_large", str(error)))
-        messages = [self._encoder.encode(letter, int(self._wall_clock() * 1000)) for letter in letters]
-        for letter, message in zip(letters, messages, strict=True):
-            self._count(letter, message)
-        await (await self._sink.send(messages))()
+        self._outbox.add(self._tracker.settle(outcome))
 
     async def _commit_regularly(self) -> None:
         while True:
@@ -317,29 +273,6 @@ class Pipeline:
             else:
                 self._counts["commits"] += 1
                 self._tracker.committed(offsets)
-
-    # ------------------------------------------------------------------------------------------------ bookkeeping
-
-    def _is_current(self, origin: Origin) -> bool:
-        current = self._tracker.is_current(origin)
-        self._counts["stale"] += not current
-        return current
-
-    def _count(self, outcome: Outcome, message: Message) -> None:
-        if message.topic == self._encoder.dead_letters_topic:
-            self._counts["dead_letters"] += 1
-            why = {name: value.decode() for name, value in message.headers[-6:] if name.startswith("streamer-")}
-            log.warning(
-                "dead letter",
-                kind=why["streamer-error-kind"],
-                source=why["streamer-source"],
-                reason=why["streamer-error"],
-            )
-        elif isinstance(outcome, EmbeddedEvent):
-            self._counts["embedded"] += 1
-            self._counts["cache_hits"] += outcome.cache_hit
-        else:
-            self._counts["tombstones"] += 1
 
 
 def _names(tps: Collection[TopicPartition]) -> list[str]:

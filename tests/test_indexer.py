@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ import pytest
 
 from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.judge import Scalar
+from streamer.core.novelty import Comparison, Novelty
 from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vectors import Matrix, Space
 from streamer.errors import RetriableError
@@ -454,3 +456,28 @@ async def test_searches_that_wait_together_share_a_product() -> None:
         assert calls == [30, 1, 1]
         assert [found[degrees, ""] for degrees in range(2, 302, 10)] == [[f"id-{i}"] for i in range(1, 31)]
         assert (found[42, "blue"], found[42, "green"]) == (["id-6"], [])
+
+
+async def test_a_search_does_not_wait_for_events_that_are_being_judged() -> None:
+    topic = Topic()
+    topic.append("known", 0)
+    async with running(topic) as this:
+        await this.settle()
+        judging, go_on = threading.Event(), threading.Event()
+        compare = Novelty.compare
+
+        def held_up(novelty: Novelty, vectors: Matrix) -> Comparison:
+            judging.set()
+            assert go_on.wait(30)
+            return compare(novelty, vectors)
+
+        with patch.object(Novelty, "compare", held_up):
+            topic.append("new", 90)
+            await this.until(judging.is_set)
+            with anyio.fail_after(20):
+                matches = await this.indexer.search(np.array([0, 1], np.float32), 2)
+                vector = await this.indexer.get("new")
+            go_on.set()
+            await this.settle()
+        assert [match.id for match in matches] == ["new", "known"]
+        assert vector is not None

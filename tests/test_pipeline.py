@@ -13,7 +13,8 @@ import orjson
 import pytest
 
 from streamer.core.batching import BatchPolicy
-from streamer.core.codec import Decoder, Encoder
+from streamer.core.decoding import Decoder
+from streamer.core.encoding import Encoder
 from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Purpose
 from streamer.errors import PartitionLost, TooLarge
@@ -43,10 +44,16 @@ def texts(tp: TopicPartition, count: int) -> list[Record]:
 
 
 def pipeline(
-    source: MemorySource, embedder: Embedder, sink: MemorySink, *, drain_timeout: float = 5.0, max_in_flight: int = 100
+    source: MemorySource,
+    embedder: Embedder,
+    sink: MemorySink,
+    *,
+    linger: float = 0.001,
+    drain_timeout: float = 5.0,
+    max_in_flight: int = 100,
 ) -> Pipeline:
     settings = PipelineSettings(
-        batch=BatchPolicy(max_events=7, linger=0.001),
+        batch=BatchPolicy(max_events=7, linger=linger),
         max_batches=4,
         max_in_flight_events=max_in_flight,
         max_in_flight_bytes=1_000_000,
@@ -178,6 +185,24 @@ async def test_a_rebalance_drains_and_commits_before_it_lets_go() -> None:
         await until(lambda: len(sink.acknowledged) >= 200)
         flow.stop()
     assert len(sink.sent) == 200, "a clean rebalance repeats nothing"
+
+
+async def test_batches_are_as_large_as_before_when_a_partition_has_gone_to_another() -> None:
+    """A drain cuts them short; it must not go on for what has left."""
+    source, embedder = MemorySource({A: [], B: []}), HashEmbedder()
+    flow = pipeline(source, embedder, MemorySink(), linger=60.0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A, B])
+        await flow.on_revoked([A, B])
+        await flow.on_assigned([B])
+        for count, text in enumerate(texts(B, 7), 1):
+            assert embedder.calls == 0
+            source.log[B].append(text)  # type: ignore[attr-defined]
+            await until(lambda wanted=count: flow.statistics().records_total == wanted)  # type: ignore[misc]
+            await anyio.wait_all_tasks_blocked()
+        assert embedder.calls == 1
+        flow.stop()
 
 
 async def test_work_that_outlasts_the_drain_is_stale_and_read_again() -> None:

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from streamer.app.providers import contract_of
 from streamer.cli import app
-from streamer.core.codec import Decoder, Encoder
+from streamer.core.decoding import Decoder
+from streamer.core.encoding import Encoder
 from streamer.core.events import EmbeddedEvent, Event, Origin, Record, TopicPartition
 from streamer.core.vectors import Space, normalize
 from streamer.core.verdicts import Verdict, encode_verdict

@@ -377,6 +377,6 @@ async def crash_again_and_again(seed: int) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_crashed_at_any_moment_no_verdict_is_lost_or_doubled_and_the_index_is_the_fold(seed: int) -> None:
     anyio.run(crash_again_and_again, seed)

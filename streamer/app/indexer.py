@@ -8,6 +8,7 @@ import structlog
 from streamer.adapters.kafka.topics import find_home
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.app.embedder import open_embedding
+from streamer.app.handles import check_file_handles
 from streamer.app.kafka import connection_of, ensure_topics, open_changelog, open_sink
 from streamer.app.signals import until_signalled
 from streamer.core.judge import VerdictPolicy
@@ -36,6 +37,7 @@ async def open_snapshots(settings: Settings) -> Snapshots | None:
 
 async def run_indexer(settings: Settings) -> None:
     """Until a signal; or until a part fails, whose error is raised."""
+    check_file_handles()
     topics, index = settings.topics, settings.index
     async with open_embedding(settings, cache_suffix="index") as embedding:
         await ensure_topics(settings)

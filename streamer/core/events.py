@@ -1,6 +1,6 @@
 """What flows: a record as Kafka hands it over, the event in it, and the outcome that leaves.
 
-`decode` (codec) turns a Record into an Input; embedding turns Events into outcomes; everything else passes through.
+`Decoder` turns a Record into an Input; embedding turns Events into outcomes; everything else passes through.
 """
 
 from __future__ import annotations

@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import orjson
 
 from streamer.core.calibration import Reference
 from streamer.core.horizon import Horizon
+from streamer.core.notes import Remembered as Remembered
+from streamer.core.notes import Scalar as Scalar
 from streamer.core.novelty import WINDOW, Comparison, Novelty
 from streamer.core.resemblance import Candidate, CopyDetector, Threshold, candidates
 from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Matrix
 from streamer.core.verdicts import Verdict, VerdictKind
-
-Scalar: TypeAlias = str | int | float | bool | None
 
 _RUN: Final = 64  # events compared in one product
 _LONGEST_TEXT: Final = 1_000  # characters remembered of a text
@@ -48,23 +48,6 @@ class VerdictPolicy:
     neighbors: int = 5
     false_alarm_rate: float = 0.01
     window: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """What the index keeps along with a vector. Long texts are cut, large metadata is left out."""
-
-    sketch: bytes | None
-    text: str | None
-    metadata: Mapping[str, Any] | None
-
-    def satisfies(self, where: Mapping[str, Scalar]) -> bool:
-        """Whether the metadata has these values. 1 and 1.0 are equal, 1 and true are not."""
-        known = self.metadata or {}
-        return all(
-            name in known and known[name] == value and isinstance(known[name], bool) == isinstance(value, bool)
-            for name, value in where.items()
-        )
 
 
 class Judge:

@@ -120,8 +120,9 @@ def encode(cut: Cut) -> Iterator[bytes]:
     rows = max(1, _PIECE // (4 * cut.recent.shape[1]))
     for start in range(0, header.vectors, rows):
         part = slice(start, start + rows)
-        times, notes = held.times[part].tolist(), held.notes[part]
-        described = orjson.dumps([held.ids[part], times, [_described(note) for note in notes]])
+        ids, times = held.ids[part], held.times[part].tolist()
+        notes = [held.notes[i] for i in range(start, start + len(ids))]
+        described = orjson.dumps([ids, times, [_described(note) for note in notes]])
         sketches = b"".join(note.sketch for note in notes if note is not None and note.sketch is not None)
         vectors = held.take(rows).astype("<f4", copy=False).tobytes()
         yield frame(len(described).to_bytes(_LENGTH, "little"), described, vectors, sketches)

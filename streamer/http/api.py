@@ -17,6 +17,7 @@ from streamer.core.judge import Scalar
 from streamer.core.similarity import Match
 from streamer.core.vectors import Space, Vector
 from streamer.errors import SpaceMismatch, StreamerError
+from streamer.http.dashboard import dashboard_route
 from streamer.http.health import Observable, create_app, health_routes, json_response
 from streamer.http.live import live_endpoint
 from streamer.http.openapi import openapi_document
@@ -116,6 +117,7 @@ def create_api(
         return json_response(document)
 
     routes = [
+        dashboard_route,
         Route("/v1/search", search, methods=["POST"]),
         Route("/v1/vectors/{id:path}", show_vector),  # ids may contain slashes
         Route("/v1/stats", stats),

@@ -27,7 +27,8 @@ from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.adapters.kafka.topics import TopicSpec, check_topics
 from streamer.core.batching import BatchPolicy
-from streamer.core.codec import Decoder, Encoder, OutputFormat
+from streamer.core.decoding import Decoder
+from streamer.core.encoding import Encoder, OutputFormat
 from streamer.core.events import Message
 from streamer.core.vectors import Purpose, Space
 from streamer.embedding.cached import CachedEmbedder

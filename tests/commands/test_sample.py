@@ -10,7 +10,7 @@ import pytest
 
 from streamer.adapters.providers.onnx import OnnxProvider
 from streamer.commands.sample import EXPECT, NEAR_DUPLICATE_SIMILARITY, SampleRecord, sample_records
-from streamer.core.codec import Decoder
+from streamer.core.decoding import Decoder
 from streamer.core.events import DeadLetter, Event, Origin, Record, Tombstone, TopicPartition
 from streamer.core.vectors import normalize
 

@@ -65,7 +65,7 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.param == "as shipped":
         yield
     else:
-        with patch.multiple(similarity, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3):
+        with patch.multiple(similarity, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3, _FEWEST_BYTES=1):
             yield
 
 
@@ -175,12 +175,27 @@ def test_the_earliest_of_many_copies_is_found_although_their_products_differ_in_
             assert [match.id for match in matches] == [f"copy-{i}" for i in range(k)]
 
 
-def test_similarities_do_not_depend_on_how_many_queries_share_a_product() -> None:
-    stored, queries = units(300, 384, 6), units(40, 384, 7)
-    index = VectorIndex(384, 300)
+@pytest.mark.parametrize("dimensions", [384, 1024])
+def test_neighbours_do_not_depend_on_how_many_queries_share_a_product(dimensions: int) -> None:
+    stored, queries = units(300, dimensions, 6), units(40, dimensions, 7)
+    index = VectorIndex(dimensions, 300)
     index.insert([str(i) for i in range(300)], stored)
     together = index.search(queries, 5)
-    assert together == [index.search(query[None], 5)[0] for query in queries]
+    for size in (1, 3, 8):
+        parts = [index.search(queries[start : start + size], 5) for start in range(0, 40, size)]
+        assert together == [matches for part in parts for matches in part]
+
+
+@pytest.mark.parametrize("dimensions", [96, 384, 768, 1024, 3072])
+def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_is_multiplied(dimensions: int) -> None:
+    queries = units(64, dimensions, 8)
+    copies = np.tile(normalize(queries[:1] + 0.02 * units(1, dimensions, 9)), (301, 1))
+    scores = [
+        similarity._products(queries[:count], copies[start:])[0]
+        for count in (1, 2, 3, 6, 7, 8, 63, 64)
+        for start in (0, 1, 7)
+    ]
+    assert np.ptp(np.concatenate(scores)) < similarity.RESOLUTION
 
 
 def test_memory_stays_within_what_is_promised() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.codec import Encoder, OutputFormat
+from streamer.core.encoding import Encoder, OutputFormat
 from streamer.core.events import EmbeddedEvent, Event, Headers, Message, Origin, Record, Tombstone, TopicPartition
 from streamer.core.vector_events import (
     BINARY,

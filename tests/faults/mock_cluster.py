@@ -62,6 +62,7 @@ def _library() -> ctypes.CDLL:
             None,
             [pointer, ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(ctypes.c_int)],
         ),
+        "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, [pointer, ctypes.c_int32]),
         "rd_kafka_mock_broker_set_down": (number, [pointer, ctypes.c_int32]),
         "rd_kafka_mock_broker_set_up": (number, [pointer, ctypes.c_int32]),
         "rd_kafka_mock_broker_set_rtt": (number, [pointer, ctypes.c_int32, number]),
@@ -107,6 +108,7 @@ def mock_cluster(brokers: int = 1) -> Iterator[MockCluster]:
     error = ctypes.create_string_buffer(512)
     handle = library.rd_kafka_new(0, library.rd_kafka_conf_new(), error, 512)
     cluster = library.rd_kafka_mock_cluster_new(handle, brokers)
+    library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0)  # instead of three seconds
     try:
         yield MockCluster(library, cluster)
     finally:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -13,7 +14,6 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.errors import CorruptRecordException
 
-from streamer.adapters.kafka import source as source_module
 from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.connection import Connection
 from streamer.adapters.kafka.diagnosis import Patience
@@ -21,13 +21,13 @@ from streamer.adapters.kafka.source import KafkaSource
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import PartitionLost, RetriableError, Unreachable
 from tests.brokers import NewTopicName
-from tests.faults.mock_cluster import Api, Error, mock_cluster
+from tests.faults.mock_cluster import Api, Error, MockCluster, mock_cluster
 from tests.integration.topics import committed, produce
 from tests.proxy import Proxy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 
-SHORT = Patience(interval=0.1, quiet=0.3, stuck=1.0, unreachable=2.0, request=2.0)
+SHORT = Patience(interval=0.1, quiet=0.3, stuck=1.0, unreachable=2.0, request=2.0, step=2.0, pause=0.1, left_alone=1.0)
 
 
 class Reader:
@@ -65,8 +65,8 @@ class Reader:
 
 
 @asynccontextmanager
-async def reading(servers: str, topic: str, **options: Any) -> AsyncIterator[Reader]:
-    connection = Connection(bootstrap_servers=servers, metadata_max_age=0.5)
+async def reading(servers: str, topic: str, *, leave_within: float = 5.0, **options: Any) -> AsyncIterator[Reader]:
+    connection = Connection(bootstrap_servers=servers, metadata_max_age=0.5, fetch_max_wait=0.05)
     given: dict[str, Any] = {"session_timeout": 6.0, "patience": SHORT, **options}
     source = KafkaSource(connection, [topic], f"group-{topic}", **given)
     reader = Reader(source)
@@ -77,7 +77,12 @@ async def reading(servers: str, topic: str, **options: Any) -> AsyncIterator[Rea
             yield reader
             tasks.cancel_scope.cancel()
     finally:
-        await source.aclose()
+        await source.aclose(leave_within)
+
+
+def in_a_mock_group(cluster: MockCluster, topic: str, **options: Any) -> AbstractAsyncContextManager[Reader]:
+    """After an error the mock's group waits for its own member to come back; to leave it then takes a session."""
+    return reading(cluster.bootstrap_servers, topic, leave_within=0.2, session_timeout=2.0, **options)
 
 
 async def fill(servers: str, topic: str, start: int, count: int, **options: Any) -> None:
@@ -104,7 +109,7 @@ async def test_a_consumer_whose_task_died_is_replaced(
     async with reading(bootstrap_servers, topic) as reader:
         await reader.read(lambda: len(reader.records) == 50)
         await reader.source.commit({tp: 1 + max(r.offset for r in reader.records if r.tp == tp) for tp in reader.owned})
-        consumer = reader.source._consumer
+        consumer = reader.source._membership.consumer
         task = consumer._fetcher._fetch_task if part == "fetching" else consumer._coordinator._coordination_task
         task.cancel()
         await reader.read(lambda: reader.source.statistics().consumers_replaced_total == 1)
@@ -130,7 +135,7 @@ async def test_a_consumer_that_is_stuck_is_replaced(
             return False
 
         stuck = asyncio.Event()
-        monkeypatch.setattr(reader.source._consumer._fetcher, "_proc_fetch_request", nothing)
+        monkeypatch.setattr(reader.source._membership.consumer._fetcher, "_proc_fetch_request", nothing)
         await reader.read(stuck.is_set)  # the last real request is over
         await fill(bootstrap_servers, topic, 1, 5)
         await reader.read(lambda: reader.source.statistics().consumers_replaced_total > 0)
@@ -169,15 +174,14 @@ async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partiti
 
 
 async def test_an_error_on_one_partition_costs_no_record_of_another(
-    bootstrap_servers: str, new_topic: NewTopicName, monkeypatch: pytest.MonkeyPatch
+    bootstrap_servers: str, new_topic: NewTopicName
 ) -> None:
     """The client moves its position past records that it drops when another partition's batch is broken."""
     topic = await new_topic("damaged", partitions=3)
     for partition in range(3):
         await fill(bootstrap_servers, topic, partition * 100, 100, partition=partition)
-    monkeypatch.setattr(source_module, "LEFT_ALONE", 1.0)
     async with reading(bootstrap_servers, topic) as reader:
-        fetcher = reader.source._consumer._fetcher
+        fetcher = reader.source._membership.consumer._fetcher
         getting = fetcher.fetched_records
         broken = ClientPartition(topic, 1)
 
@@ -196,6 +200,7 @@ async def test_an_error_on_one_partition_costs_no_record_of_another(
         is_damaged = False
         await reader.read(lambda: len(reader.records) >= 300)
         assert sorted(reader.values) == list(range(300)), "mended, it is read from where it was"
+        assert reader.source.statistics().consumers_replaced_total == 0, "which would not mend it"
         assert reader.source.state() is None
 
 
@@ -272,7 +277,8 @@ async def test_a_connection_that_goes_dead_or_is_cut_loses_nothing(
     bootstrap_servers: str, kafka_proxy: Proxy, new_topic: NewTopicName
 ) -> None:
     topic = await new_topic("far-away", partitions=2)
-    async with reading(kafka_proxy.address, topic, patience=Patience(interval=0.1, quiet=0.3, request=1.0)) as reader:
+    patience = Patience(interval=0.1, quiet=0.3, request=1.0, step=1.0)
+    async with reading(kafka_proxy.address, topic, patience=patience) as reader:
         for n in range(3):
             await fill(bootstrap_servers, topic, n * 20, 20)
             await reader.read(lambda wanted=(n + 1) * 20: len(reader.records) >= wanted)  # type: ignore[misc]
@@ -295,10 +301,11 @@ async def test_brokers_silent_for_long_are_looked_up_again(
     """As when all of them got new addresses: what a client knows of the cluster is of no use any more."""
     topic = await new_topic("moved")
     await fill(bootstrap_servers, topic, 0, 5)
-    async with reading(bootstrap_servers, topic) as reader:
+    patience = replace(SHORT, unreachable=0.5, request=0.5, step=0.5)
+    async with reading(bootstrap_servers, topic, patience=patience) as reader:
         await reader.read(lambda: len(reader.records) == 5)
         await reader.source.commit({TopicPartition(topic, 0): 5})
-        client = reader.source._consumer._client
+        client = reader.source._membership.consumer._client
 
         async def nobody(*_: object, **__: object) -> None:
             await asyncio.sleep(0.01)
@@ -317,23 +324,44 @@ async def test_a_commit_that_the_group_refuses_is_given_up(error: Error) -> None
     with mock_cluster() as cluster:
         topic = cluster.create_topic("texts")
         await fill(cluster.bootstrap_servers, topic, 0, 10)
-        async with reading(cluster.bootstrap_servers, topic) as reader:
+        async with in_a_mock_group(cluster, topic) as reader:
             await reader.read(lambda: len(reader.records) == 10)
             cluster.answer_with(Api.OFFSET_COMMIT, error)
             with pytest.raises((PartitionLost, RetriableError)):
                 await reader.source.commit({TopicPartition(topic, 0): 10})
 
 
-async def test_a_coordinator_that_is_away_bounds_a_commit_and_gets_it_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_module, "REQUEST_TIMEOUT", 1.0)
+async def test_a_consumer_that_cannot_stop_leaves_nothing_behind() -> None:
+    """It waits for a group that waits for it. Its tasks would go on fetching, and pretend to the group to be alive."""
+    with mock_cluster() as cluster:
+        topic = cluster.create_topic("texts")
+        async with in_a_mock_group(cluster, topic) as reader:
+            await fill(cluster.bootstrap_servers, topic, 0, 1)
+            await reader.read(lambda: len(reader.records) == 1)
+            cluster.answer_with(Api.OFFSET_COMMIT, Error.ILLEGAL_GENERATION)
+            with pytest.raises(PartitionLost):
+                await reader.source.commit({TopicPartition(topic, 0): 1})
+            with anyio.fail_after(10):
+                while "revoked" not in reader.events:  # noqa: ASYNC110 - the client calls it in its own time
+                    await anyio.sleep(0.01)
+        codes = [getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks()]
+        assert not [code for code in codes if code is not None and "aiokafka" in code.co_filename]
+
+
+async def test_a_coordinator_that_is_away_bounds_a_commit_and_gets_it_later() -> None:
     with mock_cluster() as cluster:
         topic = cluster.create_topic("texts")
         await fill(cluster.bootstrap_servers, topic, 0, 10)
-        async with reading(cluster.bootstrap_servers, topic) as reader:
+        # The client repeats it ten times a second.
+        async with in_a_mock_group(cluster, topic, patience=replace(SHORT, step=0.5)) as reader:
             await reader.read(lambda: len(reader.records) == 10)
-            cluster.answer_with(Api.OFFSET_COMMIT, *[Error.COORDINATOR_NOT_AVAILABLE] * 25)
+            cluster.answer_with(Api.OFFSET_COMMIT, *[Error.COORDINATOR_NOT_AVAILABLE] * 12)
             with anyio.fail_after(10), pytest.raises(RetriableError):
-                await reader.source.commit({TopicPartition(topic, 0): 10})
+                await reader.source.commit({TopicPartition(topic, 0): 5})
+            waiting = [repr(task.get_coro()) for task in asyncio.all_tasks()]
+            assert not [coro for coro in waiting if "commit_offsets at" in coro or ".commit at" in coro], (
+                "it could undo a later one"
+            )
             with anyio.fail_after(60):
                 while True:
                     try:
@@ -350,7 +378,7 @@ async def test_a_group_that_is_still_loading_is_joined_in_the_end() -> None:
         await fill(cluster.bootstrap_servers, topic, 0, 10)
         cluster.answer_with(Api.JOIN_GROUP, Error.COORDINATOR_LOADING, Error.COORDINATOR_NOT_AVAILABLE)
         cluster.answer_with(Api.SYNC_GROUP, Error.REBALANCE_IN_PROGRESS)
-        async with reading(cluster.bootstrap_servers, topic) as reader:
+        async with in_a_mock_group(cluster, topic) as reader:
             await reader.read(lambda: len(reader.records) == 10)
 
 
@@ -374,4 +402,4 @@ async def test_an_error_in_the_flow_at_a_rebalance_ends_it(bootstrap_servers: st
 async def test_there_is_one_assignor_only() -> None:
     """With two, the client joins once for each and waits for itself."""
     source = KafkaSource(Connection(bootstrap_servers="127.0.0.1:1"), ["texts"], "group")
-    assert len(source._options["partition_assignment_strategy"]) == 1
+    assert len(source._membership._options["partition_assignment_strategy"]) == 1

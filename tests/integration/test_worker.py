@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import signal
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -31,12 +31,15 @@ async def more_requests(service: FakeOpenAI, count: int) -> None:
 
 def check_vectors(service: FakeOpenAI, sent: dict[str, str], records: Iterable[Any]) -> None:
     """Each vector is the one right vector of its id's text."""
-    for record in records:
-        if record.value is not None:
-            event = orjson.loads(record.value)
-            assert event["id"] == record.key.decode()
-            right = service.expected([sent[event["id"]]], dimensions=DIMENSIONS)[0]
-            np.testing.assert_allclose(event["vector"], right, atol=1e-6)
+    events = [(record.key.decode(), orjson.loads(record.value)) for record in records if record.value is not None]
+    assert [event["id"] for _, event in events] == [key for key, _ in events]
+    right = service.expected([sent[key] for key, _ in events], dimensions=DIMENSIONS)
+    np.testing.assert_allclose([event["vector"] for _, event in events], right, atol=1e-6)
+
+
+def all_ids(sent: Collection[str]) -> Callable[[list[Any]], bool]:
+    """Every id has its vector, some more than one."""
+    return lambda records: len(records) >= len(sent) and len({record.key for record in records}) >= len(sent)
 
 
 def check_order(records: Iterable[Any]) -> None:
@@ -125,7 +128,7 @@ async def test_ten_kills_lose_nothing_and_pay_nothing_twice(stage: Stage) -> Non
         stage.with_fake_openai(service).settings |= {
             "batch.max_events": 128,
             "batch.max_in_flight_events": 1000,
-            "kafka.session_timeout_ms": 6000,  # how long the group waits for the one that was killed
+            "kafka.group_instance_id": "the-one",  # or the group would wait for each that was killed
         }
         await stage.produce([(id.encode(), text.encode()) for id, text in sent.items()])
         for kill in range(10):
@@ -142,9 +145,7 @@ async def test_ten_kills_lose_nothing_and_pay_nothing_twice(stage: Stage) -> Non
                 missing = [o for o in range(offset) if f"{stage.texts}/{partition}/{o}" not in seen]
                 assert not missing, f"kill {kill}: committed past unfinished work {missing[:5]}"
         with streamer("run", stage.settings) as worker:
-            await read_until(
-                stage.bootstrap_servers, stage.vectors, lambda r: len({x.key for x in r}) >= len(sent), timeout=90
-            )
+            await read_until(stage.bootstrap_servers, stage.vectors, all_ids(sent), timeout=90)
             worker.send_signal(signal.SIGTERM)
             assert await worker.wait() == 0, worker.stderr
         vectors = await read_all(stage.bootstrap_servers, stage.vectors)
@@ -172,27 +173,43 @@ async def test_ten_kills_lose_nothing_and_pay_nothing_twice(stage: Stage) -> Non
 
 @pytest.mark.real_kafka("end offsets to be relied on")
 async def test_members_come_and_go(stage: Stage) -> None:
-    sent = {f"id-{n}": f"text number {n}" for n in range(9000)}
+    sent: dict[str, str] = {}
+
+    async def publish(count: int) -> None:
+        more = {f"id-{n}": f"text number {n}" for n in range(len(sent), len(sent) + count)}
+        sent.update(more)
+        await stage.produce([(id.encode(), text.encode()) for id, text in more.items()])
+
+    async def go_on_publishing() -> None:
+        """So that there is work when the second one joins, and when the first one leaves."""
+        while not left:
+            await publish(200)
+            await anyio.sleep(0.3)
+
     async with FakeOpenAI(key="sk-test") as service:
-        service.latency = lambda number: 0.5
+        service.latency = lambda number: 0.2
         stage.with_fake_openai(service).settings |= {
             "batch.max_events": 64,
             "batch.max_in_flight_events": 500,
             "cache.enabled": False,
         }
         second = {**stage.settings, "http.worker_port": free_port()}
-        await stage.produce([(id.encode(), text.encode()) for id, text in sent.items()])
+        left = False
+        await publish(2000)
         with streamer("run", stage.settings) as first:
             await first.ready(stage.port)
-            await more_requests(service, 10)
-            with streamer("run", second) as joining:
-                await joining.ready(int(str(second["http.worker_port"])))
-                await more_requests(service, 10)
-                first.send_signal(signal.SIGTERM)
-                assert await first.wait() == 0, first.stderr
-                await read_until(stage.bootstrap_servers, stage.vectors, lambda r: len({x.key for x in r}) >= len(sent))
-                joining.send_signal(signal.SIGTERM)
-                assert await joining.wait() == 0, joining.stderr
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(go_on_publishing)
+                with streamer("run", second) as joining:
+                    await joining.ready(int(str(second["http.worker_port"])))
+                    await more_requests(service, 10)
+                    first.send_signal(signal.SIGTERM)
+                    assert await first.wait() == 0, first.stderr
+                    await more_requests(service, 5)
+                    left = True
+                    await read_until(stage.bootstrap_servers, stage.vectors, all_ids(sent))
+                    joining.send_signal(signal.SIGTERM)
+                    assert await joining.wait() == 0, joining.stderr
         vectors = await read_all(stage.bootstrap_servers, stage.vectors)
         assert Counter(r.key.decode() for r in vectors) == Counter(sent.keys()), (
             "clean rebalances repeat and lose nothing"

@@ -13,7 +13,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from streamer.adapters.kafka.connection import Connection, bounded
+from streamer.adapters.kafka.commits import commit_offsets
+from streamer.adapters.kafka.connection import Connection
 from streamer.adapters.kafka.diagnosis import Diagnosis, Health, Patience, leave
 from streamer.adapters.kafka.records import record_of
 from streamer.core.events import Record, TopicPartition
@@ -135,7 +136,7 @@ class KafkaChangelog:
             return []
         # After a poll without an error the client's position is ours, and it has passed what holds no records:
         # transaction markers, aborted batches, the compacted end of a log.
-        self._health.handed_over(batches)
+        self._health.excused(batches)
         for tp in wanted:
             with suppress(TimeoutError):  # it has none while a reset goes on
                 self._positions[TopicPartition(*tp)] = await asyncio.wait_for(self._consumer.position(tp), 1.0)
@@ -167,6 +168,6 @@ class KafkaChangelog:
             raise RetriableError("verdict offsets not committed: the consumer is being replaced")
         try:
             mine = {ClientPartition(*tp): offset for tp, offset in offsets.items()}
-            await bounded(self._consumer.commit(mine), COMMIT_TIMEOUT)
+            await commit_offsets(self._consumer, mine, COMMIT_TIMEOUT)
         except (KafkaError, TimeoutError, IllegalStateError) as exc:
             raise RetriableError(f"verdict offsets not committed: {exc!r}") from exc

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.helpers import create_ssl_context
 
 from streamer.errors import ConfigurationError, Unreachable
@@ -72,17 +73,6 @@ class Connection:
             raise Unreachable(f"Kafka at {self.bootstrap_servers} cannot be reached: {reason}") from exc
 
 
-async def bounded(action: Coroutine[Any, Any, Any], timeout: float) -> None:
-    """Await a client's action for so long, else raise TimeoutError. The client shields it from being cancelled, so it
-    goes on and its error, if any, comes when nobody listens any more: it is read here."""
-    task = asyncio.ensure_future(action)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    await asyncio.wait([task], timeout=timeout)
-    if not task.done():
-        raise TimeoutError
-    task.result()
-
-
 @contextmanager
 def _quiet_client_log() -> Iterator[None]:
     # aiokafka logs every failed connection attempt on its own; the one error that follows says it all.
@@ -93,3 +83,23 @@ def _quiet_client_log() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+def _sending(send: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, for event loops that refuse to write to a connection which the other side has just reset.
+
+    uvloop does, with a RuntimeError, until the client has noticed; the client expects an OSError and would let this one
+    through, to whoever happened to send.
+    """
+
+    def sending(connection: Any, request: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return send(connection, request, *args, **options)
+        except RuntimeError as exc:
+            connection.close(reason=CloseReason.CONNECTION_BROKEN)
+            raise KafkaConnectionError(f"Connection at {connection.host}:{connection.port} broken: {exc}") from exc
+
+    return sending
+
+
+AIOKafkaConnection.send = _sending(AIOKafkaConnection.send)

@@ -22,13 +22,18 @@ log = structlog.get_logger("streamer.kafka")
 class Patience:
     """Seconds. `interval`: between checks. `quiet`: without records, until the broker is asked whether there are any.
     `stuck`: with records there and none handed over, until the consumer is replaced. `unreachable`: without any answer,
-    until it is replaced, which also looks the brokers' addresses up again."""
+    until it is replaced, which also looks the brokers' addresses up again. `request`: for an answer to a check. `step`:
+    for one that the flow waits for, such as to a commit. `pause`: before a failed attempt is repeated. `left_alone`:
+    before a partition that cannot be read is tried again."""
 
     interval: float = 2.0
     quiet: float = 10.0
     stuck: float = 60.0
     unreachable: float = 600.0
     request: float = 5.0
+    step: float = 10.0
+    pause: float = 2.0
+    left_alone: float = 60.0
 
 
 class Diagnosis(Enum):
@@ -58,7 +63,8 @@ class Health:
             self._asked.setdefault(tp, now)
             self._last_asked[tp] = now
 
-    def handed_over(self, tps: Iterable[ClientPartition]) -> None:
+    def excused(self, tps: Iterable[ClientPartition]) -> None:
+        """Records came of them, or nobody will ask for a while."""
         for tp in tps:
             self._asked.pop(tp, None)
 
@@ -155,5 +161,21 @@ async def leave(consumer: Any, timeout: float) -> None:
             return
         reason = repr(error)
     log.warning("the consumer did not stop cleanly", reason=reason)
+    await _dismantle(consumer, timeout)
+
+
+async def _dismantle(consumer: Any, timeout: float) -> None:
+    """Left to themselves, its tasks would go on fetching, and tell the group that there is somebody."""
+    coordinator, fetcher = consumer._coordinator, consumer._fetcher  # noqa: SLF001
+    names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")
+    found: list[asyncio.Task[Any] | None] = [getattr(coordinator, name, None) for name in names]
+    if fetcher is not None:
+        found += [fetcher._fetch_task, *fetcher._pending_tasks]  # noqa: SLF001
+    tasks = [task for task in found if task is not None]
+    for task in tasks:
+        task.cancel()
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    if tasks:
+        await asyncio.wait(tasks, timeout=timeout)
     with suppress(TimeoutError, KafkaError):
         await asyncio.wait_for(consumer._client.close(), timeout)  # noqa: SLF001

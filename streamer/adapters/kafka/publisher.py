@@ -69,9 +69,7 @@ class Publisher:
     async def submit(self, messages: Sequence[Message], positions: Sequence[int], *, singly: bool) -> list[Batch]:
         """Enqueue these of the messages, in order; `singly`: each in a batch of its own. Raises KafkaError, and then
         some may be on their way all the same."""
-        partitions = {
-            topic: sorted(await self.producer.partitions_for(topic)) for topic in {messages[p].topic for p in positions}
-        }
+        partitions = {topic: await self._partitions(topic) for topic in {messages[p].topic for p in positions}}
         batches: list[Batch] = []
         open_batches: dict[Target, tuple[Any, list[int]]] = {}
         for position in positions:
@@ -88,6 +86,13 @@ class Publisher:
         for target, (builder, members) in open_batches.items():
             batches.append(await self._enqueue(target, builder, members))
         return batches
+
+    async def _partitions(self, topic: str) -> list[int]:
+        # Of a topic that it has not used yet the client asks its brokers, for longer than anybody here waits.
+        try:
+            return sorted(await asyncio.wait_for(self.producer.partitions_for(topic), self._patience))
+        except TimeoutError as exc:
+            raise KafkaTimeoutError(f"nothing known of topic {topic!r} within {self._patience:g} s") from exc
 
     def _append(self, builder: Any, message: Message) -> bool:
         appended = builder.append(

@@ -3,48 +3,20 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-import numpy as np
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.codec import Decoder, Encoder, message_bytes
-from streamer.core.events import (
-    DeadLetter,
-    EmbeddedEvent,
-    Event,
-    Headers,
-    Input,
-    Origin,
-    Record,
-    Tombstone,
-    TopicPartition,
-)
-from streamer.core.sketch import sketch
-from streamer.core.vectors import Space, normalize
+from streamer.core.decoding import Decoder
+from streamer.core.events import DeadLetter, Event, Headers, Input, Origin, Record, Tombstone, TopicPartition
 
 TP = TopicPartition("texts", 2)
 ORIGIN = Origin(TP, 17, 1)
-SPACE = Space(provider="onnx", model="mini", dimensions=3)
-
-
-def record(value: bytes | None, key: bytes | None = b"k1", headers: Headers = ()) -> Record:
-    return Record(TP, 17, key, value, 1_700_000_000_123, headers)
 
 
 def decode(value: bytes | None, *, key: bytes | None = b"k1", headers: Headers = (), **settings: Any) -> Input:
-    return Decoder(**settings).decode(record(value, key, headers), ORIGIN)
-
-
-def encoder(**settings: Any) -> Encoder:
-    return Encoder(space=SPACE, vectors_topic="vectors", dead_letters_topic="dead-letters", **settings)
-
-
-def embedded(value: bytes, headers: Headers = ()) -> EmbeddedEvent:
-    event = decode(value, headers=headers)
-    assert isinstance(event, Event)
-    return EmbeddedEvent(event, normalize([[1.0, 2.0, 2.0]])[0], tokens=4, truncated=False, cache_hit=True)
+    return Decoder(**settings).decode(Record(TP, 17, key, value, 1_700_000_000_123, headers), ORIGIN)
 
 
 @given(st.binary(max_size=200), st.sampled_from(["auto", "json", "text"]), st.none() | st.binary(max_size=5))
@@ -140,70 +112,3 @@ def test_cloud_events_are_unwrapped(value: bytes, headers: Headers) -> None:
     event = decode(value, headers=headers)
     assert isinstance(event, Event)
     assert event.text == "hello"
-
-
-def test_a_json_vector_event() -> None:
-    headers = (("traceparent", b"00-abc"), ("content-type", b"text/plain"), ("streamer-space", b"forged"))
-    message = encoder(include_text=True).encode(
-        embedded(b'{"text": "hello", "lang": "en"}', headers[:1] + headers[2:]), 0
-    )
-    assert (message.topic, message.key, message.timestamp) == ("vectors", b"k1", 1_700_000_000_123)
-    assert message.value is not None
-    body = orjson.loads(message.value)
-    assert body.pop("vector") == pytest.approx([1 / 3, 2 / 3, 2 / 3])
-    assert body == {
-        "id": "k1", "model": "mini", "space": SPACE.id, "dimensions": 3, "truncated": False, "tokens": 4,
-        "cache_hit": True, "text": "hello", "metadata": {"lang": "en"},
-        "source": {"topic": "texts", "partition": 2, "offset": 17, "timestamp": 1_700_000_000_123},
-    }  # fmt: skip
-    assert message.headers == (
-        ("traceparent", b"00-abc"),
-        ("streamer-space", SPACE.id.encode()),
-        ("streamer-model", b"mini"),
-        ("streamer-dimensions", b"3"),
-        ("streamer-source", b"texts/2/17"),
-        ("streamer-sketch", sketch("hello")),
-        ("content-type", b"application/json"),
-    )
-
-
-def test_a_binary_vector_event() -> None:
-    message = encoder(format="binary", include_text=True).encode(embedded(b'{"text": "hello", "lang": "en"}'), 0)
-    assert message.value is not None
-    assert len(message.value) == 12
-    assert np.frombuffer(message.value, "<f4") == pytest.approx([1 / 3, 2 / 3, 2 / 3])
-    headers = dict(message.headers)
-    assert headers["content-type"] == b"application/octet-stream"
-    assert headers["streamer-tokens"] == b"4"
-    assert headers["streamer-cache-hit"] == b"true"
-    assert headers["streamer-text"] == b"hello"
-    assert orjson.loads(headers["streamer-metadata"]) == {"lang": "en"}
-
-
-def test_a_tombstone_deletes_the_id_downstream() -> None:
-    message = encoder().encode(Tombstone(ORIGIN, record(None), "k1"), 0)
-    assert (message.topic, message.key, message.value) == ("vectors", b"k1", None)
-
-
-def test_a_dead_letter_is_the_original_and_the_reason() -> None:
-    original = record(b"\xff", key=b"\xfe", headers=(("h", b"v"),))
-    message = encoder().encode(DeadLetter(ORIGIN, original, "undecodable", "not UTF-8: é", attempts=2), 99)
-    assert (message.topic, message.key, message.value) == ("dead-letters", b"\xfe", b"\xff")
-    assert message.headers == (
-        ("h", b"v"),
-        ("streamer-error-kind", b"undecodable"),
-        ("streamer-error", "not UTF-8: é".encode()),
-        ("streamer-attempts", b"2"),
-        ("streamer-source", b"texts/2/17"),
-        ("streamer-timestamp", b"99"),
-    )
-
-
-@given(st.integers(0, 5_000), st.integers(300, 3_000))
-def test_no_message_exceeds_the_limit(text_bytes: int, limit: int) -> None:
-    outcome = embedded(orjson.dumps({"text": "x" * (text_bytes + 1)}))
-    message = encoder(include_text=True, max_bytes=limit).encode(outcome, 0)
-    headers = dict(message.headers)
-    if message.topic == "dead-letters":
-        assert headers["streamer-error-kind"] == b"too_large"
-    assert message_bytes(message) <= limit or message.value == b""

@@ -1,0 +1,112 @@
+"""The partitions that are ours: how the flow hears of them, and how one is taken up again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import structlog
+from aiokafka import TopicPartition as ClientPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from streamer.adapters.kafka.diagnosis import Health, Patience
+from streamer.adapters.kafka.positions import Positions
+from streamer.adapters.kafka.transactions import KafkaTransactions
+from streamer.adapters.kafka.turns import Turns
+from streamer.core.events import TopicPartition
+from streamer.errors import Unreachable
+from streamer.protocols import Rebalance
+
+log = structlog.get_logger("streamer.kafka")
+
+
+class Assignment:
+    """What a member of the group owns now. `rebalance` has to be set before it owns anything.
+
+    Partitions in `restarts` are not read: they wait for `take_up_again`. With `transactions` all begin like that, for
+    each needs a producer of its own, started before its offset is read. `wake`: set when something waits.
+    """
+
+    rebalance: Rebalance
+
+    def __init__(self, transactions: KafkaTransactions | None, patience: Patience, clock: Callable[[], float]) -> None:
+        self._transactions = transactions
+        self._patience = patience
+        self._clock = clock
+        self.positions = Positions(patience.step)
+        self.health = Health(patience, clock)
+        self.turns = Turns(patience.left_alone, clock)
+        self.wake = asyncio.Event()
+        self.restarts_total = 0
+        self._restarts: dict[ClientPartition, int | None] = {}  # from there, or from the committed offset
+        self._changing_hands = asyncio.Lock()  # never held by a poll, which waits for the change
+
+    async def assigned(self, tps: Collection[ClientPartition]) -> None:
+        """By the group; all that was assigned before has been revoked."""
+        async with self._changing_hands:
+            self.positions.forget()
+            self._restarts.clear()
+            self.health = Health(self._patience, self._clock)
+            self.turns = Turns(self._patience.left_alone, self._clock)
+            await self.rebalance.on_assigned(_ours(tps) if self._transactions is None else [])
+        if self._transactions is not None:
+            self.restart(dict.fromkeys(tps))
+
+    async def revoked(self, tps: Collection[ClientPartition]) -> None:
+        """What can still be finished and committed, may be."""
+        async with self._changing_hands:
+            await self.rebalance.on_revoked(_ours(tps))
+            self.positions.changed()
+            if self._transactions is not None:
+                await self._transactions.end(_ours(tps))
+
+    def readable(self, tps: Collection[TopicPartition]) -> list[ClientPartition]:
+        """Those of them to ask for now."""
+        return self.turns.choose([tp for tp in (ClientPartition(*tp) for tp in tps) if tp not in self._restarts])
+
+    async def seek_back(self, consumer: Any) -> None:
+        """The client lost its place: go to where the flow is."""
+        lost = await self.positions.seek_back(consumer, consumer.assignment() - self._restarts.keys())
+        self.restart({tp: None for tp in lost if tp not in self._restarts})
+
+    def restart(self, starts: Mapping[ClientPartition, int | None]) -> None:
+        """Have these taken up again, from there or (None) from the committed offset."""
+        if starts:
+            self._restarts.update(starts)
+            self.wake.set()
+
+    async def take_up_again(self, consumer: Any) -> None:
+        """Those that wait for it: their work in flight is void."""
+        for broken in self._transactions.broken if self._transactions is not None else ():
+            self._restarts.setdefault(ClientPartition(*broken), None)
+        for tp in list(self._restarts):
+            async with self._changing_hands:
+                if tp in self._restarts and tp in consumer.assignment():
+                    await self._take_up(consumer, tp)
+                else:
+                    self._restarts.pop(tp, None)
+
+    async def _take_up(self, consumer: Any, tp: ClientPartition) -> None:
+        ours = TopicPartition(*tp)
+        await self.rebalance.on_lost([ours])
+        try:
+            if self._transactions is not None:
+                await self._transactions.begin(ours)
+            await self.positions.restart(consumer, tp, self._restarts[tp])
+        except IllegalStateError:
+            self._restarts.pop(tp, None)
+            return
+        except (KafkaError, TimeoutError, Unreachable) as exc:
+            self.health.trouble = f"{tp.topic}/{tp.partition} waits to be taken up again: {exc!r}"
+            log.warning("partition not taken up yet", partition=f"{tp.topic}/{tp.partition}", reason=repr(exc))
+            asyncio.get_running_loop().call_later(self._patience.pause, self.wake.set)
+            return
+        self.restarts_total += 1
+        del self._restarts[tp]
+        self.health.trouble = None
+        await self.rebalance.on_assigned([ours])
+
+
+def _ours(tps: Collection[ClientPartition]) -> list[TopicPartition]:
+    return [TopicPartition(*tp) for tp in tps]

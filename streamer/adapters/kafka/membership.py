@@ -1,0 +1,133 @@
+"""A place in a consumer group, kept by one client after another."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka import TopicPartition as ClientPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from streamer.adapters.kafka.assignment import Assignment
+from streamer.adapters.kafka.commits import commit_offsets
+from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.diagnosis import Patience, leave
+from streamer.core.events import TopicPartition
+from streamer.errors import PartitionLost, RetriableError, Unreachable
+
+log = structlog.get_logger("streamer.kafka")
+
+REBALANCE_TIMEOUT = 30.0  # the drain of a rebalance must fit into it
+
+
+class Membership:
+    """`consumer` is the client of now, None while it is being replaced; `given_up` is set when it is over with it.
+
+    Its listener passes on what the group decides; an error of the flow in it, which the client would only log, comes
+    out of `raise_error`.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        topics: Sequence[str] | re.Pattern[str],
+        options: Mapping[str, Any],
+        assignment: Assignment,
+        patience: Patience,
+    ) -> None:
+        self._connection = connection
+        self._topics = topics
+        self._options = options
+        self._assignment = assignment
+        self._patience = patience
+        self.consumer: Any = None
+        self.given_up = asyncio.Event()
+        self.error: Exception | None = None
+        self.replaced_total = 0
+
+    async def join(self) -> None:
+        """Raises Unreachable when no broker answers."""
+        consumer = self.consumer = AIOKafkaConsumer(**self._options)
+        self.given_up = asyncio.Event()
+        listener = _Listener(self, consumer, self._assignment)
+        if isinstance(self._topics, re.Pattern):
+            consumer.subscribe(pattern=self._topics.pattern, listener=listener)
+        else:
+            consumer.subscribe(topics=list(self._topics), listener=listener)
+        try:
+            # The others may take a whole rebalance to let it in.
+            await self._connection.reach(consumer.start(), REBALANCE_TIMEOUT)
+        except BaseException:
+            await leave(consumer, self._patience.step)  # a failed start leaves its connections and tasks behind
+            raise
+
+    async def leave(self, timeout: float) -> None:
+        """Bounded, since the client may be stuck in a join."""
+        if self.consumer is not None:
+            await leave(self.consumer, timeout)
+
+    async def replace(self) -> None:
+        """Another client instead of one that is stuck or dead, however long it takes to reach a broker."""
+        log.error("replacing the consumer", reason=self._assignment.health.trouble)
+        self.replaced_total += 1
+        old = self.consumer
+        await self._assignment.revoked(old.assignment())
+        self.consumer = None  # its last words to the listener are not ours any more
+        self.given_up.set()
+        await leave(old, self._patience.step)
+        while True:
+            try:
+                await self.join()
+                return
+            except Unreachable as exc:
+                self._assignment.health.trouble = str(exc)
+                await asyncio.sleep(self._patience.pause)
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Raises PartitionLost when the group has moved on, RetriableError when the coordinator does not answer."""
+        owned = self.consumer.assignment() if self.consumer is not None else ()
+        mine = {ClientPartition(*tp): offset for tp, offset in offsets.items() if tp in owned}
+        if len(mine) < len(offsets):
+            raise PartitionLost("partitions were taken away before their offsets were committed")
+        try:
+            await commit_offsets(self.consumer, mine, self._patience.step)
+        except (CommitFailedError, IllegalStateError) as exc:
+            raise PartitionLost(f"the group has moved on: {exc}") from exc
+        except TimeoutError as exc:
+            raise RetriableError(f"no answer to the commit within {self._patience.step:g} s") from exc
+        except KafkaError as exc:
+            raise RetriableError(f"commit failed: {exc!r}") from exc
+
+    def raise_error(self) -> None:
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ships no types
+    """Of one consumer: one that has been given up may not have noticed yet."""
+
+    def __init__(self, membership: Membership, consumer: Any, assignment: Assignment) -> None:
+        self._membership = membership
+        self._consumer = consumer
+        self._assignment = assignment
+
+    async def on_partitions_assigned(self, assigned: Collection[ClientPartition]) -> None:
+        if self._consumer is self._membership.consumer:
+            try:
+                await self._assignment.assigned(assigned)
+            except Exception as exc:
+                self._membership.error = exc
+                raise
+
+    async def on_partitions_revoked(self, revoked: Collection[ClientPartition]) -> None:
+        if self._consumer is self._membership.consumer:
+            try:
+                await self._assignment.revoked(revoked)
+            except Exception as exc:
+                self._membership.error = exc
+                raise
