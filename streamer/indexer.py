@@ -53,7 +53,8 @@ _MOST_FOREIGN_SPACES = 20  # told apart by name; the rest is counted together
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexerSettings:
     """`batch_events`: events judged in one go; a search waits only while they are written down. `max_held_back`: events
-    kept aside while older ones of other partitions are still being read. Times in seconds."""
+    kept aside while older ones of other partitions are still being read. `renewal_interval`: from one commit of all offsets
+    to the next, because brokers forget (after a week, by default) what is not committed anew. Times in seconds."""
 
     verdict_topic: str = "verdicts"
     capacity: int = 100_000
@@ -63,6 +64,7 @@ class IndexerSettings:
     max_held_back: int = 10_000
     poll_timeout: float = 0.5
     commit_interval: float = 1.0
+    renewal_interval: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -428,11 +430,11 @@ class Indexer:
     async def _commit_published(self, published: MemoryObjectReceiveStream[_Published]) -> None:
         """Await acknowledgements in order and commit what they allow, at most `commit_interval` later."""
         offsets: dict[TopicPartition, int] = {}
-        due = math.inf
+        due, renewal = math.inf, current_time() + self._settings.renewal_interval
         async with published:
             while True:
                 batch = None
-                with CancelScope(deadline=due):
+                with CancelScope(deadline=min(due, renewal)):
                     try:
                         batch = await published.receive()
                     except EndOfStream:
@@ -443,6 +445,10 @@ class Indexer:
                     self._unacknowledged -= 1
                     offsets.update(batch.offsets)
                     due = min(due, current_time() + self._settings.commit_interval)
+                if current_time() >= renewal:
+                    offsets = {**self._committed, **offsets}
+                    renewal = current_time() + self._settings.renewal_interval
+                    due = current_time() if offsets else math.inf
                 if current_time() >= due:
                     due = math.inf if await self._commit(offsets) else current_time() + self._settings.commit_interval
         if offsets:

@@ -363,6 +363,16 @@ async def test_commits_are_bounded_in_time_and_survive_an_unreachable_coordinato
     assert len(this.changelog.commits) == commits
 
 
+async def test_commits_are_renewed_before_the_broker_forgets_them() -> None:
+    topic = Topic(P0, P1)
+    topic.append("quiet", 0, tp=P1)
+    topic.append("a", 0)
+    async with running(topic, replace(SETTINGS, renewal_interval=0.02)) as this:
+        await this.settle()
+        topic.committed.clear()  # a week has passed
+        await this.settle()
+
+
 async def test_a_stop_awaits_what_is_in_flight_and_commits_it() -> None:
     topic = Topic()
     topic.append("a", 0)

@@ -48,16 +48,22 @@ async def run_indexer(settings: Settings) -> None:
             policy = VerdictPolicy(
                 index.near_duplicate_similarity, index.neighbors, index.false_alarm_rate, window=window
             )
+            snapshots = await open_snapshots(settings)
             indexer = Indexer(
                 changelog,
                 sink,
                 embedding.embedder.space,
                 IndexerSettings(verdict_topic=topics.verdicts, capacity=index.capacity, policy=policy),
-                await open_snapshots(settings),
+                snapshots,
             )
             async with until_signalled(indexer.stop), anyio.create_task_group() as tasks:
                 token = settings.http.token
-                app = create_api(indexer, embedding.embedder, token=token.get_secret_value() if token else None)
+                app = create_api(
+                    indexer,
+                    embedding.embedder,
+                    token=token.get_secret_value() if token else None,
+                    lacks=snapshots.trouble if snapshots else lambda: None,
+                )
                 port = await tasks.start(serve, app, settings.http.host, settings.http.port)
                 log.info("indexer started", space=indexer.space.id, url=f"http://{settings.http.host}:{port}")
                 await indexer.run()

@@ -36,7 +36,6 @@ from streamer.protocols import Acknowledgement
 from streamer.snapshots import Snapshots
 
 PARTITIONS = 4
-WORDS = [f"word{i}" for i in range(5_000)]
 
 
 async def fill(broker: str, topic: str, space: Space, count: int) -> None:
@@ -46,6 +45,7 @@ async def fill(broker: str, topic: str, space: Space, count: int) -> None:
     await producer.start()
     try:
         for start in range(0, count, 1_000):
+            words = rng.integers(5_000, size=(1_000, 20)).astype(str).tolist()
             vectors = normalize(rng.standard_normal((min(1_000, count - start), space.dimensions)))
             for number, vector in enumerate(vectors, start):
                 headers = [
@@ -54,7 +54,7 @@ async def fill(broker: str, topic: str, space: Space, count: int) -> None:
                     ("streamer-model", space.model.encode()),
                     ("streamer-dimensions", str(space.dimensions).encode()),
                     ("streamer-metadata", orjson.dumps({"lang": "en", "channel": "mail", "customer": number})),
-                    (SKETCH_HEADER, sketch(" ".join(rng.choice(WORDS, 20)))),
+                    (SKETCH_HEADER, sketch(" word".join(words[number - start]))),
                 ]
                 await producer.send(topic, key=b"event-%d" % number, value=vector.tobytes(), headers=headers)
     finally:
@@ -128,11 +128,11 @@ async def save(indexer: Indexer, snapshots: Snapshots) -> dict[str, Any]:
     cut, ticks, memory = indexer._cut, Ticks(), psutil.Process().memory_info().rss
 
     def timed_cut() -> Any:
-        began = time.perf_counter()
+        began = time.perf_counter(), time.thread_time()
         try:
             return cut()
         finally:
-            pauses.append(time.perf_counter() - began)
+            pauses.extend((time.perf_counter() - began[0], time.thread_time() - began[1]))
 
     most = 0
 
@@ -142,6 +142,9 @@ async def save(indexer: Indexer, snapshots: Snapshots) -> dict[str, Any]:
             most = max(most, psutil.Process().memory_info().rss - memory)
             await anyio.sleep(0.01)
 
+    idle = Ticks()
+    with anyio.move_on_after(3):
+        await idle.run()
     with patch.object(indexer, "_cut", timed_cut):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ticks.run)
@@ -153,7 +156,9 @@ async def save(indexer: Indexer, snapshots: Snapshots) -> dict[str, Any]:
         "megabytes": round(statistics.bytes / 1e6, 1),
         "save_seconds": round(statistics.write_seconds, 2),
         "intake_pause_ms": round(1000 * pauses[0], 1),
+        "intake_pause_cpu_ms": round(1000 * pauses[1], 1),
         "longest_loop_pause_ms": round(1000 * ticks.longest, 1),
+        "longest_loop_pause_before_ms": round(1000 * idle.longest, 1),
         "memory_megabytes": round(most / 1e6, 1),
     }
 
