@@ -53,8 +53,8 @@ _MOST_FOREIGN_SPACES = 20  # told apart by name; the rest is counted together
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexerSettings:
     """`batch_events`: events judged in one go; a search waits only while they are written down. `max_held_back`: events
-    kept aside while older ones of other partitions are still being read. `renewal_interval`: from one commit of all offsets
-    to the next, because brokers forget (after a week, by default) what is not committed anew. Times in seconds."""
+    kept aside while older ones of other partitions are still being read. `renewal_interval`: all offsets are committed
+    anew that often, because brokers forget them, after a week by default. Times in seconds."""
 
     verdict_topic: str = "verdicts"
     capacity: int = 100_000
