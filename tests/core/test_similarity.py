@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
 
 import numpy as np
@@ -196,6 +198,35 @@ def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_
         for start in (0, 1, 7)
     ]
     assert np.ptp(np.concatenate(scores)) < similarity.RESOLUTION
+
+
+def test_searches_in_another_thread_meet_whole_rows_only() -> None:
+    vectors = units(64, 16, 10)
+    changing, stop = threading.Lock(), threading.Event()
+    with patch.multiple(similarity, _QUERIES=8, _FEWEST_SLOTS=8, _FEWEST_BYTES=1):
+        index = VectorIndex(16, 24, changing)
+
+        def change() -> None:
+            rng = np.random.default_rng(0)
+            while not stop.is_set():
+                numbers = rng.choice(64, 8, replace=False)
+                index.observe([str(number) for number in numbers], vectors[numbers], 3, notes=numbers.tolist())
+                index.delete(str(rng.integers(64)))
+
+        with ThreadPoolExecutor(1) as pool:
+            changes = pool.submit(change)
+            try:
+                for number in [*range(64)] * 20:
+                    with changing:
+                        (found,) = index.search(vectors[number][None], 5)
+                        assert [match.id for match in found if match.id not in index] == []
+                    for match in found:
+                        exact = vectors[match.note].astype(float) @ vectors[number].astype(float)
+                        assert match.id == str(match.note)
+                        assert match.similarity == pytest.approx(exact, abs=1e-5)
+            finally:
+                stop.set()
+        changes.result()
 
 
 def test_memory_stays_within_what_is_promised() -> None:

@@ -88,9 +88,10 @@ def check(
     verdict.blame("under another id", wrong_ids)
     verdict.blame("out of order", list(_out_of_order(vectors)))
     verdict.blame("with a wrong vector", list(_wrong_vectors(ledger, vectors, right_vectors)))
+    outcomes = [(place_of(record), record) for record in [*vectors, *dead_letters]]
     for sample in samples:
         verdict.samples += 1
-        verdict.blame("committed before their outcome was there", _early(sample, came_in, [*vectors, *dead_letters]))
+        verdict.blame("committed before their outcome was there", _early(sample, came_in, outcomes))
     if seen is not None:
         verdict.seen = sum(map(len, seen.values()))
         _compare(verdict, seen, vectors)
@@ -154,6 +155,6 @@ def _wrong_vectors(ledger: Ledger, records: Iterable[Any], right_vectors: RightV
         yield from (chunk[i]["id"] for i in np.flatnonzero(~good))
 
 
-def _early(sample: Sample, came_in: Mapping[Place, str], outcomes: Iterable[Any]) -> list[Place]:
-    there = {place_of(r) for r in outcomes if r.offset < sample.ends.get((r.topic, r.partition), 0)}
+def _early(sample: Sample, came_in: Mapping[Place, str], outcomes: Iterable[tuple[Place, Any]]) -> list[Place]:
+    there = {place for place, r in outcomes if r.offset < sample.ends.get((r.topic, r.partition), 0)}
     return sorted(place for place in came_in if place[2] < sample.committed.get(place[1], 0) and place not in there)

@@ -45,9 +45,12 @@ class Reader:
     ) -> None:
         self._stopping = True
         with anyio.CancelScope(shield=True):
-            await self._task
-            with anyio.move_on_after(10):
-                await self._consumer.stop()
+            await asyncio.wait([self._task])
+            stopping = asyncio.ensure_future(self._consumer.stop())
+            # Its last fetch may have failed, or not come back: no news, now that all has been seen.
+            await asyncio.wait([stopping], timeout=10)
+            if not stopping.cancel() and not stopping.cancelled():
+                stopping.exception()
 
     async def has_seen(self, count: int, timeout: float = 120.0) -> None:
         """Wait until it was shown so many records."""

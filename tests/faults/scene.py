@@ -9,11 +9,12 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.abc
+import anyio.to_thread
 import httpx
 import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -191,8 +192,8 @@ class Scene:
         self.members.append(member)
         return member
 
-    async def start(self, count: int = 1) -> None:
-        """So many members more; all of them are ready then."""
+    async def start(self, count: int = 0) -> None:
+        """All members that were added and do not run, and so many more; all are ready then."""
         for _ in range(count):
             self.add_member()
         for member in self.members:
@@ -271,7 +272,7 @@ class Scene:
                 await self.sample()
             await anyio.sleep(interval)
 
-    async def all_committed(self, timeout: float = 90.0) -> None:
+    async def all_committed(self, timeout: float = 180.0) -> None:
         """Until every input is done."""
         servers = self.broker.bootstrap_servers
         ends: dict[int, int] = {}
@@ -313,7 +314,8 @@ class Scene:
         ]
         await self.sample()
         await self.reader.has_reached({record.partition: record.offset for record in vectors})
-        return check(
+        judge = partial(
+            check,
             self.ledger,
             inputs,
             vectors,
@@ -323,6 +325,7 @@ class Scene:
             samples=self.samples[:: max(1, len(self.samples) // 20)],
             seen=self.reader.seen,
         )
+        return await anyio.to_thread.run_sync(judge)  # minutes, for a long run
 
     def close(self) -> None:
         for member in self.members:

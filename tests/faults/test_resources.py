@@ -55,7 +55,7 @@ async def test_handles_that_run_out_are_waited_for(
             await stage.reader.has_seen(300)
             most, _ = member.limit(resource.RLIMIT_NOFILE, 3)
             kafka_proxy.cut()
-            await anyio.sleep(2)
+            await anyio.sleep(1)
             assert member.is_running
             member.limit(resource.RLIMIT_NOFILE, most)
             await stage.reader.has_seen(stage.reader.count + 600)
@@ -69,7 +69,7 @@ async def test_a_full_disk_under_a_running_worker(broker: Broker, new_topic: New
     with small_disk(tmp_path, 8) as disk:
         async with scene(broker, new_topic, tmp_path) as stage:
             member = stage.add_member(cache__path=disk / "cache.sqlite")
-            await stage.start(0)
+            await stage.start()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(partial(stage.produce, rate=1000))
                 await stage.reader.has_seen(1000)

@@ -19,12 +19,10 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 async def test_another_model_comes_into_the_group(broker: Broker, new_topic: NewTopicName, tmp_path: Path) -> None:
     """Each event is done once, by one of the two, and names the space it is of; none is mixed."""
     async with scene(broker, new_topic, tmp_path) as stage:
-        await stage.start(1)
-        (old,) = stage.members
+        old, new = stage.add_member(), stage.add_member(provider__model="text-embedding-3-large")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(stage.produce, rate=500))
-            new = stage.add_member(provider__model="text-embedding-3-large")
-            await stage.start(0)
+            await stage.start()
             await stage.reader.has_seen(stage.reader.count + 1000)
             await old.stop_orderly()
             await stage.reader.has_seen(stage.reader.count + 500)
