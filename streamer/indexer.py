@@ -1,7 +1,8 @@
 """The side consumer: reads the vector topic whole, remembers what streamed past, and publishes verdicts.
 
-It restores (reads up to where the topic ended when it started), then follows. Verdicts are published from the
-committed offset of each partition on; what lies before it was judged by an earlier run and is only remembered.
+It restores (loads a snapshot if there is a good one, and reads up to where the topic ended when it started), then
+follows. Verdicts are published from the committed offset of each partition on; what lies before it was judged by an
+earlier run and is only remembered. A snapshot never holds more than what was committed.
 """
 
 from __future__ import annotations
@@ -11,12 +12,22 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
-from anyio import CancelScope, EndOfStream, Event, Lock, create_memory_object_stream, create_task_group, current_time
+from anyio import (
+    CancelScope,
+    EndOfStream,
+    Event,
+    Lock,
+    create_memory_object_stream,
+    create_task_group,
+    current_time,
+    sleep,
+)
 from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from anyio.to_thread import run_sync
@@ -26,11 +37,13 @@ from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.intake import absorb
 from streamer.core.judge import Judge, Remembered, Scalar, VerdictPolicy
 from streamer.core.similarity import Match, VectorIndex
+from streamer.core.snapshot import Cut, Facts, Header, TopicBounds
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Space, Vector
 from streamer.core.verdicts import VerdictKind, encode_verdict
-from streamer.errors import RetriableError
+from streamer.errors import RetriableError, Unreachable
 from streamer.protocols import Acknowledgement, Changelog, Sink
+from streamer.snapshots import Snapshots, SnapshotStatistics
 
 _log = logging.getLogger("streamer.indexer")
 
@@ -40,7 +53,8 @@ _MOST_FOREIGN_SPACES = 20  # told apart by name; the rest is counted together
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexerSettings:
     """`batch_events`: events judged in one go; a search waits only while they are written down. `max_held_back`: events
-    kept aside while older ones of other partitions are still being read. Times in seconds."""
+    kept aside while older ones of other partitions are still being read. `renewal_interval`: all offsets are committed
+    anew that often, because brokers forget them, after a week by default. Times in seconds."""
 
     verdict_topic: str = "verdicts"
     capacity: int = 100_000
@@ -50,6 +64,7 @@ class IndexerSettings:
     max_held_back: int = 10_000
     poll_timeout: float = 0.5
     commit_interval: float = 1.0
+    renewal_interval: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +90,7 @@ class IndexerStatistics:
     live_listeners: int
     live_missed_total: int
     thresholds: Mapping[str, float] = field(metadata={"label": "score"})
+    snapshot: SnapshotStatistics | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,23 +119,41 @@ def _satisfies(where: Mapping[str, Scalar], note: Remembered | None) -> bool:
 class Indexer:
     """One vector space's memory. `run` it once; `search`, `get` and `statistics` at any time meanwhile."""
 
-    def __init__(self, changelog: Changelog, sink: Sink, space: Space, settings: IndexerSettings) -> None:
+    def __init__(
+        self,
+        changelog: Changelog,
+        sink: Sink,
+        space: Space,
+        settings: IndexerSettings,
+        snapshots: Snapshots | None = None,
+    ) -> None:
         self.space = space
         self._changelog = changelog
         self._sink = sink
         self._settings = settings
+        self._snapshots = snapshots
         # Judging is reading, for the greater part. A search goes on meanwhile, in a thread of its own.
         self._changing = threading.Lock()  # held by searches, and by the judge's thread while the index changes
-        self._judge = Judge(VectorIndex(space.dimensions, settings.capacity, self._changing), settings.policy)
+        self._judge = self._new_judge()
+        self._judging = Lock()  # held by whoever judges, or wants to see the judge between two batches
         self.live = Broadcast()
         self._queries: list[_Query] = []
         self._lock = Lock()  # held by whoever searches
         self._stopping = False
         self._caught_up = Event()
-        self._state: Literal["not started", "restoring", "following", "stopped"] = "not started"
+        self._state: Literal["not started", "loading the snapshot", "restoring", "following", "stopped"] = "not started"
         self._starts: Mapping[TopicPartition, int] = {}
         self._ends: Mapping[TopicPartition, int] = {}
         self._judged: Mapping[TopicPartition, int] = {}  # up to here, by an earlier run
+        self._begins: Mapping[TopicPartition, int] = {}
+        self._remembered: dict[TopicPartition, int] = {}  # up to here, together with the judge
+        self._committed: dict[TopicPartition, int] = {}
+        self._commit_made = Event()
+        self._read_at = 0.0  # when nothing was left unread, by the clock of the snapshots
+        self._measured: tuple[float, Mapping[TopicPartition, int]] = (
+            0.0,
+            {},
+        )  # the latest look at the ends of the topic
         self._unacknowledged = 0
         self._records = self._deletions = self._malformed = self._searches = self._commit_failures = 0
         self._foreign: Counter[str] = Counter()
@@ -137,8 +171,13 @@ class Indexer:
                 tasks.start_soon(self._commit_published, receive)
                 async with send:
                     await self._restore(send)
+                    saving = CancelScope()
+                    tasks.start_soon(self._save_regularly, saving)
                     while not self._stopping:
                         await self._process(await self._poll(), send)
+                    saving.cancel()
+            if self._state == "following":
+                await self._save_at_the_end()
         finally:
             self._state = "stopped"
             self.live.close()
@@ -227,6 +266,7 @@ class Indexer:
             live_listeners=len(self.live),
             live_missed_total=self.live.missed,
             thresholds=self._judge.thresholds(),
+            snapshot=None if self._snapshots is None else self._snapshots.statistics(),
         )
 
     async def _restore(self, published: MemoryObjectSendStream[_Published]) -> None:
@@ -234,7 +274,11 @@ class Indexer:
         committed = await self._changelog.committed()
         # A commit beyond the end belongs to a topic that has been deleted since: nothing of this one was judged.
         self._judged = {tp: offset for tp, offset in committed.items() if offset <= self._ends.get(tp, 0)}
+        self._committed = dict(self._judged)
+        self._begins = dict(self._changelog.positions())
+        await self._load()
         self._starts = dict(self._changelog.positions())
+        self._remembered = dict(self._starts)
         self._state = "restoring"
         for tp in committed.keys() - self._judged.keys():
             _log.warning("verdicts were committed beyond the end of %s/%d; judging it from its beginning", *tp)
@@ -255,9 +299,87 @@ class Indexer:
         while not self._stopping and self._remaining(self._ends):
             await self._process(await self._poll(), published)
         if not self._stopping:
+            self._read_at, _ = self._measured
             self._state = "following"
             self._caught_up.set()
             _log.info("caught up: %d vectors of space %s", len(self._judge.index), self.space.id)
+
+    async def _load(self) -> None:
+        if self._snapshots is None:
+            return
+        self._measured = (self._snapshots.clock(), self._ends)
+        self._state = "loading the snapshot"
+        judge = self._new_judge()
+        header = await self._snapshots.load(judge, self._facts(), self._bounds(self._ends))
+        if header is not None:
+            self._judge = judge
+            self._changelog.seek(header.offsets)
+
+    async def _save_regularly(self, scope: CancelScope) -> None:
+        with scope:
+            while self._snapshots is not None:
+                await sleep(self._snapshots.interval)
+                await self._look_at_the_ends(self._snapshots.clock())
+                await self._save(self._snapshots)
+
+    async def _save_at_the_end(self) -> None:
+        """Everything has been published, and as a rule committed."""
+        if self._snapshots is None:
+            return
+        if self._bounds().uncommitted(self._remembered):
+            _log.warning("no snapshot at the end: not all verdict offsets could be committed")
+        else:
+            await self._save(self._snapshots)
+
+    async def _save(self, snapshots: Snapshots) -> None:
+        if snapshots.has(self._remembered, self._read_at):
+            return
+        async with self._judging:
+            cut = await run_sync(self._cut)
+        await snapshots.save(cut, partial(self._until_committed, cut.header.offsets))
+
+    def _cut(self) -> Cut:
+        """In a thread, while nothing is judged: all of one moment. Vectors are taken later, see Held."""
+        state, recent = self._judge.state()
+        held = self._judge.index.hold()
+        header = Header(
+            facts=self._facts(), offsets=dict(self._remembered), read_at=self._read_at, vectors=len(held.ids)
+        )
+        return Cut(header, held, state, recent)
+
+    async def _until_committed(self, offsets: Mapping[TopicPartition, int]) -> None:
+        # Verdicts are published from the committed offsets on. With a snapshot ahead of these, those in between would
+        # be left out; and the older snapshot, which is not, would be lost.
+        while self._bounds().uncommitted(offsets):
+            await self._commit_made.wait()
+
+    async def _look_at_the_ends(self, now: float) -> None:
+        """Where the topic ends now; and whether all has been read by now that it held at the last look."""
+        measured, ends = self._measured
+        if not self._remaining(ends):
+            self._read_at = measured
+            with suppress(Unreachable):  # then the older look is good for another interval
+                self._measured = (now, await self._changelog.end_offsets())
+
+    def _facts(self) -> Facts:
+        policy = self._settings.policy
+        return {
+            **(self._snapshots.facts if self._snapshots else {}),
+            "space": self.space.id,
+            "dimensions": self.space.dimensions,
+            "index.capacity": self._settings.capacity,
+            "index.near_duplicate_similarity": policy.near_duplicate_similarity,
+            "index.neighbors": policy.neighbors,
+            "index.false_alarm_rate": policy.false_alarm_rate,
+            "index.window_seconds": None if policy.window is None else policy.window / 1000,
+        }
+
+    def _bounds(self, ends: Mapping[TopicPartition, int] | None = None) -> TopicBounds:
+        return TopicBounds(begins=self._begins, ends=ends or {}, committed=self._committed)
+
+    def _new_judge(self) -> Judge:
+        index = VectorIndex(self.space.dimensions, self._settings.capacity, self._changing)
+        return Judge(index, self._settings.policy)
 
     async def _poll(self) -> Sequence[Record]:
         # A poll that is cancelled may take records with it. It is short; whoever cancels waits for its end.
@@ -270,7 +392,8 @@ class Indexer:
         """Remember, judge and publish, in order; waits while too many verdicts are unacknowledged."""
         for start in range(0, len(records), self._settings.batch_events):
             batch = records[start : start + self._settings.batch_events]
-            messages = await run_sync(self._absorb, batch)
+            async with self._judging:
+                messages = await run_sync(self._absorb, batch)
             acknowledged = await self._sink.send(messages) if messages else None
             for message in messages:
                 self.live.send(message.value or b"")
@@ -282,6 +405,7 @@ class Indexer:
     def _absorb(self, records: Sequence[Record]) -> list[Message]:
         """In a thread: remember and judge; the verdicts to publish."""
         absorbed = absorb(self._judge, self.space, records, self._is_new)
+        self._remembered.update({record.tp: record.offset + 1 for record in records})
         self._records += len(records)
         self._deletions += absorbed.deletions
         self._malformed += len(absorbed.malformed)
@@ -306,11 +430,11 @@ class Indexer:
     async def _commit_published(self, published: MemoryObjectReceiveStream[_Published]) -> None:
         """Await acknowledgements in order and commit what they allow, at most `commit_interval` later."""
         offsets: dict[TopicPartition, int] = {}
-        due = math.inf
+        due, renewal = math.inf, current_time() + self._settings.renewal_interval
         async with published:
             while True:
                 batch = None
-                with CancelScope(deadline=due):
+                with CancelScope(deadline=min(due, renewal)):
                     try:
                         batch = await published.receive()
                     except EndOfStream:
@@ -321,6 +445,10 @@ class Indexer:
                     self._unacknowledged -= 1
                     offsets.update(batch.offsets)
                     due = min(due, current_time() + self._settings.commit_interval)
+                if current_time() >= renewal:
+                    offsets = {**self._committed, **offsets}
+                    renewal = current_time() + self._settings.renewal_interval
+                    due = current_time() if offsets else math.inf
                 if current_time() >= due:
                     due = math.inf if await self._commit(offsets) else current_time() + self._settings.commit_interval
         if offsets:
@@ -334,7 +462,10 @@ class Indexer:
             self._commit_failures += 1
             _log.warning("verdict offsets could not be committed, will try again: %s", exc)
             return False
+        self._committed.update(offsets)
         offsets.clear()
+        made, self._commit_made = self._commit_made, Event()
+        made.set()
         return True
 
     def _is_new(self, record: Record) -> bool:

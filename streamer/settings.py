@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from streamer.errors import ConfigurationError
 
@@ -23,6 +23,7 @@ VENDOR_KEYS = {"openai": "OPENAI_API_KEY", "cohere": "COHERE_API_KEY", "voyage":
 
 ProviderName = Literal["onnx", "sentence-transformers", "openai", "cohere", "voyage", "ollama"]
 Positive = Annotated[int, Field(gt=0)]
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 
 class Section(BaseModel):
@@ -210,6 +211,12 @@ class IndexSettings(Section):
         0.01, description="share of ordinary events that may be called anomalies"
     )
     neighbors: Annotated[int, Field(ge=1, le=100)] = 5
+    snapshot_path: OptionalPath = Field(
+        Path("streamer-index.snapshot"), description="what a restart goes on from, a file for each indexer; empty: off"
+    )
+    snapshot_interval_seconds: Annotated[float, Field(ge=1)] = Field(
+        300.0, description="between two snapshots; one more is written at a clean stop"
+    )
 
 
 class HttpSettings(Section):

@@ -48,14 +48,44 @@ class Match(NamedTuple):
     note: Any = None
 
 
+class Held:
+    """What an index remembered at one moment, oldest first; the vectors are taken in pieces while the index goes on.
+
+    `ids`, `notes` and `times` belong together by their place. Vectors that have not been taken yet are never
+    overwritten, so that `take` may run beside the index, in another thread.
+    """
+
+    def __init__(self, matrix: Matrix, start: int, ids: list[str], notes: Notes, times: NDArray[np.int64]) -> None:
+        self.ids, self.notes, self.times = ids, notes, times
+        self.untaken = start
+        self._end = start + len(ids)
+        self._matrix = matrix
+
+    @property
+    def taken(self) -> bool:
+        return self.untaken == self._end
+
+    def take(self, count: int) -> Matrix:
+        """The vectors of the next `count` ids, or of as many as are left."""
+        start, stop = self.untaken, min(self._end, self.untaken + count)
+        rows: Matrix = self._matrix[np.arange(start, stop) % len(self._matrix)]
+        self.untaken = stop  # last: from now on these rows may be overwritten
+        return rows
+
+    def release(self) -> None:
+        """The rest is not wanted."""
+        self.untaken = self._end
+
+
 class VectorIndex:
     """The newest `capacity` unit vectors by id, searched exactly.
 
     A vector of a known id replaces the older one and counts as having arrived now. A note (any object) and a time (any
     integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes for each of at most
     `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 45 bytes a row, its id (50 bytes and one
-    for each character) and its note (a sketch: 120 bytes). One caller at a time, except that others may search and get
-    while they hold `changing` (a lock), which is held here only while something changes, not while rows are compared.
+    for each character) and its note (a sketch: 120 bytes); twice that for the vectors while rows are held that stand in
+    the way of new ones. One caller at a time, except that others may search and get while they hold `changing` (a
+    lock), which is held here only while something changes, not while rows are compared.
     """
 
     def __init__(self, dimensions: int, capacity: int, changing: AbstractContextManager[object] | None = None) -> None:
@@ -82,6 +112,7 @@ class VectorIndex:
         # The first position that no longer sees the row. Rows die in the middle of a batch; members before that
         # moment must still find them, members after it must not.
         self._unseen_from: NDArray[np.int64] = np.full(self._slots, _ALIVE, np.int64)
+        self._held: Held | None = None
 
     def __len__(self) -> int:
         return len(self._table)
@@ -111,6 +142,18 @@ class VectorIndex:
             part = slice(start, start + _QUERIES)
             with self._changing:
                 self._append(ids[part], vectors[part], notes[part], times[part])
+
+    def hold(self) -> Held:
+        """All that is remembered now. One at a time: an earlier one must have been taken or released."""
+        if len(self) < self._head - self._tail:
+            with self._changing:
+                self._move(self._matrix)  # without holes, rows are seldom in the way of new ones
+        start, count = self._tail % self._slots, len(self)
+        names = (self._names[start:] + self._names[:start])[:count]
+        notes = Notes(count)
+        notes.take(self._notes, np.arange(start, start + count) % self._slots, np.arange(count))
+        self._held = Held(self._matrix, self._tail, names, notes, np.roll(self._times, -start)[:count])
+        return self._held
 
     def delete(self, id: str) -> bool:
         """Forget an id; False when it was not known."""
@@ -233,14 +276,17 @@ class VectorIndex:
     def _make_room(self, count: int) -> None:
         while self._tail < self._head and self._unseen_from[self._tail % self._slots] != _ALIVE:
             self._tail += 1
-        if self._head - self._tail + count <= self._slots:
+        held = self._held if self._held is not None and not self._held.taken else None
+        oldest = self._tail if held is None else min(self._tail, held.untaken)
+        if self._head - oldest + count <= self._slots:
             return
         # Closing holes must pay: at least a quarter of the rows, or the spare ones once there is no growing any more.
         if self._slots < self._most_slots and 4 * (len(self) + count) > 3 * self._slots:
             slots = min(2 * self._slots, self._most_slots)
             self._move(np.zeros((slots, self.dimensions), np.float32))
         else:
-            self._move(self._matrix)
+            self._move(self._matrix if held is None else np.zeros_like(self._matrix))
+        self._held = None  # what is left of it has the old matrix to itself
 
     def _move(self, target: Matrix) -> None:
         """Close the holes: into a larger matrix, or towards the tail of the same one."""
