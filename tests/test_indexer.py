@@ -24,8 +24,8 @@ from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vectors import Matrix, Space
 from streamer.errors import RetriableError
 from streamer.indexer import Indexer, IndexerSettings
+from streamer.indexing.snapshots import Snapshots
 from streamer.protocols import Acknowledgement
-from streamer.snapshots import Snapshots
 
 pytestmark = pytest.mark.anyio
 
@@ -457,7 +457,7 @@ async def test_searches_that_wait_together_share_a_product() -> None:
             found[degrees, color] = [match.id for match in matches]
 
         with patch.object(index, "search", search):
-            async with anyio.create_task_group() as tasks, this.indexer._lock:
+            async with anyio.create_task_group() as tasks, this.indexer._searches._turn:
                 for degrees in range(2, 302, 10):
                     tasks.start_soon(ask, degrees)
                 tasks.start_soon(ask, 42, "blue")

@@ -15,8 +15,8 @@ from streamer.core.judge import VerdictPolicy
 from streamer.http.api import create_api
 from streamer.http.server import serve
 from streamer.indexer import Indexer, IndexerSettings
+from streamer.indexing.snapshots import Snapshots
 from streamer.settings import Settings
-from streamer.snapshots import Snapshots
 
 log = structlog.get_logger("streamer")
 

@@ -32,8 +32,8 @@ from streamer.core.events import Message
 from streamer.core.sketch import SKETCH_HEADER, sketch
 from streamer.core.vectors import Space, normalize
 from streamer.indexer import Indexer, IndexerSettings
+from streamer.indexing.snapshots import Snapshots
 from streamer.protocols import Acknowledgement
-from streamer.snapshots import Snapshots
 
 PARTITIONS = 4
 

@@ -19,7 +19,7 @@ from streamer.core import novelty
 from streamer.core.events import TopicPartition
 from streamer.errors import RetriableError
 from streamer.indexer import Indexer
-from streamer.snapshots import Snapshots, SnapshotStatistics
+from streamer.indexing.snapshots import Snapshots, SnapshotStatistics
 from tests.fakes import MemoryFile
 from tests.test_indexer import P0, P1, SETTINGS, Running, Topic, running
 
