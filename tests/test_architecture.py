@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "signals": {"anyio"},
     "loop_lag": {"anyio"},
     "broadcast": {"anyio"},
-    "settings": {"core", "errors", "pydantic", "orjson"},
+    "settings": {"settings", "core", "errors", "pydantic", "orjson"},
     "outbox": FLOW,
     "pipeline": FLOW | {"outbox"},
     "embedding": FLOW | {"embedding", "numpy"},
