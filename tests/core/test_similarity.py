@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 from unittest.mock import patch
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core import similarity
+from streamer.core import ranking, similarity
 from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vectors import Matrix, normalize
 
@@ -177,6 +178,19 @@ def test_the_earliest_of_many_copies_is_found_although_their_products_differ_in_
             assert [match.id for match in matches] == [f"copy-{i}" for i in range(k)]
 
 
+def test_of_tied_rows_the_earliest_stay_when_a_better_one_arrives() -> None:
+    last_bits = np.array([0, -3, 3, 1, -2, 2], np.float32) * np.float32(2.0**-24)
+    for tied in permutations(np.float32(0.75) + last_bits, 4):
+        scores = np.array([[0.5, *tied[:3], 0.9, tied[3], 0.6]], np.float32)
+        for cut in range(8):
+            best = ranking.Best(1, 3)
+            for start, part in ((0, scores[:, :cut]), (cut, scores[:, cut:])):
+                if part.size:
+                    best.offer(part, start)
+            assert best.positions[0, 0] == 4
+            assert sorted(best.positions[0, 1:].tolist()) == [1, 2]
+
+
 @pytest.mark.parametrize("dimensions", [384, 1024])
 def test_neighbours_do_not_depend_on_how_many_queries_share_a_product(dimensions: int) -> None:
     stored, queries = units(300, dimensions, 6), units(40, dimensions, 7)
@@ -193,11 +207,11 @@ def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_
     queries = units(64, dimensions, 8)
     copies = np.tile(normalize(queries[:1] + 0.02 * units(1, dimensions, 9)), (301, 1))
     scores = [
-        similarity._products(queries[:count], copies[start:])[0]
+        ranking.products(queries[:count], copies[start:])[0]
         for count in (1, 2, 3, 6, 7, 8, 63, 64)
         for start in (0, 1, 7)
     ]
-    assert np.ptp(np.concatenate(scores)) < similarity.RESOLUTION
+    assert np.ptp(np.concatenate(scores)) < ranking.RESOLUTION
 
 
 def test_searches_in_another_thread_meet_whole_rows_only() -> None:
