@@ -1,4 +1,4 @@
-"""The rows most similar to each of several queries: their products, and the best of these."""
+"""The rows most similar to each of several queries, out of their products."""
 
 from __future__ import annotations
 
@@ -9,36 +9,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.vectors import Matrix
-
 # Two rows whose float32 products with a query differ by no more than this count as tied. BLAS sums a row in another
 # order depending on where in the matrix it lies and on how many queries share the product, so that two copies of one
-# vector score up to 4.8e-7 apart (OpenBLAS, 96 to 3072 dimensions, every way of `products`); without the margin the
-# earliest of several copies would be found by luck.
+# vector score up to 4.8e-7 apart (OpenBLAS, 96 to 3072 dimensions, every way of `Rows.products`); without the margin
+# the earliest of several copies would be found by luck.
 RESOLUTION: Final = 2.0**-20
-
-_ROWS: Final = 2048  # per product of matrices: what BLAS packs of them stays in the cache as well
-_FEW: Final = 6  # queries for which a product of matrices does not pay, see `products`
-_SHORT: Final = 768  # dimensions up to which this holds for a single query, too
-
-
-def products(queries: Matrix, rows: Matrix) -> Matrix:
-    """(n, rows): BLAS packs a matrix anew for each product, which only many queries make up for.
-
-    100,000 x 384, one thread: 2 queries take 30 ms as a product of matrices and 13 ms as dot products of rows (that lie
-    in the cache from the first query to the last), 6 take 36 and 21, 12 take 44 and 52. One query: 9 ms, and 12 as a
-    matrix times a vector, which from 1,024 dimensions on is the faster one.
-    """
-    scores: Matrix
-    if len(queries) > _FEW:
-        scores = np.empty((len(queries), len(rows)), np.float32)
-        for start in range(0, len(rows), _ROWS):
-            np.matmul(queries, rows[start : start + _ROWS].T, out=scores[:, start : start + _ROWS])
-    elif len(queries) == 1 and queries.shape[1] > _SHORT:
-        scores = (rows @ queries[0])[None]
-    else:
-        scores = np.ascontiguousarray(np.vecdot(rows[:, None], queries).T)
-    return scores
 
 
 class Best:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.notes import Notes
-from streamer.core.ranking import Best, products
+from streamer.core.ranking import Best
+from streamer.core.rows import Rows
 from streamer.core.slots import SlotTable
 from streamer.core.vectors import Matrix, Vector
 
@@ -46,11 +47,11 @@ class Held:
     overwritten, so that `take` may run beside the index, in another thread.
     """
 
-    def __init__(self, matrix: Matrix, start: int, ids: list[str], notes: Notes, times: NDArray[np.int64]) -> None:
+    def __init__(self, rows: Rows, start: int, ids: list[str], notes: Notes, times: NDArray[np.int64]) -> None:
         self.ids, self.notes, self.times = ids, notes, times
         self.untaken = start
         self._end = start + len(ids)
-        self._matrix = matrix
+        self._rows = rows
 
     @property
     def taken(self) -> bool:
@@ -59,9 +60,9 @@ class Held:
     def take(self, count: int) -> Matrix:
         """The vectors of the next `count` ids, or of as many as are left."""
         start, stop = self.untaken, min(self._end, self.untaken + count)
-        rows: Matrix = self._matrix[np.arange(start, stop) % len(self._matrix)]
+        vectors = self._rows.get(np.arange(start, stop) % len(self._rows))
         self.untaken = stop  # last: from now on these rows may be overwritten
-        return rows
+        return vectors
 
     def release(self) -> None:
         """The rest is not wanted."""
@@ -92,7 +93,7 @@ class VectorIndex:
         # Sizes are halves of the last one, so that the copy made while growing never exceeds the final size.
         while self._slots // 2 >= max(_FEWEST_SLOTS, _FEWEST_BYTES // (4 * dimensions)):
             self._slots = (self._slots + 1) // 2
-        self._matrix: Matrix = np.zeros((self._slots, dimensions), np.float32)
+        self._rows = Rows(self._slots, dimensions)
         # A position numbers a row in order of arrival; it lies in slot `position % slots`.
         self._tail = 0
         self._head = 0
@@ -114,12 +115,12 @@ class VectorIndex:
     @property
     def nbytes(self) -> int:
         """Bytes reserved for vectors."""
-        return self._matrix.nbytes
+        return self._rows.nbytes
 
     def get(self, id: str) -> Vector | None:
         """A copy of the vector of this id, None when it is not (or no longer) known."""
         slot = self._table.find(id, self._names)
-        return None if slot is None else self._matrix[slot].copy()
+        return None if slot is None else self._rows.get(np.array([slot]))[0]
 
     def note(self, id: str) -> Any:
         """What was remembered along with the vector of this id; None when it is not (or no longer) known."""
@@ -138,12 +139,12 @@ class VectorIndex:
         """All that is remembered now. One at a time: an earlier one must have been taken or released."""
         if len(self) < self._head - self._tail:
             with self._changing:
-                self._move(self._matrix)  # without holes, rows are seldom in the way of new ones
+                self._move(self._rows)  # without holes, rows are seldom in the way of new ones
         start, count = self._tail % self._slots, len(self)
         names = (self._names[start:] + self._names[:start])[:count]
         notes = Notes(count)
         notes.take(self._notes, np.arange(start, start + count) % self._slots, np.arange(count))
-        self._held = Held(self._matrix, self._tail, names, notes, np.roll(self._times, -start)[:count])
+        self._held = Held(self._rows, self._tail, names, notes, np.roll(self._times, -start)[:count])
         return self._held
 
     def delete(self, id: str) -> bool:
@@ -215,7 +216,7 @@ class VectorIndex:
         # Whoever died after this vector arrived would still be seen from its position, but is forgotten by now.
         span = np.arange(self._tail, position)
         dead = span[self._unseen_from[span % self._slots] != _ALIVE]
-        query = self._matrix[position % self._slots][None]
+        query = self._rows.get(np.array([position % self._slots]))
         return self._nearest(query, np.array([position]), self._tail, k, dead)[0]
 
     def _check(self, vectors: Matrix, count: int) -> None:
@@ -259,9 +260,7 @@ class VectorIndex:
             self._times[slot] = times[position - first] if times else 0
             unseen_from[slot] = _ALIVE
             self._head = position + 1
-        split = min(len(ids), slots - first % slots)
-        self._matrix[first % slots :][:split] = vectors[:split]
-        self._matrix[: len(ids) - split] = vectors[split:]
+        self._rows.put(np.arange(first, self._head) % slots, vectors)
         return oldest, first
 
     def _make_room(self, count: int) -> None:
@@ -274,13 +273,13 @@ class VectorIndex:
         # Closing holes must pay: at least a quarter of the rows, or the spare ones once there is no growing any more.
         if self._slots < self._most_slots and 4 * (len(self) + count) > 3 * self._slots:
             slots = min(2 * self._slots, self._most_slots)
-            self._move(np.zeros((slots, self.dimensions), np.float32))
+            self._move(Rows(slots, self.dimensions))
         else:
-            self._move(self._matrix if held is None else np.zeros_like(self._matrix))
-        self._held = None  # what is left of it has the old matrix to itself
+            self._move(self._rows if held is None else Rows(self._slots, self.dimensions))
+        self._held = None  # what is left of it has the old rows to itself
 
-    def _move(self, target: Matrix) -> None:
-        """Close the holes: into a larger matrix, or towards the tail of the same one."""
+    def _move(self, target: Rows) -> None:
+        """Close the holes: into more rows, or towards the tail of the same ones."""
         slots = len(target)
         source = self._alive() % self._slots
         destination = np.arange(self._tail, self._tail + len(source)) % slots
@@ -288,25 +287,27 @@ class VectorIndex:
         notes = self._notes if slots == self._slots else Notes(slots)
         times = np.zeros(slots, np.int64)
         times[destination] = self._times[source]
-        # In place, a row never moves past one that is still to be moved, and each chunk is copied before it is written.
+        self._rows.move(source, target, destination)
+        # In place, nothing moves past what is still to be moved, and each chunk is copied before it is written.
         for start in range(0, len(source), 1024):
             old, new = source[start : start + 1024], destination[start : start + 1024]
-            target[new] = self._matrix[old]
             notes.take(self._notes, old, new)
             for old_slot, new_slot in zip(old.tolist(), new.tolist(), strict=True):
                 names[new_slot] = self._names[old_slot]
         moved = np.empty(self._slots, np.int64)
         moved[source] = destination
         self._table.renumber(moved)
-        self._matrix, self._names, self._slots = target, names, slots
+        self._rows, self._names, self._slots = target, names, slots
         self._notes, self._times = notes, times
         self._head = self._tail + len(source)
         self._unseen_from = np.full(slots, _ALIVE, np.int64)
 
-    def _blocks(self, start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
-        """Positions `start` to `stop` in order, in pieces that neither exceed `rows` nor run over the ring's seam."""
+    def _pieces(self, start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
+        """Positions `start` to `stop` in order, in pieces that neither exceed `most` nor run over the ring's seam."""
+        step = most - most % self._rows.step or most
         while start < stop:
-            end = min(stop, start + rows, start + self._slots - start % self._slots)
+            slot = start % self._slots
+            end = min(stop, start + step - slot % step, start + self._slots - slot)
             yield start, end
             start = end
 
@@ -315,9 +316,9 @@ class VectorIndex:
     ) -> list[list[Match]]:
         """Query i sees the rows from `oldest` up to position `sees[i]`, less those dead by then and the `hidden`."""
         best = Best(len(queries), k)
-        for start, end in self._blocks(oldest, int(sees[-1]), max(1, _SCORES // len(queries))):
+        for start, end in self._pieces(oldest, int(sees[-1]), max(1, _SCORES // len(queries))):
             slot = start % self._slots
-            scores = products(queries, self._matrix[slot : slot + end - start])
+            scores = self._rows.products(queries, slot, slot + end - start)
             dying = np.flatnonzero(self._unseen_from[slot : slot + end - start] != _ALIVE)
             if dying.size:
                 gone = self._unseen_from[slot + dying] <= sees[:, None]
@@ -334,9 +335,8 @@ class VectorIndex:
         Summed once more in float64: a product's last bits depend on how many queries shared it.
         """
         slots = positions % self._slots
-        exact = np.empty(positions.shape)
-        for i, query in enumerate(queries):
-            exact[i] = self._matrix[slots[i]].astype(np.float64) @ query.astype(np.float64)
+        rows = self._rows.get(slots.ravel()).astype(np.float64).reshape(*slots.shape, -1)
+        exact = np.einsum("ikd,id->ik", rows, queries.astype(np.float64))
         exact = np.where(positions < 0, -np.inf, exact.clip(-1, 1).round(6))
         order = np.lexsort((positions, -exact), axis=1)
         return [

@@ -1,9 +1,10 @@
 """What users of the index wait for: `python -m tests.bench.indexer [--bootstrap-servers HOST:PORT]`, one JSON line.
 
 `streamer index` is started as a process on a topic of 100,000 vectors that an earlier run has judged. First it is given
-a burst, which shows its maximum rate; then, for half a minute, half of that rate at random moments, while clients
-search by vector through HTTP. Latency of a verdict: from handing the vector event to a producer until a consumer of the
-verdict topic has it. Without an address it starts the Apache Kafka of deploy/kafka; all share this machine's cores.
+a burst, which shows its maximum rate; then, for half a minute, half of that rate at random moments; then the same again
+while clients search by vector through HTTP; then they search alone. Latency of a verdict: from handing the vector event
+to a producer until a consumer of the verdict topic has it. Without an address it starts the Apache Kafka of
+deploy/kafka; all share this machine's cores.
 """
 
 from __future__ import annotations
@@ -168,11 +169,13 @@ async def measure(
             await load.burst(events)
             rate = load.rate(events)
             offered = options.rate or rate / 2
-            events = Events(space, first + 64 + options.burst, round(options.seconds * offered))
+            count = round(options.seconds * offered)
+            first += 64 + options.burst
+            latencies = await load.steadily(Events(space, first, count), offered)
             async with anyio.create_task_group() as searchers:
                 for seed in range(SEARCHERS):
                     searchers.start_soon(search, url, searches, seed)
-                latencies = await load.steadily(events, offered)
+                beside = await load.steadily(Events(space, first + count, count), offered)
                 searchers.cancel_scope.cancel()
             with anyio.move_on_after(options.seconds / 4):
                 await search(url, alone, SEARCHERS)
@@ -187,6 +190,7 @@ async def measure(
         "maximum_events_per_second": round(rate),
         "events_per_second": round(offered),
         "event_to_verdict_ms": milliseconds(latencies),
+        "event_to_verdict_beside_searches_ms": milliseconds(beside),
         "searches_per_second": round(len(searches) / options.seconds, 1),
         "search_ms": milliseconds(searches),
         "search_without_events_ms": milliseconds(alone),
