@@ -52,7 +52,7 @@ class Decoder:
 
     def _body(self, value: bytes, headers: Mapping[str, bytes]) -> str | dict[str, Any]:
         """The decoded value: plain text, or the JSON object that holds it. CloudEvents are unwrapped."""
-        content_type = headers.get("content-type", b"").decode("latin-1").lower()
+        content_type = headers["content-type"].decode("latin-1").lower() if "content-type" in headers else ""
         if content_type.startswith("application/cloudevents+json"):
             return self._structured(_parse(value))
         if self.format == "text" or (self.format == "auto" and content_type.startswith("text/")):

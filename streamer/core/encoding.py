@@ -130,8 +130,10 @@ def message_bytes(message: Message) -> int:
     Per the record format (v2): length, attributes, timestamp and offset deltas, then a varint before key, value and
     each header's name and value; 40 bytes and 10 per header bound those.
     """
-    headers = sum(len(name.encode()) + len(value) + 10 for name, value in message.headers)
-    return 40 + len(message.key or b"") + len(message.value or b"") + headers
+    size = 40 + len(message.key or b"") + len(message.value or b"")
+    for name, value in message.headers:
+        size += 10 + len(value) + (len(name) if name.isascii() else len(name.encode()))
+    return size
 
 
 def _record_of(outcome: EmbeddedEvent | Tombstone) -> Record:

@@ -93,6 +93,35 @@ class Judge:
         self._firsts.pop(id, None)
         return self.index.delete(id)
 
+    def state(self) -> tuple[dict[str, Any], Matrix]:
+        """A copy of all it knows beside the index, as JSON can hold it, and the rows of recent events."""
+        recent, accepted, background = self._novelty.state()
+        return {
+            "references": [reference.state() for reference in self._references()],
+            "accepted": accepted,
+            "background": background,
+            "horizon": self._horizon.state,
+            "arrived": self._arrived,
+            "firsts": dict(self._firsts),
+            "unjudged": list(self._unjudged),
+            "unseen": list(self._unseen),
+        }, recent
+
+    def resume(self, state: Mapping[str, Any], recent: Matrix) -> None:
+        """Go on as another one would. For a new judge of the same policy whose index already remembers the same."""
+        for reference, scores in zip(self._references(), state["references"], strict=True):
+            for score, crowd in scores:
+                reference.add(score, crowd)
+        self._novelty.resume(recent, state["accepted"], state["background"])
+        self._horizon.state = tuple(state["horizon"])
+        self._arrived = state["arrived"]
+        self._firsts.update(state["firsts"])
+        self._unjudged.update(state["unjudged"])
+        self._unseen.extend(state["unseen"])
+
+    def _references(self) -> list[Reference]:
+        return [*self._copies.references(), self._ordinary]
+
     def thresholds(self) -> dict[str, float]:
         """The scores from which events are near-duplicates or anomalies now; infinite while there are too few."""
         return {**self._copies.thresholds(), "anomaly": self._ordinary.critical()}

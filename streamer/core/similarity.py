@@ -7,7 +7,6 @@ that happen to lie behind their elders. It knows nothing of events, verdicts or 
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NamedTuple
@@ -16,21 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.notes import Notes
+from streamer.core.ranking import Best, products
 from streamer.core.slots import SlotTable
 from streamer.core.vectors import Matrix, Vector
-
-# Two rows whose float32 products with a query differ by no more than this count as tied. BLAS sums a row in another
-# order depending on where in the matrix it lies and on how many queries share the product, so that two copies of one
-# vector score up to 4.8e-7 apart (OpenBLAS, 96 to 3072 dimensions, every way of `_products`); without the margin the
-# earliest of several copies would be found by luck.
-RESOLUTION: Final = 2.0**-20
 
 _ALIVE: Final = np.iinfo(np.int64).max
 _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
 _SCORES: Final = 1 << 17  # scores per product (512 KiB): they are read again while still in the processor's cache
-_ROWS: Final = 2048  # per product of matrices: what BLAS packs of them stays in the cache as well
-_FEW: Final = 6  # queries for which a product of matrices does not pay, see `_products`
-_SHORT: Final = 768  # dimensions up to which this holds for a single query, too
 _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room for a batch
 # Rows that were never written take no memory, and an array of at least so many bytes gives all of it back when it is
 # left for a larger one: above 32 MiB malloc always takes pages of their own.
@@ -48,14 +39,44 @@ class Match(NamedTuple):
     note: Any = None
 
 
+class Held:
+    """What an index remembered at one moment, oldest first; the vectors are taken in pieces while the index goes on.
+
+    `ids`, `notes` and `times` belong together by their place. Vectors that have not been taken yet are never
+    overwritten, so that `take` may run beside the index, in another thread.
+    """
+
+    def __init__(self, matrix: Matrix, start: int, ids: list[str], notes: Notes, times: NDArray[np.int64]) -> None:
+        self.ids, self.notes, self.times = ids, notes, times
+        self.untaken = start
+        self._end = start + len(ids)
+        self._matrix = matrix
+
+    @property
+    def taken(self) -> bool:
+        return self.untaken == self._end
+
+    def take(self, count: int) -> Matrix:
+        """The vectors of the next `count` ids, or of as many as are left."""
+        start, stop = self.untaken, min(self._end, self.untaken + count)
+        rows: Matrix = self._matrix[np.arange(start, stop) % len(self._matrix)]
+        self.untaken = stop  # last: from now on these rows may be overwritten
+        return rows
+
+    def release(self) -> None:
+        """The rest is not wanted."""
+        self.untaken = self._end
+
+
 class VectorIndex:
     """The newest `capacity` unit vectors by id, searched exactly.
 
     A vector of a known id replaces the older one and counts as having arrived now. A note (any object) and a time (any
     integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes for each of at most
     `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 45 bytes a row, its id (50 bytes and one
-    for each character) and its note (a sketch: 120 bytes). One caller at a time, except that others may search and get
-    while they hold `changing` (a lock), which is held here only while something changes, not while rows are compared.
+    for each character) and its note (a sketch: 120 bytes); twice that for the vectors while rows are held that stand in
+    the way of new ones. One caller at a time, except that others may search and get while they hold `changing` (a
+    lock), which is held here only while something changes, not while rows are compared.
     """
 
     def __init__(self, dimensions: int, capacity: int, changing: AbstractContextManager[object] | None = None) -> None:
@@ -82,6 +103,7 @@ class VectorIndex:
         # The first position that no longer sees the row. Rows die in the middle of a batch; members before that
         # moment must still find them, members after it must not.
         self._unseen_from: NDArray[np.int64] = np.full(self._slots, _ALIVE, np.int64)
+        self._held: Held | None = None
 
     def __len__(self) -> int:
         return len(self._table)
@@ -112,6 +134,18 @@ class VectorIndex:
             with self._changing:
                 self._append(ids[part], vectors[part], notes[part], times[part])
 
+    def hold(self) -> Held:
+        """All that is remembered now. One at a time: an earlier one must have been taken or released."""
+        if len(self) < self._head - self._tail:
+            with self._changing:
+                self._move(self._matrix)  # without holes, rows are seldom in the way of new ones
+        start, count = self._tail % self._slots, len(self)
+        names = (self._names[start:] + self._names[:start])[:count]
+        notes = Notes(count)
+        notes.take(self._notes, np.arange(start, start + count) % self._slots, np.arange(count))
+        self._held = Held(self._matrix, self._tail, names, notes, np.roll(self._times, -start)[:count])
+        return self._held
+
     def delete(self, id: str) -> bool:
         """Forget an id; False when it was not known."""
         with self._changing:
@@ -135,7 +169,7 @@ class VectorIndex:
         """Remember a batch and tell, for each member, its `k` nearest among all that were remembered before it.
 
         Earlier members of the batch are among these, an older vector of the same id is not. The answer is the same
-        however a stream is cut into batches, up to ties within RESOLUTION.
+        however a stream is cut into batches, up to ties within RESOLUTION (ranking.py).
         """
         self._check(vectors, len(ids))
         found: list[list[Match]] = []
@@ -233,14 +267,17 @@ class VectorIndex:
     def _make_room(self, count: int) -> None:
         while self._tail < self._head and self._unseen_from[self._tail % self._slots] != _ALIVE:
             self._tail += 1
-        if self._head - self._tail + count <= self._slots:
+        held = self._held if self._held is not None and not self._held.taken else None
+        oldest = self._tail if held is None else min(self._tail, held.untaken)
+        if self._head - oldest + count <= self._slots:
             return
         # Closing holes must pay: at least a quarter of the rows, or the spare ones once there is no growing any more.
         if self._slots < self._most_slots and 4 * (len(self) + count) > 3 * self._slots:
             slots = min(2 * self._slots, self._most_slots)
             self._move(np.zeros((slots, self.dimensions), np.float32))
         else:
-            self._move(self._matrix)
+            self._move(self._matrix if held is None else np.zeros_like(self._matrix))
+        self._held = None  # what is left of it has the old matrix to itself
 
     def _move(self, target: Matrix) -> None:
         """Close the holes: into a larger matrix, or towards the tail of the same one."""
@@ -277,10 +314,10 @@ class VectorIndex:
         self, queries: Matrix, sees: NDArray[np.int64], oldest: int, k: int, hidden: NDArray[np.int64]
     ) -> list[list[Match]]:
         """Query i sees the rows from `oldest` up to position `sees[i]`, less those dead by then and the `hidden`."""
-        best = _Best(len(queries), k)
+        best = Best(len(queries), k)
         for start, end in self._blocks(oldest, int(sees[-1]), max(1, _SCORES // len(queries))):
             slot = start % self._slots
-            scores = _products(queries, self._matrix[slot : slot + end - start])
+            scores = products(queries, self._matrix[slot : slot + end - start])
             dying = np.flatnonzero(self._unseen_from[slot : slot + end - start] != _ALIVE)
             if dying.size:
                 gone = self._unseen_from[slot + dying] <= sees[:, None]
@@ -310,69 +347,3 @@ class VectorIndex:
             ]
             for i, ranks in enumerate(order.tolist())
         ]
-
-
-def _products(queries: Matrix, rows: Matrix) -> Matrix:
-    """(n, rows): BLAS packs a matrix anew for each product, which only many queries make up for.
-
-    100,000 x 384, one thread: 2 queries take 30 ms as a product of matrices and 13 ms as dot products of rows (that lie
-    in the cache from the first query to the last), 6 take 36 and 21, 12 take 44 and 52. One query: 9 ms, and 12 as a
-    matrix times a vector, which from 1,024 dimensions on is the faster one.
-    """
-    products: Matrix
-    if len(queries) > _FEW:
-        products = np.empty((len(queries), len(rows)), np.float32)
-        for start in range(0, len(rows), _ROWS):
-            np.matmul(queries, rows[start : start + _ROWS].T, out=products[:, start : start + _ROWS])
-    elif len(queries) == 1 and queries.shape[1] > _SHORT:
-        products = (rows @ queries[0])[None]
-    else:
-        products = np.ascontiguousarray(np.vecdot(rows[:, None], queries).T)
-    return products
-
-
-class _Best:
-    """The `k` best scores so far of each of `count` queries, from blocks offered in order of arrival."""
-
-    def __init__(self, count: int, k: int) -> None:
-        if k < 1:
-            raise ValueError(f"k must be positive, got {k}")
-        self._k = k
-        self._ranked: list[list[tuple[float, int]]] = [[] for _ in range(count)]  # (-score, position), best first
-        self._bar: NDArray[np.float32] = np.full(count, -np.inf, np.float32)  # what a score must exceed
-
-    @property
-    def positions(self) -> NDArray[np.int64]:
-        """(count, k), best first, -1 where there was nothing more."""
-        rows = [[position for _, position in ranked] + [-1] * (self._k - len(ranked)) for ranked in self._ranked]
-        return np.array(rows, np.int64).reshape(len(rows), self._k)
-
-    def offer(self, scores: NDArray[np.float32], start: int) -> None:
-        """Column j of `scores` belongs to position `start` + j."""
-        # One pass for the largest of each row is nearly free beside the product, and after a few blocks that is all:
-        # selecting or sorting (argpartition) costs as much as a third of the product.
-        better = np.flatnonzero(scores.max(axis=1) > self._bar)
-        if better.size < len(scores):
-            scores = scores[better]
-        if not better.size:
-            return
-        bar = np.maximum(self._bar[better], self._surpassed(scores))
-        rows, columns = np.divmod(np.flatnonzero(scores > bar[:, None]), scores.shape[1])
-        chosen = zip(better[rows].tolist(), columns.tolist(), scores[rows, columns].tolist(), strict=True)
-        for query, column, score in chosen:
-            ranked = self._ranked[query]
-            if score > self._bar[query]:
-                insort(ranked, (-score, start + column))
-                if len(ranked) >= self._k:
-                    del ranked[self._k :]
-                    self._bar[query] = RESOLUTION - ranked[-1][0]
-
-    def _surpassed(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Per query, a score that `k` of these clearly exceed: the k-th largest of the maxima of short pieces."""
-        pieces = 8 * self._k
-        length = scores.shape[1] // pieces
-        if not length:
-            return np.full(len(scores), -np.inf, np.float32)
-        maxima = scores[:, : pieces * length].reshape(len(scores), pieces, length).max(axis=2)
-        bar: NDArray[np.float32] = np.partition(maxima, -self._k, axis=1)[:, -self._k] - np.float32(2 * RESOLUTION)
-        return bar

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from struct import pack
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -49,7 +50,7 @@ def sketch(text: str) -> bytes:
     digits = [word for word in found if word[0] < 58]  # "9" is 57, and every other word begins behind it
     found.difference_update(digits)
     words, numbers = _hashes(found)[:_WORDS], _hashes(digits)[:_NUMBERS]
-    return bytes((len(words),)) + np.array(words + numbers, "<u2").tobytes()
+    return pack(f"<B{len(words) + len(numbers)}H", len(words), *words, *numbers)
 
 
 def _hashes(words: Iterable[bytes]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from anyio import move_on_after
@@ -50,11 +50,17 @@ class SearchableIndex(Observable, Protocol):
 
 
 def create_api(
-    index: SearchableIndex, embedder: Embedder | None, *, token: str | None = None, embed_timeout: float = 30.0
+    index: SearchableIndex,
+    embedder: Embedder | None,
+    *,
+    token: str | None = None,
+    embed_timeout: float = 30.0,
+    lacks: Callable[[], str | None] = lambda: None,
 ) -> Starlette:
     """The application. Without an embedder, searches by text are refused.
 
-    `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. Raises
+    `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. `lacks`: what the
+    index does without just now, though it is ready. Raises
     SpaceMismatch when the embedder's vectors cannot be compared with those of the index.
     """
     if embedder is not None and embedder.space != index.space:
@@ -123,7 +129,7 @@ def create_api(
         Route("/v1/stats", stats),
         Route("/v1/events", live_endpoint(index.live)),
         Route("/openapi.json", openapi),
-        *health_routes("indexer", index),
+        *health_routes("indexer", index, lacks),
     ]
     return create_app(routes, token, {ClientDisconnect: _gone})
 

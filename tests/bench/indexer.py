@@ -167,11 +167,12 @@ async def measure(
             events = Events(space, first + 64, options.burst)
             await load.burst(events)
             rate = load.rate(events)
-            events = Events(space, first + 64 + options.burst, round(options.seconds * rate / 2))
+            offered = options.rate or rate / 2
+            events = Events(space, first + 64 + options.burst, round(options.seconds * offered))
             async with anyio.create_task_group() as searchers:
                 for seed in range(SEARCHERS):
                     searchers.start_soon(search, url, searches, seed)
-                latencies = await load.steadily(events, rate / 2)
+                latencies = await load.steadily(events, offered)
                 searchers.cancel_scope.cancel()
             with anyio.move_on_after(options.seconds / 4):
                 await search(url, alone, SEARCHERS)
@@ -184,7 +185,7 @@ async def measure(
         "vectors": (await statistics(url))["vectors"],
         "dimensions": DIMENSIONS,
         "maximum_events_per_second": round(rate),
-        "events_per_second": round(rate / 2),
+        "events_per_second": round(offered),
         "event_to_verdict_ms": milliseconds(latencies),
         "searches_per_second": round(len(searches) / options.seconds, 1),
         "search_ms": milliseconds(searches),
@@ -223,6 +224,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vectors", type=int, default=100_000)
     parser.add_argument("--burst", type=int, default=6_000)
+    parser.add_argument("--rate", type=float, help="events a second, instead of half of the maximum rate")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--bootstrap-servers")
     arguments = parser.parse_args()

@@ -102,6 +102,24 @@ async def test_a_second_owner_fences_the_first(stage: Stage) -> None:
     await second.end([stage.tp])
 
 
+async def test_a_producer_that_learns_by_itself_that_it_is_fenced_loses_its_partition_only(stage: Stage) -> None:
+    """After a long sleep. Of the next step the client then says that it makes no sense: nothing to end the worker."""
+    first, second = stage.transactions(), stage.transactions()
+    await first.begin(stage.tp)
+    await second.begin(stage.tp)
+    unheard = await first.send(outcomes(stage.vectors, stage.tp, 0, 5))
+    with anyio.fail_after(15):
+        while not first._lanes[stage.tp].publisher.producer._txn_manager.is_fatal_error():
+            await anyio.lowlevel.checkpoint()
+    with pytest.raises(PartitionLost) as raised:
+        await (await first.send(outcomes(stage.vectors, stage.tp, 5, 5)))()
+    assert raised.value.partitions == first.broken.keys() == {stage.tp}
+    with pytest.raises(PartitionLost):
+        await unheard()
+    await first.end([stage.tp])
+    await second.end([stage.tp])
+
+
 async def test_a_failed_send_is_not_committed(stage: Stage) -> None:
     """The client would commit what is left of the transaction."""
     publishing = stage.transactions()

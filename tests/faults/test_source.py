@@ -19,7 +19,7 @@ from streamer.adapters.kafka.connection import Connection
 from streamer.adapters.kafka.diagnosis import Patience
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.core.events import Record, TopicPartition
-from streamer.errors import PartitionLost, RetriableError, Unreachable
+from streamer.errors import ConfigurationError, PartitionLost, RetriableError, Unreachable
 from tests.brokers import NewTopicName
 from tests.faults.mock_cluster import Api, Error, MockCluster, mock_cluster
 from tests.integration.topics import committed, produce
@@ -397,6 +397,16 @@ async def test_an_error_in_the_flow_at_a_rebalance_ends_it(bootstrap_servers: st
             await source.watch()
     finally:
         await source.aclose()
+
+
+@pytest.mark.real_kafka("bounds of the session timeout")
+async def test_a_session_that_the_brokers_do_not_allow_is_a_setting_to_be_changed(
+    bootstrap_servers: str, new_topic: NewTopicName
+) -> None:
+    topic = await new_topic("strict")
+    with pytest.raises(ConfigurationError, match=r"session_timeout_ms = 99000000 .*group\.max\.session"):
+        async with reading(bootstrap_servers, topic, session_timeout=99_000.0):
+            pass
 
 
 async def test_there_is_one_assignor_only() -> None:

@@ -269,3 +269,13 @@ async def test_the_interface_describes_itself(token: str | None) -> None:
                     url = path.replace("{id}", "id-0")
                     response = await client.request(method, url, headers=headers, json={"id": "id-0"})
                     assert str(response.status_code) in operation["responses"]
+
+
+async def test_what_it_does_without_is_told_though_it_is_ready() -> None:
+    this = Running(Topic())
+    app = create_api(this.indexer, None, lacks=lambda: "snapshot: the disk is full")
+    async with anyio.create_task_group() as tasks, serving(app) as client:
+        tasks.start_soon(this.indexer.run)
+        await this.indexer.wait_ready()
+        assert (await client.get("/readyz")).json() == {"ready": True, "without": "snapshot: the disk is full"}
+        this.indexer.stop()

@@ -10,14 +10,14 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka import TopicPartition as ClientPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, InvalidSessionTimeoutError, KafkaError
 
 from streamer.adapters.kafka.assignment import Assignment
 from streamer.adapters.kafka.commits import commit_offsets
 from streamer.adapters.kafka.connection import Connection
 from streamer.adapters.kafka.diagnosis import Patience, leave
 from streamer.core.events import TopicPartition
-from streamer.errors import PartitionLost, RetriableError, Unreachable
+from streamer.errors import ConfigurationError, PartitionLost, RetriableError, Unreachable
 
 log = structlog.get_logger("streamer.kafka")
 
@@ -50,7 +50,7 @@ class Membership:
         self.replaced_total = 0
 
     async def join(self) -> None:
-        """Raises Unreachable when no broker answers."""
+        """Raises Unreachable when no broker answers, ConfigurationError when the group refuses such members."""
         consumer = self.consumer = AIOKafkaConsumer(**self._options)
         self.given_up = asyncio.Event()
         listener = _Listener(self, consumer, self._assignment)
@@ -61,8 +61,13 @@ class Membership:
         try:
             # The others may take a whole rebalance to let it in.
             await self._connection.reach(consumer.start(), REBALANCE_TIMEOUT)
-        except BaseException:
+        except BaseException as exc:
             await leave(consumer, self._patience.step)  # a failed start leaves its connections and tasks behind
+            if isinstance(exc.__cause__, InvalidSessionTimeoutError):
+                raise ConfigurationError(
+                    f"kafka.session_timeout_ms = {self._options['session_timeout_ms']} is not what the brokers allow: "
+                    "see their group.min.session.timeout.ms and group.max.session.timeout.ms"
+                ) from exc
             raise
 
     async def leave(self, timeout: float) -> None:

@@ -148,6 +148,9 @@ class Publisher:
         accumulator.fail_all(KafkaError("given up"))
         for batch in batches:
             _retrieve(batch._drain_waiter)  # noqa: SLF001
+        transaction = producer._txn_manager and producer._txn_manager._transaction_waiter  # noqa: SLF001
+        if transaction is not None:
+            _retrieve(transaction)
         if sender is not None:
             await asyncio.wait([sender], timeout=ABANDON_TIMEOUT)  # the end of a transaction waits for its batches
             if sender.done():

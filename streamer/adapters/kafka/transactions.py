@@ -9,12 +9,14 @@ committed offset, then seek.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import structlog
 from aiokafka import TopicPartition as ClientPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalOperation, KafkaError
+from aiokafka.producer.transaction_manager import TransactionState
 
 from streamer.adapters.kafka.connection import Connection
 from streamer.adapters.kafka.publisher import Batch, Publisher
@@ -45,16 +47,20 @@ class _Lane:
         async with self.lock, asyncio.timeout(STEP_TIMEOUT):
             if self.failure is not None:
                 raise PartitionLost(self.failure)
-            if not self._open:
-                await self.publisher.producer.begin_transaction()
-                self._open = True
-            batches = await self.publisher.submit(messages, positions, singly=False)
-            self._batches += batches
-            last = messages[positions[-1]].origin
-            if last is None:
-                raise AssertionError("a message without an origin has no transaction. This is a bug.")
-            self._next_offset = last.offset + 1
-            return batches
+            with self._over_before_its_time():
+                return await self._send(messages, positions)
+
+    async def _send(self, messages: Sequence[Message], positions: Sequence[int]) -> Sequence[Batch]:
+        if not self._open:
+            await self.publisher.producer.begin_transaction()
+            self._open = True
+        batches = await self.publisher.submit(messages, positions, singly=False)
+        self._batches += batches
+        last = messages[positions[-1]].origin
+        if last is None:
+            raise AssertionError("a message without an origin has no transaction. This is a bug.")
+        self._next_offset = last.offset + 1
+        return batches
 
     async def commit(self, tp: TopicPartition, group_id: str) -> None:
         """All that was sent so far, and the offset behind it, become visible together."""
@@ -66,10 +72,22 @@ class _Lane:
             producer = self.publisher.producer
             # The client commits a transaction although a send in it failed: look at each.
             await delivered(self._batches)
-            async with asyncio.timeout(STEP_TIMEOUT):
-                await producer.send_offsets_to_transaction({ClientPartition(*tp): self._next_offset}, group_id)
-                await producer.commit_transaction()
+            with self._over_before_its_time():
+                async with asyncio.timeout(STEP_TIMEOUT):
+                    await producer.send_offsets_to_transaction({ClientPartition(*tp): self._next_offset}, group_id)
+                    await producer.commit_transaction()
             self._open, self._batches = False, []
+
+    @contextmanager
+    def _over_before_its_time(self) -> Iterator[None]:
+        """Fenced between two of our steps, the client says of the next one only that it makes no sense by now."""
+        try:
+            yield
+        except (IllegalOperation, AssertionError) as exc:
+            state = self.publisher.producer._txn_manager.state  # noqa: SLF001
+            if state not in (TransactionState.ABORTABLE_ERROR, TransactionState.FATAL_ERROR):
+                raise
+            raise KafkaError(f"the transaction is over: {exc}") from exc
 
 
 class KafkaTransactions:
