@@ -55,15 +55,17 @@ class Positions:
 
     async def seek_back(self, consumer: Any, tps: Collection[ClientPartition]) -> list[ClientPartition]:
         """To where the flow is, after the client's error. Returns those whose place was not to be found out."""
-        generation = self.generation
         lost: list[ClientPartition] = []
         for tp in tps:
             try:
-                offset = self._next.get(tp)
-                if offset is None:
-                    offset = await self._committed(consumer, tp)
-                if generation != self.generation:
-                    return lost  # while we asked, somebody else moved it to where it belongs
+                while True:
+                    generation, offset = self.generation, self._next.get(tp)
+                    if offset is None:
+                        offset = await self._committed(consumer, tp)
+                    if generation == self.generation:
+                        break
+                    # While we asked, this partition was taken up again, or another one was and this one is still where
+                    # the client has left it: only asking again tells.
                 await self._seek(consumer, tp, offset)
             except IllegalStateError:
                 continue  # taken away meanwhile: its next owner starts from the committed offset

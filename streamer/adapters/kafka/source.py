@@ -126,7 +126,7 @@ class KafkaSource:
         # The client's own task may have been cancelled, and its error is then handed on.
         error = KafkaError("cancelled") if getting.cancelled() else getting.exception()
         if generation != positions.generation:
-            if error is None and getting.result():
+            if error is not None or getting.result():
                 await assignment.seek_back(consumer)
             return []
         if error is not None:
