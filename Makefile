@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test soak lint format clean
+.PHONY: demo test test-sentence-transformers soak lint format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo  ## the whole thing on one machine; ARGS=--once to exit after the summary
@@ -14,8 +14,12 @@ demo: $(VENV)/.demo  ## the whole thing on one machine; ARGS=--once to exit afte
 test: $(VENV)/.dev  ## the whole test suite; ARGS are passed to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
-soak: $(VENV)/.dev  ## faults at random for MINUTES=15, repeatable by SEED=n; ARGS="--guarantee exactly-once" and others
-	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) $(ARGS)
+test-sentence-transformers: $(VENV)/.dev  ## its adapter on the real package, which brings torch: gigabytes
+	$(PIP) install -c constraints.txt -e '.[sentence-transformers]'
+	$(BIN)/python -m pytest tests/adapters/test_sentence_transformers_package.py $(ARGS)
+
+soak: $(VENV)/.dev  ## faults at random for MINUTES=15, repeatable by SEED=n; ARGS="--guarantee exactly-once", "--scenario kills" and others
+	$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

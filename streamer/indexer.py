@@ -1,35 +1,40 @@
 """The side consumer: reads the vector topic whole, remembers what streamed past, and publishes verdicts.
 
-It restores (reads up to where the topic ended when it started), then follows. Verdicts are published from the
-committed offset of each partition on; what lies before it was judged by an earlier run and is only remembered.
+It restores (loads a snapshot if there is a good one, and reads up to where the topic ended when it started), then
+follows. Verdicts are published from the committed offset of each partition on; what lies before it was judged by an
+earlier run and is only remembered. A snapshot never holds more than what was committed.
 """
 
 from __future__ import annotations
 
 import logging
-import math
+import threading
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, get_args
 
-import numpy as np
-from anyio import CancelScope, EndOfStream, Event, Lock, create_memory_object_stream, create_task_group, current_time
+from anyio import CancelScope, Event, Lock, create_task_group, sleep
 from anyio.lowlevel import checkpoint_if_cancelled
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from anyio.to_thread import run_sync
 
 from streamer.broadcast import Broadcast
-from streamer.core.events import Message, Record, TopicPartition
+from streamer.core.events import Message, Record
 from streamer.core.intake import absorb
-from streamer.core.judge import Judge, Remembered, Scalar, VerdictPolicy
+from streamer.core.judge import Judge, Scalar, VerdictPolicy
+from streamer.core.progress import Progress, remaining
 from streamer.core.similarity import Match, VectorIndex
+from streamer.core.snapshot import Cut, Facts, Header, Offsets
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Space, Vector
 from streamer.core.verdicts import VerdictKind, encode_verdict
-from streamer.errors import RetriableError
-from streamer.protocols import Acknowledgement, Changelog, Sink
+from streamer.errors import Unreachable
+from streamer.indexing.commits import Commits
+from streamer.indexing.searches import Searches
+from streamer.indexing.snapshots import Snapshots, SnapshotStatistics
+from streamer.protocols import Changelog, Sink
 
 _log = logging.getLogger("streamer.indexer")
 
@@ -38,8 +43,9 @@ _MOST_FOREIGN_SPACES = 20  # told apart by name; the rest is counted together
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexerSettings:
-    """`batch_events`: events judged in one go; a search waits for at most one such batch. `max_held_back`: events kept
-    aside while older ones of other partitions are still being read. Times in seconds."""
+    """`batch_events`: events judged in one go; a search waits only while they are written down. `max_held_back`: events
+    kept aside while older ones of other partitions are still being read. `renewal_interval`: all offsets are committed
+    anew that often, because brokers forget them, after a week by default. Times in seconds."""
 
     verdict_topic: str = "verdicts"
     capacity: int = 100_000
@@ -49,6 +55,7 @@ class IndexerSettings:
     max_held_back: int = 10_000
     poll_timeout: float = 0.5
     commit_interval: float = 1.0
+    renewal_interval: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,51 +81,45 @@ class IndexerStatistics:
     live_listeners: int
     live_missed_total: int
     thresholds: Mapping[str, float] = field(metadata={"label": "score"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Published:
-    """A batch's verdicts on their way, and the offsets to commit once the broker has them all."""
-
-    acknowledged: Acknowledgement | None
-    offsets: Mapping[TopicPartition, int]
-
-
-@dataclass(slots=True, eq=False)
-class _Query:
-    """A search that waits for its turn; whoever comes first searches for all that wait."""
-
-    vector: Vector
-    k: int
-    exclude: Collection[str]
-    where: Mapping[str, Scalar] | None
-    found: list[Match] | None = None
-
-
-def _satisfies(where: Mapping[str, Scalar], note: Remembered | None) -> bool:
-    return note is not None and note.satisfies(where)
+    snapshot: SnapshotStatistics | None
 
 
 class Indexer:
     """One vector space's memory. `run` it once; `search`, `get` and `statistics` at any time meanwhile."""
 
-    def __init__(self, changelog: Changelog, sink: Sink, space: Space, settings: IndexerSettings) -> None:
+    def __init__(
+        self,
+        changelog: Changelog,
+        sink: Sink,
+        space: Space,
+        settings: IndexerSettings,
+        snapshots: Snapshots | None = None,
+    ) -> None:
         self.space = space
         self._changelog = changelog
         self._sink = sink
         self._settings = settings
-        self._judge = Judge(VectorIndex(space.dimensions, settings.capacity), settings.policy)
+        self._snapshots = snapshots
+        # Judging is reading, for the greater part. A search goes on meanwhile, in a thread of its own.
+        self._changing = threading.Lock()  # held by searches, and by the judge's thread while the index changes
+        self._judge = self._new_judge()
+        self._judging = Lock()  # held by whoever judges, or wants to see the judge between two batches
+        self._searches = Searches(lambda: self._judge.index, self._changing)
+        self._progress = Progress()
+        self._commits = Commits(
+            changelog,
+            self._progress,
+            most=settings.max_unacknowledged_batches,
+            interval=settings.commit_interval,
+            renewal=settings.renewal_interval,
+        )
         self.live = Broadcast()
-        self._queries: list[_Query] = []
-        self._lock = Lock()  # held by whoever reads or writes the judge, in whichever thread
         self._stopping = False
         self._caught_up = Event()
-        self._state: Literal["not started", "restoring", "following", "stopped"] = "not started"
-        self._starts: Mapping[TopicPartition, int] = {}
-        self._ends: Mapping[TopicPartition, int] = {}
-        self._judged: Mapping[TopicPartition, int] = {}  # up to here, by an earlier run
-        self._unacknowledged = 0
-        self._records = self._deletions = self._malformed = self._searches = self._commit_failures = 0
+        self._state: Literal["not started", "loading the snapshot", "restoring", "following", "stopped"] = "not started"
+        self._read_at = 0.0  # when nothing was left unread, by the clock of the snapshots
+        self._looked_at: tuple[float, Offsets] = (0.0, {})  # where the topic ended when we looked last
+        self._records = self._deletions = self._malformed = 0
         self._foreign: Counter[str] = Counter()
         self._verdicts: Counter[str] = Counter(dict.fromkeys(get_args(VerdictKind), 0))
 
@@ -128,14 +129,16 @@ class Indexer:
         An error of any part, or of the topic, ends all of it and is raised (in an ExceptionGroup). A bounded batch of
         verdicts since the last commit is then published again by the next run.
         """
-        send, receive = create_memory_object_stream[_Published](self._settings.max_unacknowledged_batches)
         try:
-            async with create_task_group() as tasks:
-                tasks.start_soon(self._commit_published, receive)
-                async with send:
-                    await self._restore(send)
-                    while not self._stopping:
-                        await self._process(await self._poll(), send)
+            async with create_task_group() as tasks, self._commits.accepting(tasks):
+                await self._restore()
+                saving = CancelScope()
+                tasks.start_soon(self._save_regularly, saving)
+                while not self._stopping:
+                    await self._process(await self._poll())
+                saving.cancel()
+            if self._state == "following":
+                await self._save_at_the_end()
         finally:
             self._state = "stopped"
             self.live.close()
@@ -152,8 +155,8 @@ class Indexer:
         """None once restored; else why not, and how far it has come."""
         if self._state != "restoring":
             return None if self._state == "following" else self._state
-        total, remaining = self._restore_records(), self._restore_remaining()
-        return f"restoring: {total - remaining:,} of {total:,} records read"
+        total, left = self._progress.restore_records, self._remaining(self._progress.ends)
+        return f"restoring: {total - left:,} of {total:,} records read"
 
     async def search(
         self,
@@ -168,34 +171,11 @@ class Indexer:
 
         `where`: values that an event's metadata must have. A match's note is what is remembered of its event.
         """
-        self._searches += 1
-        query = _Query(vector, k, exclude, where)
-        self._queries.append(query)
-        async with self._lock:
-            if query.found is None:  # nobody who waited before has searched for all
-                queries, self._queries = self._queries, []
-                await run_sync(self._find, queries if query in queries else [query, *queries])
-        found = query.found or []
-        return [match for match in found if min_similarity is None or match.similarity >= min_similarity]
-
-    def _find(self, queries: Sequence[_Query]) -> None:
-        """In a thread, under the lock: one product for all who wait, one more for each that has a condition."""
-        plain = [query for query in queries if query.where is None]
-        if plain:
-            most = max(query.k + len(query.exclude) for query in plain)
-            found = self._judge.index.search(np.stack([query.vector for query in plain]), most)
-            for query, matches in zip(plain, found, strict=True):
-                query.found = [match for match in matches if match.id not in query.exclude][: query.k]
-        for query in queries:
-            if query.where is not None:
-                accept = partial(_satisfies, query.where)
-                find = partial(self._judge.index.search, exclude=query.exclude, accept=accept)
-                (query.found,) = find(query.vector[None], query.k)
+        return await self._searches.search(vector, k, min_similarity, exclude, where)
 
     async def get(self, id: str) -> Vector | None:
         """The vector of an id, None when it is not (or no longer) known."""
-        async with self._lock:
-            return self._judge.index.get(id)
+        return await self._searches.get(id)
 
     def statistics(self) -> IndexerStatistics:
         index = self._judge.index
@@ -206,50 +186,121 @@ class Indexer:
             vectors=len(index),
             capacity=index.capacity,
             vector_bytes=index.nbytes,
-            restore_records=self._restore_records(),
-            restore_remaining=self._restore_remaining(),
-            unacknowledged_batches=self._unacknowledged,
+            restore_records=self._progress.restore_records,
+            restore_remaining=self._remaining(self._progress.ends),
+            unacknowledged_batches=self._commits.unacknowledged,
             records_total=self._records,
             deletions_total=self._deletions,
             malformed_total=self._malformed,
-            searches_total=self._searches,
-            commit_failures_total=self._commit_failures,
+            searches_total=self._searches.total,
+            commit_failures_total=self._commits.failures,
             foreign_total=dict(self._foreign),
             verdicts_total=dict(self._verdicts),
             live_listeners=len(self.live),
             live_missed_total=self.live.missed,
             thresholds=self._judge.thresholds(),
+            snapshot=None if self._snapshots is None else self._snapshots.statistics(),
         )
 
-    async def _restore(self, published: MemoryObjectSendStream[_Published]) -> None:
-        self._ends = await self._changelog.end_offsets()
-        committed = await self._changelog.committed()
-        # A commit beyond the end belongs to a topic that has been deleted since: nothing of this one was judged.
-        self._judged = {tp: offset for tp, offset in committed.items() if offset <= self._ends.get(tp, 0)}
-        self._starts = dict(self._changelog.positions())
-        self._state = "restoring"
-        for tp in committed.keys() - self._judged.keys():
+    async def _restore(self) -> None:
+        progress = self._progress
+        ends = await self._changelog.end_offsets()
+        for tp in progress.begin(self._changelog.positions(), ends, await self._changelog.committed()):
             _log.warning("verdicts were committed beyond the end of %s/%d; judging it from its beginning", *tp)
+        await self._load()
+        progress.read_from(self._changelog.positions())
+        self._state = "restoring"
 
         # Partitions are not read in step. What is to be judged waits until all that is older has been remembered,
         # or near-duplicates of events in slower partitions would be missed after every restart.
         held: list[Record] = []
-        while not self._stopping and self._remaining(self._judged):
+        while not self._stopping and self._remaining(progress.judged):
             if len(held) > self._settings.max_held_back:
                 _log.warning("too far behind to keep order: some verdicts will miss older events of other partitions")
                 break
             records = await self._poll()
-            held += filter(self._is_new, records)
-            await self._process([record for record in records if not self._is_new(record)], published)
+            held += filter(progress.is_new, records)
+            await self._process([record for record in records if not progress.is_new(record)])
         if self._stopping:
             return  # what is held back would be judged against half a memory; the next run does better
-        await self._process(held, published)
-        while not self._stopping and self._remaining(self._ends):
-            await self._process(await self._poll(), published)
+        await self._process(held)
+        while not self._stopping and self._remaining(progress.ends):
+            await self._process(await self._poll())
         if not self._stopping:
+            self._read_at, _ = self._looked_at
             self._state = "following"
             self._caught_up.set()
             _log.info("caught up: %d vectors of space %s", len(self._judge.index), self.space.id)
+
+    async def _load(self) -> None:
+        if self._snapshots is None:
+            return
+        self._looked_at = (self._snapshots.clock(), self._progress.ends)
+        self._state = "loading the snapshot"
+        judge = self._new_judge()
+        header = await self._snapshots.load(judge, self._facts(), self._progress.bounds())
+        if header is not None:
+            self._judge = judge
+            self._changelog.seek(header.offsets)
+
+    async def _save_regularly(self, scope: CancelScope) -> None:
+        with scope:
+            while self._snapshots is not None:
+                await sleep(self._snapshots.interval)
+                await self._look_at_the_ends(self._snapshots.clock())
+                await self._save(self._snapshots)
+
+    async def _save_at_the_end(self) -> None:
+        """Everything has been published, and as a rule committed."""
+        if self._snapshots is None:
+            return
+        if self._progress.bounds().uncommitted(self._progress.remembered):
+            _log.warning("no snapshot at the end: not all verdict offsets could be committed")
+        else:
+            await self._save(self._snapshots)
+
+    async def _save(self, snapshots: Snapshots) -> None:
+        if snapshots.has(self._progress.remembered, self._read_at):
+            return
+        async with self._judging:
+            cut = await run_sync(self._cut)
+        # Verdicts are published from the committed offsets on. With a snapshot ahead of these, those in between would
+        # be left out; and the older snapshot, which is not, would be lost.
+        await snapshots.save(cut, partial(self._commits.until_committed, cut.header.offsets))
+
+    def _cut(self) -> Cut:
+        """In a thread, while nothing is judged: all of one moment. Vectors are taken later, see Held."""
+        state, recent = self._judge.state()
+        held = self._judge.index.hold()
+        header = Header(
+            facts=self._facts(), offsets=dict(self._progress.remembered), read_at=self._read_at, vectors=len(held.ids)
+        )
+        return Cut(header, held, state, recent)
+
+    async def _look_at_the_ends(self, now: float) -> None:
+        """Where the topic ends now; and whether all has been read by now that it held at the last look."""
+        then, ends = self._looked_at
+        if not self._remaining(ends):
+            self._read_at = then
+            with suppress(Unreachable):  # then the older look is good for another interval
+                self._looked_at = (now, await self._changelog.end_offsets())
+
+    def _facts(self) -> Facts:
+        policy = self._settings.policy
+        return {
+            **(self._snapshots.facts if self._snapshots else {}),
+            "space": self.space.id,
+            "dimensions": self.space.dimensions,
+            "index.capacity": self._settings.capacity,
+            "index.near_duplicate_similarity": policy.near_duplicate_similarity,
+            "index.neighbors": policy.neighbors,
+            "index.false_alarm_rate": policy.false_alarm_rate,
+            "index.window_seconds": None if policy.window is None else policy.window / 1000,
+        }
+
+    def _new_judge(self) -> Judge:
+        index = VectorIndex(self.space.dimensions, self._settings.capacity, self._changing)
+        return Judge(index, self._settings.policy)
 
     async def _poll(self) -> Sequence[Record]:
         # A poll that is cancelled may take records with it. It is short; whoever cancels waits for its end.
@@ -258,23 +309,23 @@ class Indexer:
         await checkpoint_if_cancelled()  # idle, the loop would never meet another chance to notice
         return records
 
-    async def _process(self, records: Sequence[Record], published: MemoryObjectSendStream[_Published]) -> None:
+    async def _process(self, records: Sequence[Record]) -> None:
         """Remember, judge and publish, in order; waits while too many verdicts are unacknowledged."""
         for start in range(0, len(records), self._settings.batch_events):
             batch = records[start : start + self._settings.batch_events]
-            async with self._lock:
+            async with self._judging:
                 messages = await run_sync(self._absorb, batch)
             acknowledged = await self._sink.send(messages) if messages else None
             for message in messages:
                 self.live.send(message.value or b"")
-            offsets = {record.tp: record.offset + 1 for record in batch if self._is_new(record)}
+            offsets = {record.tp: record.offset + 1 for record in batch if self._progress.is_new(record)}
             if offsets:
-                self._unacknowledged += 1
-                await published.send(_Published(acknowledged, offsets))
+                await self._commits.add(acknowledged, offsets)
 
     def _absorb(self, records: Sequence[Record]) -> list[Message]:
-        """In a thread, under the lock: remember and judge; the verdicts to publish."""
-        absorbed = absorb(self._judge, self.space, records, self._is_new)
+        """In a thread: remember and judge; the verdicts to publish."""
+        absorbed = absorb(self._judge, self.space, records, self._progress.is_new)
+        self._progress.remembered.update({record.tp: record.offset + 1 for record in records})
         self._records += len(records)
         self._deletions += absorbed.deletions
         self._malformed += len(absorbed.malformed)
@@ -296,49 +347,5 @@ class Indexer:
             )
         self._foreign[name] += 1
 
-    async def _commit_published(self, published: MemoryObjectReceiveStream[_Published]) -> None:
-        """Await acknowledgements in order and commit what they allow, at most `commit_interval` later."""
-        offsets: dict[TopicPartition, int] = {}
-        due = math.inf
-        async with published:
-            while True:
-                batch = None
-                with CancelScope(deadline=due):
-                    try:
-                        batch = await published.receive()
-                    except EndOfStream:
-                        break
-                if batch is not None:
-                    if batch.acknowledged is not None:
-                        await batch.acknowledged()
-                    self._unacknowledged -= 1
-                    offsets.update(batch.offsets)
-                    due = min(due, current_time() + self._settings.commit_interval)
-                if current_time() >= due:
-                    due = math.inf if await self._commit(offsets) else current_time() + self._settings.commit_interval
-        if offsets:
-            await self._commit(offsets)
-
-    async def _commit(self, offsets: dict[TopicPartition, int]) -> bool:
-        """Commit and clear the offsets; False, leaving them for later, when the coordinator does not answer."""
-        try:
-            await self._changelog.commit(offsets)
-        except RetriableError as exc:
-            self._commit_failures += 1
-            _log.warning("verdict offsets could not be committed, will try again: %s", exc)
-            return False
-        offsets.clear()
-        return True
-
-    def _is_new(self, record: Record) -> bool:
-        return record.offset >= self._judged.get(record.tp, 0)
-
-    def _remaining(self, until: Mapping[TopicPartition, int]) -> int:
-        positions = self._changelog.positions()
-        return sum(max(0, offset - positions.get(tp, 0)) for tp, offset in until.items())
-
-    def _restore_remaining(self) -> int:
-        return self._remaining(self._ends)
-
-    def _restore_records(self) -> int:
-        return sum(max(0, end - self._starts.get(tp, 0)) for tp, end in self._ends.items())
+    def _remaining(self, until: Offsets) -> int:
+        return remaining(until, self._changelog.positions())

@@ -122,6 +122,10 @@ class Changelog(Protocol):
 
     def positions(self) -> Mapping[TopicPartition, int]: ...
 
+    def seek(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Read on from there; partitions that are not named go on where they are."""
+        ...
+
     async def committed(self) -> Mapping[TopicPartition, int]:
         """The offsets up to which verdicts were published by an earlier run; a partition without one is left out."""
         ...

@@ -61,7 +61,9 @@ def test_services_have_settings_that_streamer_accepts(service: str) -> None:
     assert default is not None
     if command in ports:
         assert int(environment.get("HEALTH_PORT", default[1])) == ports[command]
-        assert settings.cache.path.is_relative_to("/data"), "what is not on the volume is lost with the container"
+        for path in (settings.cache.path, settings.index.snapshot_path):
+            assert path is not None
+            assert path.is_relative_to("/data"), "what is not on the volume is lost with the container"
         drain = settings.delivery.drain_timeout_ms / 1000
         assert int(SERVICES[service]["stop_grace_period"].removesuffix("s")) > drain + 10
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,10 +19,12 @@ import pytest
 
 from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.judge import Scalar
+from streamer.core.novelty import Comparison, Novelty
 from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vectors import Matrix, Space
 from streamer.errors import RetriableError
 from streamer.indexer import Indexer, IndexerSettings
+from streamer.indexing.snapshots import Snapshots
 from streamer.protocols import Acknowledgement
 
 pytestmark = pytest.mark.anyio
@@ -94,6 +97,9 @@ class MemoryChangelog:
     def positions(self) -> Mapping[TopicPartition, int]:
         return dict(self._positions)
 
+    def seek(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self._positions.update(offsets)
+
     async def poll(self, timeout: float) -> Sequence[Record]:
         if self.poll_error is not None:
             raise self.poll_error
@@ -144,11 +150,11 @@ class MemorySink:
 class Running:
     """An indexer with its surroundings."""
 
-    def __init__(self, topic: Topic, settings: IndexerSettings = SETTINGS) -> None:
+    def __init__(self, topic: Topic, settings: IndexerSettings = SETTINGS, snapshots: Snapshots | None = None) -> None:
         self.topic = topic
         self.changelog = MemoryChangelog(topic)
         self.sink = MemorySink(topic)
-        self.indexer = Indexer(self.changelog, self.sink, SPACE, settings)
+        self.indexer = Indexer(self.changelog, self.sink, SPACE, settings, snapshots)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         with anyio.fail_after(20):
@@ -162,8 +168,10 @@ class Running:
 
 
 @asynccontextmanager
-async def running(topic: Topic, settings: IndexerSettings = SETTINGS) -> AsyncIterator[Running]:
-    this = Running(topic, settings)
+async def running(
+    topic: Topic, settings: IndexerSettings = SETTINGS, snapshots: Snapshots | None = None
+) -> AsyncIterator[Running]:
+    this = Running(topic, settings, snapshots)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(this.indexer.run)
         yield this
@@ -355,6 +363,16 @@ async def test_commits_are_bounded_in_time_and_survive_an_unreachable_coordinato
     assert len(this.changelog.commits) == commits
 
 
+async def test_commits_are_renewed_before_the_broker_forgets_them() -> None:
+    topic = Topic(P0, P1)
+    topic.append("quiet", 0, tp=P1)
+    topic.append("a", 0)
+    async with running(topic, replace(SETTINGS, renewal_interval=0.02)) as this:
+        await this.settle()
+        topic.committed.clear()  # a week has passed
+        await this.settle()
+
+
 async def test_a_stop_awaits_what_is_in_flight_and_commits_it() -> None:
     topic = Topic()
     topic.append("a", 0)
@@ -439,7 +457,7 @@ async def test_searches_that_wait_together_share_a_product() -> None:
             found[degrees, color] = [match.id for match in matches]
 
         with patch.object(index, "search", search):
-            async with anyio.create_task_group() as tasks, this.indexer._lock:
+            async with anyio.create_task_group() as tasks, this.indexer._searches._turn:
                 for degrees in range(2, 302, 10):
                     tasks.start_soon(ask, degrees)
                 tasks.start_soon(ask, 42, "blue")
@@ -448,3 +466,28 @@ async def test_searches_that_wait_together_share_a_product() -> None:
         assert calls == [30, 1, 1]
         assert [found[degrees, ""] for degrees in range(2, 302, 10)] == [[f"id-{i}"] for i in range(1, 31)]
         assert (found[42, "blue"], found[42, "green"]) == (["id-6"], [])
+
+
+async def test_a_search_does_not_wait_for_events_that_are_being_judged() -> None:
+    topic = Topic()
+    topic.append("known", 0)
+    async with running(topic) as this:
+        await this.settle()
+        judging, go_on = threading.Event(), threading.Event()
+        compare = Novelty.compare
+
+        def held_up(novelty: Novelty, vectors: Matrix) -> Comparison:
+            judging.set()
+            assert go_on.wait(30)
+            return compare(novelty, vectors)
+
+        with patch.object(Novelty, "compare", held_up):
+            topic.append("new", 90)
+            await this.until(judging.is_set)
+            with anyio.fail_after(20):
+                matches = await this.indexer.search(np.array([0, 1], np.float32), 2)
+                vector = await this.indexer.get("new")
+            go_on.set()
+            await this.settle()
+        assert [match.id for match in matches] == ["new", "known"]
+        assert vector is not None

@@ -155,3 +155,9 @@ def test_settings_can_be_changed(tmp_path: Path) -> None:
     assert changed.provider.api_key.get_secret_value() == "c"
     same = load_settings(None, {}, {"provider.model": "m"}, base)
     assert same.provider.api_key == base.provider.api_key
+
+
+def test_an_empty_snapshot_path_is_none() -> None:
+    assert load_settings(environ={}).index.snapshot_path == Path("streamer-index.snapshot")
+    assert load_settings(environ={"STREAMER_INDEX__SNAPSHOT_PATH": ""}).index.snapshot_path is None
+    assert load_settings(environ={}, overrides={"index.snapshot_path": ""}).index.snapshot_path is None

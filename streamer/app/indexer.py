@@ -5,20 +5,39 @@ from __future__ import annotations
 import anyio
 import structlog
 
+from streamer.adapters.kafka.topics import find_home
+from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.app.embedder import open_embedding
-from streamer.app.kafka import ensure_topics, open_changelog, open_sink
+from streamer.app.handles import check_file_handles
+from streamer.app.kafka import connection_of, ensure_topics, open_changelog, open_sink
 from streamer.app.signals import until_signalled
 from streamer.core.judge import VerdictPolicy
 from streamer.http.api import create_api
 from streamer.http.server import serve
 from streamer.indexer import Indexer, IndexerSettings
+from streamer.indexing.snapshots import Snapshots
 from streamer.settings import Settings
 
 log = structlog.get_logger("streamer")
 
 
+async def open_snapshots(settings: Settings) -> Snapshots | None:
+    """None without `index.snapshot_path`."""
+    topic, index = settings.topics.vectors, settings.index
+    if index.snapshot_path is None:
+        return None
+    home = await find_home(connection_of(settings), topic)
+    return Snapshots(
+        SnapshotFile(index.snapshot_path),
+        {"topic": topic, "cluster": home.cluster, "isolation level": settings.isolation_level},
+        interval=index.snapshot_interval_seconds,
+        tombstones_kept=home.tombstones_kept,
+    )
+
+
 async def run_indexer(settings: Settings) -> None:
     """Until a signal; or until a part fails, whose error is raised."""
+    check_file_handles()
     topics, index = settings.topics, settings.index
     async with open_embedding(settings, cache_suffix="index") as embedding:
         await ensure_topics(settings)
@@ -29,15 +48,22 @@ async def run_indexer(settings: Settings) -> None:
             policy = VerdictPolicy(
                 index.near_duplicate_similarity, index.neighbors, index.false_alarm_rate, window=window
             )
+            snapshots = await open_snapshots(settings)
             indexer = Indexer(
                 changelog,
                 sink,
                 embedding.embedder.space,
                 IndexerSettings(verdict_topic=topics.verdicts, capacity=index.capacity, policy=policy),
+                snapshots,
             )
             async with until_signalled(indexer.stop), anyio.create_task_group() as tasks:
                 token = settings.http.token
-                app = create_api(indexer, embedding.embedder, token=token.get_secret_value() if token else None)
+                app = create_api(
+                    indexer,
+                    embedding.embedder,
+                    token=token.get_secret_value() if token else None,
+                    lacks=snapshots.trouble if snapshots else lambda: None,
+                )
                 port = await tasks.start(serve, app, settings.http.host, settings.http.port)
                 log.info("indexer started", space=indexer.space.id, url=f"http://{settings.http.host}:{port}")
                 await indexer.run()

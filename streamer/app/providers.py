@@ -11,13 +11,15 @@ from typing import Any
 import anyio
 
 from streamer.adapters.projection_file import load_projection
+from streamer.adapters.providers.connection import Connection
 from streamer.core.contracts import Contract, contract_for, is_known
+from streamer.core.vectors import Space
 from streamer.embedding.calls import LONGEST_TIMEOUT
 from streamer.embedding.fallback import Fallback
 from streamer.embedding.reduction import Reduced
 from streamer.errors import ConfigurationError
 from streamer.protocols import Provider
-from streamer.settings import ProviderSettings, Settings
+from streamer.settings import Settings
 
 # What a user gets who names a provider and nothing else.
 DEFAULT_MODELS = {
@@ -132,43 +134,52 @@ def ways_of(settings: Settings) -> list[tuple[str, Settings]]:
 async def make_provider(settings: Settings, contract: Contract) -> Provider:
     """The adapter for this provider; imports its vendor's package, hence MissingExtra when that is absent."""
     wanted = settings.provider
-    prefixes: dict[str, Any] = {"document_prefix": contract.document_prefix, "query_prefix": contract.query_prefix}
-    options: dict[str, Any] = {"model": contract.model, "on_too_long": settings.input.on_too_long}
     if wanted.name in LOCAL:
-        return await _local(wanted, contract, options, prefixes)
-    options |= prefixes | {
-        "dimensions": contract.dimensions_for(wanted.dimensions),
-        "request_dimensions": wanted.dimensions is not None and bool(contract.allowed_dimensions),
-        "api_key": wanted.api_key.get_secret_value() if wanted.api_key else None,
-        "base_url": wanted.base_url,
-        "max_tokens": contract.max_item_tokens,
+        return await _local(settings, contract)
+    space = Space(
+        provider=contract.provider,
+        model=contract.model,
+        dimensions=contract.dimensions_for(wanted.dimensions),
+        document_prefix=contract.document_prefix,
+        query_prefix=contract.query_prefix,
+        document_input_type=contract.document_input_type,
+        query_input_type=contract.query_input_type,
+        on_too_long=settings.input.on_too_long,
+        max_tokens=contract.max_item_tokens,
+    )
+    connection = Connection(
+        api_key=wanted.api_key.get_secret_value() if wanted.api_key else None,
+        base_url=wanted.base_url,
         # The dispatcher keeps the time, and gives a call more of it where it ran out.
-        "timeout_seconds": wanted.timeout_seconds * LONGEST_TIMEOUT,
-        "max_connections": wanted.max_concurrent_requests or REMOTE_REQUESTS,
-    }
-    input_types: dict[str, Any] = {
-        "document_input_type": contract.document_input_type,
-        "query_input_type": contract.query_input_type,
-    }
+        timeout_seconds=wanted.timeout_seconds * LONGEST_TIMEOUT,
+        max_connections=wanted.max_concurrent_requests or REMOTE_REQUESTS,
+    )
+    request_dimensions = wanted.dimensions is not None and bool(contract.allowed_dimensions)
     if wanted.name == "ollama":
         from streamer.adapters.providers.ollama import OllamaProvider
 
-        # Only the adapter knows whether the model has been loaded, and how long an answer may take therefore.
-        options |= {"timeout_seconds": wanted.timeout_seconds, "load_timeout_seconds": OLLAMA_LOAD_SECONDS}
-        return OllamaProvider(**options, keep_alive=wanted.keep_alive)
+        return OllamaProvider(
+            space,
+            # Only the adapter knows whether the model has been loaded, and how long an answer may take therefore.
+            replace(connection, timeout_seconds=wanted.timeout_seconds),
+            load_timeout_seconds=OLLAMA_LOAD_SECONDS,
+            request_dimensions=request_dimensions,
+            keep_alive=wanted.keep_alive,
+        )
     if wanted.name == "cohere":
         from streamer.adapters.providers.cohere import CohereProvider
 
-        return CohereProvider(**options, **input_types)
+        return CohereProvider(space, connection, request_dimensions=request_dimensions)
     if wanted.name == "voyage":
         from streamer.adapters.providers.voyage import VoyageProvider
 
-        return VoyageProvider(**options, **input_types)
+        return VoyageProvider(space, connection, request_dimensions=request_dimensions)
     from streamer.adapters.providers.openai import OpenAIProvider
 
     return OpenAIProvider(
-        **options,
-        **input_types,
+        space,
+        connection,
+        request_dimensions=request_dimensions,
         azure_api_version=wanted.azure_api_version,
         azure_deployment=wanted.azure_deployment,
         headers={name: value.get_secret_value() for name, value in wanted.headers.items()},
@@ -176,12 +187,17 @@ async def make_provider(settings: Settings, contract: Contract) -> Provider:
     )
 
 
-async def _local(
-    wanted: ProviderSettings, contract: Contract, options: dict[str, Any], prefixes: dict[str, Any]
-) -> Provider:
+async def _local(settings: Settings, contract: Contract) -> Provider:
+    wanted = settings.provider
     if is_known(wanted.name, contract.model):
         contract.dimensions_for(wanted.dimensions)
-    options |= {"dimensions": wanted.dimensions, "request_dimensions": contract.matryoshka}
+    options: dict[str, Any] = {
+        "model": contract.model,
+        "on_too_long": settings.input.on_too_long,
+        "dimensions": wanted.dimensions,
+        "request_dimensions": contract.matryoshka,
+    }
+    prefixes: dict[str, Any] = {"document_prefix": contract.document_prefix, "query_prefix": contract.query_prefix}
     if wanted.name == "onnx":
         from streamer.adapters.providers.onnx import OnnxProvider
 

@@ -16,6 +16,7 @@ from streamer.adapters.kafka.source import KafkaSource, SourceStatistics
 from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.adapters.sqlite import SqliteStatistics
 from streamer.app.embedder import EmbeddingStack, open_embedding
+from streamer.app.handles import check_file_handles
 from streamer.app.kafka import connection_of, ensure_topics, open_sink
 from streamer.app.providers import batches_at_once
 from streamer.app.signals import until_signalled
@@ -73,6 +74,11 @@ class Worker:
             or (f"provider {state}" if state else None)
         )
 
+    def lacks(self) -> str | None:
+        """What it does without just now."""
+        state = self._embedding.cache.state() if self._embedding.cache else None
+        return f"cache: {state}" if state else None
+
     def statistics(self) -> WorkerStatistics:
         return WorkerStatistics(
             self._lag.worst,
@@ -87,6 +93,7 @@ class Worker:
 
 async def run_worker(settings: Settings) -> None:
     """Until a signal, then drained and committed; or until a part fails, whose error is raised."""
+    check_file_handles()
     topics: Sequence[str] | re.Pattern[str] = settings.topics.pattern or settings.topics.inputs
     async with open_embedding(settings) as embedding:
         await ensure_topics(settings)
@@ -106,7 +113,7 @@ async def run_worker(settings: Settings) -> None:
             async with until_signalled(pipeline.stop), anyio.create_task_group() as tasks:
                 token = settings.http.token
                 worker = Worker(pipeline, embedding, source, sink, lag)
-                app = create_health_app("worker", worker, token.get_secret_value() if token else None)
+                app = create_health_app("worker", worker, token.get_secret_value() if token else None, worker.lacks)
                 port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port)
                 tasks.start_soon(lag.watch)
                 try:

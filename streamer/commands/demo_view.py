@@ -145,7 +145,11 @@ def try_next(bootstrap_servers: str, url: str) -> str:
         f"{streamer} tail verdicts {kafka}",
         f'echo "my parcel got wet" | {streamer} publish {kafka} --set kafka.idempotent=false',
     ]
-    lines = ["Still serving. Try in another terminal:", *(f"  {command}" for command in commands), "Ctrl-C ends it."]
+    lines = [
+        f"Still serving: {url} in a browser, or in another terminal:",
+        *(f"  {command}" for command in commands),
+        "Ctrl-C ends it.",
+    ]
     return "\n".join(lines)
 
 

@@ -51,6 +51,10 @@ class Reference:
             del self._sorted[bisect_left(self._sorted, oldest)]
             self._crowds -= its_crowd
 
+    def state(self) -> list[tuple[float, int]]:
+        """Scores and crowds in order of arrival: added to an empty reference of the same rate, they make this one."""
+        return list(self._arrived)
+
     def p_value(self, score: float, crowd: int | None = None) -> float:
         """The share of scores at least as large, this one included; at most 1."""
         larger = len(self._sorted) - bisect_left(self._sorted, score)

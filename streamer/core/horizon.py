@@ -20,6 +20,15 @@ class Horizon:
         self._latest: int | None = None
         self._now: int | None = None
 
+    @property
+    def state(self) -> tuple[int | None, int | None]:
+        """What it has learned; set on another one with the same window, it makes that one go on as this would."""
+        return self._latest, self._now
+
+    @state.setter
+    def state(self, state: tuple[int | None, int | None]) -> None:
+        self._latest, self._now = state
+
     def advance(self, time: int) -> int | None:
         """Take note of an event's time. The time before which all is to be forgotten, when that has moved."""
         if self._window is None:

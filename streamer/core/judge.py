@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import orjson
 
 from streamer.core.calibration import Reference
 from streamer.core.horizon import Horizon
+from streamer.core.notes import Remembered as Remembered
+from streamer.core.notes import Scalar as Scalar
 from streamer.core.novelty import WINDOW, Comparison, Novelty
 from streamer.core.resemblance import Candidate, CopyDetector, Threshold, candidates
 from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Matrix
 from streamer.core.verdicts import Verdict, VerdictKind
-
-Scalar: TypeAlias = str | int | float | bool | None
 
 _RUN: Final = 64  # events compared in one product
 _LONGEST_TEXT: Final = 1_000  # characters remembered of a text
@@ -48,23 +48,6 @@ class VerdictPolicy:
     neighbors: int = 5
     false_alarm_rate: float = 0.01
     window: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """What the index keeps along with a vector. Long texts are cut, large metadata is left out."""
-
-    sketch: bytes | None
-    text: str | None
-    metadata: Mapping[str, Any] | None
-
-    def satisfies(self, where: Mapping[str, Scalar]) -> bool:
-        """Whether the metadata has these values. 1 and 1.0 are equal, 1 and true are not."""
-        known = self.metadata or {}
-        return all(
-            name in known and known[name] == value and isinstance(known[name], bool) == isinstance(value, bool)
-            for name, value in where.items()
-        )
 
 
 class Judge:
@@ -109,6 +92,35 @@ class Judge:
         self._unjudged.discard(id)
         self._firsts.pop(id, None)
         return self.index.delete(id)
+
+    def state(self) -> tuple[dict[str, Any], Matrix]:
+        """A copy of all it knows beside the index, as JSON can hold it, and the rows of recent events."""
+        recent, accepted, background = self._novelty.state()
+        return {
+            "references": [reference.state() for reference in self._references()],
+            "accepted": accepted,
+            "background": background,
+            "horizon": self._horizon.state,
+            "arrived": self._arrived,
+            "firsts": dict(self._firsts),
+            "unjudged": list(self._unjudged),
+            "unseen": list(self._unseen),
+        }, recent
+
+    def resume(self, state: Mapping[str, Any], recent: Matrix) -> None:
+        """Go on as another one would. For a new judge of the same policy whose index already remembers the same."""
+        for reference, scores in zip(self._references(), state["references"], strict=True):
+            for score, crowd in scores:
+                reference.add(score, crowd)
+        self._novelty.resume(recent, state["accepted"], state["background"])
+        self._horizon.state = tuple(state["horizon"])
+        self._arrived = state["arrived"]
+        self._firsts.update(state["firsts"])
+        self._unjudged.update(state["unjudged"])
+        self._unseen.extend(state["unseen"])
+
+    def _references(self) -> list[Reference]:
+        return [*self._copies.references(), self._ordinary]
 
     def thresholds(self) -> dict[str, float]:
         """The scores from which events are near-duplicates or anomalies now; infinite while there are too few."""

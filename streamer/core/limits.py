@@ -118,18 +118,24 @@ class RateLimit:
             usage.cost += difference
             self._used += difference
 
+    def used_at(self, now: float) -> float:
+        """Taken within the window that ends now."""
+        self._forget(now)
+        return self._used
+
     def spans_window(self, now: float) -> bool:
         """Whether usage goes back about a whole window, so that it tells a rate and not just a beginning."""
         self._forget(now)
         return bool(self._log) and now - self._log[0].since >= 0.9 * self._window
 
-    def learn(self, now: float) -> None:
-        """The other side refused a call (take its cost back first): what is in the window is about all that it accepts.
+    def learn(self, now: float, used: float | None = None, *, growth: float = FIRST_GROWTH) -> None:
+        """The other side refused a call (take its cost back first): what is in the window, or was (`used`), is about
+        all that it accepts.
 
         The ceiling drops to just below that and creeps up again, ever faster, while nothing is refused.
         """
-        self._learned = max(min(self.ceiling, LEARNED_SHARE * self._used), 1.0)
-        self._growth = FIRST_GROWTH
+        self._learned = max(min(self.ceiling, LEARNED_SHARE * (self._used if used is None else used)), 1.0)
+        self._growth = growth
         self._grown_at = max(now, self._grown_at)
 
     def observe(self, limit: float | None, remaining: float, reset: float, used_then: float, now: float) -> None:

@@ -42,6 +42,17 @@ class Novelty:
     def __len__(self) -> int:
         return self._end - self._start
 
+    def state(self) -> tuple[Matrix, int, float]:
+        """A copy of the rounded rows, oldest first, how many were accepted, and `background`."""
+        return self._rows[self._start : self._end].copy(), self._accepted, self.background
+
+    def resume(self, rows: Matrix, accepted: int, background: float) -> None:
+        """Go on from another one's state, with a window of the same length."""
+        self._rows[: len(rows)] = rows
+        self._start, self._end = 0, len(rows)
+        self._sum = rows.sum(axis=0, dtype=np.float64)  # exact: whole numbers
+        self._accepted, self.background = accepted, background
+
     def compare(self, vectors: Matrix) -> Comparison:
         """A batch of unit vectors, (n, dimensions), to be scored and accepted one after the other."""
         rows = np.rint(vectors * np.float32(_STEPS))

@@ -12,6 +12,10 @@ from streamer.core.limits import WINDOW, RateLimit, Usage
 ENOUGH_TO_LEARN = 20  # requests in the window; a refusal after fewer says more about the moment than about the limit
 FEWEST_REQUESTS_A_WINDOW = 64  # requests larger than this share of the token limit would leave too much of it unused
 
+GROWTH_OF_A_GUESS = (
+    0.25  # per window, of a ceiling learned from a burst: its first seconds tell less than a whole window
+)
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -45,6 +49,8 @@ class Quota:
         self._items = RateLimit(items_per_minute, window=window)
         self._limits = (self._requests, self._tokens, self._items)
         self._paused_until = -inf
+        self._lesson: tuple[float, float, float] | None = None  # what was in the window when refusals began
+        self._doubted_at = -inf
 
     @property
     def is_known(self) -> bool:
@@ -93,15 +99,33 @@ class Quota:
         """The call was over some limit. Nobody says which: a known one that is half used or more is the first suspect,
         else every one learns.
 
-        A server that takes only so many calls at once refuses in the same words. Only a refusal that `persists`, with
-        nothing accepted since the last ones, or one after a whole window of usage says something about a rate.
+        A server that takes only so many calls at once, or that is overloaded for a moment, refuses in the same words.
+        Only a refusal that `persists`, with nothing accepted since the last ones, or one after a whole window of usage
+        may say something about a rate. Where none is known, the next call that is `accepted` decides; unless it was
+        so a short while ago, and calls are refused again.
         """
-        teaches = self._requests.used >= ENOUGH_TO_LEARN and (persists or self._requests.spans_window(now))
+        spans = self._requests.spans_window(now)
+        teaches = self._requests.used >= ENOUGH_TO_LEARN and (persists or spans)
         suspects = [limit for limit in self._limits if limit.limit != inf and limit.used >= limit.limit / 2]
+        believed = suspects or (spans and now - self._doubted_at < self._window)
         for limit, usage, cost in zip(self._limits, ticket.usages, ticket.costs, strict=True):
             limit.correct(usage, -cost)
-            if teaches and (not suspects or limit in suspects):
+            if teaches and believed and (not suspects or limit in suspects):
                 limit.learn(usage.at)
+        if teaches and not believed and self._lesson is None:
+            self._lesson = (self._requests.used, self._tokens.used, self._items.used)
+
+    def accepted(self, now: float) -> None:
+        """A call was taken. If refusals came before it that a limit per window would explain, then that limit would
+        not have let it pass while most of what it had counted still counts."""
+        lesson, self._lesson = self._lesson, None
+        if lesson is None:
+            return
+        if self._requests.used_at(now) > lesson[0] / 2:
+            self._doubted_at = now
+            return
+        for limit, used in zip(self._limits, lesson, strict=True):
+            limit.learn(now, used, growth=GROWTH_OF_A_GUESS)
 
     def observe(self, ticket: Ticket, headers: Mapping[str, str], now: float) -> None:
         """Obey `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` of the answer to `ticket`'s call."""

@@ -72,6 +72,10 @@ class CopyDetector:
             return dict.fromkeys(("words", "cosine"), self._threshold)
         return {"words": self._critical(words=True), "cosine": min(_SURE_CLOSENESS, self._critical(words=False))}
 
+    def references(self) -> tuple[Reference, Reference]:
+        """What has been learned of ordinary resemblance, by words and by cosine."""
+        return self._by_words, self._by_cosine
+
     def copies(self, found: Sequence[Candidate], background: float, crowd: int, *, learn: bool = True) -> list[Match]:
         """The copies among an event's nearest, most similar first.
 

@@ -8,22 +8,24 @@ that happen to lie behind their elders. It knows nothing of events, verdicts or 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.notes import Notes
+from streamer.core.ranking import Best, products
+from streamer.core.slots import SlotTable
 from streamer.core.vectors import Matrix, Vector
-
-# Two rows whose float32 products with a query differ by no more than this count as tied. BLAS sums a row in another
-# order depending on where in the matrix it lies, so that two copies of one vector score up to 2.4e-7 apart (OpenBLAS,
-# 384 to 3072 dimensions); without the margin the earliest of several copies would be found by luck.
-RESOLUTION: Final = 2.0**-20
 
 _ALIVE: Final = np.iinfo(np.int64).max
 _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
 _SCORES: Final = 1 << 17  # scores per product (512 KiB): they are read again while still in the processor's cache
 _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room for a batch
+# Rows that were never written take no memory, and an array of at least so many bytes gives all of it back when it is
+# left for a larger one: above 32 MiB malloc always takes pages of their own.
+_FEWEST_BYTES: Final = 1 << 25
 
 
 class Match(NamedTuple):
@@ -37,44 +39,77 @@ class Match(NamedTuple):
     note: Any = None
 
 
+class Held:
+    """What an index remembered at one moment, oldest first; the vectors are taken in pieces while the index goes on.
+
+    `ids`, `notes` and `times` belong together by their place. Vectors that have not been taken yet are never
+    overwritten, so that `take` may run beside the index, in another thread.
+    """
+
+    def __init__(self, matrix: Matrix, start: int, ids: list[str], notes: Notes, times: NDArray[np.int64]) -> None:
+        self.ids, self.notes, self.times = ids, notes, times
+        self.untaken = start
+        self._end = start + len(ids)
+        self._matrix = matrix
+
+    @property
+    def taken(self) -> bool:
+        return self.untaken == self._end
+
+    def take(self, count: int) -> Matrix:
+        """The vectors of the next `count` ids, or of as many as are left."""
+        start, stop = self.untaken, min(self._end, self.untaken + count)
+        rows: Matrix = self._matrix[np.arange(start, stop) % len(self._matrix)]
+        self.untaken = stop  # last: from now on these rows may be overwritten
+        return rows
+
+    def release(self) -> None:
+        """The rest is not wanted."""
+        self.untaken = self._end
+
+
 class VectorIndex:
     """The newest `capacity` unit vectors by id, searched exactly.
 
     A vector of a known id replaces the older one and counts as having arrived now. A note (any object) and a time (any
     integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes for each of at most
-    `capacity` + max(64, capacity / 64) rows, reached by doubling, plus a few words per row, its id and its note.
-    Not safe for threads: one caller at a time.
+    `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 45 bytes a row, its id (50 bytes and one
+    for each character) and its note (a sketch: 120 bytes); twice that for the vectors while rows are held that stand in
+    the way of new ones. One caller at a time, except that others may search and get while they hold `changing` (a
+    lock), which is held here only while something changes, not while rows are compared.
     """
 
-    def __init__(self, dimensions: int, capacity: int) -> None:
+    def __init__(self, dimensions: int, capacity: int, changing: AbstractContextManager[object] | None = None) -> None:
         if dimensions < 1 or capacity < 1:
             raise ValueError(f"dimensions and capacity must be positive, got {dimensions} and {capacity}")
         self.dimensions = dimensions
         self.capacity = capacity
+        self._changing = changing or nullcontext()
         # The spare rows hold what a batch displaces until its products are done, and the holes that replaced and
         # deleted vectors leave behind: closing them costs one pass over the matrix, paid once per spare row used up.
         self._most_slots = capacity + max(_QUERIES, capacity // 64)
         self._slots = self._most_slots
         # Sizes are halves of the last one, so that the copy made while growing never exceeds the final size.
-        while self._slots // 2 >= _FEWEST_SLOTS:
+        while self._slots // 2 >= max(_FEWEST_SLOTS, _FEWEST_BYTES // (4 * dimensions)):
             self._slots = (self._slots + 1) // 2
         self._matrix: Matrix = np.zeros((self._slots, dimensions), np.float32)
         # A position numbers a row in order of arrival; it lies in slot `position % slots`.
         self._tail = 0
         self._head = 0
-        self._positions: dict[str, int] = {}
+        self._table = SlotTable(capacity)
         self._names: list[str] = [""] * self._slots
-        self._notes: list[Any] = [None] * self._slots
+        self._notes = Notes(self._slots)
         self._times: NDArray[np.int64] = np.zeros(self._slots, np.int64)
         # The first position that no longer sees the row. Rows die in the middle of a batch; members before that
         # moment must still find them, members after it must not.
         self._unseen_from: NDArray[np.int64] = np.full(self._slots, _ALIVE, np.int64)
+        self._held: Held | None = None
 
     def __len__(self) -> int:
-        return len(self._positions)
+        return len(self._table)
 
-    def __contains__(self, id: object) -> bool:
-        return id in self._positions
+    def __contains__(self, id: str) -> bool:
+        return self._table.find(id, self._names) is not None
 
     @property
     def nbytes(self) -> int:
@@ -83,37 +118,49 @@ class VectorIndex:
 
     def get(self, id: str) -> Vector | None:
         """A copy of the vector of this id, None when it is not (or no longer) known."""
-        position = self._positions.get(id)
-        return None if position is None else self._matrix[position % self._slots].copy()
+        slot = self._table.find(id, self._names)
+        return None if slot is None else self._matrix[slot].copy()
 
     def note(self, id: str) -> Any:
         """What was remembered along with the vector of this id; None when it is not (or no longer) known."""
-        position = self._positions.get(id)
-        return None if position is None else self._notes[position % self._slots]
+        slot = self._table.find(id, self._names)
+        return None if slot is None else self._notes[slot]
 
     def insert(self, ids: Sequence[str], vectors: Matrix, notes: Sequence[Any] = (), times: Sequence[int] = ()) -> None:
         """Remember a batch, in order, without looking for neighbours. Notes default to None, times to 0."""
         self._check(vectors, len(ids))
         for start in range(0, len(ids), _QUERIES):
             part = slice(start, start + _QUERIES)
-            self._append(ids[part], vectors[part], notes[part], times[part])
+            with self._changing:
+                self._append(ids[part], vectors[part], notes[part], times[part])
+
+    def hold(self) -> Held:
+        """All that is remembered now. One at a time: an earlier one must have been taken or released."""
+        if len(self) < self._head - self._tail:
+            with self._changing:
+                self._move(self._matrix)  # without holes, rows are seldom in the way of new ones
+        start, count = self._tail % self._slots, len(self)
+        names = (self._names[start:] + self._names[:start])[:count]
+        notes = Notes(count)
+        notes.take(self._notes, np.arange(start, start + count) % self._slots, np.arange(count))
+        self._held = Held(self._matrix, self._tail, names, notes, np.roll(self._times, -start)[:count])
+        return self._held
 
     def delete(self, id: str) -> bool:
         """Forget an id; False when it was not known."""
-        position = self._positions.pop(id, None)
-        if position is None:
-            return False
-        self._unseen_from[position % self._slots] = self._head
-        self._notes[position % self._slots] = None
-        return True
+        with self._changing:
+            slot = self._table.remove(id, self._names)
+            if slot is not None:
+                self._unseen_from[slot] = self._head
+                self._notes[slot] = None
+        return slot is not None
 
     def expire(self, before: int) -> int:
         """Forget everything of a time before this one; how many there were."""
-        span = np.arange(self._tail, self._head)
-        slots = span % self._slots
-        late = span[(self._times[slots] < before) & (self._unseen_from[slots] == _ALIVE)]
-        for position in late.tolist():
-            self.delete(self._names[position % self._slots])
+        slots = self._alive() % self._slots
+        late = slots[self._times[slots] < before]
+        for slot in late.tolist():
+            self.delete(self._names[slot])
         return len(late)
 
     def observe(
@@ -122,14 +169,15 @@ class VectorIndex:
         """Remember a batch and tell, for each member, its `k` nearest among all that were remembered before it.
 
         Earlier members of the batch are among these, an older vector of the same id is not. The answer is the same
-        however a stream is cut into batches, up to ties within RESOLUTION.
+        however a stream is cut into batches, up to ties within RESOLUTION (ranking.py).
         """
         self._check(vectors, len(ids))
         found: list[list[Match]] = []
         for start in range(0, len(ids), _QUERIES):
             span = slice(start, start + _QUERIES)
             part = vectors[span]
-            oldest, first = self._append(ids[span], part, notes[span], times[span])
+            with self._changing:
+                oldest, first = self._append(ids[span], part, notes[span], times[span])
             found += self._nearest(part, np.arange(first, self._head), oldest, k, np.empty(0, np.int64))
         return found
 
@@ -143,13 +191,16 @@ class VectorIndex:
     ) -> list[list[Match]]:
         """The `k` most similar of all remembered vectors for each query, best first, ties in order of arrival.
 
-        `exclude`: ids that no query shall find. `accept`: what the note of a vector must be like for it to be found.
+        `exclude`: ids that no query shall find. `accept`: what the note of a vector (less its sketch) must be like for
+        it to be found.
         """
         self._check(queries, len(queries))
-        hidden = np.array([self._positions[id] for id in exclude if id in self._positions], np.int64)
+        hidden = np.array([at for id in exclude if (at := self._position(id)) is not None], np.int64)
         if accept is not None:
-            refused = [at for at in self._positions.values() if not accept(self._notes[at % self._slots])]
-            hidden = np.concatenate((hidden, np.array(refused, np.int64)))
+            alive = self._alive()
+            slots = (alive % self._slots).tolist()
+            refused = [not accept(self._notes.without_sketch(slot)) for slot in slots]
+            hidden = np.concatenate((hidden, alive[np.array(refused, np.bool_)]))
         found: list[list[Match]] = []
         for start in range(0, len(queries), _QUERIES):
             part = queries[start : start + _QUERIES]
@@ -158,7 +209,7 @@ class VectorIndex:
 
     def search_before(self, id: str, k: int) -> list[Match]:
         """The `k` nearest of a remembered vector among those that arrived before it and are still remembered."""
-        position = self._positions.get(id)
+        position = self._position(id)
         if position is None:
             return []
         # Whoever died after this vector arrived would still be seen from its position, but is forgotten by now.
@@ -171,6 +222,16 @@ class VectorIndex:
         if vectors.shape != (count, self.dimensions):
             raise ValueError(f"expected {count} vectors of {self.dimensions} dimensions, got shape {vectors.shape}")
 
+    def _position(self, id: str) -> int | None:
+        slot = self._table.find(id, self._names)
+        return None if slot is None else self._tail + (slot - self._tail) % self._slots
+
+    def _alive(self) -> NDArray[np.int64]:
+        """Positions of all that are remembered, in order."""
+        span = np.arange(self._tail, self._head)
+        alive: NDArray[np.int64] = span[self._unseen_from[span % self._slots] == _ALIVE]
+        return alive
+
     def _append(
         self, ids: Sequence[str], vectors: Matrix, notes: Sequence[Any], times: Sequence[int]
     ) -> tuple[int, int]:
@@ -180,20 +241,20 @@ class VectorIndex:
         """
         self._make_room(len(ids))
         oldest, first = self._tail, self._head
-        positions, names, unseen_from, slots = self._positions, self._names, self._unseen_from, self._slots
+        table, names, unseen_from, slots = self._table, self._names, self._unseen_from, self._slots
         for position, id in enumerate(ids, first):
-            older = positions.pop(id, None)
+            older = table.remove(id, names)
             if older is not None:
-                unseen_from[older % slots] = position  # not even by the vector that replaces it
-            elif len(positions) == self.capacity:
+                unseen_from[older] = position  # not even by the vector that replaces it
+            elif len(table) == self.capacity:
                 while unseen_from[self._tail % slots] != _ALIVE:
                     self._tail += 1
                 slot = self._tail % slots
-                del positions[names[slot]]
+                table.remove(names[slot], names)
                 unseen_from[slot] = position + 1  # the vector that displaces it has seen it
             slot = position % slots
-            positions[id] = position
             names[slot] = id
+            table.add(id, slot, names)
             self._notes[slot] = notes[position - first] if notes else None
             self._times[slot] = times[position - first] if times else 0
             unseen_from[slot] = _ALIVE
@@ -206,35 +267,37 @@ class VectorIndex:
     def _make_room(self, count: int) -> None:
         while self._tail < self._head and self._unseen_from[self._tail % self._slots] != _ALIVE:
             self._tail += 1
-        if self._head - self._tail + count <= self._slots:
+        held = self._held if self._held is not None and not self._held.taken else None
+        oldest = self._tail if held is None else min(self._tail, held.untaken)
+        if self._head - oldest + count <= self._slots:
             return
         # Closing holes must pay: at least a quarter of the rows, or the spare ones once there is no growing any more.
         if self._slots < self._most_slots and 4 * (len(self) + count) > 3 * self._slots:
             slots = min(2 * self._slots, self._most_slots)
             self._move(np.zeros((slots, self.dimensions), np.float32))
         else:
-            self._move(self._matrix)
+            self._move(self._matrix if held is None else np.zeros_like(self._matrix))
+        self._held = None  # what is left of it has the old matrix to itself
 
     def _move(self, target: Matrix) -> None:
         """Close the holes: into a larger matrix, or towards the tail of the same one."""
         slots = len(target)
-        span = np.arange(self._tail, self._head)
-        source = span[self._unseen_from[span % self._slots] == _ALIVE] % self._slots
-        destination = span[: len(source)] % slots
+        source = self._alive() % self._slots
+        destination = np.arange(self._tail, self._tail + len(source)) % slots
         names = [""] * slots
-        notes: list[Any] = [None] * slots
+        notes = self._notes if slots == self._slots else Notes(slots)
         times = np.zeros(slots, np.int64)
         times[destination] = self._times[source]
-        position = self._tail
         # In place, a row never moves past one that is still to be moved, and each chunk is copied before it is written.
         for start in range(0, len(source), 1024):
             old, new = source[start : start + 1024], destination[start : start + 1024]
             target[new] = self._matrix[old]
+            notes.take(self._notes, old, new)
             for old_slot, new_slot in zip(old.tolist(), new.tolist(), strict=True):
-                names[new_slot] = name = self._names[old_slot]
-                notes[new_slot] = self._notes[old_slot]
-                self._positions[name] = position
-                position += 1
+                names[new_slot] = self._names[old_slot]
+        moved = np.empty(self._slots, np.int64)
+        moved[source] = destination
+        self._table.renumber(moved)
         self._matrix, self._names, self._slots = target, names, slots
         self._notes, self._times = notes, times
         self._head = self._tail + len(source)
@@ -251,10 +314,10 @@ class VectorIndex:
         self, queries: Matrix, sees: NDArray[np.int64], oldest: int, k: int, hidden: NDArray[np.int64]
     ) -> list[list[Match]]:
         """Query i sees the rows from `oldest` up to position `sees[i]`, less those dead by then and the `hidden`."""
-        best = _Best(len(queries), k)
+        best = Best(len(queries), k)
         for start, end in self._blocks(oldest, int(sees[-1]), max(1, _SCORES // len(queries))):
             slot = start % self._slots
-            scores = queries @ self._matrix[slot : slot + end - start].T
+            scores = products(queries, self._matrix[slot : slot + end - start])
             dying = np.flatnonzero(self._unseen_from[slot : slot + end - start] != _ALIVE)
             if dying.size:
                 gone = self._unseen_from[slot + dying] <= sees[:, None]
@@ -284,33 +347,3 @@ class VectorIndex:
             ]
             for i, ranks in enumerate(order.tolist())
         ]
-
-
-class _Best:
-    """The `k` best scores so far of each of `count` queries, from blocks offered in order of arrival."""
-
-    def __init__(self, count: int, k: int) -> None:
-        if k < 1:
-            raise ValueError(f"k must be positive, got {k}")
-        self._scores: NDArray[np.float32] = np.full((count, k), -np.inf, np.float32)  # best first
-        self.positions: NDArray[np.int64] = np.full((count, k), -1, np.int64)
-
-    def offer(self, scores: NDArray[np.float32], start: int) -> None:
-        """Column j of `scores` belongs to position `start` + j. Overwrites `scores`."""
-        # One pass for the largest of each row is nearly free beside the product, and after a few blocks that is all:
-        # selecting or sorting (argpartition) costs as much as a third of the product.
-        queries = np.arange(len(scores))
-        while True:
-            largest = scores.max(axis=1)
-            better = np.flatnonzero(largest > self._scores[queries, -1] + RESOLUTION)
-            if not better.size:
-                return
-            if better.size < len(queries):
-                queries, scores, largest = queries[better], scores[better], largest[better]
-            column = (scores >= largest[:, None] - np.float32(RESOLUTION)).argmax(axis=1)
-            self._scores[queries, -1] = scores[np.arange(len(queries)), column]
-            self.positions[queries, -1] = start + column
-            order = np.argsort(-self._scores[queries], axis=1, kind="stable")
-            self._scores[queries] = np.take_along_axis(self._scores[queries], order, axis=1)
-            self.positions[queries] = np.take_along_axis(self.positions[queries], order, axis=1)
-            scores[np.arange(len(queries)), column] = -np.inf

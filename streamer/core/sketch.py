@@ -20,6 +20,7 @@ SKETCH_HEADER: Final = "streamer-sketch"
 _WORDS: Final = 48  # of a longer text, those with the smallest hashes: the same ones in every copy (a bottom-k sketch)
 _NUMBERS: Final = 12
 _SLOTS: Final = _WORDS + _NUMBERS
+UNPACKED_BYTES: Final = 2 * _SLOTS
 _EMPTY: Final = 0xFFFF
 
 # A number weighs as much as this many words: another figure in a sentence of ten words makes it another sentence,

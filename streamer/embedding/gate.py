@@ -111,6 +111,7 @@ class Gate:
     def answered(self, call: Call, *, tokens: float | None, headers: Mapping[str, str] | None) -> None:
         """The provider took the call; it counted `tokens` (None: did not say)."""
         self._failures = self._refusals = 0
+        self._quota.accepted(anyio.current_time())
         if self._blocked is None or call.is_probe:
             self._blocked = None
             self._probes = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from anyio import move_on_after
@@ -17,6 +17,7 @@ from streamer.core.judge import Scalar
 from streamer.core.similarity import Match
 from streamer.core.vectors import Space, Vector
 from streamer.errors import SpaceMismatch, StreamerError
+from streamer.http.dashboard import dashboard_route
 from streamer.http.health import Observable, create_app, health_routes, json_response
 from streamer.http.live import live_endpoint
 from streamer.http.openapi import openapi_document
@@ -49,11 +50,17 @@ class SearchableIndex(Observable, Protocol):
 
 
 def create_api(
-    index: SearchableIndex, embedder: Embedder | None, *, token: str | None = None, embed_timeout: float = 30.0
+    index: SearchableIndex,
+    embedder: Embedder | None,
+    *,
+    token: str | None = None,
+    embed_timeout: float = 30.0,
+    lacks: Callable[[], str | None] = lambda: None,
 ) -> Starlette:
     """The application. Without an embedder, searches by text are refused.
 
-    `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. Raises
+    `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. `lacks`: what the
+    index does without just now, though it is ready. Raises
     SpaceMismatch when the embedder's vectors cannot be compared with those of the index.
     """
     if embedder is not None and embedder.space != index.space:
@@ -116,12 +123,13 @@ def create_api(
         return json_response(document)
 
     routes = [
+        dashboard_route,
         Route("/v1/search", search, methods=["POST"]),
         Route("/v1/vectors/{id:path}", show_vector),  # ids may contain slashes
         Route("/v1/stats", stats),
         Route("/v1/events", live_endpoint(index.live)),
         Route("/openapi.json", openapi),
-        *health_routes("indexer", index),
+        *health_routes("indexer", index, lacks),
     ]
     return create_app(routes, token, {ClientDisconnect: _gone})
 

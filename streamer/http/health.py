@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -34,15 +35,19 @@ def json_response(document: Any, status: int = 200, headers: Mapping[str, str] |
     return Response(body, status, headers, media_type="application/json")
 
 
-def health_routes(role: str, observed: Observable) -> list[Route]:
-    """`/healthz` (the process answers), `/readyz` (503 and why until ready) and `/metrics` (`streamer_<role>_...`)."""
+def health_routes(role: str, observed: Observable, lacks: Callable[[], str | None] = lambda: None) -> list[Route]:
+    """`/healthz` (the process answers), `/readyz` (503 and why until ready) and `/metrics` (`streamer_<role>_...`).
+    `lacks`: what it does without just now, though it is ready."""
 
     async def healthz(_: Request) -> Response:
         return json_response({"alive": True})
 
     async def readyz(_: Request) -> Response:
         reason = observed.ready()
-        return json_response({"ready": True}) if reason is None else json_response({"error": reason}, 503)
+        if reason is not None:
+            return json_response({"error": reason}, 503)
+        lacking = lacks()
+        return json_response({"ready": True} if lacking is None else {"ready": True, "without": lacking})
 
     scrape = metrics_endpoint(f"streamer_{role}", observed.statistics)
 
@@ -52,9 +57,11 @@ def health_routes(role: str, observed: Observable) -> list[Route]:
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
-def create_health_app(role: str, observed: Observable, token: str | None = None) -> Starlette:
+def create_health_app(
+    role: str, observed: Observable, token: str | None = None, lacks: Callable[[], str | None] = lambda: None
+) -> Starlette:
     """What a worker serves."""
-    return create_app(health_routes(role, observed), token)
+    return create_app(health_routes(role, observed, lacks), token)
 
 
 def create_app(
@@ -63,13 +70,17 @@ def create_app(
     """An application whose errors are JSON objects with an `error`; with a token, only `/healthz` is open to all."""
     return Starlette(
         routes=routes,
-        middleware=[Middleware(BearerToken, token=token)] if token else [],
+        middleware=[Middleware(Token, token=token)] if token else [],
         exception_handlers={HTTPException: _http_error, Exception: _unexpected, **(exception_handlers or {})},
     )
 
 
-class BearerToken:
-    """Refuses requests without `Authorization: Bearer <token>`, except to `/healthz`."""
+class Token:
+    """Refuses requests without the token, except to `/healthz`.
+
+    `Authorization: Bearer <token>` is for programs. Browsers cannot send that by themselves, but they ask for a
+    password: any user name will do, the token is the password (RFC 7617).
+    """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
@@ -77,15 +88,27 @@ class BearerToken:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] != "/healthz":
-            scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+            given = _given_token(Headers(scope=scope).get("authorization", ""))
             # In constant time, or an attacker could find the token byte by byte.
-            known = hmac.compare_digest(token.strip().encode("latin-1"), self._token)
-            if scheme.lower() != "bearer" or not known:
+            if not hmac.compare_digest(given, self._token):
                 message = "this needs the header 'Authorization: Bearer <http.token>'"
-                response = json_response({"error": message}, 401, {"www-authenticate": "Bearer"})
-                await response(scope, receive, send)
+                challenge = 'Bearer, Basic realm="streamer: any user, the token as password", charset="UTF-8"'
+                await json_response({"error": message}, 401, {"www-authenticate": challenge})(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def _given_token(authorization: str) -> bytes:
+    """What a request gives as the token, which cannot be empty; empty when it gives none."""
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip().encode("latin-1")
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value.strip(), validate=True).partition(b":")[2]
+        except ValueError:
+            return b""
+    return b""
 
 
 async def _http_error(_: Request, exc: Exception) -> Response:

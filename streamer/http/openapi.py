@@ -43,8 +43,11 @@ def openapi_document(dimensions: int, *, secured: bool) -> Schema:
         "components": {"schemas": {"Error": _ERROR, "Match": _MATCH}},
     }
     if secured:
-        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        document["security"] = [{"token": []}]
+        document["components"]["securitySchemes"] = {
+            "token": {"type": "http", "scheme": "bearer"},
+            "password": {"type": "http", "scheme": "basic", "description": "any user; the token is the password"},
+        }
+        document["security"] = [{"token": []}, {"password": []}]
         for path, operations in document["paths"].items():
             for operation in operations.values():
                 if path == "/healthz":

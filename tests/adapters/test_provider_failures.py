@@ -25,6 +25,7 @@ from tests.vendors.services import (
     assert_same,
     every_adapter,
     failure,
+    make,
     one_certificate,  # noqa: F401  a fixture for all tests here
     running,
 )
@@ -204,7 +205,9 @@ async def test_a_call_has_an_end(service, fault):
 
 async def test_ollama_may_take_its_time_to_load_the_model():
     async with FakeOllama(key=KEY) as server:
-        provider = OllamaProvider(
+        provider = make(
+            OllamaProvider,
+            "ollama",
             model="nomic-embed-text",
             dimensions=768,
             api_key=KEY,

@@ -18,6 +18,7 @@ from tests.vendors.services import (
     SERVICES,
     TEXTS,
     every_adapter,
+    make,
     one_certificate,  # noqa: F401  a fixture for all tests here
     running,
 )
@@ -31,13 +32,13 @@ pytestmark = pytest.mark.anyio
 )
 def test_a_missing_key_is_named_by_its_variable(provider, variable):
     with pytest.raises(ConfigurationError, match=variable):
-        provider(model="m", dimensions=3)
+        make(provider, "any", model="m", dimensions=3)
 
 
 @pytest.mark.parametrize("provider", [OpenAIProvider, CohereProvider, VoyageProvider, OllamaProvider])
 def test_a_wrong_url_is_refused_before_anything_is_opened(provider):
     with pytest.raises(ConfigurationError, match="base_url"):
-        provider(model="m", dimensions=3, api_key=KEY, base_url="localhost:8000")
+        make(provider, "any", model="m", dimensions=3, api_key=KEY, base_url="localhost:8000")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_a_wrong_url_is_refused_before_anything_is_opened(provider):
 def test_a_missing_package_is_named_with_its_extra(provider, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtra, match=rf"{package} is not installed; run: pip install 'streamer\[{package}\]'"):
-        provider(model="m", dimensions=3, api_key=KEY)
+        make(provider, "any", model="m", dimensions=3, api_key=KEY)
 
 
 @every_adapter
@@ -83,7 +84,14 @@ async def test_no_input_type_for_voyage():
 
 async def test_ollama_is_told_how_long_to_keep_the_model():
     async with FakeOllama() as server:
-        provider = OllamaProvider(model="nomic-embed-text", dimensions=768, base_url=server.base_url, keep_alive="1h")
+        provider = make(
+            OllamaProvider,
+            "ollama",
+            model="nomic-embed-text",
+            dimensions=768,
+            base_url=server.base_url,
+            keep_alive="1h",
+        )
         await provider.embed(TEXTS, "document")
         await provider.aclose()
         (request,) = server.requests
@@ -94,7 +102,7 @@ async def test_ollama_is_told_how_long_to_keep_the_model():
 async def test_the_key_that_ollamas_client_would_take_from_the_environment_is_known_to_us(monkeypatch):
     monkeypatch.setenv("OLLAMA_API_KEY", KEY)
     async with FakeOllama(key=KEY) as server:
-        provider = OllamaProvider(model="nomic-embed-text", dimensions=768, base_url=server.base_url)
+        provider = make(OllamaProvider, "ollama", model="nomic-embed-text", dimensions=768, base_url=server.base_url)
         await provider.embed(TEXTS, "document")
         assert KEY not in repr(vars(provider))
         await provider.aclose()
@@ -103,7 +111,9 @@ async def test_the_key_that_ollamas_client_would_take_from_the_environment_is_kn
 async def test_a_compatible_server_without_keys_does_not_get_the_one_of_openai(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     async with FakeOpenAI() as server:
-        provider = OpenAIProvider(model="text-embedding-3-small", dimensions=1536, base_url=server.base_url)
+        provider = make(
+            OpenAIProvider, "openai", model="text-embedding-3-small", dimensions=1536, base_url=server.base_url
+        )
         await provider.embed(TEXTS, "document")
         await provider.aclose()
         assert KEY not in str(server.requests[0].headers)
@@ -112,7 +122,9 @@ async def test_a_compatible_server_without_keys_does_not_get_the_one_of_openai(m
 async def test_a_compatible_server_with_headers_and_input_types_of_its_own():
     async with FakeOpenAI() as server:
         server.more_fields = ("input_type",)
-        provider = OpenAIProvider(
+        provider = make(
+            OpenAIProvider,
+            "openai",
             model="text-embedding-3-small",
             dimensions=1536,
             base_url=server.base_url,

@@ -24,11 +24,12 @@ from usearch.index import search  # noqa: E402
 
 from streamer.core.judge import Judge, VerdictPolicy  # noqa: E402
 from streamer.core.similarity import VectorIndex  # noqa: E402
-from streamer.core.sketch import sketch, unpack  # noqa: E402
+from streamer.core.sketch import UNPACKED_BYTES, sketch, unpack  # noqa: E402
 from streamer.core.vector_events import VectorEvent  # noqa: E402
 from streamer.core.vectors import Matrix, normalize  # noqa: E402
 
 K = 5
+POLLED = 500  # events that come at a time: what is made of them is gone before the next ones come
 Timed = Mapping[str, Callable[[], Any]]
 
 
@@ -65,18 +66,21 @@ def main() -> None:
     count, dimensions = options.vectors, options.dimensions
     faiss.omp_set_num_threads(1)
 
+    rows = units(count, dimensions, 1)
     before = resident()
     index = VectorIndex(dimensions, count)
-    for start in range(0, count, 1000):
-        index.insert([f"event-{i}" for i in range(start, start + 1000)], units(1000, dimensions, start))
-    memory = (resident() - before) / (4 * dimensions * count)
+    for start in range(0, count, POLLED):
+        part = rows[start : start + POLLED]
+        index.insert([f"event-{i}" for i in range(start, start + len(part))], part)
+    memory = (resident() - before) / count
 
-    rows = units(count, dimensions, 1)
     judge = Judge(VectorIndex(dimensions, count), VerdictPolicy())
     word = [unpack(sketch(f"text number {i} of the stream about thing {i % 97}")) for i in range(1000)]
     before = resident()
-    judge.restore([_event(i, row, word[i % 1000]) for i, row in enumerate(rows)])
-    remembered = (resident() - before) / (4 * dimensions * count)
+    for start in range(0, count, POLLED):
+        part = rows[start : start + POLLED]
+        judge.restore([_event(i, row, word[i % 1000]) for i, row in enumerate(part, start)])
+    remembered = (resident() - before) / count
     judge.judge([_event(-i, row, word[i]) for i, row in enumerate(units(1000, dimensions, 2))])
 
     flat = faiss.IndexFlatIP(dimensions)
@@ -93,7 +97,16 @@ def main() -> None:
     results: dict[str, Any] = {
         "vectors": count,
         "dimensions": dimensions,
-        "memory_of_vectors": {"index": round(memory, 3), "with_notes_and_sketches": round(remembered, 3)},
+        "bytes_per_vector": {
+            "matrix": 4 * dimensions,
+            "index": round(memory),
+            "judge_with_sketches": round(remembered),
+        },
+        "memory_of_vectors": {
+            "index": round(memory / (4 * dimensions), 3),
+            "judge_with_sketches": round(remembered / (4 * dimensions), 3),
+            "judge_less_sketches": round((remembered - UNPACKED_BYTES) / (4 * dimensions), 3),
+        },
         "insert_64_ms": in_turns(
             {
                 "bare product and maximum": lambda: (queries @ rows.T).max(axis=1),

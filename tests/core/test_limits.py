@@ -224,18 +224,42 @@ class TestQuota:
             quota.refused(quota.take(100, 10, 0.0), 0.0, persists=True)
         assert quota.wait(100, 10, 0.0) == 0.0
 
-    @pytest.mark.parametrize(
-        ("seconds_of_usage", "persists", "learns"), [(5, False, False), (5, True, True), (58, False, True)]
-    )
-    def test_a_refusal_teaches_a_rate_if_it_persists_or_ends_a_whole_window(
-        self, seconds_of_usage: int, persists: bool, learns: bool
-    ) -> None:
+    @staticmethod
+    def refused_after(seconds_of_usage: int, *, persists: bool) -> Quota:
+        """A hundred calls within so many seconds, then a refusal."""
         quota = Quota()
         for i in range(100):
             quota.take(100, 10, seconds_of_usage * i / 100)
         now = float(seconds_of_usage)
         quota.refused(quota.take(100, 10, now), now, persists=persists)
-        assert (quota.wait(100, 10, now) > 0) == learns
+        return quota
+
+    @pytest.mark.parametrize(("seconds_of_usage", "persists"), [(5, False), (5, True), (58, False)])
+    def test_what_is_accepted_again_at_once_was_refused_for_another_reason_than_a_rate(
+        self, seconds_of_usage: int, persists: bool
+    ) -> None:
+        quota = self.refused_after(seconds_of_usage, persists=persists)
+        now = seconds_of_usage + 1.0
+        assert quota.wait(100, 10, now) == 0.0
+        quota.accepted(now)
+        assert quota.wait(100, 10, now) == 0.0
+
+    @pytest.mark.parametrize(("persists", "learns"), [(True, True), (False, False)])
+    def test_what_is_refused_until_the_window_is_over_was_refused_for_its_rate(
+        self, persists: bool, learns: bool
+    ) -> None:
+        quota = self.refused_after(5, persists=persists)
+        quota.take(100, 10, 64.0)
+        quota.accepted(64.0)
+        for _ in range(96):
+            quota.take(100, 10, 64.1)
+        assert (quota.wait(100, 10, 66.0) > 0) == learns
+
+    def test_what_is_refused_twice_in_a_while_was_refused_for_its_rate(self) -> None:
+        quota = self.refused_after(58, persists=False)
+        quota.accepted(58.5)
+        quota.refused(quota.take(100, 10, 59.0), 59.0, persists=False)
+        assert quota.wait(100, 10, 59.0) > 0
 
     def test_the_known_limit_that_is_half_used_is_blamed_for_a_refusal(self) -> None:
         quota = Quota(requests_per_minute=100)

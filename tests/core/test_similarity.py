@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 from unittest.mock import patch
 
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core import similarity
+from streamer.core import ranking, similarity
 from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vectors import Matrix, normalize
 
@@ -65,7 +68,7 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.param == "as shipped":
         yield
     else:
-        with patch.multiple(similarity, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3):
+        with patch.multiple(similarity, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3, _FEWEST_BYTES=1):
             yield
 
 
@@ -175,12 +178,69 @@ def test_the_earliest_of_many_copies_is_found_although_their_products_differ_in_
             assert [match.id for match in matches] == [f"copy-{i}" for i in range(k)]
 
 
-def test_similarities_do_not_depend_on_how_many_queries_share_a_product() -> None:
-    stored, queries = units(300, 384, 6), units(40, 384, 7)
-    index = VectorIndex(384, 300)
+def test_of_tied_rows_the_earliest_stay_when_a_better_one_arrives() -> None:
+    last_bits = np.array([0, -3, 3, 1, -2, 2], np.float32) * np.float32(2.0**-24)
+    for tied in permutations(np.float32(0.75) + last_bits, 4):
+        scores = np.array([[0.5, *tied[:3], 0.9, tied[3], 0.6]], np.float32)
+        for cut in range(8):
+            best = ranking.Best(1, 3)
+            for start, part in ((0, scores[:, :cut]), (cut, scores[:, cut:])):
+                if part.size:
+                    best.offer(part, start)
+            assert best.positions[0, 0] == 4
+            assert sorted(best.positions[0, 1:].tolist()) == [1, 2]
+
+
+@pytest.mark.parametrize("dimensions", [384, 1024])
+def test_neighbours_do_not_depend_on_how_many_queries_share_a_product(dimensions: int) -> None:
+    stored, queries = units(300, dimensions, 6), units(40, dimensions, 7)
+    index = VectorIndex(dimensions, 300)
     index.insert([str(i) for i in range(300)], stored)
     together = index.search(queries, 5)
-    assert together == [index.search(query[None], 5)[0] for query in queries]
+    for size in (1, 3, 8):
+        parts = [index.search(queries[start : start + size], 5) for start in range(0, 40, size)]
+        assert together == [matches for part in parts for matches in part]
+
+
+@pytest.mark.parametrize("dimensions", [96, 384, 768, 1024, 3072])
+def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_is_multiplied(dimensions: int) -> None:
+    queries = units(64, dimensions, 8)
+    copies = np.tile(normalize(queries[:1] + 0.02 * units(1, dimensions, 9)), (301, 1))
+    scores = [
+        ranking.products(queries[:count], copies[start:])[0]
+        for count in (1, 2, 3, 6, 7, 8, 63, 64)
+        for start in (0, 1, 7)
+    ]
+    assert np.ptp(np.concatenate(scores)) < ranking.RESOLUTION
+
+
+def test_searches_in_another_thread_meet_whole_rows_only() -> None:
+    vectors = units(64, 16, 10)
+    changing, stop = threading.Lock(), threading.Event()
+    with patch.multiple(similarity, _QUERIES=8, _FEWEST_SLOTS=8, _FEWEST_BYTES=1):
+        index = VectorIndex(16, 24, changing)
+
+        def change() -> None:
+            rng = np.random.default_rng(0)
+            while not stop.is_set():
+                numbers = rng.choice(64, 8, replace=False)
+                index.observe([str(number) for number in numbers], vectors[numbers], 3, notes=numbers.tolist())
+                index.delete(str(rng.integers(64)))
+
+        with ThreadPoolExecutor(1) as pool:
+            changes = pool.submit(change)
+            try:
+                for number in [*range(64)] * 20:
+                    with changing:
+                        (found,) = index.search(vectors[number][None], 5)
+                        assert [match.id for match in found if match.id not in index] == []
+                    for match in found:
+                        exact = vectors[match.note].astype(float) @ vectors[number].astype(float)
+                        assert match.id == str(match.note)
+                        assert match.similarity == pytest.approx(exact, abs=1e-5)
+            finally:
+                stop.set()
+        changes.result()
 
 
 def test_memory_stays_within_what_is_promised() -> None:

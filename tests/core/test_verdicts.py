@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 import orjson
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamer.core import calibration, judge, novelty
@@ -174,6 +174,8 @@ def test_what_has_expired_is_not_compared_with() -> None:
 
 
 @given(st.lists(st.integers(0, 12).map(lambda n: n * 8.0), max_size=30), st.integers(0, 30))
+@example([72.0, 16.0, 80.0, 64.0, 64.0, 8.0, 24.0, 48.0, 16.0, 32.0, 24.0, 80.0, 88.0, 48.0, 40.0, 88.0, 16.0,
+          24.0, 32.0, 88.0, 16.0, 40.0, 56.0], 17)  # fmt: skip
 @settings(max_examples=200, deadline=None)
 def test_a_restart_does_not_split_groups(directions: list[float], stop: int) -> None:
     arrivals = [(f"id-{i}", degrees) for i, degrees in enumerate(directions)]

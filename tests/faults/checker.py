@@ -6,6 +6,7 @@ which every output names in `streamer-source`.
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ import numpy as np
 import orjson
 
 Place = tuple[str, int, int]
+Sight = tuple[int, Place, int]  # a record as a reader remembers it: its offset, where it comes from, its value's CRC
+RightVectors = Callable[[str, list[str]], np.ndarray[Any, Any]]  # by model and texts, unit length
 MOST_TOLD = 5
 
 
@@ -36,12 +39,13 @@ class Sample:
 
 @dataclass(slots=True)
 class Verdict:
-    """`problems` is empty after a good run."""
+    """`problems` is empty after a good run. `seen`: what a reader saw while it went on."""
 
     produced: int = 0
     outcomes: int = 0
     duplicates: int = 0
     dead_letters: int = 0
+    seen: int = 0
     samples: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -57,12 +61,14 @@ def check(
     vectors: Iterable[Any],
     dead_letters: Iterable[Any],
     *,
-    right_vectors: Callable[[list[str]], np.ndarray[Any, Any]],
+    right_vectors: RightVectors,
     most_duplicates: int,
     samples: Iterable[Sample] = (),
+    seen: Mapping[int, Sequence[Sight]] | None = None,
 ) -> Verdict:
-    """Judge consumed records of the three topics, each in offset order per partition. `right_vectors`: of texts, unit
-    length; `most_duplicates`: outcomes beyond the first of an input that the faults may have caused."""
+    """Judge consumed records of the three topics, each in offset order per partition. `most_duplicates`: outcomes
+    beyond the first of an input that the faults may have caused; `seen`: the vectors by partition, as a reader saw them
+    who was there all along."""
     vectors, dead_letters = list(vectors), list(dead_letters)
     came_in: dict[Place, str] = {(r.topic, r.partition, r.offset): r.key.decode() for r in inputs}
     verdict = Verdict(produced=len(came_in), outcomes=len(vectors) + len(dead_letters), dead_letters=len(dead_letters))
@@ -82,10 +88,18 @@ def check(
     verdict.blame("under another id", wrong_ids)
     verdict.blame("out of order", list(_out_of_order(vectors)))
     verdict.blame("with a wrong vector", list(_wrong_vectors(ledger, vectors, right_vectors)))
+    outcomes = [(place_of(record), record) for record in [*vectors, *dead_letters]]
     for sample in samples:
         verdict.samples += 1
-        verdict.blame("committed before their outcome was there", _early(sample, came_in, [*vectors, *dead_letters]))
+        verdict.blame("committed before their outcome was there", _early(sample, came_in, outcomes))
+    if seen is not None:
+        verdict.seen = sum(map(len, seen.values()))
+        _compare(verdict, seen, vectors)
     return verdict
+
+
+def sight_of(record: Any) -> Sight:
+    return record.offset, place_of(record), zlib.crc32(record.value or b"")
 
 
 def place_of(record: Any) -> Place:
@@ -107,15 +121,32 @@ def _out_of_order(records: Iterable[Any]) -> Iterable[Place]:
         highest[lane] = max(highest[lane], place[2])
 
 
-def _wrong_vectors(
-    ledger: Ledger, records: Iterable[Any], right_vectors: Callable[[list[str]], np.ndarray[Any, Any]]
-) -> Iterable[str]:
-    events = [orjson.loads(record.value) for record in records if record.value is not None]
-    for start in range(0, len(events), 500):
-        chunk = [event for event in events[start : start + 500] if event["id"] in ledger.attempted]
-        if not chunk:
-            continue
-        right = right_vectors([ledger.attempted[event["id"]] for event in chunk])
+def _compare(verdict: Verdict, seen: Mapping[int, Sequence[Sight]], vectors: Iterable[Any]) -> None:
+    """What was once shown to a reader stays as it was, and is all there is."""
+    log: dict[int, list[Sight]] = defaultdict(list)
+    for record in vectors:
+        log[record.partition].append(sight_of(record))
+    for partition in sorted(log.keys() | seen.keys()):
+        there, shown = log[partition], list(seen.get(partition, ()))
+        verdict.blame(f"shown to a reader of {partition} and not in the log", sorted(set(shown) - set(there)))
+        verdict.blame(f"in the log of {partition} and never shown to a reader", sorted(set(there) - set(shown)))
+        if set(shown) == set(there) and shown != there:
+            verdict.problems.append(f"shown to a reader of {partition} in another order, or twice")
+
+
+def _wrong_vectors(ledger: Ledger, records: Iterable[Any], right_vectors: RightVectors) -> Iterable[str]:
+    by_model: dict[str, list[Any]] = defaultdict(list)
+    for record in records:
+        event = None if record.value is None else orjson.loads(record.value)
+        if event is not None and event["id"] in ledger.attempted:
+            by_model[event["model"]].append(event)
+    chunks = [
+        (model, events[start : start + 500])
+        for model, events in by_model.items()
+        for start in range(0, len(events), 500)
+    ]
+    for model, chunk in chunks:
+        right = right_vectors(model, [ledger.attempted[event["id"]] for event in chunk])
         given = np.asarray([event["vector"] for event in chunk], np.float32)
         if given.shape != right.shape:
             yield f"shape {given.shape}"
@@ -124,6 +155,6 @@ def _wrong_vectors(
         yield from (chunk[i]["id"] for i in np.flatnonzero(~good))
 
 
-def _early(sample: Sample, came_in: Mapping[Place, str], outcomes: Iterable[Any]) -> list[Place]:
-    there = {place_of(r) for r in outcomes if r.offset < sample.ends.get((r.topic, r.partition), 0)}
+def _early(sample: Sample, came_in: Mapping[Place, str], outcomes: Iterable[tuple[Place, Any]]) -> list[Place]:
+    there = {place for place, r in outcomes if r.offset < sample.ends.get((r.topic, r.partition), 0)}
     return sorted(place for place in came_in if place[2] < sample.committed.get(place[1], 0) and place not in there)

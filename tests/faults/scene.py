@@ -6,21 +6,23 @@ import asyncio
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.abc
+import anyio.to_thread
 import httpx
 import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from tests.brokers import Broker, NewTopicName
 from tests.faults.checker import Ledger, Sample, Verdict, check
+from tests.faults.reader import Reader
 from tests.integration.topics import committed, end_offsets
 from tests.processes import StreamerProcess
 from tests.proxy import Proxy
@@ -28,7 +30,8 @@ from tests.vendors.openai import FakeOpenAI
 
 DIMENSIONS = 16
 PARTITIONS = 4
-IN_FLIGHT = 300  # events per partition: what one crash may repeat is at most this for each partition
+IN_FLIGHT = 300  # events per partition
+PER_CRASH = PARTITIONS * IN_FLIGHT  # what one crash may repeat
 
 
 @dataclass(slots=True)
@@ -58,11 +61,26 @@ class Member:
         if self.is_running and self.process is not None:
             self.process.send_signal(number)
 
+    def limit(self, resource: int, most: int) -> tuple[int, int]:
+        """Lower (or raise again) one of its resource limits, as a container does; what the limits were."""
+        assert self.process is not None
+        process = psutil.Process(self.process.process.pid)
+        soft, hard = process.rlimit(resource)
+        process.rlimit(resource, (most, hard))
+        return soft, hard
+
     async def stop(self, timeout: float = 45.0) -> int:
         """The exit code after SIGTERM."""
         assert self.process is not None
         self.signal(signal.SIGTERM)
         return await self.process.wait(timeout)
+
+    async def stop_orderly(self) -> None:
+        """SIGTERM and exit code 0, unless it was still starting and did not know the signal, or found no broker."""
+        code = await self.stop()
+        log = self.process.stderr if self.process else ""
+        was_starting = "worker started" not in log and code in (-signal.SIGTERM, 3)
+        assert code == 0 or was_starting, f"exit {code}:\n{log[-4000:]}"
 
     async def kill(self) -> None:
         assert self.process is not None
@@ -78,6 +96,12 @@ class Member:
                 return repr(exc)
         return None if answer.status_code == 200 else str(answer.json()["error"])
 
+    async def lacks(self) -> str | None:
+        """What `/readyz` says that it does without, though it is ready."""
+        async with httpx.AsyncClient(timeout=5) as client:
+            found: str | None = (await client.get(f"http://127.0.0.1:{self.port}/readyz")).json().get("without")
+        return found
+
     async def says(self, words: str | None, timeout: float = 60.0) -> None:
         """Wait until `/readyz` says why not with these words in it, or (None) that all is well."""
         last: str | None = "nothing yet"
@@ -89,10 +113,18 @@ class Member:
                 await anyio.sleep(0.1)
         raise AssertionError(f"/readyz says {last!r} and not {words!r} within {timeout:g} s")
 
-    async def metric(self, name: str) -> float:
+    async def metrics(self) -> str:
         async with httpx.AsyncClient(timeout=5) as client:
-            text = (await client.get(f"http://127.0.0.1:{self.port}/metrics")).text
-        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+            try:
+                text = (await client.get(f"http://127.0.0.1:{self.port}/metrics")).text
+            except httpx.TransportError as exc:
+                return repr(exc)
+        return "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+
+    async def metric(self, name: str) -> float:
+        """Summed over its labels."""
+        lines = (await self.metrics()).splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.replace("{", " ").split()[0] == name)
 
     def measure(self) -> None:
         if self.is_running and self.process is not None:
@@ -109,6 +141,7 @@ class Scene:
     broker: Broker
     servers: str
     provider: FakeOpenAI
+    reader: Reader
     texts: str
     vectors: str
     dead_letters: str
@@ -124,7 +157,12 @@ class Scene:
 
     @property
     def is_exactly_once(self) -> bool:
-        return self.options.get("delivery.guarantee") == "exactly-once"
+        return isolation_level(self.options) == "read_committed"
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the members that run."""
+        return [member.process.process.pid for member in self.members if member.process and member.is_running]
 
     def add_member(self, **options: object) -> Member:
         port = free_port()
@@ -154,9 +192,13 @@ class Scene:
         self.members.append(member)
         return member
 
-    async def start(self, count: int = 1) -> None:
+    async def start(self, count: int = 0) -> None:
+        """All members that were added and do not run, and so many more; all are ready then."""
         for _ in range(count):
-            self.add_member().start()
+            self.add_member()
+        for member in self.members:
+            if not member.is_running:
+                member.start()
         for member in self.members:
             assert member.process is not None
             await member.process.ready(member.port)
@@ -183,7 +225,10 @@ class Scene:
                         # Some texts come again, as they do: the cache and the single flight have a part in this.
                         text = f"text number {rng.randrange(number + 1) if number % 7 == 6 else number}"
                         self.ledger.attempted[f"id-{number}"] = text
-                        sending = await producer.send(self.texts, key=f"id-{number}".encode(), value=text.encode())
+                        try:
+                            sending = await producer.send(self.texts, key=f"id-{number}".encode(), value=text.encode())
+                        except KafkaTimeoutError:
+                            continue  # no room for minutes, with the broker away: never sent, as far as we know
                         sending.add_done_callback(self._noted(f"id-{number}"))
                     if rate:
                         await anyio.sleep(chunk / rate)
@@ -202,6 +247,13 @@ class Scene:
 
     async def sample(self) -> None:
         """What is committed, and what is published a moment later. Nothing while the broker is away."""
+        task = asyncio.ensure_future(self._sample())
+        await asyncio.wait([task], timeout=15)
+        if not task.done():
+            task.print_stack()
+            task.cancel()  # not waited for: a client that lost its broker half-way may never be stopped
+
+    async def _sample(self) -> None:
         servers = self.broker.bootstrap_servers
         with suppress(KafkaError, TimeoutError, OSError):
             async with asyncio.timeout(10):
@@ -220,7 +272,7 @@ class Scene:
                 await self.sample()
             await anyio.sleep(interval)
 
-    async def all_committed(self, timeout: float = 90.0) -> None:
+    async def all_committed(self, timeout: float = 180.0) -> None:
         """Until every input is done."""
         servers = self.broker.bootstrap_servers
         ends: dict[int, int] = {}
@@ -233,8 +285,17 @@ class Scene:
                     if len(ends) and all(done.get(partition, 0) >= end for partition, end in ends.items()):
                         return
                 await anyio.sleep(0.2)
-        logs = "\n".join(m.process.stderr[-3000:] for m in self.members if m.process)
-        raise AssertionError(f"not caught up within {timeout:g} s: committed {done} of {ends}\n{logs}")
+        raise AssertionError(f"not caught up within {timeout:g} s: committed {done} of {ends}\n{await self.evidence()}")
+
+    async def evidence(self) -> str:
+        """What the members say of themselves."""
+        told = []
+        for number, member in enumerate(self.members):
+            if member.is_running:
+                told.append(f"worker {number}: {await member.readiness() or 'ready'}\n{await member.metrics()}")
+            if member.process is not None:
+                told.append(f"worker {number}:\n{member.process.stderr[-3000:]}")
+        return "\n".join(told)
 
     async def stop(self) -> list[int]:
         """Exit codes of the members that still run."""
@@ -242,7 +303,7 @@ class Scene:
 
     async def verdict(self, most_duplicates: int) -> Verdict:
         servers = self.broker.bootstrap_servers
-        level = "read_committed" if self.is_exactly_once else "read_uncommitted"
+        level = isolation_level(self.options)
         inputs, vectors, dead = [
             await read_everything(servers, topic, isolation)
             for topic, isolation in (
@@ -252,15 +313,19 @@ class Scene:
             )
         ]
         await self.sample()
-        return check(
+        await self.reader.has_reached({record.partition: record.offset for record in vectors})
+        judge = partial(
+            check,
             self.ledger,
             inputs,
             vectors,
             dead,
-            right_vectors=lambda texts: self.provider.expected(texts, dimensions=DIMENSIONS),
+            right_vectors=lambda model, texts: self.provider.expected(texts, model, DIMENSIONS),
             most_duplicates=most_duplicates,
             samples=self.samples[:: max(1, len(self.samples) // 20)],
+            seen=self.reader.seen,
         )
+        return await anyio.to_thread.run_sync(judge)  # minutes, for a long run
 
     def close(self) -> None:
         for member in self.members:
@@ -268,11 +333,13 @@ class Scene:
                 member.process.close()
 
 
-async def read_everything(servers: str, topic: str, isolation_level: str) -> list[Any]:
+def isolation_level(options: Mapping[str, object]) -> str:
+    return "read_committed" if options.get("delivery.guarantee") == "exactly-once" else "read_uncommitted"
+
+
+async def read_everything(servers: str, topic: str, level: str) -> list[Any]:
     """All records there are. The end of a topic may be a transaction marker, so it ends when nothing more comes."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=servers, auto_offset_reset="earliest", isolation_level=isolation_level
-    )
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest", isolation_level=level)
     await consumer.start()
     try:
         partitions = (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic) or set()
@@ -306,7 +373,9 @@ async def scene(
         vectors = await new_topic("vectors", partitions=PARTITIONS)
         dead = await new_topic("dead")
         servers = proxy.address if proxy else broker.bootstrap_servers
-        made = Scene(broker, servers, provider, texts, vectors, dead, folder)
-        made.options |= {key.replace("__", "."): value for key, value in options.items()}
+        given = {key.replace("__", "."): value for key, value in options.items()}
+        reader = Reader(broker.bootstrap_servers, vectors, PARTITIONS, isolation_level(given))
+        await stack.enter_async_context(reader)
+        made = Scene(broker, servers, provider, reader, texts, vectors, dead, folder, given)
         stack.callback(made.close)
         yield made

@@ -1,35 +1,23 @@
 """Hurts a deployment at random for as long as it is told, and judges it: `make soak MINUTES=15 SEED=1`.
 
-The schedule follows from the seed alone, so a bad run can be repeated. Prints schedule, progress and verdict; exits
-with 1 when a promise was broken.
+The schedule follows from the seed alone, so a bad run can be repeated.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
-import os
 import random
 import signal
-import sys
-import tempfile
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.to_thread
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from tests.brokers import Broker
 from tests.faults.checker import Verdict
-from tests.faults.scene import IN_FLIGHT, PARTITIONS, Member, Scene, scene
+from tests.faults.scene import PER_CRASH, Member, Scene
 from tests.proxy import Proxy
-from tests.session_broker import SharedBroker
 from tests.vendors.misbehaviour import HANG, NOTHING, RESET, Fault, refusal
 
 SESSION = 6.0
@@ -101,7 +89,7 @@ class Tormentor:
         if how == "killed":
             await member.kill()
         else:
-            await stop_orderly(member)
+            await member.stop_orderly()
         member.start()
 
     async def _visitor(self, _: str, seconds: float, __: Member) -> None:
@@ -109,7 +97,7 @@ class Tormentor:
             self._guest = self._stage.add_member()
         self._guest.start()
         await anyio.sleep(seconds)
-        await stop_orderly(self._guest)
+        await self._guest.stop_orderly()
 
     async def _broker(self, how: str, seconds: float, _: Member) -> None:
         broker = self._stage.broker
@@ -142,7 +130,8 @@ class Tormentor:
 
     async def _cache(self, how: str, _: float, member: Member) -> None:
         if how == "overwritten":
-            with member.cache.open("r+b") as file:
+            # It may not have been made again since it was deleted: then garbage is all there is.
+            with member.cache.open("r+b" if member.cache.exists() else "wb") as file:
                 file.write(self._rng.randbytes(50_000))
             return
         for path in member.cache.parent.glob(f"{member.cache.name}*"):
@@ -175,20 +164,17 @@ async def torment(
     print(f"all done {time.monotonic() - healed:.1f} s after the last fault", flush=True)
     for member in stage.members:
         if member.is_running:
-            await stop_orderly(member)
+            await member.stop_orderly()
     verdict = await stage.verdict(0 if stage.is_exactly_once else explained(steps))
+    measured(stage, verdict)
+    return verdict
+
+
+def measured(stage: Scene, verdict: Verdict) -> None:
     for number, member in enumerate(stage.members):
         print(f"worker {number}: at most {member.most_rss / 1e6:.0f} MB, {member.most_files} files")
         if member.most_rss > 500e6 or member.most_files > 150:
             verdict.problems.append(f"worker {number} grew: {member.most_rss} bytes, {member.most_files} files")
-    return verdict
-
-
-async def stop_orderly(member: Member) -> None:
-    """SIGTERM and exit code 0, unless it was still starting and did not know the signal, or found no broker."""
-    code = await member.stop()
-    log = member.process.stderr if member.process else ""
-    assert code == 0 or ("worker started" not in log and code in (-signal.SIGTERM, 3)), f"exit {code}:\n{log[-4000:]}"
 
 
 def revive(stage: Scene) -> None:
@@ -205,66 +191,4 @@ def revive(stage: Scene) -> None:
 
 def explained(steps: Sequence[Step]) -> int:
     """Duplicates that at-least-once allows: a window of every partition for each crash."""
-    return sum(WEIGHTS[step.name][1] for step in steps) * PARTITIONS * IN_FLIGHT
-
-
-async def soak(minutes: float, seed: int, guarantee: str, names: Sequence[str] | None, rate: float) -> Verdict:
-    shared = SharedBroker(os.environ)
-    broker = await anyio.to_thread.run_sync(shared.get)
-    try:
-        can = [
-            name for name in names or WEIGHTS if broker.can_restart or not name.startswith(("broker", "connections"))
-        ]
-        print(f"seed {seed}, {minutes:g} minutes, {guarantee}, {broker.kind} broker")
-        with tempfile.TemporaryDirectory() as folder:
-            if broker.behind_proxy is None:
-                return await _run(broker, None, Path(folder), seed, minutes, guarantee, can, rate)
-            target, port = broker.behind_proxy
-            async with Proxy(target, port) as proxy:
-                return await _run(broker, proxy, Path(folder), seed, minutes, guarantee, can, rate)
-    finally:
-        await anyio.to_thread.run_sync(shared.close)
-
-
-async def _run(
-    broker: Broker,
-    proxy: Proxy | None,
-    folder: Path,
-    seed: int,
-    minutes: float,
-    guarantee: str,
-    names: Sequence[str],
-    rate: float,
-) -> Verdict:
-    async def new_topic(stem: str = "topic", *, partitions: int = 1, configs: Mapping[str, str] | None = None) -> str:
-        name = f"{stem}-{uuid.uuid4().hex[:8]}"
-        admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
-        await admin.start()
-        await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=dict(configs or {}))])
-        await admin.close()
-        return name
-
-    async with scene(broker, new_topic, folder, proxy, delivery__guarantee=guarantee) as stage:
-        return await torment(stage, proxy, seed, minutes * 60, names, rate)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=15)
-    parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000)
-    parser.add_argument("--guarantee", choices=["at-least-once", "exactly-once"], default="at-least-once")
-    parser.add_argument("--fault", action="append", choices=list(WEIGHTS), help="only these; default: all")
-    parser.add_argument("--rate", type=float, default=300, help="events per second")
-    given = parser.parse_args()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # that brokers are away is no news here
-    run: Callable[[], Awaitable[Any]] = partial(
-        soak, given.minutes, given.seed, given.guarantee, given.fault, given.rate
-    )
-    verdict = anyio.run(run)
-    print(verdict)
-    print(f"seed {given.seed}: {'CLEAN' if not verdict.problems else 'BROKEN'}")
-    sys.exit(bool(verdict.problems))
-
-
-if __name__ == "__main__":
-    main()
+    return sum(WEIGHTS[step.name][1] for step in steps) * PER_CRASH

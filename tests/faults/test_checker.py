@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from tests.fakes import vector_of
-from tests.faults.checker import Ledger, Sample, Verdict, check
+from tests.faults.checker import Ledger, Sample, Sight, Verdict, check, sight_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Run:
         self.texts = {n: f"text {n}" for n in range(20)}
         self.ids = {n: f"id-{n}" for n in range(20)}
         self.samples = [Sample({0: 10}, {("vectors", 0): 10}), Sample({0: 20}, {("vectors", 0): 99})]
+        self.shown: Callable[[list[Sight]], list[Sight]] = list
 
     def judge(self, most_duplicates: int = 0) -> Verdict:
         vectors = [
@@ -45,7 +46,7 @@ class Run:
                 0,
                 place,
                 self.ids[n].encode(),
-                orjson.dumps({"id": self.ids[n], "vector": vector_of(self.texts[n]).tolist()}),
+                orjson.dumps({"id": self.ids[n], "model": "m", "vector": vector_of(self.texts[n]).tolist()}),
                 (("streamer-source", b"texts/0/%d" % n),),
             )
             for place, n in enumerate(self.order)
@@ -55,16 +56,23 @@ class Run:
             self.inputs,
             vectors,
             [],
-            right_vectors=lambda texts: np.stack([vector_of(text) for text in texts]),
+            right_vectors=lambda model, texts: np.stack([vector_of(text) for text in texts]),
             most_duplicates=most_duplicates,
             samples=self.samples,
+            seen={0: self.shown([sight_of(vector) for vector in vectors])},
         )
 
 
 def test_a_good_run_has_no_problems() -> None:
     verdict = Run().judge()
     assert not verdict.problems
-    assert (verdict.produced, verdict.outcomes, verdict.duplicates, verdict.samples) == (20, 20, 0, 2)
+    assert (verdict.produced, verdict.outcomes, verdict.duplicates, verdict.samples, verdict.seen) == (
+        20,
+        20,
+        0,
+        2,
+        20,
+    )
 
 
 def test_what_is_repeated_after_a_crash_is_counted_and_bounded() -> None:
@@ -109,6 +117,23 @@ def _produce_nothing(run: Run) -> None:
     del run.ledger.attempted["id-2"]
 
 
+def _hide_from_the_reader(run: Run) -> None:
+    run.shown = lambda sights: sights[:7] + sights[8:]
+
+
+def _show_what_is_taken_back(run: Run) -> None:
+    """As a transaction would that is aborted after it was shown."""
+    run.shown = lambda sights: [*sights, (20, ("texts", 0, 20), 0)]
+
+
+def _show_another_value(run: Run) -> None:
+    run.shown = lambda sights: [(*sights[0][:2], 0), *sights[1:]]
+
+
+def _show_twice(run: Run) -> None:
+    run.shown = lambda sights: [sights[0], *sights]
+
+
 @pytest.mark.parametrize(
     ("breaking", "problem"),
     [
@@ -120,6 +145,10 @@ def _produce_nothing(run: Run) -> None:
         (_commit_early, "committed before their outcome"),
         (_forget_an_input, "acknowledged to the producer and not in the input topic"),
         (_produce_nothing, "never produced"),
+        (_hide_from_the_reader, "in the log of 0 and never shown"),
+        (_show_what_is_taken_back, "shown to a reader of 0 and not in the log"),
+        (_show_another_value, "shown to a reader of 0 and not in the log"),
+        (_show_twice, "shown to a reader of 0 in another order, or twice"),
     ],
 )
 def test_each_broken_promise_is_found(breaking: Callable[[Run], None], problem: str) -> None:

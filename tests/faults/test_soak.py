@@ -1,4 +1,4 @@
-"""The first half a minute of a long random run, always the same."""
+"""The beginning of a long random run, always the same."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 
 @pytest.mark.real_kafka("a broker of our own, to be hurt")
-@pytest.mark.parametrize(("guarantee", "seed"), [("exactly-once", 7)])
-async def test_half_a_minute_of_everything(
+@pytest.mark.parametrize(("guarantee", "seed"), [("exactly-once", 2173)])
+async def test_a_quarter_of_a_minute_of_everything(
     stoppable_broker: Broker, kafka_proxy: Proxy, new_topic: NewTopicName, tmp_path: Path, guarantee: str, seed: int
 ) -> None:
     async with scene(stoppable_broker, new_topic, tmp_path, kafka_proxy, delivery__guarantee=guarantee) as stage:
-        verdict = await torment(stage, kafka_proxy, seed, 26, tuple(WEIGHTS), rate=200)
+        verdict = await torment(stage, kafka_proxy, seed, 15, tuple(WEIGHTS), rate=200)
     assert not verdict.problems, verdict

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -193,6 +196,22 @@ async def test_the_token_guards_the_api() -> None:
         assert len(await search(client, vector=[1, 0])) == 3
 
 
+async def test_the_page_for_people_runs_its_own_script_and_no_other() -> None:
+    async with api(token="s3cret") as client:
+        assert (await client.get("/")).status_code == 401
+        response = await client.get("/", auth=("anybody", "s3cret"))
+        assert response.headers["content-type"] == "text/html; charset=utf-8"
+        policy = dict(part.split(" ", 1) for part in response.headers["content-security-policy"].split("; "))
+        assert policy["default-src"] == "'none'"
+        [script] = re.findall(r"<script>(.*?)</script>", response.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert policy["script-src"] == f"'sha256-{digest}'"
+        assert "innerHTML" not in script
+        asked = set(re.findall(r'(?:fetch|EventSource)\("([^"]+)"', script))
+        assert asked == {"/readyz", "/v1/stats", "/v1/search", "/v1/events"}
+        assert not re.findall(r"""(?:src|href)\s*=|https?://|url\(""", response.text)
+
+
 async def test_metadata_and_text_are_remembered_and_can_be_asked_for() -> None:
     topic = Topic()
     topic.append("a", 0, text="x" * 2000, lang="en", stars=5)
@@ -250,3 +269,13 @@ async def test_the_interface_describes_itself(token: str | None) -> None:
                     url = path.replace("{id}", "id-0")
                     response = await client.request(method, url, headers=headers, json={"id": "id-0"})
                     assert str(response.status_code) in operation["responses"]
+
+
+async def test_what_it_does_without_is_told_though_it_is_ready() -> None:
+    this = Running(Topic())
+    app = create_api(this.indexer, None, lacks=lambda: "snapshot: the disk is full")
+    async with anyio.create_task_group() as tasks, serving(app) as client:
+        tasks.start_soon(this.indexer.run)
+        await this.indexer.wait_ready()
+        assert (await client.get("/readyz")).json() == {"ready": True, "without": "snapshot: the disk is full"}
+        this.indexer.stop()

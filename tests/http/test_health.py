@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -63,6 +64,18 @@ async def test_readiness_says_why_not() -> None:
         assert (response.status_code, response.json()) == (200, {"ready": True})
 
 
+async def test_readiness_says_what_it_does_without() -> None:
+    worker = Worker()
+    lacking: str | None = "cache: database or disk is full"
+    async with serving(create_health_app("worker", worker, lacks=lambda: lacking)) as client:
+        assert (await client.get("/readyz")).json() == {"error": "rate limited by the provider"}
+        worker.reason = None
+        response = await client.get("/readyz")
+        assert (response.status_code, response.json()) == (200, {"ready": True, "without": lacking})
+        lacking = None
+        assert (await client.get("/readyz")).json() == {"ready": True}
+
+
 async def test_metrics_are_read_at_scrape_time() -> None:
     worker = Worker()
     async with serving(create_health_app("worker", worker)) as client:
@@ -86,13 +99,21 @@ async def test_metrics_are_read_at_scrape_time() -> None:
         assert "streamer_worker_records_total 42.0" in response.text
 
 
+def basic(user: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
 @pytest.mark.parametrize(
     ("header", "status"),
     [
         ("Bearer geheim-ß", 200),
         ("bearer  geheim-ß", 200),
         ("Bearer geheim", 401),
+        (basic("anybody", "geheim-ß"), 200),
+        (basic("", "geheim-ß"), 200),
+        (basic("geheim-ß", ""), 401),
         ("Basic geheim-ß", 401),
+        ("Basic", 401),
         ("geheim-ß", 401),
         ("", 401),
     ],
@@ -107,6 +128,6 @@ async def test_a_token_guards_all_but_liveness(header: str, status: int) -> None
             response = await client.get(path, headers=headers)
             assert response.status_code == expected
             if expected == 401:
-                assert response.headers["www-authenticate"] == "Bearer"
+                assert response.headers["www-authenticate"].startswith('Bearer, Basic realm="streamer')
                 assert "geheim" not in response.text
                 assert "Authorization" in response.json()["error"]

@@ -38,6 +38,7 @@ class Stage:
             "topics.dead_letters": dead_letters,
             "topics.verdicts": verdicts,
             "cache.path": folder / "cache.sqlite",
+            "index.snapshot_path": folder / "index.snapshot",
             "delivery.commit_interval_ms": 100,
             # The embedded broker takes half a session for the first join, and holds fetches although there is news.
             "kafka.session_timeout_ms": 45_000 if broker.is_real else 6_000,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from streamer.adapters.providers.cohere import CohereProvider
+from streamer.adapters.providers.connection import Connection
 from streamer.adapters.providers.ollama import OllamaProvider
 from streamer.adapters.providers.openai import OpenAIProvider
 from streamer.adapters.providers.voyage import VoyageProvider
-from streamer.core.vectors import Matrix, normalize
+from streamer.core.vectors import Matrix, Space, normalize
 from streamer.errors import StreamerError
 from streamer.protocols import Provider
 from tests.vendors.cohere import FakeCohere
@@ -46,10 +47,18 @@ class Service:
     takes_empty: bool = False
 
 
+def make(adapter: Callable[..., Provider], provider: str, **options: Any) -> Provider:
+    """An adapter from one flat set of options: those of its space, of its connection and its own."""
+
+    def taken(part: type) -> dict[str, Any]:
+        return {f.name: options.pop(f.name) for f in fields(part) if f.init and f.name in options}
+
+    return adapter(Space(provider=provider, **taken(Space)), Connection(**taken(Connection)), **options)
+
+
 def _openai(server: Any, **options: Any) -> Provider:
-    return OpenAIProvider(
-        **{"model": "text-embedding-3-small", "dimensions": 1536, "api_key": KEY, "base_url": server.base_url} | options
-    )
+    known = {"model": "text-embedding-3-small", "dimensions": 1536, "api_key": KEY, "base_url": server.base_url}
+    return make(OpenAIProvider, "openai", **known | options)
 
 
 def _azure(server: Any, **options: Any) -> Provider:
@@ -62,9 +71,9 @@ def _shortened(server: Any, **options: Any) -> Provider:
 
 
 def _cohere(server: Any, **options: Any) -> Provider:
-    return CohereProvider(
-        **{"model": "embed-english-v3.0", "dimensions": 1024, "api_key": KEY, "base_url": server.base_url} | options
-    )
+    known = {"model": "embed-english-v3.0", "dimensions": 1024, "api_key": KEY, "base_url": server.base_url}
+    types = {"document_input_type": "search_document", "query_input_type": "search_query"}
+    return make(CohereProvider, "cohere", **known | types | options)
 
 
 def _cohere_v4(server: Any, **options: Any) -> Provider:
@@ -72,9 +81,9 @@ def _cohere_v4(server: Any, **options: Any) -> Provider:
 
 
 def _voyage(server: Any, **options: Any) -> Provider:
-    return VoyageProvider(
-        **{"model": "voyage-3", "dimensions": 1024, "api_key": KEY, "base_url": server.base_url} | options
-    )
+    known = {"model": "voyage-3", "dimensions": 1024, "api_key": KEY, "base_url": server.base_url}
+    types = {"document_input_type": "document", "query_input_type": "query"}
+    return make(VoyageProvider, "voyage", **known | types | options)
 
 
 def _voyage_shortened(server: Any, **options: Any) -> Provider:
@@ -85,9 +94,8 @@ def _ollama(server: Any, **options: Any) -> Provider:
     # Only the first call is allowed the time to load a model; a test that shortens one means both.
     if "timeout_seconds" in options:
         options |= {"load_timeout_seconds": options["timeout_seconds"]}
-    return OllamaProvider(
-        **{"model": "nomic-embed-text", "dimensions": 768, "api_key": KEY, "base_url": server.base_url} | options
-    )
+    known = {"model": "nomic-embed-text", "dimensions": 768, "api_key": KEY, "base_url": server.base_url}
+    return make(OllamaProvider, "ollama", **known | options)
 
 
 SERVICES = {

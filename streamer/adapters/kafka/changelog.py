@@ -107,7 +107,13 @@ class KafkaChangelog:
         return True
 
     async def end_offsets(self) -> Mapping[TopicPartition, int]:
-        ends = await self._consumer.end_offsets([ClientPartition(*tp) for tp in self._positions])
+        """Raises Unreachable when no broker tells them in time."""
+        if self._consumer is None:
+            raise Unreachable(f"the ends of {self._topic!r} cannot be read: the consumer is being replaced")
+        try:
+            ends = await self._consumer.end_offsets([ClientPartition(*tp) for tp in self._positions])
+        except KafkaError as exc:
+            raise Unreachable(f"the ends of {self._topic!r} cannot be read: {exc!r}") from exc
         return {TopicPartition(*tp): offset for tp, offset in ends.items()}
 
     async def poll(self, timeout: float) -> Sequence[Record]:
@@ -139,6 +145,11 @@ class KafkaChangelog:
     def positions(self) -> Mapping[TopicPartition, int]:
         """The next offset to read per partition: everything before it that holds a record has been handed over."""
         return dict(self._positions)
+
+    def seek(self, offsets: Mapping[TopicPartition, int]) -> None:
+        for tp, offset in offsets.items():
+            self._consumer.seek(ClientPartition(*tp), offset)
+            self._positions[tp] = offset
 
     async def committed(self) -> Mapping[TopicPartition, int]:
         found = {}

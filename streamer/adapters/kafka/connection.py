@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.helpers import create_ssl_context
 
 from streamer.adapters.kafka.client_log import CLIENT_LOG
@@ -73,3 +74,23 @@ class Connection:
                 raise Unreachable(f"Kafka at {self.bootstrap_servers} refuses us{who}: {CLIENT_LOG.refusal}") from exc
             reason = str(exc) or f"no answer within {self.connect_timeout + joining:g} s"
             raise Unreachable(f"Kafka at {self.bootstrap_servers} cannot be reached: {reason}") from exc
+
+
+def _sending(send: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, for event loops that refuse to write to a connection which the other side has just reset.
+
+    uvloop does, with a RuntimeError, until the client has noticed; the client expects an OSError and would let this one
+    through, to whoever happened to send.
+    """
+
+    def sending(connection: Any, request: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return send(connection, request, *args, **options)
+        except RuntimeError as exc:
+            connection.close(reason=CloseReason.CONNECTION_BROKEN)
+            raise KafkaConnectionError(f"Connection at {connection.host}:{connection.port} broken: {exc}") from exc
+
+    return sending
+
+
+AIOKafkaConnection.send = _sending(AIOKafkaConnection.send)

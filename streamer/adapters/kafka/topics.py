@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from streamer.adapters.kafka.connection import Connection
 from streamer.errors import Unreachable
 
 TOPIC_ALREADY_EXISTS = 36
+TOMBSTONES = "delete.retention.ms"
+TOMBSTONES_KEPT = 86_400.0  # what Apache Kafka does by default, in seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,32 @@ async def check_topics(connection: Connection, specs: Sequence[TopicSpec], *, cr
         raise Unreachable(f"Kafka at {connection.bootstrap_servers} refused topic administration: {exc!r}") from exc
     finally:
         await admin.close()
+
+
+@dataclass(frozen=True, slots=True)
+class TopicHome:
+    """Where a topic lives. `cluster`: the cluster's id, None if the brokers do not say. `tombstones_kept`: seconds for
+    which a tombstone can be read at least."""
+
+    cluster: str | None
+    tombstones_kept: float
+
+
+async def find_home(connection: Connection, topic: str) -> TopicHome:
+    """Raises Unreachable when no broker answers; what a broker does not tell is taken to be the default."""
+    admin = AIOKafkaAdminClient(**connection.client_options())
+    cluster, kept = None, TOMBSTONES_KEPT
+    try:
+        await connection.reach(admin.start())
+        with suppress(KafkaError):
+            cluster = (await admin.describe_cluster())["cluster_id"]
+            wanted = ConfigResource(ConfigResourceType.TOPIC, topic, configs={TOMBSTONES: None})
+            for response in await admin.describe_configs([wanted]):
+                for *_, entries in response.resources:
+                    kept = next((float(value) / 1000 for name, value, *_ in entries if name == TOMBSTONES), kept)
+    finally:
+        await admin.close()
+    return TopicHome(cluster, kept)
 
 
 async def _create(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:

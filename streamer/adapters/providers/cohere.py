@@ -7,13 +7,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from streamer.adapters.providers.http_errors import (
-    CONNECT_SECONDS,
-    Vendor,
-    checked_key,
-    checked_url,
-    rate_limit_headers,
-)
+from streamer.adapters.providers.connection import Connection
+from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, well_formed
 from streamer.core.vectors import Purpose, Space
 from streamer.errors import MissingExtra
@@ -26,44 +21,19 @@ if TYPE_CHECKING:
 class CohereProvider:
     """`POST /v2/embed` through the official client, its own retries off.
 
-    `dimensions`: what the vectors have; asked for only with `request_dimensions`, which embed-v4 understands. The input
-    types are required by every model since v3. `truncate` is always said: "END" for `on_too_long="truncate"`, else
-    "NONE", which makes the service refuse a text beyond the context. The answer has no index: position decides.
+    Vectors of another length than the model's own are asked for only with `request_dimensions`, which embed-v4
+    understands. The space's input types are required by every model since v3. `truncate` is always said: "END" where
+    the space says "truncate", else "NONE", which makes the service refuse a text beyond the context. The answer has no
+    index: position decides.
     """
 
-    def __init__(
-        self,
-        *,
-        model: str,
-        dimensions: int,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        request_dimensions: bool = False,
-        document_input_type: str = "search_document",
-        query_input_type: str = "search_query",
-        document_prefix: str = "",
-        query_prefix: str = "",
-        on_too_long: str = "truncate",
-        max_tokens: int = 0,
-        timeout_seconds: float = 60.0,
-        max_connections: int = 8,
-    ) -> None:
-        self._space = Space(
-            provider="cohere",
-            model=model,
-            dimensions=dimensions,
-            document_prefix=document_prefix,
-            query_prefix=query_prefix,
-            document_input_type=document_input_type,
-            query_input_type=query_input_type,
-            on_too_long=on_too_long,
-            max_tokens=max_tokens,
-        )
-        key = checked_key("cohere", api_key, "COHERE_API_KEY")
+    def __init__(self, space: Space, connection: Connection, *, request_dimensions: bool = False) -> None:
+        self._space = space
+        key = connection.key("cohere", "COHERE_API_KEY")
         self._vendor = Vendor("cohere", (key,))
-        self._timeout = timeout_seconds
-        self._dimensions = dimensions if request_dimensions else None
-        self._pool, self._client = _client(key, base_url, timeout_seconds, max_connections)
+        self._timeout = connection.timeout_seconds
+        self._dimensions = space.dimensions if request_dimensions else None
+        self._pool, self._client = _client(key, connection)
 
     @property
     def space(self) -> Space:
@@ -112,16 +82,11 @@ class CohereProvider:
         await self._pool.aclose()
 
 
-def _client(
-    key: str, base_url: str | None, timeout_seconds: float, max_connections: int
-) -> tuple[httpx.AsyncClient, AsyncClientV2]:
+def _client(key: str, connection: Connection) -> tuple[httpx.AsyncClient, AsyncClientV2]:
     try:
         import cohere
     except ImportError:
         raise MissingExtra("cohere", "cohere") from None
-    pool = httpx.AsyncClient(
-        timeout=httpx.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds)),
-        limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
-    )
-    url = checked_url(base_url or "https://api.cohere.com")
+    url = connection.url("https://api.cohere.com")
+    pool = httpx.AsyncClient(**connection.bounds(httpx))
     return pool, cohere.AsyncClientV2(api_key=key, base_url=url, httpx_client=pool, max_retries=0)

@@ -15,13 +15,11 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Any, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 import anyio
 import orjson
 
 from streamer.errors import (
-    ConfigurationError,
     ProviderBlocked,
     RateLimited,
     RejectedError,
@@ -31,7 +29,6 @@ from streamer.errors import (
 
 Meaning: TypeAlias = Literal["retriable", "limited", "blocked", "rejected", "too_long"]
 
-CONNECT_SECONDS = 5.0
 _LONGEST_REASON = 300
 
 _TRANSIENT = frozenset({408, 409, 424, 425, 499})
@@ -181,40 +178,6 @@ class Vendor:
             text = text.replace(secret, "[redacted]")
         text = re.sub(r"\S*\*{3}\S*", "[redacted]", " ".join(text.split()))
         return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
-
-
-def checked_key(vendor: str, key: str | None, variable: str) -> str:
-    """The key without surrounding white space. ConfigurationError when it is missing or no header could carry it.
-
-    Checked here because an HTTP library that refuses a header quotes it.
-    """
-    key = (key or "").strip()
-    if not key:
-        raise ConfigurationError(f"{vendor} needs an API key: set {variable} in the environment")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigurationError(f"the API key for {vendor} ({variable}) holds characters that no key has")
-    return key
-
-
-def checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """The extra headers. ConfigurationError when one cannot be sent; its value, perhaps a secret, is not quoted."""
-    for name, value in (headers or {}).items():
-        if not value.isascii() or not value.isprintable():
-            raise ConfigurationError(f"the value of the header {name} holds characters that a header cannot carry")
-    return dict(headers or {})
-
-
-def checked_url(base_url: str) -> str:
-    """The URL as it is. ConfigurationError when it is not one that an HTTP client can open."""
-    try:
-        parts = urlsplit(base_url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        shown = base_url.rpartition("@")[2]  # without a user and password
-        raise ConfigurationError(f"base_url must look like https://host:port/path, not {shown!r}")
-    return base_url
 
 
 def _stated(body: object) -> tuple[str, str]:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
 
-from streamer.adapters.providers.http_errors import (
-    CONNECT_SECONDS,
-    Vendor,
-    checked_key,
-    checked_url,
-    rate_limit_headers,
-)
+from streamer.adapters.providers.connection import Connection
+from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, well_formed
 from streamer.core.vectors import Purpose, Space
 from streamer.errors import MissingExtra, RetriableError
@@ -32,9 +28,9 @@ _RESPONSES: ContextVar[list[httpx.Response]] = ContextVar("responses")
 class OllamaProvider:
     """`POST /api/embed` through the official client, which neither retries nor, left alone, ever times out.
 
-    `dimensions`: what the vectors have; asked for only with `request_dimensions` (the server cuts and renormalises, and
-    silently ignores more than the model has). `truncate` is always said, as its default cuts silently: it is on for
-    `on_too_long="truncate"`, else a text beyond the context is refused.
+    Vectors of another length than the model's own are asked for only with `request_dimensions` (the server cuts and
+    renormalises, and silently ignores more than the model has). `truncate` is always said, as its default cuts
+    silently: it is on where the space says "truncate", else a text beyond the context is refused.
 
     A server that has not yet loaded the model, or has dropped it after `keep_alive`, takes minutes for the first
     answer: `load_timeout_seconds` holds until one has come, and again after a call that timed out.
@@ -42,42 +38,24 @@ class OllamaProvider:
 
     def __init__(
         self,
+        space: Space,
+        connection: Connection,
         *,
-        model: str,
-        dimensions: int,
-        api_key: str | None = None,
-        base_url: str | None = None,
         request_dimensions: bool = False,
         keep_alive: float | str | None = None,
-        document_prefix: str = "",
-        query_prefix: str = "",
-        on_too_long: str = "truncate",
-        max_tokens: int = 0,
-        revision: str = "",
-        timeout_seconds: float = 60.0,
         load_timeout_seconds: float = 300.0,
-        max_connections: int = 8,
     ) -> None:
-        self._space = Space(
-            provider="ollama",
-            model=model,
-            dimensions=dimensions,
-            revision=revision,
-            document_prefix=document_prefix,
-            query_prefix=query_prefix,
-            on_too_long=on_too_long,
-            max_tokens=max_tokens,
-        )
+        self._space = space
         # The client would read the variable by itself, and then this adapter would not know what to redact.
-        api_key = api_key or os.environ.get("OLLAMA_API_KEY")
-        key = checked_key("ollama", api_key, "OLLAMA_API_KEY") if api_key else ""
+        connection = replace(connection, api_key=connection.api_key or os.environ.get("OLLAMA_API_KEY"))
+        key = connection.key("ollama", "OLLAMA_API_KEY") if connection.api_key else ""
         self._vendor = Vendor("ollama", (key,) if key else ())
-        self._timeout = timeout_seconds
-        self._load_timeout = max(load_timeout_seconds, timeout_seconds)
+        self._timeout = connection.timeout_seconds
+        self._load_timeout = max(load_timeout_seconds, connection.timeout_seconds)
         self._loaded = False
-        self._dimensions = dimensions if request_dimensions else None
+        self._dimensions = space.dimensions if request_dimensions else None
         self._keep_alive = keep_alive
-        self._client = _client(key, base_url, self._load_timeout, max_connections)
+        self._client = _client(key, replace(connection, timeout_seconds=self._load_timeout))
 
     @property
     def space(self) -> Space:
@@ -124,15 +102,14 @@ async def _keep(response: httpx.Response) -> None:
     _RESPONSES.get().append(response)
 
 
-def _client(key: str, base_url: str | None, timeout_seconds: float, max_connections: int) -> AsyncClient:
+def _client(key: str, connection: Connection) -> AsyncClient:
     try:
         import ollama
     except ImportError:
         raise MissingExtra("ollama", "ollama") from None
     return ollama.AsyncClient(
-        host=None if base_url is None else checked_url(base_url),
+        host=None if connection.base_url is None else connection.url(),  # without one it reads OLLAMA_HOST
         headers={"authorization": f"Bearer {key}"} if key else {},
-        timeout=httpx.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds)),
-        limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
         event_hooks={"response": [_keep]},
+        **connection.bounds(httpx),
     )

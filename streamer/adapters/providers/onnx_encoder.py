@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
+from streamer.adapters.providers.wire import well_formed
 from streamer.core.vectors import Matrix
 from streamer.errors import ConfigurationError, MissingExtra, RejectedError, RetriableError
 
@@ -70,21 +71,21 @@ class Encoder:
             raise ConfigurationError(f"provider.model: {description.files[0]} cannot be used: {exc}") from exc
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        encodings = self._tokenizer.encode_batch_fast([_well_formed(t) for t in texts], add_special_tokens=False)
+        encodings = self._tokenizer.encode_batch_fast([well_formed(t) for t in texts], add_special_tokens=False)
         return [len(encoding) for encoding in encodings]
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
         """Per text: the ids that the model reads, frame included, and whether they leave some of the text out."""
         limit = self.max_tokens - self._tokenizer.num_special_tokens_to_add(False)
         head = CHARACTERS_PER_TOKEN * self.max_tokens
-        heads = [_well_formed(text[:head]) for text in texts]
+        heads = [well_formed(text[:head]) for text in texts]
         rows, truncated = [], []
         for text, found in zip(texts, self._tokenizer.encode_batch_fast(heads, add_special_tokens=False), strict=True):
             encoding = found
             # The last tokens of a head depend on where it was cut. With twice as many as are needed those do not
             # matter; with fewer (blanks, one endless word) they do.
             if len(text) > head and len(encoding) < 2 * limit:
-                encoding = self._tokenizer.encode(_well_formed(text), add_special_tokens=False)
+                encoding = self._tokenizer.encode(well_formed(text), add_special_tokens=False)
             truncated.append(len(encoding) > limit)
             encoding.truncate(limit)
             rows.append(self._tokenizer.post_process(encoding).ids)
@@ -233,12 +234,3 @@ def _revision(files: Sequence[Path]) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()[:12]
-
-
-def _well_formed(text: str) -> str:
-    """The text with lone surrogates, which JSON can express and UTF-8 cannot, replaced by U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

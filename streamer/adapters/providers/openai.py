@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from streamer.adapters.providers.http_errors import (
-    CONNECT_SECONDS,
-    Vendor,
-    checked_headers,
-    checked_key,
-    checked_url,
-    rate_limit_headers,
-)
+from streamer.adapters.providers.connection import Connection, checked_headers
+from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, rows_in_order, well_formed
 from streamer.core.vectors import Purpose, Space
 from streamer.errors import MissingExtra
@@ -30,59 +24,37 @@ class OpenAIProvider:
     optional. With `azure_api_version`, `base_url` is an Azure resource (`https://name.openai.azure.com`): the key goes
     into `api-key` and the path names `azure_deployment` (default: the model).
 
-    `dimensions`: what the vectors have. The request asks for them only with `request_dimensions`, for models that can
-    shorten their vectors (text-embedding-3-*); others refuse the field. `encoding_format`: "float" for servers that
-    refuse base64 instead of ignoring it. Input types go into the field `input_type` that some compatible servers want.
-    A text beyond the context is refused by the service, never cut.
+    The request asks for the space's dimensions only with `request_dimensions`, for models that can shorten their
+    vectors (text-embedding-3-*); others refuse the field. `encoding_format`: "float" for servers that refuse base64
+    instead of ignoring it. The space's input types go into the field `input_type` that some compatible servers want. A
+    text beyond the context is refused by the service, never cut.
     """
 
     def __init__(
         self,
+        space: Space,
+        connection: Connection,
         *,
-        model: str,
-        dimensions: int,
-        api_key: str | None = None,
-        base_url: str | None = None,
         azure_api_version: str | None = None,
         azure_deployment: str | None = None,
         headers: Mapping[str, str] | None = None,
         request_dimensions: bool = False,
         encoding_format: Literal["base64", "float"] = "base64",
-        document_input_type: str = "",
-        query_input_type: str = "",
-        document_prefix: str = "",
-        query_prefix: str = "",
-        on_too_long: str = "truncate",
-        max_tokens: int = 0,
-        revision: str = "",
-        timeout_seconds: float = 60.0,
-        max_connections: int = 8,
     ) -> None:
-        self._space = Space(
-            provider="openai",
-            model=model,
-            dimensions=dimensions,
-            revision=revision,
-            document_prefix=document_prefix,
-            query_prefix=query_prefix,
-            document_input_type=document_input_type,
-            query_input_type=query_input_type,
-            on_too_long=on_too_long,
-            max_tokens=max_tokens,
-        )
-        if base_url is None or azure_api_version is not None:
-            api_key = checked_key("openai", api_key, "OPENAI_API_KEY")
-        elif api_key:
-            api_key = checked_key("openai", api_key, "STREAMER_PROVIDER__API_KEY")
+        self._space = space
+        key = None
+        if connection.base_url is None or azure_api_version is not None:
+            key = connection.key("openai", "OPENAI_API_KEY")
+        elif connection.api_key:
+            key = connection.key("openai", "STREAMER_PROVIDER__API_KEY")
         extra = checked_headers(headers)
         # Long header values may be tokens of a gateway; short ones would redact half of every message.
-        self._vendor = Vendor("openai", tuple(filter(None, (api_key, *(v for v in extra.values() if len(v) >= 8)))))
-        self._timeout = timeout_seconds
-        self._dimensions = dimensions if request_dimensions else None
+        self._vendor = Vendor("openai", tuple(filter(None, (key, *(v for v in extra.values() if len(v) >= 8)))))
+        self._timeout = connection.timeout_seconds
+        self._dimensions = space.dimensions if request_dimensions else None
         self._encoding: Literal["base64", "float"] = encoding_format
-        self._client = _client(
-            model, api_key, base_url, azure_api_version, azure_deployment, extra, timeout_seconds, max_connections
-        )
+        azure = (azure_api_version, azure_deployment or space.model) if azure_api_version is not None else None
+        self._client = _client(key, connection, azure, extra)
 
     @property
     def space(self) -> Space:
@@ -122,42 +94,24 @@ class OpenAIProvider:
 
 
 def _client(
-    model: str,
-    api_key: str | None,
-    base_url: str | None,
-    azure_api_version: str | None,
-    azure_deployment: str | None,
-    headers: dict[str, str],
-    timeout_seconds: float,
-    max_connections: int,
+    key: str | None, connection: Connection, azure: tuple[str, str] | None, headers: dict[str, str]
 ) -> AsyncOpenAI:
+    """`azure`: version of the API and name of the deployment, where it is Azure's."""
     try:
         import httpx2
         import openai
     except ImportError:
         raise MissingExtra("openai", "openai") from None
-    timeout = httpx2.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds))
-    limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
-    pool: httpx2.AsyncClient = httpx2.AsyncClient(timeout=timeout, limits=limits)
-    if base_url is not None:
-        checked_url(base_url)
-    if azure_api_version is not None:
+    url = None if connection.base_url is None else connection.url()
+    bounds = connection.bounds(httpx2)
+    pool: httpx2.AsyncClient = httpx2.AsyncClient(**bounds)
+    common: dict[str, Any] = {
+        "default_headers": headers, "http_client": pool, "timeout": bounds["timeout"], "max_retries": 0
+    }  # fmt: skip
+    if azure is not None:
+        version, deployment = azure
         return openai.AsyncAzureOpenAI(
-            azure_endpoint=base_url or "",
-            azure_deployment=azure_deployment or model,
-            api_version=azure_api_version,
-            api_key=api_key,
-            default_headers=headers,
-            http_client=pool,
-            timeout=timeout,
-            max_retries=0,
+            azure_endpoint=url or "", azure_deployment=deployment, api_version=version, api_key=key, **common
         )
-    return openai.AsyncOpenAI(
-        # A server without keys ignores the word. None would make the client send it the key of OPENAI_API_KEY.
-        api_key=api_key or "none",
-        base_url=base_url,
-        default_headers=headers,
-        http_client=pool,
-        timeout=timeout,
-        max_retries=0,
-    )
+    # A server without keys ignores the word. None would make the client send it the key of OPENAI_API_KEY.
+    return openai.AsyncOpenAI(api_key=key or "none", base_url=url, **common)

@@ -8,13 +8,8 @@ from typing import Any
 import httpx
 import orjson
 
-from streamer.adapters.providers.http_errors import (
-    CONNECT_SECONDS,
-    Vendor,
-    checked_key,
-    checked_url,
-    rate_limit_headers,
-)
+from streamer.adapters.providers.connection import Connection
+from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, rows_in_order, well_formed
 from streamer.core.vectors import Purpose, Space
 from streamer.protocols import Answer
@@ -23,53 +18,26 @@ from streamer.protocols import Answer
 class VoyageProvider:
     """`POST /v1/embeddings`, spoken directly: the vendor's package brings image libraries and hides 429s.
 
-    `dimensions`: what the vectors have; asked for only with `request_dimensions`, for models that offer a choice. An
-    input type makes the service prepend its own prompt; "" sends none. `truncation` is always said: its default cuts
-    silently. It is on for `on_too_long="truncate"`, else a text beyond the context is refused.
+    Vectors of another length than the model's own are asked for only with `request_dimensions`. An input type makes the
+    service prepend its own prompt; "" sends none. `truncation` is always said, as its default cuts silently: it is on
+    where the space says "truncate", else a text beyond the context is refused.
     """
 
-    def __init__(
-        self,
-        *,
-        model: str,
-        dimensions: int,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        request_dimensions: bool = False,
-        document_input_type: str = "document",
-        query_input_type: str = "query",
-        document_prefix: str = "",
-        query_prefix: str = "",
-        on_too_long: str = "truncate",
-        max_tokens: int = 0,
-        timeout_seconds: float = 60.0,
-        max_connections: int = 8,
-    ) -> None:
-        self._space = Space(
-            provider="voyage",
-            model=model,
-            dimensions=dimensions,
-            document_prefix=document_prefix,
-            query_prefix=query_prefix,
-            document_input_type=document_input_type,
-            query_input_type=query_input_type,
-            on_too_long=on_too_long,
-            max_tokens=max_tokens,
-        )
-        key = checked_key("voyage", api_key, "VOYAGE_API_KEY")
+    def __init__(self, space: Space, connection: Connection, *, request_dimensions: bool = False) -> None:
+        self._space = space
+        key = connection.key("voyage", "VOYAGE_API_KEY")
         self._vendor = Vendor("voyage", (key,))
-        self._timeout = timeout_seconds
+        self._timeout = connection.timeout_seconds
         self._options: dict[str, Any] = {
-            "model": model,
-            "truncation": on_too_long == "truncate",
+            "model": space.model,
+            "truncation": space.on_too_long == "truncate",
             "encoding_format": "base64",
-            **({"output_dimension": dimensions} if request_dimensions else {}),
+            **({"output_dimension": space.dimensions} if request_dimensions else {}),
         }
         self._client = httpx.AsyncClient(
-            base_url=checked_url(base_url or "https://api.voyageai.com/v1"),
+            base_url=connection.url("https://api.voyageai.com/v1"),
             headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
-            timeout=httpx.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds)),
-            limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
+            **connection.bounds(httpx),
         )
 
     @property

@@ -59,6 +59,11 @@ class Access:
     def is_open(self) -> bool:
         return self._connection is not None
 
+    def state(self) -> str | None:
+        """Why it is not used, or not written, just now."""
+        now = asyncio.get_running_loop().time()
+        return self.reason if now < max(self._retry_at, self._write_again_at) else None
+
     async def start(self) -> None:
         """Open the file. Raises ConfigurationError if it is somebody else's; any other fault is for later."""
         try:

@@ -159,6 +159,10 @@ class SqliteVectorCache:
             available=self._access.is_open,
         )
 
+    def state(self) -> str | None:
+        """Why the file is left alone, or only read, just now; None while it is used."""
+        return self._access.state()
+
     async def stats(self) -> CacheContents:
         """What the file holds when the writes under way are done. Raises StreamerError when it cannot be read."""
         await self._access.written()

@@ -1,0 +1,65 @@
+"""How a service is reached: where, with which key, for how long. What a person got wrong about it is said at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+from streamer.errors import ConfigurationError
+
+CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """`base_url` None is the vendor's own address. `timeout_seconds` bounds one call, its whole answer included."""
+
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    timeout_seconds: float = 60.0
+    max_connections: int = 8
+
+    def key(self, vendor: str, variable: str) -> str:
+        """The key without surrounding white space. ConfigurationError when it is missing or no header could carry it.
+
+        Checked here because an HTTP library that refuses a header quotes it.
+        """
+        key = (self.api_key or "").strip()
+        if not key:
+            raise ConfigurationError(f"{vendor} needs an API key: set {variable} in the environment")
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise ConfigurationError(f"the API key for {vendor} ({variable}) holds characters that no key has")
+        return key
+
+    def url(self, default: str = "") -> str:
+        """The address as it is. ConfigurationError when it is not one that an HTTP client can open."""
+        url = default if self.base_url is None else self.base_url
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            shown = url.rpartition("@")[2]  # without a user and password
+            raise ConfigurationError(f"base_url must look like https://host:port/path, not {shown!r}")
+        return url
+
+    def bounds(self, library: ModuleType) -> dict[str, Any]:
+        """`timeout` and `limits` for a client of `library`, which is httpx or the continuation that openai uses."""
+        return {
+            "timeout": library.Timeout(self.timeout_seconds, connect=min(CONNECT_SECONDS, self.timeout_seconds)),
+            "limits": library.Limits(
+                max_connections=self.max_connections, max_keepalive_connections=self.max_connections
+            ),
+        }
+
+
+def checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """The extra headers. ConfigurationError when one cannot be sent; its value, perhaps a secret, is not quoted."""
+    for name, value in (headers or {}).items():
+        if not value.isascii() or not value.isprintable():
+            raise ConfigurationError(f"the value of the header {name} holds characters that a header cannot carry")
+    return dict(headers or {})

@@ -1,0 +1,85 @@
+"""What is kept along with each vector of an index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.sketch import UNPACKED_BYTES
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the index keeps of an event along with its vector. Long texts are cut, large metadata is left out."""
+
+    sketch: bytes | None
+    text: str | None
+    metadata: Mapping[str, Any] | None
+
+    def satisfies(self, where: Mapping[str, Scalar]) -> bool:
+        """Whether the metadata has these values. 1 and 1.0 are equal, 1 and true are not."""
+        known = self.metadata or {}
+        return all(
+            name in known and known[name] == value and isinstance(known[name], bool) == isinstance(value, bool)
+            for name, value in where.items()
+        )
+
+
+_NOTHING_MORE: Final = Remembered(None, None, None)
+
+
+class Notes:
+    """A note (any object) for each of so many slots, None at first.
+
+    Of an event that is remembered, the sketch lies in an array with all others: 120 bytes, where objects would take 220
+    and keep the garbage collector busy. A text or metadata cost what their objects take.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._rest: list[Any] = [None] * slots
+        self._sketches: NDArray[np.uint8] | None = None  # from the first one on
+        self._sketched: NDArray[np.bool_] = np.zeros(slots, np.bool_)
+
+    def __len__(self) -> int:
+        return len(self._rest)
+
+    def __getitem__(self, slot: int) -> Any:
+        note = self._rest[slot]
+        if self._sketches is None or not self._sketched[slot]:
+            return note
+        return replace(note, sketch=self._sketches[slot].tobytes())
+
+    def __setitem__(self, slot: int, note: Any) -> None:
+        self._sketched[slot] = False
+        if isinstance(note, Remembered) and note.sketch is not None:
+            if self._sketches is None:
+                self._sketches = self._room()
+            self._sketches[slot] = np.frombuffer(note.sketch, np.uint8)
+            self._sketched[slot] = True
+            bare = note.text is None and note.metadata is None
+            note = _NOTHING_MORE if bare else replace(note, sketch=None)
+        self._rest[slot] = note
+
+    def without_sketch(self, slot: int) -> Any:
+        """The note less its sketch: faster, for whoever looks at many."""
+        return self._rest[slot]
+
+    def take(self, other: Notes, old: NDArray[np.int64], new: NDArray[np.int64]) -> None:
+        """Slot `new[i]` gets the note of slot `old[i]` of another one, or of this one."""
+        rest = self._rest
+        for old_slot, new_slot in zip(old.tolist(), new.tolist(), strict=True):
+            rest[new_slot] = other._rest[old_slot]
+        self._sketched[new] = other._sketched[old]
+        if other._sketches is not None:
+            if self._sketches is None:
+                self._sketches = self._room()
+            self._sketches[new] = other._sketches[old]
+
+    def _room(self) -> NDArray[np.uint8]:
+        return np.zeros((len(self), UNPACKED_BYTES), np.uint8)

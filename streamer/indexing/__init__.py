@@ -1,0 +1,1 @@
+"""Parts of the indexer: searches, commits and snapshots."""

@@ -1,0 +1,107 @@
+"""Offsets of what has been judged, committed once the broker has the verdicts."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from anyio import CancelScope, EndOfStream, Event, create_memory_object_stream, current_time
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from streamer.core.events import TopicPartition
+from streamer.core.progress import Progress
+from streamer.errors import RetriableError
+from streamer.protocols import Acknowledgement, Changelog
+
+_log = logging.getLogger("streamer.indexer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """A batch's verdicts on their way, and the offsets to commit once the broker has them all."""
+
+    acknowledged: Acknowledgement | None
+    offsets: Mapping[TopicPartition, int]
+
+
+class Commits:
+    """`progress.committed` says how far they are. `most`: batches whose verdicts are unacknowledged at the same time.
+    `interval`: seconds that a commit may wait for more. `renewal`: all offsets are committed anew every so many
+    seconds, because brokers forget them, after a week by default.
+    """
+
+    def __init__(self, changelog: Changelog, progress: Progress, *, most: int, interval: float, renewal: float) -> None:
+        self.unacknowledged = 0
+        self.failures = 0
+        self._changelog = changelog
+        self._progress = progress
+        self._most = most
+        self._interval = interval
+        self._renewal = renewal
+        self._made = Event()
+        self._published: MemoryObjectSendStream[_Published] | None = None
+
+    @asynccontextmanager
+    async def accepting(self, tasks: TaskGroup) -> AsyncIterator[None]:
+        """Batches may be added inside; the task that commits them ends when all of them are done."""
+        send, receive = create_memory_object_stream[_Published](self._most)
+        tasks.start_soon(self._run, receive)
+        async with send:
+            self._published = send
+            yield
+
+    async def add(self, acknowledged: Acknowledgement | None, offsets: Mapping[TopicPartition, int]) -> None:
+        """Waits while too many are unacknowledged."""
+        if self._published is None:
+            raise AssertionError("nothing is accepted yet. This is a bug.")
+        self.unacknowledged += 1
+        await self._published.send(_Published(acknowledged, offsets))
+
+    async def until_committed(self, offsets: Mapping[TopicPartition, int]) -> None:
+        while self._progress.bounds().uncommitted(offsets):
+            await self._made.wait()
+
+    async def _run(self, published: MemoryObjectReceiveStream[_Published]) -> None:
+        """Await acknowledgements in order and commit what they allow."""
+        offsets: dict[TopicPartition, int] = {}
+        due, renewal = math.inf, current_time() + self._renewal
+        async with published:
+            while True:
+                batch = None
+                with CancelScope(deadline=min(due, renewal)):
+                    try:
+                        batch = await published.receive()
+                    except EndOfStream:
+                        break
+                if batch is not None:
+                    if batch.acknowledged is not None:
+                        await batch.acknowledged()
+                    self.unacknowledged -= 1
+                    offsets.update(batch.offsets)
+                    due = min(due, current_time() + self._interval)
+                if current_time() >= renewal:
+                    offsets = {**self._progress.committed, **offsets}
+                    renewal = current_time() + self._renewal
+                    due = current_time() if offsets else math.inf
+                if current_time() >= due:
+                    due = math.inf if await self._commit(offsets) else current_time() + self._interval
+        if offsets:
+            await self._commit(offsets)
+
+    async def _commit(self, offsets: dict[TopicPartition, int]) -> bool:
+        """Commit and clear the offsets; False, leaving them for later, when the coordinator does not answer."""
+        try:
+            await self._changelog.commit(offsets)
+        except RetriableError as exc:
+            self.failures += 1
+            _log.warning("verdict offsets could not be committed, will try again: %s", exc)
+            return False
+        self._progress.committed.update(offsets)
+        offsets.clear()
+        made, self._made = self._made, Event()
+        made.set()
+        return True

@@ -1,0 +1,87 @@
+"""Searches from outside, while events are being judged."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from anyio import Lock
+from anyio.to_thread import run_sync
+
+from streamer.core.judge import Remembered, Scalar
+from streamer.core.similarity import Match, VectorIndex
+from streamer.core.vectors import Vector
+
+
+@dataclass(slots=True, eq=False)
+class _Query:
+    """A search that waits for its turn."""
+
+    vector: Vector
+    k: int
+    exclude: Collection[str]
+    where: Mapping[str, Scalar] | None
+    found: list[Match] | None = None
+
+
+class Searches:
+    """Whoever comes first searches for all that wait, in one product and in a thread.
+
+    `index`: the one to be asked at the moment. `changing`: held by whoever changes it, and by us.
+    """
+
+    def __init__(self, index: Callable[[], VectorIndex], changing: threading.Lock) -> None:
+        self.total = 0
+        self._index = index
+        self._changing = changing
+        self._waiting: list[_Query] = []
+        self._turn = Lock()
+
+    async def search(
+        self,
+        vector: Vector,
+        k: int,
+        min_similarity: float | None,
+        exclude: Collection[str],
+        where: Mapping[str, Scalar] | None,
+    ) -> Sequence[Match]:
+        self.total += 1
+        query = _Query(vector, k, exclude, where)
+        self._waiting.append(query)
+        async with self._turn:
+            if query.found is None:  # nobody who waited before has searched for all
+                queries, self._waiting = self._waiting, []
+                await run_sync(self._find, queries if query in queries else [query, *queries])
+        found = query.found or []
+        return [match for match in found if min_similarity is None or match.similarity >= min_similarity]
+
+    async def get(self, id: str) -> Vector | None:
+        return await run_sync(self._get, id)
+
+    def _find(self, queries: Sequence[_Query]) -> None:
+        """In a thread: one product for all that have no condition, one more for each that has."""
+        plain = [query for query in queries if query.where is None]
+        if plain:
+            most = max(query.k + len(query.exclude) for query in plain)
+            with self._changing:
+                found = self._index().search(np.stack([query.vector for query in plain]), most)
+            for query, matches in zip(plain, found, strict=True):
+                query.found = [match for match in matches if match.id not in query.exclude][: query.k]
+        for query in queries:
+            if query.where is not None:
+                accept = partial(_satisfies, query.where)
+                with self._changing:
+                    (query.found,) = self._index().search(
+                        query.vector[None], query.k, exclude=query.exclude, accept=accept
+                    )
+
+    def _get(self, id: str) -> Vector | None:
+        with self._changing:
+            return self._index().get(id)
+
+
+def _satisfies(where: Mapping[str, Scalar], note: Remembered | None) -> bool:
+    return note is not None and note.satisfies(where)

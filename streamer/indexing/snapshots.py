@@ -1,0 +1,167 @@
+"""An indexer's memory on disk: saved now and then, loaded at the start if it can be relied on.
+
+It saves a restart from reading the whole topic, and what the judge has learned from being learned anew. It is never
+needed: whatever is wrong with it, the topic has it all.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from io import SEEK_END
+from typing import BinaryIO, Protocol
+
+from anyio.to_thread import run_sync
+
+from streamer.core.judge import Judge
+from streamer.core.snapshot import (
+    Cut,
+    Facts,
+    Header,
+    Offsets,
+    SnapshotReader,
+    TopicBounds,
+    UnusableSnapshot,
+    check,
+    encode,
+)
+
+_log = logging.getLogger("streamer.snapshots")
+
+_MARGIN = 0.9  # of the time that tombstones are kept: reading them takes a while, too
+_RENEWALS = 8  # in that time, when nothing has changed
+
+
+class ReplaceableFile(Protocol):
+    """A file that changes as a whole. All of it may raise OSError."""
+
+    def open(self) -> BinaryIO: ...
+
+    def replacing(self) -> AbstractAsyncContextManager[Callable[[bytes], Awaitable[None]]]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotStatistics:
+    """`age_seconds`: since it was last known to hold all that there was, None while there is none. `ignored`: why the
+    one that was found at the start was not used. `error`: why the last attempt to write one failed."""
+
+    loaded: bool
+    ignored: str | None
+    age_seconds: float | None
+    vectors: int
+    bytes: int
+    write_seconds: float
+    saved_total: int
+    failures_total: int
+    error: str | None
+
+
+class Snapshots:
+    """One indexer's snapshot. `interval`: seconds from one to the next. `facts`: what the surroundings must have in
+    common with those that it was made in (see Header). `tombstones_kept`: seconds for which the topic keeps deletions.
+    `clock`: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        file: ReplaceableFile,
+        facts: Facts,
+        *,
+        interval: float = 300.0,
+        tombstones_kept: float = 86_400.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.facts = facts
+        self.interval = interval
+        self.clock = clock
+        self._file = file
+        self._most = _MARGIN * tombstones_kept
+        self._latest: Header | None = None  # of what is in the file, if that can be used
+        self._current_at = 0.0
+        self._loaded = False
+        self._ignored: str | None = None
+        self._error: str | None = None
+        self._bytes = self._saved = self._failures = 0
+        self._write_seconds = 0.0
+
+    def trouble(self) -> str | None:
+        """Why there is no newer one, after an attempt that failed."""
+        return None if self._error is None else f"snapshot: {self._error}"
+
+    def statistics(self) -> SnapshotStatistics:
+        return SnapshotStatistics(
+            loaded=self._loaded,
+            ignored=self._ignored,
+            age_seconds=None if self._latest is None else max(0.0, self.clock() - self._current_at),
+            vectors=0 if self._latest is None else self._latest.vectors,
+            bytes=self._bytes,
+            write_seconds=self._write_seconds,
+            saved_total=self._saved,
+            failures_total=self._failures,
+            error=self._error,
+        )
+
+    async def load(self, judge: Judge, facts: Facts, bounds: TopicBounds) -> Header | None:
+        """Make a new judge what the file remembers. None, and the judge is to be thrown away, when there is no file or
+        it cannot be relied on; the log says why."""
+        began = time.monotonic()
+        try:
+            header = await run_sync(self._read, judge, facts, bounds)
+        except FileNotFoundError:
+            return None
+        except (UnusableSnapshot, OSError) as exc:
+            self._ignored = str(exc)
+            _log.warning("%s is ignored, the index is read from the topic instead: %s", self._file, exc)
+            return None
+        self._loaded = True
+        self._latest, self._current_at = header, header.read_at
+        seconds = time.monotonic() - began
+        _log.info("%s: %d vectors loaded in %.1f seconds", self._file, header.vectors, seconds)
+        return header
+
+    def _read(self, judge: Judge, facts: Facts, bounds: TopicBounds) -> Header:
+        with self._file.open() as file:
+            size = file.seek(0, SEEK_END)
+            file.seek(0)
+            reader = SnapshotReader(file.read, size)
+            age = self.clock() - reader.header.read_at
+            check(reader.header, facts, bounds, age=age, most=self._most)
+            reader.rebuild(judge)
+        self._bytes = size
+        return reader.header
+
+    def has(self, offsets: Offsets, read_at: float) -> bool:
+        """Whether the file holds just that. Now and then it does not count, so that an idle topic's does not get too
+        old."""
+        if self._latest is None or self._latest.offsets != offsets:
+            return False
+        self._current_at = self.clock()
+        return read_at - self._latest.read_at < self._most / _RENEWALS
+
+    async def save(self, cut: Cut, until_allowed: Callable[[], Awaitable[object]]) -> None:
+        """Write it, and put it in place once it is allowed. When that fails, the old one stays and the log says why."""
+        began = time.monotonic()
+        size = 0
+        pieces = encode(cut)
+        try:
+            async with self._file.replacing() as write:
+                while piece := await run_sync(next, pieces, None):
+                    await write(piece)
+                    size += len(piece)
+                seconds = time.monotonic() - began
+                await until_allowed()
+        except OSError as exc:
+            self._failures += 1
+            self._error = str(exc)
+            _log.warning("no snapshot could be written to %s, the older one is kept: %s", self._file, exc)
+            return
+        finally:
+            cut.held.release()
+        self._error = None
+        self._saved += 1
+        self._bytes, self._write_seconds = size, seconds
+        self._latest, self._current_at = cut.header, self.clock()
+        _log.debug("%s: %d vectors, %d bytes, written in %.1f seconds", self._file, cut.header.vectors, size, seconds)

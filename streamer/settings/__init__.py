@@ -1,0 +1,6 @@
+"""All settings of all roles."""
+
+from streamer.settings.loading import ENV_DELIMITER, ENV_PREFIX, SECRETS, load_settings
+from streamer.settings.sections import ProviderSettings, Settings
+
+__all__ = ["ENV_DELIMITER", "ENV_PREFIX", "SECRETS", "ProviderSettings", "Settings", "load_settings"]

@@ -1,0 +1,237 @@
+"""What users of the index wait for: `python -m tests.bench.indexer [--bootstrap-servers HOST:PORT]`, one JSON line.
+
+`streamer index` is started as a process on a topic of 100,000 vectors that an earlier run has judged. First it is given
+a burst, which shows its maximum rate; then, for half a minute, half of that rate at random moments, while clients
+search by vector through HTTP. Latency of a verdict: from handing the vector event to a producer until a consumer of the
+verdict topic has it. Without an address it starts the Apache Kafka of deploy/kafka; all share this machine's cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import numpy as np
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.topics import TopicSpec, check_topics
+from streamer.core.sketch import SKETCH_HEADER, sketch
+from streamer.core.vectors import Matrix, normalize
+from tests.brokers import Java
+from tests.integration.stages import free_port
+from tests.processes import StreamerProcess, streamer
+
+DIMENSIONS = 384
+PARTITIONS = 4
+SEARCHERS = 2
+BETWEEN_SEARCHES = 0.1  # seconds that each waits before its next one
+VOCABULARY = 10_000  # few enough words, and every text would be a copy of another
+
+
+class Events:
+    """Vector events made beforehand, so that making them costs nothing while times are taken."""
+
+    def __init__(self, space: str, first: int, count: int) -> None:
+        rng, words = np.random.default_rng(first), random.Random(first)
+        self.keys = [f"event-{i}".encode() for i in range(first, first + count)]
+        self.values: list[bytes] = []
+        self.headers: list[list[tuple[str, bytes]]] = []
+        for key, row in zip(self.keys, unit_vectors(rng, count), strict=True):
+            document = {"id": key.decode(), "vector": row, "model": "m", "space": space, "dimensions": DIMENSIONS}
+            self.values.append(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
+            text = " ".join(f"word{words.randrange(VOCABULARY)}" for _ in range(30))
+            self.headers.append([("content-type", b"application/json"), (SKETCH_HEADER, sketch(text))])
+
+
+def unit_vectors(rng: np.random.Generator, count: int) -> Matrix:
+    """All of one narrow cone, as those of embedding models are."""
+    return normalize(0.03 + 0.05 * rng.standard_normal((count, DIMENSIONS), dtype=np.float32))
+
+
+class Load:
+    """Sends vector events and awaits their verdicts."""
+
+    def __init__(self, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer, topic: str) -> None:
+        self._producer, self._consumer, self._topic = producer, consumer, topic
+        self.sent: dict[bytes, float] = {}
+        self.judged: dict[bytes, float] = {}
+        self._progress = anyio.Event()
+
+    async def send(self, events: Events, number: int) -> None:
+        key = events.keys[number]
+        self.sent[key] = time.perf_counter()
+        await self._producer.send(self._topic, events.values[number], key, headers=events.headers[number])
+
+    async def read(self) -> None:
+        """Until cancelled."""
+        while True:
+            batches = await self._consumer.getmany(timeout_ms=200)
+            now = time.perf_counter()
+            self.judged.update((record.key, now) for batch in batches.values() for record in batch)
+            self._progress.set()
+            self._progress = anyio.Event()
+
+    async def all_judged(self) -> None:
+        with anyio.fail_after(120):
+            while len(self.judged) < len(self.sent):
+                await self._progress.wait()
+
+    async def burst(self, events: Events) -> None:
+        for number in range(len(events.keys)):
+            await self.send(events, number)
+        await self.all_judged()
+
+    def rate(self, events: Events) -> float:
+        """Verdicts a second during a burst."""
+        at = sorted(self.judged[key] for key in events.keys)
+        tenth = len(at) // 10  # the first ones came before the backlog had built up
+        return (len(at) - 1 - tenth) / (at[-1] - at[tenth])
+
+    async def steadily(self, events: Events, rate: float) -> list[float]:
+        """Seconds from event to verdict, for events that come at random moments."""
+        rng, due = random.Random(0), time.perf_counter()
+        for number in range(len(events.keys)):
+            due += rng.expovariate(rate)
+            await anyio.sleep(max(0.0, due - time.perf_counter()))
+            await self.send(events, number)
+        await self.all_judged()
+        return [self.judged[key] - self.sent[key] for key in events.keys]
+
+
+async def search(url: str, seconds: list[float], seed: int) -> None:
+    """Until cancelled."""
+    rng = np.random.default_rng(seed)
+    async with httpx.AsyncClient() as client:
+        while True:
+            body = orjson.dumps({"vector": unit_vectors(rng, 1)[0].tolist(), "k": 10})
+            await anyio.sleep(rng.exponential(BETWEEN_SEARCHES))
+            began = time.perf_counter()
+            response = await client.post(f"{url}/v1/search", content=body)
+            seconds.append(time.perf_counter() - began)
+            assert len(response.json()["matches"]) == 10, response.text
+
+
+def milliseconds(values: Sequence[float]) -> dict[str, float]:
+    return {f"p{share}": round(float(np.percentile(values, share)) * 1000, 1) for share in (50, 95, 99)} | {
+        "count": len(values)
+    }
+
+
+async def fill(servers: str, topic: str, group: str, space: str, count: int) -> None:
+    """Vectors that an earlier run has judged."""
+    producer = AIOKafkaProducer(bootstrap_servers=servers, linger_ms=5, max_batch_size=512 * 1024)
+    await producer.start()
+    for first in range(0, count, 5000):
+        events = Events(space, first, min(5000, count - first))
+        for key, value, headers in zip(events.keys, events.values, events.headers, strict=True):
+            await producer.send(topic, value, key, headers=headers)
+    await producer.stop()
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    tps = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+    consumer.assign(tps)
+    await consumer.commit(await consumer.end_offsets(tps))
+    await consumer.stop()
+
+
+async def statistics(url: str) -> dict[str, Any]:
+    async with httpx.AsyncClient() as client:
+        found: dict[str, Any] = (await client.get(f"{url}/v1/stats")).json()
+        return found
+
+
+async def measure(
+    servers: str, indexer: StreamerProcess, url: str, space: str, topics: tuple[str, str], options: Any
+) -> dict[str, Any]:
+    vectors, verdicts = topics
+    producer = AIOKafkaProducer(bootstrap_servers=servers, linger_ms=0, max_batch_size=512 * 1024)
+    consumer = AIOKafkaConsumer(verdicts, bootstrap_servers=servers, auto_offset_reset="earliest")
+    await producer.start()
+    await consumer.start()
+    load, searches, alone = Load(producer, consumer, vectors), list[float](), list[float]()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(load.read)
+            first = options.vectors
+            await load.burst(Events(space, first, 64))  # all that happens only once happens now
+            events = Events(space, first + 64, options.burst)
+            await load.burst(events)
+            rate = load.rate(events)
+            offered = options.rate or rate / 2
+            events = Events(space, first + 64 + options.burst, round(options.seconds * offered))
+            async with anyio.create_task_group() as searchers:
+                for seed in range(SEARCHERS):
+                    searchers.start_soon(search, url, searches, seed)
+                latencies = await load.steadily(events, offered)
+                searchers.cancel_scope.cancel()
+            with anyio.move_on_after(options.seconds / 4):
+                await search(url, alone, SEARCHERS)
+            tasks.cancel_scope.cancel()
+    finally:
+        await producer.stop()
+        await consumer.stop()
+    return {
+        "bench": "indexer",
+        "vectors": (await statistics(url))["vectors"],
+        "dimensions": DIMENSIONS,
+        "maximum_events_per_second": round(rate),
+        "events_per_second": round(offered),
+        "event_to_verdict_ms": milliseconds(latencies),
+        "searches_per_second": round(len(searches) / options.seconds, 1),
+        "search_ms": milliseconds(searches),
+        "search_without_events_ms": milliseconds(alone),
+        "rss_mib": indexer.rss >> 20,
+    }
+
+
+async def main(servers: str, options: argparse.Namespace) -> None:
+    run = uuid.uuid4().hex[:8]
+    vectors, verdicts, group = f"vectors-{run}", f"verdicts-{run}", f"group-{run}"
+    await check_topics(Connection(bootstrap_servers=servers), [TopicSpec(vectors, PARTITIONS)], create=True)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory() as folder:
+        settings: dict[str, object] = {
+            "kafka.bootstrap_servers": servers, "kafka.group_id": group,
+            "topics.input": f"texts-{run}", "topics.vectors": vectors, "topics.verdicts": verdicts,
+            "provider.name": "openai", "provider.model": "text-embedding-3-small", "provider.dimensions": DIMENSIONS,
+            "provider.api_key": "never-used", "cache.path": Path(folder) / "cache.sqlite",
+            "index.capacity": options.vectors, "http.port": port,
+        }  # fmt: skip
+        with streamer("index", settings) as indexer:  # to ask which space it is of
+            await indexer.ready(port)
+            space = (await statistics(url))["space"]
+        await fill(servers, vectors, f"{group}-verdicts", space, options.vectors)
+        with streamer("index", settings) as indexer:
+            began = time.perf_counter()
+            await indexer.ready(port, timeout=300)
+            restored = time.perf_counter() - began
+            results = await measure(servers, indexer, url, space, (vectors, verdicts), options)
+    print(orjson.dumps(results | {"restore_seconds": round(restored, 1)}).decode())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vectors", type=int, default=100_000)
+    parser.add_argument("--burst", type=int, default=6_000)
+    parser.add_argument("--rate", type=float, help="events a second, instead of half of the maximum rate")
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--bootstrap-servers")
+    arguments = parser.parse_args()
+    own = None if arguments.bootstrap_servers else Java()
+    try:
+        address = arguments.bootstrap_servers or (own.bootstrap_servers if own else "")
+        anyio.run(main, address, arguments, backend_options={"use_uvloop": True})
+    finally:
+        if own:
+            own.close()
