@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +11,7 @@ from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.helpers import create_ssl_context
 
+from streamer.adapters.kafka.client_log import CLIENT_LOG
 from streamer.errors import ConfigurationError, Unreachable
 
 
@@ -65,24 +64,16 @@ class Connection:
     async def reach(self, starting: Awaitable[None], joining: float = 0.0) -> None:
         """Await a client's start. Raises Unreachable, in one line, when no broker answers in time; `joining`: seconds
         that a start may take beyond that for other reasons."""
+        refusals = CLIENT_LOG.refusals
         try:
-            with _quiet_client_log():
+            with CLIENT_LOG.quiet():
                 await asyncio.wait_for(starting, self.connect_timeout + joining)
         except (KafkaError, OSError, TimeoutError) as exc:
+            if CLIENT_LOG.refusals > refusals:
+                who = f" as {self.sasl_username!r}" if self.sasl_username else ""
+                raise Unreachable(f"Kafka at {self.bootstrap_servers} refuses us{who}: {CLIENT_LOG.refusal}") from exc
             reason = str(exc) or f"no answer within {self.connect_timeout + joining:g} s"
             raise Unreachable(f"Kafka at {self.bootstrap_servers} cannot be reached: {reason}") from exc
-
-
-@contextmanager
-def _quiet_client_log() -> Iterator[None]:
-    # aiokafka logs every failed connection attempt on its own; the one error that follows says it all.
-    logger = logging.getLogger("aiokafka")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _sending(send: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ import structlog
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
+from streamer.adapters.kafka.client_log import CLIENT_LOG
 from streamer.errors import Unreachable
 
 log = structlog.get_logger("streamer.kafka")
@@ -53,6 +54,8 @@ class Health:
         self._last_asked: dict[ClientPartition, float] = {}
         self._silent_since: float | None = None
         self._missing: set[str] = set()
+        self._refusals = CLIENT_LOG.refusals
+        self._refused = False
 
     def asked(self, tps: Iterable[ClientPartition]) -> None:
         now = self._clock()
@@ -74,6 +77,9 @@ class Health:
         if death is not None:
             self.trouble = death
             return Diagnosis.SICK
+        if self._is_refused():
+            self.trouble = f"Kafka refuses us: {CLIENT_LOG.refusal}"
+            return Diagnosis.WAITING  # another consumer would not be let in either
         await self._check_topics(consumer, topics)
         now = self._clock()
         idle = [tp for tp, since in self._asked.items() if now - since > self._patience.quiet]
@@ -95,6 +101,14 @@ class Health:
                 )
                 return Diagnosis.SICK
         return Diagnosis.WELL
+
+    def _is_refused(self) -> bool:
+        """Since the last check."""
+        was_refused, self._refused = self._refused, CLIENT_LOG.refusals > self._refusals
+        self._refusals = CLIENT_LOG.refusals
+        if was_refused and not self._refused:
+            self.trouble = None
+        return self._refused
 
     def _silence(self, error: Exception) -> Diagnosis:
         now = self._clock()
