@@ -50,30 +50,33 @@ class Rows:
     def get(self, slots: NDArray[np.int64]) -> Matrix:
         """A copy of the vectors in these slots, (n, dimensions)."""
         found = np.empty((len(slots), self._dimensions), np.float32)
-        for part, block, columns in self._runs(slots):
-            found[part] = self._blocks[block][:, columns].T
+        for start, stop in self._runs(slots):
+            found[start:stop] = self._part(slots[start], stop - start).T
         return found
 
     def put(self, slots: NDArray[np.int64], vectors: Matrix) -> None:
-        for part, block, columns in self._runs(slots):
-            self._blocks[block][:, columns] = vectors[part].T
+        for start, stop in self._runs(slots):
+            self._part(slots[start], stop - start)[:] = vectors[start:stop].T
 
     def move(self, source: NDArray[np.int64], target: Rows, destination: NDArray[np.int64]) -> None:
         """Copy the vectors of `source` to `destination`, in order, into others or into these.
 
         Into these, no vector may move past one that has yet to be moved.
         """
-        for start in range(0, len(source), WIDTH):
-            part = slice(start, start + WIDTH)
-            target.put(destination[part], self.get(source[part]))  # a copy: they may overlap
+        for start, stop in self._runs(source):
+            for first, last in target._runs(destination[start:stop]):
+                part = self._part(source[start + first], last - first)
+                target._part(destination[start + first], last - first)[:] = part
 
-    def _runs(self, slots: NDArray[np.int64]) -> Iterator[tuple[slice, int, NDArray[np.int64]]]:
-        """Slots of one block that come together: where they are in `slots`, the block and their columns in it."""
-        blocks, columns = np.divmod(slots, self._width)
-        cuts = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(slots)]
-        for start, stop in pairwise(cuts):
-            if stop > start:
-                yield slice(start, stop), int(blocks[start]), columns[start:stop]
+    def _runs(self, slots: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """Where in `slots` pieces begin and end that lie side by side in one block."""
+        breaks = (np.diff(slots) != 1) | (slots[1:] % self._width == 0)
+        return pairwise([0, *(np.flatnonzero(breaks) + 1).tolist(), len(slots)] if len(slots) else [0])
+
+    def _part(self, slot: np.int64, count: int) -> Matrix:
+        """(dimensions, count), of a run."""
+        block, column = divmod(int(slot), self._width)
+        return self._blocks[block][:, column : column + count]
 
     def products(self, queries: Matrix, start: int, stop: int) -> Matrix:
         """Of each query with each of the slots `start` to `stop`, (n, stop - start)."""
