@@ -16,8 +16,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, get_args
 
-from anyio import CancelScope, Event, Lock, create_task_group, sleep
+from anyio import (
+    BrokenResourceError,
+    CancelScope,
+    EndOfStream,
+    Event,
+    Lock,
+    WouldBlock,
+    create_memory_object_stream,
+    create_task_group,
+    sleep,
+)
+from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.streams.memory import MemoryObjectSendStream
 from anyio.to_thread import run_sync
 
 from streamer.broadcast import Broadcast
@@ -38,6 +50,8 @@ from streamer.protocols import Changelog, Sink
 
 _log = logging.getLogger("streamer.indexer")
 
+_POLLED_AHEAD = 4  # what so many polls have brought may wait to be judged
+_BETWEEN_POLLS = 0.01  # seconds; a fetch for each single event would cost as much as judging it
 _MOST_FOREIGN_SPACES = 20  # told apart by name; the rest is counted together
 
 
@@ -119,6 +133,7 @@ class Indexer:
         self._state: Literal["not started", "loading the snapshot", "restoring", "following", "stopped"] = "not started"
         self._read_at = 0.0  # when nothing was left unread, by the clock of the snapshots
         self._looked_at: tuple[float, Offsets] = (0.0, {})  # where the topic ended when we looked last
+        self._read_and_waiting = 0  # records
         self._records = self._deletions = self._malformed = 0
         self._foreign: Counter[str] = Counter()
         self._verdicts: Counter[str] = Counter(dict.fromkeys(get_args(VerdictKind), 0))
@@ -134,8 +149,7 @@ class Indexer:
                 await self._restore()
                 saving = CancelScope()
                 tasks.start_soon(self._save_regularly, saving)
-                while not self._stopping:
-                    await self._process(await self._poll())
+                await self._follow(tasks)
                 saving.cancel()
             if self._state == "following":
                 await self._save_at_the_end()
@@ -232,6 +246,31 @@ class Indexer:
             self._caught_up.set()
             _log.info("caught up: %d vectors of space %s", len(self._judge.index), self.space.id)
 
+    async def _follow(self, tasks: TaskGroup) -> None:
+        send, receive = create_memory_object_stream[Sequence[Record]](_POLLED_AHEAD)
+        tasks.start_soon(self._read_ahead, send)
+        async with receive:
+            async for records in receive:
+                batch = list(records)
+                with suppress(WouldBlock, EndOfStream):
+                    while len(batch) < self._settings.batch_events:
+                        batch += receive.receive_nowait()
+                if self._stopping:
+                    break  # not begun, so the next run does it
+                await self._process(batch)
+                self._read_and_waiting -= len(batch)
+
+    async def _read_ahead(self, send: MemoryObjectSendStream[Sequence[Record]]) -> None:
+        """While a batch is judged, so that what comes meanwhile is at hand afterwards: the client asks the broker for
+        more of a partition only once all that it had of it has been taken."""
+        async with send:
+            while not self._stopping:
+                if records := await self._poll():
+                    self._read_and_waiting += len(records)
+                    with suppress(BrokenResourceError):  # stopping
+                        await send.send(records)
+                        await sleep(_BETWEEN_POLLS)
+
     async def _load(self) -> None:
         if self._snapshots is None:
             return
@@ -280,7 +319,7 @@ class Indexer:
     async def _look_at_the_ends(self, now: float) -> None:
         """Where the topic ends now; and whether all has been read by now that it held at the last look."""
         then, ends = self._looked_at
-        if not self._remaining(ends):
+        if not self._remaining(ends) and not self._read_and_waiting:
             self._read_at = then
             with suppress(Unreachable):  # then the older look is good for another interval
                 self._looked_at = (now, await self._changelog.end_offsets())
