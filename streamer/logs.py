@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TextIO
+from math import inf
+from typing import Any, Final, TextIO
 
 import structlog
+
+_KINDS_OF_LINES: Final = 1_000
 
 
 class Log:
@@ -28,8 +33,38 @@ class Log:
             self._stream.flush()
 
 
+class Repeats(logging.Filter):
+    """Lets what a library says over and over through once in `interval` seconds, with the number of those left out.
+
+    While brokers are away, the Kafka client logs some 40 lines a second. What counts as the same: logger, level and
+    message before its values are put in.
+    """
+
+    def __init__(self, interval: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._interval = interval
+        self._clock = clock
+        self._seen: dict[tuple[str, int, str], tuple[float, int]] = {}  # when let through, how many left out since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] == "streamer":
+            return True
+        key, now = (record.name, record.levelno, str(record.msg)), self._clock()
+        at, left_out = self._seen.get(key, (-inf, 0))
+        if now - at < self._interval:
+            self._seen[key] = at, left_out + 1
+            return False
+        if len(self._seen) >= _KINDS_OF_LINES:
+            self._seen.clear()  # whoever has so many kinds puts values into the message beforehand
+        self._seen[key] = now, 0
+        if left_out:
+            record.msg = f"{record.getMessage()} ({left_out} more like this since the last)"
+            record.args = ()
+        return True
+
+
 def configure_logs(*, debug: bool = False) -> None:
-    """Ours from INFO, the libraries' from WARNING; with `debug` everything."""
+    """Ours from INFO, the libraries' from WARNING and not over and over; with `debug` everything."""
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -55,5 +90,7 @@ def configure_logs(*, debug: bool = False) -> None:
             foreign_pre_chain=[*shared, structlog.processors.format_exc_info],
         )
     )
+    if not debug:
+        handler.addFilter(Repeats())
     logging.basicConfig(handlers=[handler], level=logging.DEBUG if debug else logging.WARNING, force=True)
     logging.getLogger("streamer").setLevel(logging.DEBUG if debug else logging.INFO)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from streamer.logs import configure_logs
+from streamer.logs import Repeats, configure_logs
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +29,27 @@ def test_a_line_names_its_event(capsys: pytest.CaptureFixture[str]) -> None:
     ours, theirs = capsys.readouterr().err.splitlines()
     assert 'event="worker started" port=8081' in ours
     assert 'level=warning event="connection lost"' in theirs
+
+
+def test_what_a_library_says_over_and_over_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    configure_logs()
+    (handler,) = logging.root.handlers
+    handler.filters[:] = [Repeats(10.0, lambda: now)]
+    for second in range(12):
+        now = float(second)
+        logging.getLogger("aiokafka.conn").error("no answer from %s, attempt %d", "broker-1", second)
+        logging.getLogger("aiokafka.conn").error("another matter")
+        logging.getLogger("streamer.kafka").warning("ours are few, and all of them matter")
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("ours are few" in line for line in lines) == 12
+    told = [line for line in lines if "no answer" in line]
+    assert ["attempt 0" in told[0], "attempt 10 (9 more like this since the last)" in told[1], len(told)] == [
+        True,
+        True,
+        2,
+    ]
+    assert sum("another matter" in line for line in lines) == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no file that is always full")
