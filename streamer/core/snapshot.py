@@ -17,8 +17,8 @@ import numpy as np
 import orjson
 
 from streamer.core.events import TopicPartition
+from streamer.core.held import Held
 from streamer.core.judge import Judge, Remembered
-from streamer.core.similarity import Held
 from streamer.core.vectors import Matrix
 
 MAGIC: Final = b"streamer index\n"

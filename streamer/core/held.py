@@ -1,0 +1,39 @@
+"""An index as it was at one moment, for whoever needs longer than that to look at it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.notes import Notes
+from streamer.core.rows import Rows
+from streamer.core.vectors import Matrix
+
+
+class Held:
+    """What an index remembered at one moment, oldest first; the vectors are taken in pieces while the index goes on.
+
+    `ids`, `notes` and `times` belong together by their place. Vectors that have not been taken yet are never
+    overwritten, so that `take` may run beside the index, in another thread.
+    """
+
+    def __init__(self, rows: Rows, start: int, ids: list[str], notes: Notes, times: NDArray[np.int64]) -> None:
+        self.ids, self.notes, self.times = ids, notes, times
+        self.untaken = start
+        self._end = start + len(ids)
+        self._rows = rows
+
+    @property
+    def taken(self) -> bool:
+        return self.untaken == self._end
+
+    def take(self, count: int) -> Matrix:
+        """The vectors of the next `count` ids, or of as many as are left."""
+        start, stop = self.untaken, min(self._end, self.untaken + count)
+        vectors = self._rows.get(np.arange(start, stop) % len(self._rows))
+        self.untaken = stop  # last: from now on these rows may be overwritten
+        return vectors
+
+    def release(self) -> None:
+        """The rest is not wanted."""
+        self.untaken = self._end
