@@ -30,7 +30,8 @@ class Rows:
         self._width = min(WIDTH, slots)
         whole, rest = divmod(slots, self._width)
         # One array, not one for each block: that gives its memory back as a whole, and takes none before it is written.
-        self._blocks: list[Matrix] = [*np.zeros((whole, dimensions, self._width), np.float32)]
+        self._whole = np.zeros((whole, dimensions, self._width), np.float32)
+        self._blocks: list[Matrix] = [*self._whole]
         if rest:
             self._blocks.append(np.zeros((dimensions, rest), np.float32))
 
@@ -87,12 +88,19 @@ class Rows:
         at = start
         while at < stop:
             block, column = divmod(at, self._width)
-            end = min(stop, (block + 1) * self._width)
-            vectors = self._blocks[block][:, column : column + end - at]
-            if count > _SINGLE:
-                np.matmul(queries, vectors, out=scores[:, at - start : end - start])
+            blocks = min(stop // self._width, len(self._whole)) - block
+            if count > _SINGLE and blocks > 1 and not column:
+                # In one call: after each there is the interpreter's lock to wait for.
+                end = at + blocks * self._width
+                out = scores[:, at - start : end - start].reshape(-1, blocks, self._width)
+                np.matmul(queries, self._whole[block : block + blocks], out=np.moveaxis(out, 0, 1))
             else:
-                for query, its in zip(queries, scores, strict=True):
-                    np.matmul(query, vectors, out=its[at - start : end - start])
+                end = min(stop, (block + 1) * self._width)
+                vectors, out = self._blocks[block][:, column : column + end - at], scores[:, at - start : end - start]
+                if count > _SINGLE:
+                    np.matmul(queries, vectors, out=out)
+                else:
+                    for query, its in zip(queries, out, strict=True):
+                        np.matmul(query, vectors, out=its)
             at = end
         return scores[:count]

@@ -23,7 +23,7 @@ from streamer.core.vectors import Matrix, Vector
 
 _ALIVE: Final = np.iinfo(np.int64).max
 _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
-_SCORES: Final = 1 << 17  # scores per product (512 KiB): they are read again while still in the processor's cache
+_SCORES: Final = 1 << 19  # scores per product (512 KiB): they are read again while still in the processor's cache
 _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room for a batch
 # Rows that were never written take no memory, and an array of at least so many bytes gives all of it back when it is
 # left for a larger one: above 32 MiB malloc always takes pages of their own.
