@@ -51,7 +51,7 @@ from streamer.protocols import Changelog, Sink
 _log = logging.getLogger("streamer.indexer")
 
 _POLLED_AHEAD = 4  # what so many polls have brought may wait to be judged
-_BETWEEN_POLLS = 0.01  # seconds; a fetch for each single event would cost as much as judging it
+_BETWEEN_POLLS = 0.005  # seconds; a fetch for each single event would cost as much as judging it
 _MOST_FOREIGN_SPACES = 20  # told apart by name; the rest is counted together
 
 
