@@ -35,7 +35,8 @@ from anyio.to_thread import run_sync
 from streamer.broadcast import Broadcast
 from streamer.core.events import Message, Record
 from streamer.core.intake import absorb
-from streamer.core.judge import Judge, Scalar, VerdictPolicy
+from streamer.core.judge import Judge, VerdictPolicy
+from streamer.core.notes import Scalar
 from streamer.core.progress import Progress, remaining
 from streamer.core.similarity import Match, VectorIndex
 from streamer.core.snapshot import Cut, Facts, Header, Offsets

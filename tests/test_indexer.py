@@ -18,7 +18,7 @@ import orjson
 import pytest
 
 from streamer.core.events import Message, Record, TopicPartition
-from streamer.core.judge import Scalar
+from streamer.core.notes import Scalar
 from streamer.core.novelty import Comparison, Novelty
 from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vectors import Matrix, Space

@@ -16,8 +16,7 @@ import orjson
 
 from streamer.core.calibration import Reference
 from streamer.core.horizon import Horizon
-from streamer.core.notes import Remembered as Remembered
-from streamer.core.notes import Scalar as Scalar
+from streamer.core.notes import Remembered
 from streamer.core.novelty import WINDOW, Comparison, Novelty
 from streamer.core.resemblance import Candidate, CopyDetector, Threshold, candidates
 from streamer.core.similarity import Match, VectorIndex

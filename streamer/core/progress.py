@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streamer.core.events import Record, TopicPartition
@@ -44,12 +43,12 @@ class Progress:
     @property
     def restore_records(self) -> int:
         """Offsets to read before it has caught up with what there was at its start."""
-        return sum(max(0, end - self.starts.get(tp, 0)) for tp, end in self.ends.items())
+        return remaining(self.ends, self.starts)
 
     def bounds(self) -> TopicBounds:
         return TopicBounds(begins=self.begins, ends=self.ends, committed=self.committed)
 
 
-def remaining(until: Offsets, positions: Mapping[TopicPartition, int]) -> int:
+def remaining(until: Offsets, positions: Offsets) -> int:
     """Offsets between where reading is and `until`."""
     return sum(max(0, offset - positions.get(tp, 0)) for tp, offset in until.items())

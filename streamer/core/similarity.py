@@ -23,7 +23,7 @@ from streamer.core.vectors import Matrix, Vector
 
 _ALIVE: Final = np.iinfo(np.int64).max
 _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
-_SCORES: Final = 1 << 19  # scores per product (512 KiB): they are read again while still in the processor's cache
+_SCORES: Final = 1 << 19  # scores per product (2 MiB): they are read again while still in the processor's cache
 _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room for a batch
 # Rows that were never written take no memory, and an array of at least so many bytes gives all of it back when it is
 # left for a larger one: above 32 MiB malloc always takes pages of their own.
@@ -307,8 +307,9 @@ class VectorIndex:
         Summed once more in float64: a product's last bits depend on how many queries shared it.
         """
         slots = positions % self._slots
-        rows = self._rows.get(slots.ravel()).astype(np.float64).reshape(*slots.shape, -1)
-        exact = np.einsum("ikd,id->ik", rows, queries.astype(np.float64))
+        exact = np.empty(positions.shape)
+        for i, query in enumerate(queries):  # one by one: many long vectors of many queries are a lot of memory
+            exact[i] = self._rows.get(slots[i]).astype(np.float64) @ query.astype(np.float64)
         exact = np.where(positions < 0, -np.inf, exact.clip(-1, 1).round(6))
         order = np.lexsort((positions, -exact), axis=1)
         return [

@@ -18,7 +18,8 @@ import orjson
 
 from streamer.core.events import TopicPartition
 from streamer.core.held import Held
-from streamer.core.judge import Judge, Remembered
+from streamer.core.judge import Judge
+from streamer.core.notes import Remembered
 from streamer.core.vectors import Matrix
 
 MAGIC: Final = b"streamer index\n"

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from streamer.broadcast import Broadcast
-from streamer.core.judge import Scalar
+from streamer.core.notes import Scalar
 from streamer.core.similarity import Match
 from streamer.core.vectors import Space, Vector
 from streamer.errors import SpaceMismatch, StreamerError

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from streamer.core.judge import Scalar
+from streamer.core.notes import Scalar
 from streamer.core.vectors import Vector, normalize
 
 DEFAULT_K: Final = 10

@@ -11,7 +11,7 @@ import numpy as np
 from anyio import Lock
 from anyio.to_thread import run_sync
 
-from streamer.core.judge import Remembered, Scalar
+from streamer.core.notes import Remembered, Scalar
 from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vectors import Vector
 
