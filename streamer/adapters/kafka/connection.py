@@ -76,6 +76,11 @@ class Connection:
             raise Unreachable(f"Kafka at {self.bootstrap_servers} cannot be reached: {reason}") from exc
 
 
+def connection_to(brokers: str | Connection) -> Connection:
+    """Whoever needs no credentials just names the brokers."""
+    return brokers if isinstance(brokers, Connection) else Connection(bootstrap_servers=brokers)
+
+
 def _sending(send: Callable[..., Any]) -> Callable[..., Any]:
     """The same, for event loops that refuse to write to a connection which the other side has just reset.
 

@@ -1,0 +1,107 @@
+"""Questions to an indexer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+import orjson
+
+from streamer.core.vectors import Vector
+from streamer.core.verdicts import Verdict, parse_verdict
+from streamer.errors import StreamerError, Unreachable
+
+
+@dataclass(frozen=True, slots=True)
+class SearchMatch:
+    """A remembered event and its cosine; text and metadata if its vector event carries them."""
+
+    id: str
+    similarity: float
+    text: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+class SearchClient:
+    """Asks an indexer. Raises StreamerError with the indexer's own words when it refuses, Unreachable when it is not
+    there."""
+
+    def __init__(self, url: str = "http://127.0.0.1:8080", *, token: str | None = None, timeout: float = 30.0) -> None:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._url = url
+        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def search(
+        self,
+        text: str | None = None,
+        *,
+        vector: Vector | None = None,
+        id: str | None = None,
+        k: int = 10,
+        min_similarity: float | None = None,
+        where: Mapping[str, str | float | bool | None] | None = None,
+    ) -> list[SearchMatch]:
+        """The events nearest to a text, a vector or a remembered event; `where`: metadata they must have."""
+        body = {"text": text, "vector": vector, "id": id, "min_similarity": min_similarity, "where": where, "k": k}
+        answer = await self._ask(
+            "POST", "/v1/search", {name: value for name, value in body.items() if value is not None}
+        )
+        return [
+            SearchMatch(match["id"], match["similarity"], match.get("text"), match.get("metadata"))
+            for match in answer["matches"]
+        ]
+
+    async def vector(self, id: str) -> Vector:
+        """The vector of a remembered event."""
+        answer = await self._ask("GET", f"/v1/vectors/{quote(id, safe='')}")
+        return np.array(answer["vector"], np.float32)
+
+    async def statistics(self) -> dict[str, Any]:
+        """How the indexer is doing."""
+        return await self._ask("GET", "/v1/stats")
+
+    async def verdicts(self) -> AsyncIterator[Verdict]:
+        """Verdicts from now on, without Kafka; ends when the indexer stops. Those that come too fast are missed."""
+        timeout = httpx.Timeout(30.0, read=60.0)  # the indexer sends a sign of life every 15 seconds
+        try:
+            async with self._http.stream("GET", "/v1/events", timeout=timeout) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise self._refusal(response)
+                async for line in response.aiter_lines():
+                    if line.startswith("data: "):
+                        verdict = parse_verdict(line.removeprefix("data: ").encode())
+                        if isinstance(verdict, Verdict):
+                            yield verdict
+        except httpx.HTTPError as exc:
+            raise Unreachable(f"no indexer answers at {self._url}: {exc!r}") from exc
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        content = None if body is None else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+        try:
+            response = await self._http.request(method, path, content=content)
+            if response.is_error:
+                raise self._refusal(response)
+            answer: dict[str, Any] = response.json()
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise Unreachable(f"no indexer answers at {self._url}: {exc!r}") from exc
+        except ValueError as exc:
+            raise Unreachable(f"what answers at {self._url} is not a streamer indexer") from exc
+        return answer
+
+    def _refusal(self, response: httpx.Response) -> StreamerError:
+        try:
+            reason = response.json()["error"]
+        except (ValueError, KeyError, TypeError):
+            reason = response.reason_phrase
+        return StreamerError(f"the indexer at {self._url} refused ({response.status_code}): {reason}")
