@@ -97,3 +97,10 @@ def test_dead_letter_kinds_and_headers_are_named() -> None:
     assert not isinstance(letter, Event)
     for name, _ in encoder.encode(letter, 0).headers:
         assert f"`{name}`" in TEXT
+
+
+@pytest.mark.parametrize("page", [README, README.parent / "tests" / "faults" / "README.md"], ids=["README", "faults"])
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = set(re.findall(r"\b(?:streamer|tests|deploy)/[\w/.-]+\.(?:py|md|toml|html)\b", page.read_text()))
+    assert named
+    assert not [name for name in named if not (README.parent / name).exists()]
