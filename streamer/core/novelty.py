@@ -32,7 +32,8 @@ class Novelty:
 
     def __init__(self, dimensions: int, window: int = WINDOW) -> None:
         self._window = window
-        self._rows: Matrix = np.empty((window + _SLACK, dimensions), np.float32)
+        # Component by component: BLAS need not transpose them for each product.
+        self._columns: Matrix = np.empty((dimensions, window + _SLACK), np.float32)
         self._start = self._end = 0
         self._sum: NDArray[np.float64] = np.zeros(dimensions)
         self._accepted = 0
@@ -44,11 +45,11 @@ class Novelty:
 
     def state(self) -> tuple[Matrix, int, float]:
         """A copy of the rounded rows, oldest first, how many were accepted, and `background`."""
-        return self._rows[self._start : self._end].copy(), self._accepted, self.background
+        return np.ascontiguousarray(self._recent().T), self._accepted, self.background
 
     def resume(self, rows: Matrix, accepted: int, background: float) -> None:
         """Go on from another one's state, with a window of the same length."""
-        self._rows[: len(rows)] = rows
+        self._columns[:, : len(rows)] = rows.T
         self._start, self._end = 0, len(rows)
         self._sum = rows.sum(axis=0, dtype=np.float64)  # exact: whole numbers
         self._accepted, self.background = accepted, background
@@ -56,19 +57,23 @@ class Novelty:
     def compare(self, vectors: Matrix) -> Comparison:
         """A batch of unit vectors, (n, dimensions), to be scored and accepted one after the other."""
         rows = np.rint(vectors * np.float32(_STEPS))
-        return Comparison(self, rows, rows @ self._rows[self._start : self._end].T, rows @ rows.T)
+        return Comparison(self, rows, rows @ self._recent(), rows @ rows.T)
+
+    def _recent(self) -> Matrix:
+        """(dimensions, n), oldest first."""
+        return self._columns[:, self._start : self._end]
 
     def append(self, row: NDArray[np.float32]) -> bool:
         """Take in a rounded row; whether the oldest one left for it."""
-        if self._end == len(self._rows):
-            kept = self._rows[self._start : self._end].copy()
-            self._rows[: len(kept)] = kept
-            self._start, self._end = 0, len(kept)
+        if self._end == self._columns.shape[1]:
+            kept = self._recent().copy()
+            self._start, self._end = 0, kept.shape[1]
+            self._recent()[:] = kept
         full = len(self) == self._window
         if full:
-            self._sum -= self._rows[self._start]
+            self._sum -= self._columns[:, self._start]
             self._start += 1
-        self._rows[self._end] = row
+        self._columns[:, self._end] = row
         self._end += 1
         self._sum += row
         self._accepted += 1

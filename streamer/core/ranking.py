@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from math import inf
 from operator import itemgetter
 from typing import Final
 
@@ -41,22 +42,29 @@ class Best:
             scores = scores[better]
         if not better.size:
             return
-        bar = np.maximum(self._bar[better], self._surpassed(scores))
+        bar = self._bar[better]
+        fresh = np.flatnonzero(bar == -np.inf)  # those that have no bar yet
+        if fresh.size:
+            bar[fresh] = self._surpassed(scores[fresh])
         rows, columns = np.divmod(np.flatnonzero(scores > bar[:, None]), scores.shape[1])
         chosen = zip(better[rows].tolist(), columns.tolist(), scores[rows, columns].tolist(), strict=True)
+        bars = self._bar.tolist()
         for query, column, score in chosen:
-            if score > self._bar[query]:
-                self._enter(query, score, start + column)
+            if score > bars[query]:
+                bars[query] = self._enter(self._ranked[query], score, start + column)
+        self._bar[:] = bars
 
-    def _enter(self, query: int, score: float, position: int) -> None:
-        ranked = self._ranked[query]
+    def _enter(self, ranked: list[tuple[float, int]], score: float, position: int) -> float:
+        """The new bar."""
         insort(ranked, (-score, position))
         if len(ranked) > self._k:
             # Of those that are tied with the worst, the latest has to go, whichever scores least by a last bit.
             tied = bisect_left(ranked, (ranked[-1][0] - RESOLUTION, 0))
-            ranked.remove(max(ranked[tied:], key=itemgetter(1)))
-        if len(ranked) == self._k:
-            self._bar[query] = RESOLUTION - ranked[-1][0]
+            if tied == self._k:
+                ranked.pop()
+            else:
+                ranked.remove(max(ranked[tied:], key=itemgetter(1)))
+        return RESOLUTION - ranked[-1][0] if len(ranked) == self._k else -inf
 
     def _surpassed(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Per query, a score that `k` of these clearly exceed: the k-th largest of the maxima of short pieces."""

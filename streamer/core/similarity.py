@@ -296,7 +296,8 @@ class VectorIndex:
                 gone = self._unseen_from[slot + dying] <= sees[:, None]
                 scores[:, dying] = np.where(gone, -np.inf, scores[:, dying])
             if end > sees[0]:  # the batch itself: each member sees only those before it
-                scores[np.arange(start, end) >= sees[:, None]] = -np.inf
+                first = max(start, int(sees[0]))
+                scores[:, first - start :][np.arange(first, end) >= sees[:, None]] = -np.inf
             scores[:, hidden[(hidden >= start) & (hidden < end)] - start] = -np.inf
             best.offer(scores, start)
         return self._matches(queries, best.positions)
