@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,6 +44,7 @@ from streamer.core.snapshot import Cut, Facts, Header, Offsets
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Space, Vector
 from streamer.core.verdicts import VerdictKind, encode_verdict
+from streamer.cores import usable_cores
 from streamer.errors import Unreachable
 from streamer.indexing.commits import Commits
 from streamer.indexing.searches import Searches
@@ -117,6 +119,7 @@ class Indexer:
         self._snapshots = snapshots
         # Judging is reading, for the greater part. A search goes on meanwhile, in a thread of its own.
         self._changing = threading.Lock()  # held by searches, and by the judge's thread while the index changes
+        self._helper = ThreadPoolExecutor(1, "products")  # begins its thread when it is first used
         self._judge = self._new_judge()
         self._judging = Lock()  # held by whoever judges, or wants to see the judge between two batches
         self._searches = Searches(lambda: self._judge.index, self._changing)
@@ -157,6 +160,7 @@ class Indexer:
         finally:
             self._state = "stopped"
             self.live.close()
+            self._helper.shutdown()
 
     def stop(self) -> None:
         """Make `run` finish what it has begun, and return."""
@@ -268,7 +272,7 @@ class Indexer:
             while not self._stopping:
                 if records := await self._poll():
                     self._read_and_waiting += len(records)
-                    with suppress(BrokenResourceError):  # stopping
+                    with suppress(BrokenResourceError), self._changelog.resting():  # broken: stopping
                         await send.send(records)
                         await sleep(_BETWEEN_POLLS)
 
@@ -339,8 +343,12 @@ class Indexer:
         }
 
     def _new_judge(self) -> Judge:
-        index = VectorIndex(self.space.dimensions, self._settings.capacity, self._changing)
+        beside = self._beside if usable_cores() > 1 else None
+        index = VectorIndex(self.space.dimensions, self._settings.capacity, self._changing, beside)
         return Judge(index, self._settings.policy)
+
+    def _beside(self, work: Callable[[], object]) -> Callable[[], object]:
+        return self._helper.submit(work).result
 
     async def _poll(self) -> Sequence[Record]:
         # A poll that is cancelled may take records with it. It is short; whoever cancels waits for its end.

@@ -6,6 +6,7 @@ Each protocol has at least two implementations: a real one in `adapters` and a f
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -119,6 +120,10 @@ class Changelog(Protocol):
     async def end_offsets(self) -> Mapping[TopicPartition, int]: ...
 
     async def poll(self, timeout: float) -> Sequence[Record]: ...
+
+    def resting(self) -> AbstractContextManager[None]:
+        """Nothing is fetched meanwhile. For right after a poll, and not for a poll."""
+        ...
 
     def positions(self) -> Mapping[TopicPartition, int]: ...
 

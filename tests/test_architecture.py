@@ -21,17 +21,18 @@ ALLOWED: dict[str, set[str]] = {
     "core": {"core", "errors", "numpy", "orjson"},
     "protocols": {"core"},
     "signals": {"anyio"},
+    "cores": set(),
     "loop_lag": {"anyio"},
     "broadcast": {"anyio"},
     "settings": {"settings", "core", "errors", "pydantic", "orjson"},
     "outbox": FLOW,
     "pipeline": FLOW | {"outbox"},
     "embedding": FLOW | {"embedding", "numpy"},
-    "indexer": FLOW | {"broadcast", "indexing"},
+    "indexer": FLOW | {"broadcast", "cores", "indexing"},
     "indexing": FLOW | {"indexing", "numpy"},
     "http": {"core", "errors", "protocols", "indexer", "broadcast", "http", "anyio", "numpy", "orjson", "starlette",
              "uvicorn", "prometheus_client", "structlog"},
-    "adapters": {"core", "errors", "protocols", "adapters", "anyio", "numpy", "orjson", "structlog", *VENDORS},
+    "adapters": {"core", "cores", "errors", "protocols", "adapters", "anyio", "numpy", "orjson", "structlog", *VENDORS},
 }  # fmt: skip
 OUTER = {"__init__", "__main__", "cli", "client", "service", "app", "logs", "commands"}  # the ring that composes all
 IMPURE = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -86,6 +86,7 @@ class MemoryChangelog:
         self.cancelled_polls = 0
         self.stalled: set[TopicPartition] = set()
         self._per_poll = per_poll
+        self._rests = False
         self._positions = dict.fromkeys(topic.logs, 0)
 
     async def end_offsets(self) -> Mapping[TopicPartition, int]:
@@ -100,7 +101,16 @@ class MemoryChangelog:
     def seek(self, offsets: Mapping[TopicPartition, int]) -> None:
         self._positions.update(offsets)
 
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        self._rests = True
+        try:
+            yield
+        finally:
+            self._rests = False
+
     async def poll(self, timeout: float) -> Sequence[Record]:
+        assert not self._rests
         if self.poll_error is not None:
             raise self.poll_error
         for tp, log in self.topic.logs.items():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,12 @@ from streamer.core.vectors import Matrix
 WIDTH: Final = 2048  # slots in a block
 _SINGLE: Final = 3  # queries up to which one product each is faster than one for all
 _EDGE: Final = 4  # BLAS is slow at what is left over of a multiple of this
+# So few queries wait for memory rather than for arithmetic, and a second core fetches as much again. More of them are
+# a backlog: its products would keep that core from the event loop and from searches.
+_SHARED: Final = 24
+
+Beside: TypeAlias = Callable[[Callable[[], object]], Callable[[], object]]
+"""Begins some work in another thread, and returns what waits for its end."""
 
 
 class Rows:
@@ -79,8 +86,11 @@ class Rows:
         block, column = divmod(int(slot), self._width)
         return self._blocks[block][:, column : column + count]
 
-    def products(self, queries: Matrix, start: int, stop: int) -> Matrix:
-        """Of each query with each of the slots `start` to `stop`, (n, stop - start)."""
+    def products(self, queries: Matrix, start: int, stop: int, beside: Beside | None = None) -> Matrix:
+        """Of each query with each of the slots `start` to `stop`, (n, stop - start).
+
+        With `beside`, half of it is done there where that is worth while.
+        """
         count = len(queries)
         if count > _SINGLE and count % _EDGE:
             queries = np.pad(queries, ((0, _EDGE - count % _EDGE), (0, 0)))
@@ -92,15 +102,22 @@ class Rows:
             if count > _SINGLE and blocks > 1 and not column:
                 # In one call: after each there is the interpreter's lock to wait for.
                 end = at + blocks * self._width
-                out = scores[:, at - start : end - start].reshape(-1, blocks, self._width)
-                np.matmul(queries, self._whole[block : block + blocks], out=np.moveaxis(out, 0, 1))
-            else:
-                end = min(stop, (block + 1) * self._width)
-                vectors, out = self._blocks[block][:, column : column + end - at], scores[:, at - start : end - start]
-                if count > _SINGLE:
+                vectors = self._whole[block : block + blocks]
+                out = np.moveaxis(scores[:, at - start : end - start].reshape(-1, blocks, self._width), 0, 1)
+                if beside is None or count > _SHARED:
                     np.matmul(queries, vectors, out=out)
                 else:
-                    for query, its in zip(queries, out, strict=True):
-                        np.matmul(query, vectors, out=its)
+                    half = blocks // 2
+                    end_of_others = beside(partial(np.matmul, queries, vectors[half:], out=out[half:]))
+                    np.matmul(queries, vectors[:half], out=out[:half])
+                    end_of_others()
+            else:
+                end = min(stop, (block + 1) * self._width)
+                part, row = self._blocks[block][:, column : column + end - at], scores[:, at - start : end - start]
+                if count > _SINGLE:
+                    np.matmul(queries, part, out=row)
+                else:
+                    for query, its in zip(queries, row, strict=True):
+                        np.matmul(query, part, out=its)
             at = end
         return scores[:count]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from streamer.core.held import Held
 from streamer.core.notes import Notes
 from streamer.core.ranking import Best
-from streamer.core.rows import Rows
+from streamer.core.rows import Beside, Rows
 from streamer.core.slots import SlotTable
 from streamer.core.vectors import Matrix, Vector
 
@@ -49,15 +49,23 @@ class VectorIndex:
     `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 45 bytes a row, its id (50 bytes and one
     for each character) and its note (a sketch: 120 bytes); twice that for the vectors while rows are held that stand in
     the way of new ones. One caller at a time, except that others may search and get while they hold `changing` (a
-    lock), which is held here only while something changes, not while rows are compared.
+    lock), which is held here only while something changes, not while rows are compared. `beside`: where half of the
+    products of a small batch are made, see Rows.
     """
 
-    def __init__(self, dimensions: int, capacity: int, changing: AbstractContextManager[object] | None = None) -> None:
+    def __init__(
+        self,
+        dimensions: int,
+        capacity: int,
+        changing: AbstractContextManager[object] | None = None,
+        beside: Beside | None = None,
+    ) -> None:
         if dimensions < 1 or capacity < 1:
             raise ValueError(f"dimensions and capacity must be positive, got {dimensions} and {capacity}")
         self.dimensions = dimensions
         self.capacity = capacity
         self._changing = changing or nullcontext()
+        self._beside = beside
         # The spare rows hold what a batch displaces until its products are done, and the holes that replaced and
         # deleted vectors leave behind: closing them costs one pass over the matrix, paid once per spare row used up.
         self._most_slots = capacity + max(_QUERIES, capacity // 64)
@@ -151,7 +159,7 @@ class VectorIndex:
             part = vectors[span]
             with self._changing:
                 oldest, first = self._append(ids[span], part, notes[span], times[span])
-            found += self._nearest(part, np.arange(first, self._head), oldest, k, np.empty(0, np.int64))
+            found += self._nearest(part, np.arange(first, self._head), oldest, k, np.empty(0, np.int64), self._beside)
         return found
 
     def search(
@@ -284,13 +292,19 @@ class VectorIndex:
             start = end
 
     def _nearest(
-        self, queries: Matrix, sees: NDArray[np.int64], oldest: int, k: int, hidden: NDArray[np.int64]
+        self,
+        queries: Matrix,
+        sees: NDArray[np.int64],
+        oldest: int,
+        k: int,
+        hidden: NDArray[np.int64],
+        beside: Beside | None = None,
     ) -> list[list[Match]]:
         """Query i sees the rows from `oldest` up to position `sees[i]`, less those dead by then and the `hidden`."""
         best = Best(len(queries), k)
         for start, end in self._pieces(oldest, int(sees[-1]), max(1, _SCORES // len(queries))):
             slot = start % self._slots
-            scores = self._rows.products(queries, slot, slot + end - start)
+            scores = self._rows.products(queries, slot, slot + end - start, beside)
             dying = np.flatnonzero(self._unseen_from[slot : slot + end - start] != _ALIVE)
             if dying.size:
                 gone = self._unseen_from[slot + dying] <= sees[:, None]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
 
 import numpy as np
@@ -31,7 +33,10 @@ def test_equal_a_matrix(data: st.DataObject, slots: int, dimensions: int, width:
         stop = data.draw(st.integers(start, slots))
         queries = rng.integers(-9, 9, (data.draw(st.integers(1, 9)), dimensions)).astype(np.float32)
         # Whole numbers this small have exact products.
-        np.testing.assert_array_equal(ours.products(queries, start, stop), queries @ model[start:stop].T)
+        with ThreadPoolExecutor(1) as pool:
+            shared = ours.products(queries, start, stop, lambda work: pool.submit(work).result)
+            for products in (ours.products(queries, start, stop), shared):
+                np.testing.assert_array_equal(products, queries @ model[start:stop].T)
 
         # Closing holes, in place and into more rows.
         kept = np.array(sorted(data.draw(st.sets(st.integers(0, slots - 1)))), np.int64)
@@ -40,3 +45,17 @@ def test_equal_a_matrix(data: st.DataObject, slots: int, dimensions: int, width:
         np.testing.assert_array_equal(more.get(np.arange(len(kept)) + 3), model[kept])
         ours.move(kept, ours, np.arange(len(kept)))
         np.testing.assert_array_equal(ours.get(np.arange(len(kept))), model[kept])
+
+
+def test_small_batches_are_shared_with_another_thread() -> None:
+    with patch.object(rows, "WIDTH", 4):
+        many = Rows(64, 3)
+        for count, parts in ((1, 0), (3, 0), (4, 1), (24, 1), (25, 0), (64, 0)):
+            begun: list[object] = []
+
+            def beside(work: Callable[[], object], begun: list[object] = begun) -> Callable[[], object]:
+                begun.append(work())
+                return lambda: None
+
+            many.products(np.ones((count, 3), np.float32), 0, 64, beside)
+            assert len(begun) == parts, count

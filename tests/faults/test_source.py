@@ -173,6 +173,28 @@ async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partiti
         await changelog.aclose()
 
 
+async def test_what_comes_while_a_changelog_rests_comes_in_one_piece(
+    bootstrap_servers: str, new_topic: NewTopicName
+) -> None:
+    topic = await new_topic("resting", partitions=2)
+    changelog = KafkaChangelog(Connection(bootstrap_servers=bootstrap_servers), topic, None)
+    await changelog.start()
+    try:
+        with anyio.fail_after(40):
+            for first in range(0, 50, 10):
+                await fill(bootstrap_servers, topic, first, 1)
+                while not (records := await changelog.poll(0.5)):
+                    pass
+                with changelog.resting():
+                    for value in range(first + 1, first + 10):
+                        await fill(bootstrap_servers, topic, value, 1)
+                while not (records := await changelog.poll(0.5)):
+                    pass
+                assert sorted(int(record.value or b"") for record in records) == [*range(first + 1, first + 10)]
+    finally:
+        await changelog.aclose()
+
+
 async def test_an_error_on_one_partition_costs_no_record_of_another(
     bootstrap_servers: str, new_topic: NewTopicName
 ) -> None:

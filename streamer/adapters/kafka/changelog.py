@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
@@ -139,8 +139,22 @@ class KafkaChangelog:
         self._health.excused(batches)
         for tp in wanted:
             with suppress(TimeoutError):  # it has none while a reset goes on
-                self._positions[TopicPartition(*tp)] = await asyncio.wait_for(self._consumer.position(tp), 1.0)
+                async with asyncio.timeout(1.0):  # wait_for would make a task of each
+                    self._positions[TopicPartition(*tp)] = await self._consumer.position(tp)
         return [record_of(record) for batch in batches.values() for record in batch]
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Nothing is asked of the brokers meanwhile. Right after a poll: the client asks for more as soon as it has
+        handed over what it had, and gets the next single record while those behind it have to wait for another turn."""
+        consumer, tps = self._consumer, [ClientPartition(*tp) for tp in self._positions]
+        if consumer is not None:
+            consumer.pause(*tps)
+        try:
+            yield
+        finally:
+            if consumer is not None and consumer is self._consumer:
+                consumer.resume(*tps)
 
     def positions(self) -> Mapping[TopicPartition, int]:
         """The next offset to read per partition: everything before it that holds a record has been handed over."""

@@ -12,9 +12,10 @@ from typing import TypeVar
 import numpy as np
 
 from streamer.adapters.providers.onnx_encoder import BUNDLED_MODEL, Encoder, load
-from streamer.adapters.providers.packing import packed, usable_cores
+from streamer.adapters.providers.packing import packed
 from streamer.adapters.providers.wire import check_dimensions
 from streamer.core.vectors import Matrix, Purpose, Space
+from streamer.cores import usable_cores
 from streamer.errors import StreamerError
 from streamer.protocols import Answer
 

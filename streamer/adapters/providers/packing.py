@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 
 
@@ -17,8 +16,3 @@ def packed(lengths: Sequence[int], budget: float) -> Iterator[list[int]]:
         group.append(i)
     if group:
         yield group
-
-
-def usable_cores() -> int:
-    """Cores this process may use, which in a container can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
