@@ -348,7 +348,8 @@ class Indexer:
         return Judge(index, self._settings.policy)
 
     def _beside(self, work: Callable[[], object]) -> Callable[[], object]:
-        return self._helper.submit(work).result
+        begun = self._helper.submit(work)
+        return lambda: begun.cancel() or begun.result()
 
     async def _poll(self) -> Sequence[Record]:
         # A poll that is cancelled may take records with it. It is short; whoever cancels waits for its end.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from typing import Final, TypeAlias
@@ -18,9 +20,10 @@ _EDGE: Final = 4  # BLAS is slow at what is left over of a multiple of this
 # So few queries wait for memory rather than for arithmetic, and a second core fetches as much again. More of them are
 # a backlog: its products would keep that core from the event loop and from searches.
 _SHARED: Final = 24
+_SHARE: Final = 4  # blocks: whoever is slower takes fewer of these pieces
 
 Beside: TypeAlias = Callable[[Callable[[], object]], Callable[[], object]]
-"""Begins some work in another thread, and returns what waits for its end."""
+"""Begins some work in another thread, and returns what waits for its end, or has it not begin any more."""
 
 
 class Rows:
@@ -89,7 +92,7 @@ class Rows:
     def products(self, queries: Matrix, start: int, stop: int, beside: Beside | None = None) -> Matrix:
         """Of each query with each of the slots `start` to `stop`, (n, stop - start).
 
-        With `beside`, half of it is done there where that is worth while.
+        With `beside`, some of it is done there where that is worth while.
         """
         count = len(queries)
         if count > _SINGLE and count % _EDGE:
@@ -107,10 +110,10 @@ class Rows:
                 if beside is None or count > _SHARED:
                     np.matmul(queries, vectors, out=out)
                 else:
-                    half = blocks // 2
-                    end_of_others = beside(partial(np.matmul, queries, vectors[half:], out=out[half:]))
-                    np.matmul(queries, vectors[:half], out=out[:half])
-                    end_of_others()
+                    work = partial(_work_off, deque(range(0, blocks, _SHARE)), queries, vectors, out)
+                    wait = beside(work)
+                    work()
+                    wait()
             else:
                 end = min(stop, (block + 1) * self._width)
                 part, row = self._blocks[block][:, column : column + end - at], scores[:, at - start : end - start]
@@ -121,3 +124,11 @@ class Rows:
                         np.matmul(query, part, out=its)
             at = end
         return scores[:count]
+
+
+def _work_off(pieces: deque[int], queries: Matrix, vectors: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """Products with the blocks of some of the pieces, which others work off at the same time."""
+    with suppress(IndexError):
+        while True:
+            piece = slice(first := pieces.popleft(), first + _SHARE)
+            np.matmul(queries, vectors[piece], out=out[piece])
