@@ -19,7 +19,7 @@ _SINGLE: Final = 3  # queries up to which one product each is faster than one fo
 _EDGE: Final = 4  # BLAS is slow at what is left over of a multiple of this
 # So few queries wait for memory rather than for arithmetic, and a second core fetches as much again. More of them are
 # a backlog: its products would keep that core from the event loop and from searches.
-_SHARED: Final = 24
+_SHARED: Final = 48
 _SHARE: Final = 4  # blocks: whoever is slower takes fewer of these pieces
 
 Beside: TypeAlias = Callable[[Callable[[], object]], Callable[[], object]]
