@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamer.core.vectors import Matrix
 
 WIDTH: Final = 2048  # slots in a block
-_SINGLE: Final = 3  # queries up to which one product each is faster than one for all
+_SINGLE: Final = 3  # queries up to which one product each is faster than one for all in one thread
 _EDGE: Final = 4  # BLAS is slow at what is left over of a multiple of this
 # So few queries wait for memory rather than for arithmetic, and a second core fetches as much again. More of them are
 # a backlog: its products would keep that core from the event loop and from searches.
@@ -95,14 +95,15 @@ class Rows:
         With `beside`, some of it is done there where that is worth while.
         """
         count = len(queries)
-        if count > _SINGLE and count % _EDGE:
+        together = count > (1 if beside else _SINGLE)
+        if together and count % _EDGE:
             queries = np.pad(queries, ((0, _EDGE - count % _EDGE), (0, 0)))
         scores = np.empty((len(queries), stop - start), np.float32)
         at = start
         while at < stop:
             block, column = divmod(at, self._width)
             blocks = min(stop // self._width, len(self._whole)) - block
-            if count > _SINGLE and blocks > 1 and not column:
+            if together and blocks > 1 and not column:
                 # In one call: after each there is the interpreter's lock to wait for.
                 end = at + blocks * self._width
                 vectors = self._whole[block : block + blocks]
@@ -117,7 +118,7 @@ class Rows:
             else:
                 end = min(stop, (block + 1) * self._width)
                 part, row = self._blocks[block][:, column : column + end - at], scores[:, at - start : end - start]
-                if count > _SINGLE:
+                if together:
                     np.matmul(queries, part, out=row)
                 else:
                     for query, its in zip(queries, row, strict=True):
