@@ -43,10 +43,10 @@ class Best:
         if not better.size:
             return
         bar = self._bar[better]
-        fresh = np.flatnonzero(bar == -np.inf)  # those that have no bar yet
-        if fresh.size:
-            bar[fresh] = self._surpassed(scores[fresh])
-        rows, columns = np.divmod(np.flatnonzero(scores > bar[:, None]), scores.shape[1])
+        above = scores > bar[:, None]
+        if np.count_nonzero(above) > 8 * self._k * len(scores):  # no bar yet, or one of unlike rows
+            above = scores > np.maximum(bar, self._surpassed(scores))[:, None]
+        rows, columns = np.divmod(np.flatnonzero(above), scores.shape[1])
         chosen = zip(better[rows].tolist(), columns.tolist(), scores[rows, columns].tolist(), strict=True)
         bars = self._bar.tolist()
         for query, column, score in chosen:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from typing import Final, TypeAlias
@@ -111,7 +109,7 @@ class Rows:
                 if beside is None or count > _SHARED:
                     np.matmul(queries, vectors, out=out)
                 else:
-                    work = partial(_work_off, deque(range(0, blocks, _SHARE)), queries, vectors, out)
+                    work = partial(_work_off, iter(range(0, blocks, _SHARE)), queries, vectors, out)
                     wait = beside(work)
                     work()
                     wait()
@@ -127,9 +125,8 @@ class Rows:
         return scores[:count]
 
 
-def _work_off(pieces: deque[int], queries: Matrix, vectors: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+def _work_off(pieces: Iterator[int], queries: Matrix, vectors: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """Products with the blocks of some of the pieces, which others work off at the same time."""
-    with suppress(IndexError):
-        while True:
-            piece = slice(first := pieces.popleft(), first + _SHARE)
-            np.matmul(queries, vectors[piece], out=out[piece])
+    for first in pieces:
+        piece = slice(first, first + _SHARE)
+        np.matmul(queries, vectors[piece], out=out[piece])

@@ -49,7 +49,7 @@ class VectorIndex:
     `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 45 bytes a row, its id (50 bytes and one
     for each character) and its note (a sketch: 120 bytes); twice that for the vectors while rows are held that stand in
     the way of new ones. One caller at a time, except that others may search and get while they hold `changing` (a
-    lock), which is held here only while something changes, not while rows are compared. `beside`: where half of the
+    lock), which is held here only while something changes, not while rows are compared. `beside`: where some of the
     products of a small batch are made, see Rows.
     """
 

@@ -88,7 +88,7 @@ async def test_each_local_model_embeds(name: str, tmp_path: Path) -> None:
     if name == "sentence-transformers":
         folder = installed_model()
         if folder is None:
-            pytest.skip("no sentence-transformers, or no model for it")
+            pytest.skip("no sentence-transformers (it brings torch), or no model: see make test-sentence-transformers")
         options = ["--model", str(folder), "--set", "provider.device=cpu"]
     done = await streamer("embed", "a cat", "a kitten", "stocks fell", "--provider", name, *options)
     assert done.code == 0, done.stderr

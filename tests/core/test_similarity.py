@@ -194,6 +194,15 @@ def test_of_tied_rows_the_earliest_stay_when_a_better_one_arrives() -> None:
             assert sorted(best.positions[0, 1:].tolist()) == [1, 2]
 
 
+def test_few_rows_are_ranked_where_each_is_better_than_the_one_before() -> None:
+    best, better = ranking.Best(8, 5), np.linspace(0.5, 0.9, 8192, dtype=np.float32)
+    with patch.object(best, "_enter", wraps=best._enter) as enter:
+        best.offer(np.tile(better - 0.5, (8, 1)), 0)
+        best.offer(np.tile(better, (8, 1)), 8192)
+    assert (best.positions == 2 * 8192 - 1 - np.arange(5)).all()
+    assert enter.call_count <= 2 * 8 * 8192 * (5 + 1) / (8 * 5)  # k pieces of 8 k, and what is left over
+
+
 @pytest.mark.parametrize("dimensions", [384, 1024])
 def test_neighbours_do_not_depend_on_how_many_queries_share_a_product(dimensions: int) -> None:
     stored, queries = units(300, dimensions, 6), units(40, dimensions, 7)
