@@ -57,11 +57,20 @@ class PrincipalAxes:
         dimensions = len(self._moments)
         if not 1 <= k < dimensions:
             raise ValueError(f"vectors of {dimensions} dimensions can be reduced to 1 to {dimensions - 1}, not to {k}")
-        values, columns = np.linalg.eigh(self._moments)
-        rank = int((values > values[-1] * dimensions * np.finfo(np.float64).eps).sum())
+        values, axes = self._principal()
+        rank = int((values > values[0] * dimensions * np.finfo(np.float64).eps).sum())
         if k > rank:
             raise ValueError(f"the {self.count} vectors of the sample span {rank} dimensions, too few for {k} axes")
-        axes = columns[:, ::-1][:, :k].T
+        return Projection(axes[:k].astype(np.float32), space, float(values[:k].sum() / values.sum()))
+
+    def complete(self) -> NDArray[np.float64]:
+        """All axes, (dimensions, dimensions) orthonormal rows, in some order where the sample does not determine it."""
+        return self._principal()[1]
+
+    def _principal(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The squared extents, the largest first, and their axes, one a row."""
+        values, columns = np.linalg.eigh(self._moments)
+        axes = np.ascontiguousarray(columns[:, ::-1].T)
         # An axis has no sign of its own; with one chosen, the same sample gives the same axes.
-        axes = axes * np.sign(axes[np.arange(k), np.abs(axes).argmax(axis=1)])[:, None]
-        return Projection(axes.astype(np.float32), space, float(values[::-1][:k].sum() / values.sum()))
+        axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
+        return values[::-1], axes

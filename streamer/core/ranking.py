@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from itertools import pairwise
 from math import inf
 from operator import itemgetter
 from typing import Final
@@ -10,11 +11,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.rows import Exact
+
 # Two rows whose float32 products with a query differ by no more than this count as tied. BLAS sums a row in another
 # order depending on where in the matrix it lies and on how many queries share the product, so that two copies of one
 # vector score up to 4.8e-7 apart (OpenBLAS, 96 to 3072 dimensions, every way of `Rows.products`); without the margin
 # the earliest of several copies would be found by luck.
 RESOLUTION: Final = 2.0**-20
+
+_MANY: Final = 1 / 64  # of the pairs: beyond, the scores of all in one product cost less than those of some, one by one
 
 
 class Best:
@@ -46,10 +51,36 @@ class Best:
         above = scores > bar[:, None]
         if np.count_nonzero(above) > 8 * self._k * len(scores):  # no bar yet, or one of unlike rows
             above = scores > np.maximum(bar, self._surpassed(scores))[:, None]
-        rows, columns = np.divmod(np.flatnonzero(above), scores.shape[1])
-        chosen = zip(better[rows].tolist(), columns.tolist(), scores[rows, columns].tolist(), strict=True)
+        rows, columns = _pairs(above)
+        self._take(better[rows], columns, scores[rows, columns], start)
+
+    def offer_bounds(self, bounds: NDArray[np.float32], start: int, exact: Exact) -> None:
+        """Like `offer`, where it is not known what the scores are, but what they cannot exceed.
+
+        But for last bits: by less than RESOLUTION.
+        """
+        bar = self._bar
+        above = bounds > bar[:, None] - 2 * RESOLUTION
+        if np.count_nonzero(above) > 32 * self._k * len(bounds):  # no bar yet, or one of unlike rows
+            rows, columns = _pairs(bounds > self._surpassed(bounds)[:, None])
+            if len(rows) <= bounds.size * _MANY:
+                surpassed = _kth(exact.some(rows, columns), rows, self._k, len(bounds)) - np.float32(2 * RESOLUTION)
+                bar = np.maximum(bar, surpassed)
+                above = bounds > bar[:, None] - 2 * RESOLUTION
+            if np.count_nonzero(above) > bounds.size * _MANY:
+                self.offer(exact.all(), start)
+                return
+        rows, columns = _pairs(above)
+        if rows.size:
+            scores = exact.some(rows, columns)
+            better = scores > bar[rows]
+            self._take(rows[better], columns[better], scores[better], start)
+
+    def _take(
+        self, rows: NDArray[np.int64], columns: NDArray[np.int64], scores: NDArray[np.float32], start: int
+    ) -> None:
         bars = self._bar.tolist()
-        for query, column, score in chosen:
+        for query, column, score in zip(rows.tolist(), columns.tolist(), scores.tolist(), strict=True):
             if score > bars[query]:
                 bars[query] = self._enter(self._ranked[query], score, start + column)
         self._bar[:] = bars
@@ -75,3 +106,18 @@ class Best:
         maxima = scores[:, : pieces * length].reshape(len(scores), pieces, length).max(axis=2)
         bar: NDArray[np.float32] = np.partition(maxima, -self._k, axis=1)[:, -self._k] - np.float32(2 * RESOLUTION)
         return bar
+
+
+def _pairs(chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of what is true, row by row."""
+    return np.divmod(np.flatnonzero(chosen), chosen.shape[1])
+
+
+def _kth(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int, count: int) -> NDArray[np.float32]:
+    """The k-th largest of the scores of each of `count` rows, -inf where there are fewer."""
+    found = np.full(count, -np.inf, np.float32)
+    edges = np.searchsorted(rows, np.arange(count + 1)).tolist()
+    for row, (first, last) in enumerate(pairwise(edges)):
+        if last - first >= k:
+            found[row] = np.partition(scores[first:last], -k)[-k]
+    return found

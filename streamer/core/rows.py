@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
-from typing import Final, TypeAlias
+from typing import Final, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,51 @@ _SHARE: Final = 4  # blocks: whoever is slower takes fewer of these pieces
 
 Beside: TypeAlias = Callable[[Callable[[], object]], Callable[[], object]]
 """Begins some work in another thread, and returns what waits for its end, or has it not begin any more."""
+
+
+class Exact(Protocol):
+    """Tells the products of queries and slots of which only bounds are known."""
+
+    def some(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Of some pairs, given by rows (ascending) and columns of the bounds."""
+
+    def all(self) -> Matrix:
+        """Of all pairs, but -inf where a bound has been set to that."""
+
+
+class Storage(Protocol):
+    """A vector for each of so many slots. Two that are moved between have the same layout."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes reserved."""
+
+    @property
+    def step(self) -> int:
+        """Searches among as many slots at a time, from a multiple of this on, are the fastest."""
+
+    def get(self, slots: NDArray[np.int64]) -> Matrix:
+        """A copy of the vectors in these slots, (n, dimensions)."""
+
+    def put(self, slots: NDArray[np.int64], vectors: Matrix) -> None: ...
+
+    def compare(
+        self, queries: Matrix, start: int, stop: int, beside: Beside | None = None
+    ) -> tuple[Matrix, Exact | None]:
+        """Each query with each of the slots `start` to `stop`, (n, stop - start): their products, or what these cannot
+        exceed, and then who tells what they are.
+
+        Exceed, that is, by more than the last bits of a float32 sum. With `beside`, some of the work is done there
+        where that is worth while.
+        """
+
+    def move(self, source: NDArray[np.int64], target: Self, destination: NDArray[np.int64]) -> None:
+        """Copy the vectors of `source` to `destination`, in order, into others or into these.
+
+        Into these, no vector may move past one that has yet to be moved.
+        """
 
 
 class Rows:
@@ -86,6 +131,11 @@ class Rows:
         """(dimensions, count), of a run."""
         block, column = divmod(int(slot), self._width)
         return self._blocks[block][:, column : column + count]
+
+    def compare(
+        self, queries: Matrix, start: int, stop: int, beside: Beside | None = None
+    ) -> tuple[Matrix, Exact | None]:
+        return self.products(queries, start, stop, beside), None
 
     def products(self, queries: Matrix, start: int, stop: int, beside: Beside | None = None) -> Matrix:
         """Of each query with each of the slots `start` to `stop`, (n, stop - start).

@@ -14,20 +14,23 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.basis import LONGEST, PIECE, Basis, find_basis
 from streamer.core.held import Held
 from streamer.core.notes import Notes
 from streamer.core.ranking import Best
-from streamer.core.rows import Beside, Rows
+from streamer.core.rows import Beside, Rows, Storage
 from streamer.core.slots import SlotTable
+from streamer.core.split_rows import SplitRows
 from streamer.core.vectors import Matrix, Vector
 
 _ALIVE: Final = np.iinfo(np.int64).max
 _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
-_SCORES: Final = 1 << 19  # scores per product (2 MiB): they are read again while still in the processor's cache
+_SCORES: Final = 1 << 21  # scores at a time (8 MiB): with more calls, there is more waiting for the interpreter
 _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room for a batch
-# Rows that were never written take no memory, and an array of at least so many bytes gives all of it back when it is
-# left for a larger one: above 32 MiB malloc always takes pages of their own.
-_FEWEST_BYTES: Final = 1 << 25
+# Rows that were never written take no memory, and arrays of at least so many bytes give all of it back when they are
+# left for larger ones: above 32 MiB malloc always takes pages of their own, and SplitRows are two arrays.
+_FEWEST_BYTES: Final = 1 << 27
+_BASIS_AT: Final = 16_384  # vectors: enough for their axes, and fewer are searched in no time
 
 
 class Match(NamedTuple):
@@ -73,7 +76,9 @@ class VectorIndex:
         # Sizes are halves of the last one, so that the copy made while growing never exceeds the final size.
         while self._slots // 2 >= max(_FEWEST_SLOTS, _FEWEST_BYTES // (4 * dimensions)):
             self._slots = (self._slots + 1) // 2
-        self._rows = Rows(self._slots, dimensions)
+        self._basis: Basis | None = None
+        self._basis_sought = capacity < _BASIS_AT or dimensions > LONGEST
+        self._rows = self._new_rows(self._slots)
         # A position numbers a row in order of arrival; it lies in slot `position % slots`.
         self._tail = 0
         self._head = 0
@@ -100,7 +105,7 @@ class VectorIndex:
     def get(self, id: str) -> Vector | None:
         """A copy of the vector of this id, None when it is not (or no longer) known."""
         slot = self._table.find(id, self._names)
-        return None if slot is None else self._rows.get(np.array([slot]))[0]
+        return None if slot is None else self._back(self._rows.get(np.array([slot])))[0]
 
     def note(self, id: str) -> Any:
         """What was remembered along with the vector of this id; None when it is not (or no longer) known."""
@@ -110,10 +115,23 @@ class VectorIndex:
     def insert(self, ids: Sequence[str], vectors: Matrix, notes: Sequence[Any] = (), times: Sequence[int] = ()) -> None:
         """Remember a batch, in order, without looking for neighbours. Notes default to None, times to 0."""
         self._check(vectors, len(ids))
+        for part in self._parts(len(ids)):
+            turned = self._into(vectors[part])
+            with self._changing:
+                self._append(ids[part], turned, notes[part], times[part])
+
+    def resume(self, basis: Basis | None, basis_sought: bool) -> None:
+        """Go on in the coordinates of another index. For a new one, which then is to `take_back` what was held."""
+        self._basis, self._basis_sought = basis, basis_sought
+        self._rows = self._new_rows(self._slots)
+
+    def take_back(self, ids: Sequence[str], rows: Matrix, notes: Sequence[Any], times: Sequence[int]) -> None:
+        """Remember what was `taken` from what another index held, to the last bit."""
+        self._check(rows, len(ids))
         for start in range(0, len(ids), _QUERIES):
             part = slice(start, start + _QUERIES)
             with self._changing:
-                self._append(ids[part], vectors[part], notes[part], times[part])
+                self._append(ids[part], rows[part], notes[part], times[part])
 
     def hold(self) -> Held:
         """All that is remembered now. One at a time: an earlier one must have been taken or released."""
@@ -124,7 +142,8 @@ class VectorIndex:
         names = (self._names[start:] + self._names[:start])[:count]
         notes = Notes(count)
         notes.take(self._notes, np.arange(start, start + count) % self._slots, np.arange(count))
-        self._held = Held(self._rows, self._tail, names, notes, np.roll(self._times, -start)[:count])
+        times = np.roll(self._times, -start)[:count]
+        self._held = Held(self._rows, self._tail, names, notes, times, self._basis, self._basis_sought)
         return self._held
 
     def delete(self, id: str) -> bool:
@@ -154,12 +173,11 @@ class VectorIndex:
         """
         self._check(vectors, len(ids))
         found: list[list[Match]] = []
-        for start in range(0, len(ids), _QUERIES):
-            span = slice(start, start + _QUERIES)
-            part = vectors[span]
+        for part in self._parts(len(ids)):
+            turned = self._into(vectors[part])
             with self._changing:
-                oldest, first = self._append(ids[span], part, notes[span], times[span])
-            found += self._nearest(part, np.arange(first, self._head), oldest, k, np.empty(0, np.int64), self._beside)
+                oldest, first = self._append(ids[part], turned, notes[part], times[part])
+            found += self._nearest(turned, np.arange(first, self._head), oldest, k, np.empty(0, np.int64), self._beside)
         return found
 
     def search(
@@ -184,7 +202,7 @@ class VectorIndex:
             hidden = np.concatenate((hidden, alive[np.array(refused, np.bool_)]))
         found: list[list[Match]] = []
         for start in range(0, len(queries), _QUERIES):
-            part = queries[start : start + _QUERIES]
+            part = self._into(queries[start : start + _QUERIES])
             found += self._nearest(part, np.full(len(part), self._head), self._tail, k, hidden)
         return found
 
@@ -243,6 +261,42 @@ class VectorIndex:
         self._rows.put(np.arange(first, self._head) % slots, vectors)
         return oldest, first
 
+    def _parts(self, count: int) -> Iterator[slice]:
+        """Of a batch, each of a size that one product likes. In between, a basis is found when it is time for it."""
+        start = 0
+        while start < count:
+            most = _QUERIES
+            if not self._basis_sought:
+                if len(self) >= _BASIS_AT:
+                    self._seek_basis()
+                else:  # at the same vector however the stream is cut
+                    most = min(most, _BASIS_AT - len(self))
+            yield slice(start, min(start + most, count))
+            start += most
+
+    def _seek_basis(self) -> None:
+        """Look for coordinates in which searches are faster, and go over to them."""
+        basis = find_basis(self._rows, self._alive() % self._slots)
+        self._basis_sought = True
+        if basis is not None:
+            rows, slots = self._new_rows(self._slots, basis), np.arange(self._tail, self._head) % self._slots
+            for start in range(0, len(slots), PIECE):
+                piece = slots[start : start + PIECE]
+                rows.put(piece, basis.into(self._rows.get(piece)))
+            with self._changing:
+                self._basis, self._rows, self._held = basis, rows, None
+
+    def _new_rows(self, slots: int, basis: Basis | None = None) -> Storage:
+        basis = basis or self._basis
+        return SplitRows(slots, self.dimensions, basis.leading) if basis else Rows(slots, self.dimensions)
+
+    def _into(self, vectors: Matrix) -> Matrix:
+        """In the coordinates of the rows."""
+        return vectors if self._basis is None else self._basis.into(vectors)
+
+    def _back(self, rows: Matrix) -> Matrix:
+        return rows if self._basis is None else self._basis.back(rows)
+
     def _make_room(self, count: int) -> None:
         while self._tail < self._head and self._unseen_from[self._tail % self._slots] != _ALIVE:
             self._tail += 1
@@ -253,12 +307,12 @@ class VectorIndex:
         # Closing holes must pay: at least a quarter of the rows, or the spare ones once there is no growing any more.
         if self._slots < self._most_slots and 4 * (len(self) + count) > 3 * self._slots:
             slots = min(2 * self._slots, self._most_slots)
-            self._move(Rows(slots, self.dimensions))
+            self._move(self._new_rows(slots))
         else:
-            self._move(self._rows if held is None else Rows(self._slots, self.dimensions))
+            self._move(self._rows if held is None else self._new_rows(self._slots))
         self._held = None  # what is left of it has the old rows to itself
 
-    def _move(self, target: Rows) -> None:
+    def _move(self, target: Storage) -> None:
         """Close the holes: into more rows, or towards the tail of the same ones."""
         slots = len(target)
         source = self._alive() % self._slots
@@ -300,11 +354,14 @@ class VectorIndex:
         hidden: NDArray[np.int64],
         beside: Beside | None = None,
     ) -> list[list[Match]]:
-        """Query i sees the rows from `oldest` up to position `sees[i]`, less those dead by then and the `hidden`."""
-        best = Best(len(queries), k)
+        """Query i sees the rows from `oldest` up to position `sees[i]`, less those dead by then and the `hidden`.
+
+        Queries are in the coordinates of the rows.
+        """
+        best, rows = Best(len(queries), k), self._rows
         for start, end in self._pieces(oldest, int(sees[-1]), max(1, _SCORES // len(queries))):
             slot = start % self._slots
-            scores = self._rows.products(queries, slot, slot + end - start, beside)
+            scores, exact = rows.compare(queries, slot, slot + end - start, beside)
             dying = np.flatnonzero(self._unseen_from[slot : slot + end - start] != _ALIVE)
             if dying.size:
                 gone = self._unseen_from[slot + dying] <= sees[:, None]
@@ -313,7 +370,10 @@ class VectorIndex:
                 first = max(start, int(sees[0]))
                 scores[:, first - start :][np.arange(first, end) >= sees[:, None]] = -np.inf
             scores[:, hidden[(hidden >= start) & (hidden < end)] - start] = -np.inf
-            best.offer(scores, start)
+            if exact is None:
+                best.offer(scores, start)
+            else:
+                best.offer_bounds(scores, start, exact)
         return self._matches(queries, best.positions)
 
     def _matches(self, queries: Matrix, positions: NDArray[np.int64]) -> list[list[Match]]:

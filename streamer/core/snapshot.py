@@ -2,8 +2,8 @@
 
 `MAGIC`, then frames: a length (8 bytes, little-endian), so many bytes, and 16 bytes of BLAKE2b over both and those of
 all earlier frames. So nothing is looked at before it is known to be what was written, and neither a changed byte nor
-a file that was cut short goes unnoticed. The frames: a header (JSON); pieces of the index, oldest first; what the judge
-knows (JSON); its recent vectors.
+a file that was cut short goes unnoticed. The frames: a header (JSON); the coordinates of the index (JSON, and their
+axes in pieces, if any); pieces of the index, oldest first; what the judge knows (JSON); its recent vectors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
+from streamer.core.basis import Basis
 from streamer.core.events import TopicPartition
 from streamer.core.held import Held
 from streamer.core.judge import Judge
@@ -23,7 +25,7 @@ from streamer.core.notes import Remembered
 from streamer.core.vectors import Matrix
 
 MAGIC: Final = b"streamer index\n"
-VERSION: Final = 1  # raise it whenever what is written changes its meaning
+VERSION: Final = 2  # raise it whenever what is written changes its meaning
 
 _PIECE: Final = 4 << 20  # bytes of vectors in a frame, the most that writing and reading hold on to at once
 _LENGTH: Final = 8
@@ -118,6 +120,12 @@ def encode(cut: Cut) -> Iterator[bytes]:
         "vectors": header.vectors,
     }
     yield MAGIC + frame(orjson.dumps(document))
+    basis = held.basis
+    yield frame(orjson.dumps({"sought": held.basis_sought, "leading": basis and basis.leading}))
+    if basis is not None:
+        rows = max(1, _PIECE // basis.axes[0].nbytes)
+        for start in range(0, len(basis.axes), rows):
+            yield frame(basis.axes[start : start + rows].astype("<f8", copy=False).tobytes())
     rows = max(1, _PIECE // (4 * cut.recent.shape[1]))
     for start in range(0, header.vectors, rows):
         part = slice(start, start + rows)
@@ -156,6 +164,7 @@ class SnapshotReader:
         )
 
     def _rebuild(self, judge: Judge) -> None:
+        judge.index.resume(*self._basis(judge.index.dimensions))
         left = self.header.vectors
         while left > 0:
             left -= _insert(judge, memoryview(self._frame()))
@@ -164,6 +173,18 @@ class SnapshotReader:
         judge.resume(state, recent)
         if left or self._left:
             raise UnusableSnapshot("it does not end where it should")
+
+    def _basis(self, dimensions: int) -> tuple[Basis | None, bool]:
+        coordinates = orjson.loads(self._frame())
+        if coordinates["leading"] is None:
+            return None, coordinates["sought"]
+        axes: NDArray[np.float64] = np.empty((dimensions, dimensions))
+        read = 0
+        while read < dimensions:
+            piece = np.frombuffer(self._frame(), "<f8").reshape(-1, dimensions)
+            axes[read : read + len(piece)] = piece
+            read += len(piece)
+        return Basis(axes, coordinates["leading"]), True
 
     def _frame(self) -> bytes:
         prefix = self._take(_LENGTH)
@@ -200,7 +221,7 @@ def _insert(judge: Judge, payload: memoryview) -> int:
         sketch = None if length is None else bytes(payload[split : split + length])
         split += length or 0
         notes.append(Remembered(sketch, text, metadata))
-    judge.index.insert(ids, vectors.astype(np.float32, copy=False), notes, times)
+    judge.index.take_back(ids, vectors.astype(np.float32, copy=False), notes, times)
     return len(ids)
 
 

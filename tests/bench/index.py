@@ -22,22 +22,25 @@ import psutil  # noqa: E402
 from usearch.compiled import MetricKind  # noqa: E402
 from usearch.index import search  # noqa: E402
 
+from streamer.core.basis import find_basis  # noqa: E402
 from streamer.core.judge import Judge, VerdictPolicy  # noqa: E402
+from streamer.core.rows import Rows  # noqa: E402
 from streamer.core.similarity import VectorIndex  # noqa: E402
 from streamer.core.sketch import UNPACKED_BYTES, sketch, unpack  # noqa: E402
 from streamer.core.vector_events import VectorEvent  # noqa: E402
-from streamer.core.vectors import Matrix, normalize  # noqa: E402
+from streamer.core.vectors import Matrix  # noqa: E402
+from tests.bench.vectors import KINDS  # noqa: E402
 
 K = 5
 POLLED = 500  # events that come at a time: what is made of them is gone before the next ones come
 Timed = Mapping[str, Callable[[], Any]]
 
 
-def units(count: int, dimensions: int, seed: int) -> Matrix:
+def units(make: Callable[[np.random.Generator, int, int], Matrix], count: int, dimensions: int, seed: int) -> Matrix:
     rng = np.random.default_rng(seed)
     rows = np.empty((count, dimensions), np.float32)
     for start in range(0, count, 10_000):
-        rows[start : start + 10_000] = normalize(rng.normal(size=(min(10_000, count - start), dimensions)))
+        rows[start : start + 10_000] = make(rng, min(10_000, count - start), dimensions)
     return rows
 
 
@@ -62,12 +65,18 @@ def main() -> None:
     parser.add_argument("--vectors", type=int, default=100_000)
     parser.add_argument("--dimensions", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--like", choices=KINDS, default="texts", help="what the vectors are like")
     options = parser.parse_args()
+    make = KINDS[options.like]
     count, dimensions = options.vectors, options.dimensions
     faiss.omp_set_num_threads(1)
 
-    rows = units(count, dimensions, 1)
-    before = resident()
+    rows = units(make, count, dimensions, 1)
+    sample = Rows(count // 4, dimensions)
+    sample.put(np.arange(count // 4), rows[: count // 4])
+    find_basis(sample, np.arange(count // 4))
+    del sample
+    before = resident()  # with what a process needs once, for BLAS and LAPACK
     index = VectorIndex(dimensions, count)
     for start in range(0, count, POLLED):
         part = rows[start : start + POLLED]
@@ -81,11 +90,11 @@ def main() -> None:
         part = rows[start : start + POLLED]
         judge.restore([_event(i, row, word[i % 1000]) for i, row in enumerate(part, start)])
     remembered = (resident() - before) / count
-    judge.judge([_event(-i, row, word[i]) for i, row in enumerate(units(1000, dimensions, 2))])
+    judge.judge([_event(-i, row, word[i]) for i, row in enumerate(units(make, 1000, dimensions, 2))])
 
     flat = faiss.IndexFlatIP(dimensions)
     flat.add(rows)
-    queries = units(64, dimensions, 3)
+    queries = units(make, 64, dimensions, 3)
     arrived = iter(range(count, 10 * count))
 
     def observe() -> None:
@@ -96,6 +105,7 @@ def main() -> None:
 
     results: dict[str, Any] = {
         "vectors": count,
+        "like": options.like,
         "dimensions": dimensions,
         "bytes_per_vector": {
             "matrix": 4 * dimensions,

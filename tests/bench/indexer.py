@@ -27,7 +27,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from streamer.adapters.kafka.connection import Connection
 from streamer.adapters.kafka.topics import TopicSpec, check_topics
 from streamer.core.sketch import SKETCH_HEADER, sketch
-from streamer.core.vectors import Matrix, normalize
+from tests.bench.vectors import like_texts
 from tests.brokers import Java
 from tests.integration.stages import free_port
 from tests.processes import StreamerProcess, streamer
@@ -47,16 +47,11 @@ class Events:
         self.keys = [f"event-{i}".encode() for i in range(first, first + count)]
         self.values: list[bytes] = []
         self.headers: list[list[tuple[str, bytes]]] = []
-        for key, row in zip(self.keys, unit_vectors(rng, count), strict=True):
+        for key, row in zip(self.keys, like_texts(rng, count, DIMENSIONS), strict=True):
             document = {"id": key.decode(), "vector": row, "model": "m", "space": space, "dimensions": DIMENSIONS}
             self.values.append(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
             text = " ".join(f"word{words.randrange(VOCABULARY)}" for _ in range(30))
             self.headers.append([("content-type", b"application/json"), (SKETCH_HEADER, sketch(text))])
-
-
-def unit_vectors(rng: np.random.Generator, count: int) -> Matrix:
-    """All of one narrow cone, as those of embedding models are."""
-    return normalize(0.03 + 0.05 * rng.standard_normal((count, DIMENSIONS), dtype=np.float32))
 
 
 class Load:
@@ -114,7 +109,7 @@ async def search(url: str, seconds: list[float], seed: int) -> None:
     rng = np.random.default_rng(seed)
     async with httpx.AsyncClient() as client:
         while True:
-            body = orjson.dumps({"vector": unit_vectors(rng, 1)[0].tolist(), "k": 10})
+            body = orjson.dumps({"vector": like_texts(rng, 1, DIMENSIONS)[0].tolist(), "k": 10})
             await anyio.sleep(rng.exponential(BETWEEN_SEARCHES))
             began = time.perf_counter()
             response = await client.post(f"{url}/v1/search", content=body)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import permutations
+from typing import NamedTuple
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from streamer.core import ranking, similarity
+from streamer.core import basis, ranking, similarity
 from streamer.core import rows as core_rows
 from streamer.core.rows import Rows
 from streamer.core.similarity import Match, VectorIndex
@@ -64,15 +67,18 @@ def batches(stream: Sequence[Arrival], cuts: set[int]) -> Iterator[list[Arrival]
         yield batch
 
 
-@pytest.fixture(params=["as shipped", "tiny"])
+@pytest.fixture(params=["as shipped", "tiny", "tiny, in other coordinates"])
 def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tiny sizes make a ring of a few rows grow, wrap, close holes and fall into several products."""
-    if request.param == "as shipped":
+    with ExitStack() as patches:
+        if request.param != "as shipped":
+            tiny = patch.multiple(similarity, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3, _FEWEST_BYTES=1)
+            patches.enter_context(tiny)
+            patches.enter_context(patch.object(core_rows, "WIDTH", 4))
+        if request.param == "tiny, in other coordinates":
+            patches.enter_context(patch.object(similarity, "_BASIS_AT", 4))
+            patches.enter_context(patch.object(basis, "_WORTHWHILE", np.inf))
         yield
-    else:
-        tiny = patch.multiple(similarity, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3, _FEWEST_BYTES=1)
-        with tiny, patch.object(core_rows, "WIDTH", 4):
-            yield
 
 
 @pytest.mark.usefixtures("sizes")
@@ -99,7 +105,7 @@ def test_equals_the_model_however_the_stream_is_cut(
             model.nearest(query, k, [id for id in everything if id not in ("a", "b")])
         ]
     for i, (id, vector) in enumerate(model.vectors.items()):
-        assert (index.get(id) == rows([vector])[0]).all()
+        assert index.get(id) == pytest.approx(rows([vector])[0], abs=1e-7)
         assert index.search_before(id, k) == model.nearest(vector, k, everything[:i])
     assert [id for id in "abcdefgh" if id in index] == sorted(everything)
 
@@ -203,6 +209,54 @@ def test_few_rows_are_ranked_where_each_is_better_than_the_one_before() -> None:
     assert enter.call_count <= 2 * 8 * 8192 * (5 + 1) / (8 * 5)  # k pieces of 8 k, and what is left over
 
 
+class Known(NamedTuple):
+    """Scores for whoever asks, and how many were asked for."""
+
+    scores: NDArray[np.float32]
+    asked: list[int]
+
+    def some(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
+        self.asked.append(len(rows))
+        return self.scores[rows, columns]
+
+    def all(self) -> NDArray[np.float32]:
+        self.asked.append(self.scores.size)
+        return self.scores
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 6),
+    st.lists(st.integers(1, 900), min_size=1, max_size=6),
+    st.floats(0, 1),
+    st.sampled_from([0.0, 1 / 64, 1.0]),
+)
+@settings(deadline=None)
+def test_the_best_are_found_by_what_scores_cannot_exceed(
+    seed: int, k: int, lengths: list[int], slack: float, many: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    plain, bounded, start = ranking.Best(3, k), ranking.Best(3, k), 0
+    with patch.object(ranking, "_MANY", many):
+        for length in lengths:
+            scores = rng.integers(-40, 40, (3, length)).astype(np.float32) / np.float32(64)  # with many ties
+            scores[rng.random(scores.shape) < 0.1] = -np.inf  # dead
+            bounds = scores + np.float32(slack) * rng.random(scores.shape, np.float32)
+            plain.offer(scores.copy(), start)
+            bounded.offer_bounds(bounds, start, Known(scores, []))
+            start += length
+    assert bounded.positions.tolist() == plain.positions.tolist()
+
+
+def test_few_scores_are_asked_for_where_bounds_tell() -> None:
+    rng, asked = np.random.default_rng(0), list[int]()
+    best = ranking.Best(4, 5)
+    for start in range(0, 80_000, 8000):
+        scores = rng.normal(0, 0.1, (4, 8000)).astype(np.float32)
+        best.offer_bounds(scores + np.float32(0.05), start, Known(scores, asked))
+    assert sum(asked) < 0.005 * 4 * 80_000
+
+
 @pytest.mark.parametrize("dimensions", [384, 1024])
 def test_neighbours_do_not_depend_on_how_many_queries_share_a_product(dimensions: int) -> None:
     stored, queries = units(300, dimensions, 6), units(40, dimensions, 7)
@@ -228,10 +282,64 @@ def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_
     assert np.ptp(np.concatenate(scores)) < ranking.RESOLUTION
 
 
+def like_texts(count: int, seed: int) -> Matrix:
+    """Of 64 dimensions in most of which they hardly differ."""
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(64, 64)))
+    return normalize((np.random.default_rng(seed).normal(size=(count, 64)) * np.exp(-np.arange(64) / 16)) @ turn)
+
+
+def test_coordinates_change_at_the_same_vector_however_a_stream_is_cut() -> None:
+    stream, found = like_texts(3000, 11), list[list[list[Match]]]()
+    stream[500:600] = stream[:100]
+    for size in (1, 7, 64, 1000):
+        with patch.object(similarity, "_BASIS_AT", 1000):
+            index = VectorIndex(64, 2000)
+            matches: list[list[Match]] = []
+            for start in range(0, 3000, size):
+                ids = [str(i % 2500) for i in range(start, min(start + size, 3000))]
+                matches += index.observe(ids, stream[start : start + size], 3)
+                assert (index.hold().basis is not None) == (start + size > 1000), start
+                index.hold().release()
+        found.append(matches)
+    assert all(other == found[0] for other in found)
+    plain = VectorIndex(64, 2000)
+    for ours, theirs in zip(found[0], plain.observe([str(i % 2500) for i in range(3000)], stream, 3), strict=True):
+        assert [match.id for match in ours] == [match.id for match in theirs]
+        assert [match.similarity for match in ours] == pytest.approx([match.similarity for match in theirs], abs=1.1e-6)
+    assert plain.hold().basis is None
+
+
+def test_a_stream_that_turns_elsewhere_is_searched_exactly_all_the_same() -> None:
+    with patch.object(similarity, "_BASIS_AT", 1000):
+        index = VectorIndex(64, 3000)
+        index.insert([str(i) for i in range(1500)], like_texts(1500, 12))
+        others = units(1500, 64, 13)
+        index.insert([str(i) for i in range(1500, 3000)], others)
+    assert index.hold().basis is not None
+    queries = units(40, 64, 14)
+    scores = queries.astype(float) @ others.astype(float).T
+    for query, matches in zip(scores, index.search(queries, 3), strict=True):
+        beaten = [match.similarity for match in matches]
+        assert beaten == pytest.approx(np.sort(query)[::-1][:3], abs=1e-6) or min(beaten) > np.sort(query)[-3]
+
+
+def test_a_snapshot_begun_in_old_coordinates_is_finished_in_them() -> None:
+    stream = like_texts(1200, 15)
+    with patch.object(similarity, "_BASIS_AT", 1000):
+        index = VectorIndex(64, 1200)
+        index.insert([str(i) for i in range(900)], stream[:900])
+        held = index.hold()
+        index.insert([str(i) for i in range(900, 1200)], stream[900:])
+        assert index.hold().basis is not None
+        assert held.basis is None
+        assert (held.take(900) == stream[:900]).all()
+
+
 def test_searches_in_another_thread_meet_whole_rows_only() -> None:
     vectors = units(64, 16, 10)
     changing, stop = threading.Lock(), threading.Event()
-    with patch.multiple(similarity, _QUERIES=8, _FEWEST_SLOTS=8, _FEWEST_BYTES=1):
+    tiny = patch.multiple(similarity, _QUERIES=8, _FEWEST_SLOTS=8, _FEWEST_BYTES=1, _BASIS_AT=20)
+    with tiny, patch.object(basis, "_WORTHWHILE", np.inf):
         index = VectorIndex(16, 24, changing)
 
         def change() -> None:

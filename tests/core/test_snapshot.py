@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core import calibration, novelty, snapshot
+from streamer.core import basis, calibration, novelty, similarity, snapshot
 from streamer.core.events import TopicPartition
 from streamer.core.judge import Judge, VerdictPolicy
 from streamer.core.similarity import VectorIndex
@@ -37,6 +37,8 @@ def soon_warmed_up() -> Iterator[None]:
         patch.object(novelty, "FEWEST", 8),
         patch.object(calibration, "_FEWEST", 8),
         patch.object(snapshot, "_PIECE", 4 * DIMENSIONS * 5),
+        patch.object(similarity, "_BASIS_AT", 40),
+        patch.object(basis, "_WORTHWHILE", np.inf),
     ):
         yield
 
@@ -102,6 +104,8 @@ def remembered(judge: Judge) -> Mapping[str, Any]:
         "notes": [held.notes[i] for i in range(len(held.ids))],
         "times": held.times.tolist(),
         "vectors": vectors.tobytes(),
+        "axes": None if held.basis is None else (held.basis.axes.tobytes(), held.basis.leading),
+        "basis_sought": held.basis_sought,
         "state": orjson.dumps(judge.state()[0] | {"unjudged": sorted(judge._unjudged)}),
         "recent": judge.state()[1].tobytes(),
     }
@@ -169,8 +173,10 @@ def test_what_is_written_is_of_one_moment_whatever_happens_meanwhile(seed: int, 
 
 @pytest.fixture(scope="module")
 def whole() -> bytes:
-    judge = Judge(VectorIndex(DIMENSIONS, 100), VerdictPolicy())
-    judge.judge(stream(1, 30))
+    with patch.object(similarity, "_BASIS_AT", 20), patch.object(basis, "_WORTHWHILE", np.inf):
+        judge = Judge(VectorIndex(DIMENSIONS, 100), VerdictPolicy())
+        judge.judge(stream(1, 30))
+    assert judge.index.hold().basis is not None
     with patch.object(snapshot, "_PIECE", 4 * DIMENSIONS * 7):
         return saved(judge)
 
@@ -224,9 +230,9 @@ def test_frames_that_were_exchanged_are_noticed(whole: bytes, where: str) -> Non
 def test_what_is_something_else_is_refused_by_name(whole: bytes) -> None:
     assert refused(b"SQLite format 3\0" + whole) == "it is not a snapshot of an index"
     judge = new_judge(VerdictPolicy(), 100)
-    with patch.object(snapshot, "VERSION", 2):
+    with patch.object(snapshot, "VERSION", 3):
         newer = saved(judge)
-    assert refused(newer) == "its format has version 2, but ours is 1"
+    assert refused(newer) == "its format has version 3, but ours is 2"
     with patch.object(Judge, "state", lambda self: ({"another": "version"}, np.zeros((0, DIMENSIONS), np.float32))):
         unclear = saved(judge)
     assert "cannot be understood: KeyError" in refused(unclear)
