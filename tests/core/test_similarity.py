@@ -257,6 +257,14 @@ def test_few_scores_are_asked_for_where_bounds_tell() -> None:
     assert sum(asked) < 0.005 * 4 * 80_000
 
 
+def test_all_scores_are_asked_for_at_once_where_bounds_tell_little() -> None:
+    scores = np.random.default_rng(0).normal(0, 0.1, (4, 8000)).astype(np.float32)
+    asked = list[int]()
+    ranking.Best(4, 5).offer_bounds(scores + np.float32(0.3), 0, Known(scores, asked))
+    assert asked[-1] == scores.size
+    assert sum(asked[:-1]) < 0.02 * scores.size
+
+
 @pytest.mark.parametrize("dimensions", [384, 1024])
 def test_neighbours_do_not_depend_on_how_many_queries_share_a_product(dimensions: int) -> None:
     stored, queries = units(300, dimensions, 6), units(40, dimensions, 7)
