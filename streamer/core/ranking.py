@@ -60,13 +60,13 @@ class Best:
         But for last bits: by less than RESOLUTION.
         """
         bar = self._bar
-        above = bounds > bar[:, None] - 2 * RESOLUTION
-        if np.count_nonzero(above) > 32 * self._k * len(bounds):  # no bar yet, or one of unlike rows
+        above = None if np.isneginf(bar).any() else bounds > bar[:, None] - 2 * RESOLUTION
+        if above is None or np.count_nonzero(above) > 32 * self._k * len(bounds):  # no bar yet, or one of unlike rows
             rows, columns = _pairs(bounds > self._surpassed(bounds)[:, None])
             if len(rows) <= bounds.size * _MANY:
                 surpassed = _kth(exact.some(rows, columns), rows, self._k, len(bounds)) - np.float32(2 * RESOLUTION)
                 bar = np.maximum(bar, surpassed)
-                above = bounds > bar[:, None] - 2 * RESOLUTION
+            above = bounds > bar[:, None] - 2 * RESOLUTION
             if np.count_nonzero(above) > bounds.size * _MANY:
                 self.offer(exact.all(), start)
                 return

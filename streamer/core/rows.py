@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamer.core.vectors import Matrix
 
 WIDTH: Final = 2048  # slots in a block
-_SINGLE: Final = 3  # queries up to which one product each is faster than one for all in one thread
+_SINGLE: Final = 3  # queries up to which one product each and block is faster than one for all in one thread
 _EDGE: Final = 4  # BLAS is slow at what is left over of a multiple of this
 # So few queries wait for memory rather than for arithmetic, and a second core fetches as much again. More of them are
 # a backlog: its products would keep that core from the event loop and from searches.
@@ -143,8 +143,8 @@ class Rows:
         With `beside`, some of it is done there where that is worth while.
         """
         count = len(queries)
-        together = count > (1 if beside else _SINGLE)
-        if together and count % _EDGE:
+        together = count == 1 or count > _SINGLE or beside is not None
+        if together and count > 1 and count % _EDGE:
             queries = np.pad(queries, ((0, _EDGE - count % _EDGE), (0, 0)))
         scores = np.empty((len(queries), stop - start), np.float32)
         at = start

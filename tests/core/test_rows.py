@@ -50,7 +50,7 @@ def test_equal_a_matrix(data: st.DataObject, slots: int, dimensions: int, width:
 def test_small_batches_are_shared_with_another_thread() -> None:
     with patch.object(rows, "WIDTH", 4):
         many = Rows(64, 3)
-        for count, parts in ((1, 0), (2, 1), (4, 1), (48, 1), (49, 0), (64, 0)):
+        for count, parts in ((1, 1), (2, 1), (4, 1), (48, 1), (49, 0), (64, 0)):
             begun: list[object] = []
 
             def beside(work: Callable[[], object], begun: list[object] = begun) -> Callable[[], object]:
