@@ -52,12 +52,13 @@ class VectorIndex:
 
     A vector of a known id replaces the older one and counts as having arrived now. A note (any object) and a time (any
     integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes (8 more in such
-    coordinates) for each of at most `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 45 bytes a
-    row, its id (50 bytes and one for each character) and its note (a sketch: 120 bytes); twice that for the vectors
-    while coordinates change, or while rows are held that stand in
-    the way of new ones. One caller at a time, except that others may search and get while they hold `changing` (a
-    lock), which is held here only while something changes, not while rows are compared. `beside`: where some of the
-    products of a small batch are made, see Rows.
+    coordinates) for each of at most `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 45 bytes
+    a row, its id (50 bytes and one for each character) and its note (a sketch: 120 bytes); twice that for the vectors
+    while coordinates change, or while rows are held that stand in the way of new ones.
+
+    One caller at a time, except that others may search and get while they hold `changing` (a lock), which is held here
+    only while something changes, not while rows are compared. `beside`: where some of the products of a small batch
+    are made, see Rows.
     """
 
     def __init__(
