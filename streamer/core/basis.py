@@ -12,15 +12,16 @@ from streamer.core.projection import PrincipalAxes
 from streamer.core.rows import Storage
 from streamer.core.vectors import Matrix
 
-# Turning a vector costs dimensions squared, and finding the axes dimensions cubed: seconds beyond this.
+# Turning a vector costs dimensions squared, and finding the axes dimensions cubed: all of it takes 0.3 s for 16,384
+# vectors of 384 dimensions, and 7 s for those of so many.
 LONGEST: Final = 2048
 _NEIGHBOURS: Final = 8  # that the trial looks for
-PIECE: Final = 256  # vectors at a time: what is made of more would stay with the process
 _QUERIES: Final = 64
 _OTHERS: Final = 1024
 # What it costs to look at the rest of one pair, in products of whole vectors of many pairs.
 _REST: Final = 20.0
 _WORTHWHILE: Final = 0.85  # of what the products of whole vectors cost
+_PIECE: Final = 256  # vectors at a time: what is made of more would stay with the process
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +51,7 @@ def find_basis(rows: Storage, slots: NDArray[np.int64]) -> Basis | None:
     that they might be among its nearest. Vectors that extend equally far in all directions have no axes that tell more
     than others, those of texts do.
     """
-    pieces = [slots[start : start + PIECE] for start in range(0, len(slots), PIECE)]
+    pieces = [slots[start : start + _PIECE] for start in range(0, len(slots), _PIECE)]
     queries, others = (rows.get(slots[:: -(-len(slots) // most)]) for most in (_QUERIES, _OTHERS))
     dimensions = queries.shape[1]
     axes = PrincipalAxes(dimensions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.basis import Basis
+from streamer.core.coordinates import Coordinates
 from streamer.core.notes import Notes
 from streamer.core.rows import Storage
 from streamer.core.vectors import Matrix
@@ -15,22 +15,20 @@ class Held:
     """What an index remembered at one moment, oldest first; the vectors are taken in pieces while the index goes on.
 
     `ids`, `notes` and `times` belong together by their place. Vectors that have not been taken yet are never
-    overwritten, so that `take` may run beside the index, in another thread. They are in the coordinates of `basis`
-    (None: their own, and `basis_sought` tells whether that will stay so).
+    overwritten, so that `take` may run beside the index, in another thread. They are in its `coordinates`.
     """
 
     def __init__(
         self,
         rows: Storage,
+        coordinates: Coordinates,
         start: int,
         ids: list[str],
         notes: Notes,
         times: NDArray[np.int64],
-        basis: Basis | None,
-        basis_sought: bool,
     ) -> None:
         self.ids, self.notes, self.times = ids, notes, times
-        self.basis, self.basis_sought = basis, basis_sought
+        self.coordinates = coordinates
         self.untaken = start
         self._end = start + len(ids)
         self._rows = rows

@@ -93,16 +93,16 @@ class Rows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes reserved."""
+        """See Storage."""
         return 4 * self._slots * self._dimensions
 
     @property
     def step(self) -> int:
-        """Products of as many slots, from a multiple of this on, are the fastest."""
+        """See Storage."""
         return self._width
 
     def get(self, slots: NDArray[np.int64]) -> Matrix:
-        """A copy of the vectors in these slots, (n, dimensions)."""
+        """See Storage."""
         found = np.empty((len(slots), self._dimensions), np.float32)
         for start, stop in self._runs(slots):
             found[start:stop] = self._part(slots[start], stop - start).T
@@ -113,10 +113,7 @@ class Rows:
             self._part(slots[start], stop - start)[:] = vectors[start:stop].T
 
     def move(self, source: NDArray[np.int64], target: Rows, destination: NDArray[np.int64]) -> None:
-        """Copy the vectors of `source` to `destination`, in order, into others or into these.
-
-        Into these, no vector may move past one that has yet to be moved.
-        """
+        """See Storage."""
         for start, stop in self._runs(source):
             for first, last in target._runs(destination[start:stop]):
                 part = self._part(source[start + first], last - first)
@@ -135,6 +132,7 @@ class Rows:
     def compare(
         self, queries: Matrix, start: int, stop: int, beside: Beside | None = None
     ) -> tuple[Matrix, Exact | None]:
+        """See Storage."""
         return self.products(queries, start, stop, beside), None
 
     def products(self, queries: Matrix, start: int, stop: int, beside: Beside | None = None) -> Matrix:

@@ -14,13 +14,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.basis import LONGEST, PIECE, Basis, find_basis
+from streamer.core.coordinates import Coordinates
 from streamer.core.held import Held
 from streamer.core.notes import Notes
 from streamer.core.ranking import Best
-from streamer.core.rows import Beside, Rows, Storage
+from streamer.core.rows import Beside, Storage
 from streamer.core.slots import SlotTable
-from streamer.core.split_rows import SplitRows
 from streamer.core.vectors import Matrix, Vector
 
 _ALIVE: Final = np.iinfo(np.int64).max
@@ -30,7 +29,6 @@ _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room f
 # Rows that were never written take no memory, and arrays of at least so many bytes give all of it back when they are
 # left for larger ones: above 32 MiB malloc always takes pages of their own, and SplitRows are two arrays.
 _FEWEST_BYTES: Final = 1 << 27
-_BASIS_AT: Final = 16_384  # vectors: enough for their axes, and fewer are searched in no time
 
 
 class Match(NamedTuple):
@@ -81,9 +79,8 @@ class VectorIndex:
         # Sizes are halves of the last one, so that the copy made while growing never exceeds the final size.
         while self._slots // 2 >= max(_FEWEST_SLOTS, _FEWEST_BYTES // (4 * dimensions)):
             self._slots = (self._slots + 1) // 2
-        self._basis: Basis | None = None
-        self._basis_sought = capacity < _BASIS_AT or dimensions > LONGEST
-        self._rows = self._new_rows(self._slots)
+        self._coordinates = Coordinates.initial(dimensions, capacity)
+        self._rows = self._coordinates.storage(self._slots)
         # A position numbers a row in order of arrival; it lies in slot `position % slots`.
         self._tail = 0
         self._head = 0
@@ -110,7 +107,7 @@ class VectorIndex:
     def get(self, id: str) -> Vector | None:
         """A copy of the vector of this id, None when it is not (or no longer) known."""
         slot = self._table.find(id, self._names)
-        return None if slot is None else self._back(self._rows.get(np.array([slot])))[0]
+        return None if slot is None else self._coordinates.back(self._rows.get(np.array([slot])))[0]
 
     def note(self, id: str) -> Any:
         """What was remembered along with the vector of this id; None when it is not (or no longer) known."""
@@ -121,14 +118,14 @@ class VectorIndex:
         """Remember a batch, in order, without looking for neighbours. Notes default to None, times to 0."""
         self._check(vectors, len(ids))
         for part in self._parts(len(ids)):
-            turned = self._into(vectors[part])
+            turned = self._coordinates.into(vectors[part])
             with self._changing:
                 self._append(ids[part], turned, notes[part], times[part])
 
-    def resume(self, basis: Basis | None, basis_sought: bool) -> None:
-        """Go on in the coordinates of another index. For a new one, which then is to `take_back` what was held."""
-        self._basis, self._basis_sought = basis, basis_sought
-        self._rows = self._new_rows(self._slots)
+    def resume(self, coordinates: Coordinates) -> None:
+        """Go on in those of another index. For a new one, which then is to `take_back` what was held."""
+        self._coordinates = coordinates
+        self._rows = coordinates.storage(self._slots)
 
     def take_back(self, ids: Sequence[str], rows: Matrix, notes: Sequence[Any], times: Sequence[int]) -> None:
         """Remember what was `taken` from what another index held, to the last bit."""
@@ -148,7 +145,7 @@ class VectorIndex:
         notes = Notes(count)
         notes.take(self._notes, np.arange(start, start + count) % self._slots, np.arange(count))
         times = np.roll(self._times, -start)[:count]
-        self._held = Held(self._rows, self._tail, names, notes, times, self._basis, self._basis_sought)
+        self._held = Held(self._rows, self._coordinates, self._tail, names, notes, times)
         return self._held
 
     def delete(self, id: str) -> bool:
@@ -179,7 +176,7 @@ class VectorIndex:
         self._check(vectors, len(ids))
         found: list[list[Match]] = []
         for part in self._parts(len(ids)):
-            turned = self._into(vectors[part])
+            turned = self._coordinates.into(vectors[part])
             with self._changing:
                 oldest, first = self._append(ids[part], turned, notes[part], times[part])
             found += self._nearest(turned, np.arange(first, self._head), oldest, k, np.empty(0, np.int64), self._beside)
@@ -207,7 +204,7 @@ class VectorIndex:
             hidden = np.concatenate((hidden, alive[np.array(refused, np.bool_)]))
         found: list[list[Match]] = []
         for start in range(0, len(queries), _QUERIES):
-            part = self._into(queries[start : start + _QUERIES])
+            part = self._coordinates.into(queries[start : start + _QUERIES])
             found += self._nearest(part, np.full(len(part), self._head), self._tail, k, hidden)
         return found
 
@@ -267,40 +264,27 @@ class VectorIndex:
         return oldest, first
 
     def _parts(self, count: int) -> Iterator[slice]:
-        """Of a batch, each of a size that one product likes. In between, a basis is found when it is time for it."""
+        """Of a batch, each of a size that one product likes; in between, coordinates change when it is time for it."""
         start = 0
         while start < count:
-            most = _QUERIES
-            if not self._basis_sought:
-                if len(self) >= _BASIS_AT:
-                    self._seek_basis()
-                else:  # at the same vector however the stream is cut
-                    most = min(most, _BASIS_AT - len(self))
-            yield slice(start, min(start + most, count))
-            start += most
+            due = self._coordinates.due_after(len(self))
+            if due == 0:
+                self._improve()
+            # At the same vector however the stream is cut.
+            stop = min(start + min(_QUERIES, due or _QUERIES), count)
+            yield slice(start, stop)
+            start = stop
 
-    def _seek_basis(self) -> None:
-        """Look for coordinates in which searches are faster, and go over to them."""
-        basis = find_basis(self._rows, self._alive() % self._slots)
-        self._basis_sought = True
-        if basis is not None:
-            rows, slots = self._new_rows(self._slots, basis), np.arange(self._tail, self._head) % self._slots
-            for start in range(0, len(slots), PIECE):
-                piece = slots[start : start + PIECE]
-                rows.put(piece, basis.into(self._rows.get(piece)))
-            with self._changing:
-                self._basis, self._rows, self._held = basis, rows, None
-
-    def _new_rows(self, slots: int, basis: Basis | None = None) -> Storage:
-        basis = basis or self._basis
-        return SplitRows(slots, self.dimensions, basis.leading) if basis else Rows(slots, self.dimensions)
-
-    def _into(self, vectors: Matrix) -> Matrix:
-        """In the coordinates of the rows."""
-        return vectors if self._basis is None else self._basis.into(vectors)
-
-    def _back(self, rows: Matrix) -> Matrix:
-        return rows if self._basis is None else self._basis.back(rows)
+    def _improve(self) -> None:
+        """Go over to coordinates in which searches are faster, if there are any. Searches go on meanwhile."""
+        coordinates = self._coordinates.improved(self._rows, self._alive() % self._slots)
+        if coordinates.basis is None:
+            self._coordinates = coordinates
+            return
+        rows = coordinates.moved(self._rows, np.arange(self._tail, self._head) % self._slots)
+        with self._changing:
+            self._coordinates, self._rows = coordinates, rows
+            self._held = None  # what is left of it has the old rows to itself
 
     def _make_room(self, count: int) -> None:
         while self._tail < self._head and self._unseen_from[self._tail % self._slots] != _ALIVE:
@@ -312,9 +296,9 @@ class VectorIndex:
         # Closing holes must pay: at least a quarter of the rows, or the spare ones once there is no growing any more.
         if self._slots < self._most_slots and 4 * (len(self) + count) > 3 * self._slots:
             slots = min(2 * self._slots, self._most_slots)
-            self._move(self._new_rows(slots))
+            self._move(self._coordinates.storage(slots))
         else:
-            self._move(self._rows if held is None else self._new_rows(self._slots))
+            self._move(self._rows if held is None else self._coordinates.storage(self._slots))
         self._held = None  # what is left of it has the old rows to itself
 
     def _move(self, target: Storage) -> None:

@@ -18,6 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from streamer.core.basis import Basis
+from streamer.core.coordinates import Coordinates
 from streamer.core.events import TopicPartition
 from streamer.core.held import Held
 from streamer.core.judge import Judge
@@ -120,8 +121,8 @@ def encode(cut: Cut) -> Iterator[bytes]:
         "vectors": header.vectors,
     }
     yield MAGIC + frame(orjson.dumps(document))
-    basis = held.basis
-    yield frame(orjson.dumps({"sought": held.basis_sought, "leading": basis and basis.leading}))
+    basis = held.coordinates.basis
+    yield frame(orjson.dumps({"final": held.coordinates.final, "leading": basis and basis.leading}))
     if basis is not None:
         rows = max(1, _PIECE // basis.axes[0].nbytes)
         for start in range(0, len(basis.axes), rows):
@@ -164,7 +165,7 @@ class SnapshotReader:
         )
 
     def _rebuild(self, judge: Judge) -> None:
-        judge.index.resume(*self._basis(judge.index.dimensions))
+        judge.index.resume(self._coordinates(judge.index.dimensions))
         left = self.header.vectors
         while left > 0:
             left -= _insert(judge, memoryview(self._frame()))
@@ -174,17 +175,17 @@ class SnapshotReader:
         if left or self._left:
             raise UnusableSnapshot("it does not end where it should")
 
-    def _basis(self, dimensions: int) -> tuple[Basis | None, bool]:
-        coordinates = orjson.loads(self._frame())
-        if coordinates["leading"] is None:
-            return None, coordinates["sought"]
+    def _coordinates(self, dimensions: int) -> Coordinates:
+        document = orjson.loads(self._frame())
+        if document["leading"] is None:
+            return Coordinates(dimensions, None, document["final"])
         axes: NDArray[np.float64] = np.empty((dimensions, dimensions))
         read = 0
         while read < dimensions:
             piece = np.frombuffer(self._frame(), "<f8").reshape(-1, dimensions)
             axes[read : read + len(piece)] = piece
             read += len(piece)
-        return Basis(axes, coordinates["leading"]), True
+        return Coordinates(dimensions, Basis(axes, document["leading"]), document["final"])
 
     def _frame(self) -> bytes:
         prefix = self._take(_LENGTH)

@@ -16,7 +16,7 @@ _CHUNK: Final = 1024
 
 
 class SplitRows:
-    """Like `Rows`, less than half of which has to be fetched for a search.
+    """Like `Rows`, about half of which has to be fetched for a search.
 
     The `leading` components lie as in `Rows`, followed by the length of the rest: with a query's own as one more
     component, a product is the most that the whole product can be (Cauchy and Schwarz). The rests lie one after the
@@ -34,7 +34,7 @@ class SplitRows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes reserved."""
+        """See Storage."""
         return self._first.nbytes + self._rests.nbytes + self._lengths.nbytes
 
     @property
@@ -43,7 +43,7 @@ class SplitRows:
         return self._first.step
 
     def get(self, slots: NDArray[np.int64]) -> Matrix:
-        """A copy of the vectors in these slots, (n, dimensions)."""
+        """See Storage."""
         return np.concatenate((self._first.get(slots)[:, : self.leading], self._rests[slots]), axis=1)
 
     def put(self, slots: NDArray[np.int64], vectors: Matrix) -> None:
@@ -53,10 +53,7 @@ class SplitRows:
         self._rests[slots] = vectors[:, self.leading :]
 
     def move(self, source: NDArray[np.int64], target: SplitRows, destination: NDArray[np.int64]) -> None:
-        """Copy the vectors of `source` to `destination`, in order, into others or into these.
-
-        Into these, no vector may move past one that has yet to be moved.
-        """
+        """See Storage."""
         self._first.move(source, target._first, destination)
         for start in range(0, len(source), _CHUNK):
             old, new = source[start : start + _CHUNK], destination[start : start + _CHUNK]

@@ -22,14 +22,12 @@ import psutil  # noqa: E402
 from usearch.compiled import MetricKind  # noqa: E402
 from usearch.index import search  # noqa: E402
 
-from streamer.core.basis import find_basis  # noqa: E402
 from streamer.core.judge import Judge, VerdictPolicy  # noqa: E402
-from streamer.core.rows import Rows  # noqa: E402
 from streamer.core.similarity import VectorIndex  # noqa: E402
 from streamer.core.sketch import UNPACKED_BYTES, sketch, unpack  # noqa: E402
 from streamer.core.vector_events import VectorEvent  # noqa: E402
 from streamer.core.vectors import Matrix  # noqa: E402
-from tests.bench.vectors import KINDS  # noqa: E402
+from tests.vectors import KINDS  # noqa: E402
 
 K = 5
 POLLED = 500  # events that come at a time: what is made of them is gone before the next ones come
@@ -72,11 +70,7 @@ def main() -> None:
     faiss.omp_set_num_threads(1)
 
     rows = units(make, count, dimensions, 1)
-    sample = Rows(count // 4, dimensions)
-    sample.put(np.arange(count // 4), rows[: count // 4])
-    find_basis(sample, np.arange(count // 4))
-    del sample
-    before = resident()  # with what a process needs once, for BLAS and LAPACK
+    before = resident()
     index = VectorIndex(dimensions, count)
     for start in range(0, count, POLLED):
         part = rows[start : start + POLLED]

@@ -27,10 +27,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from streamer.adapters.kafka.connection import Connection
 from streamer.adapters.kafka.topics import TopicSpec, check_topics
 from streamer.core.sketch import SKETCH_HEADER, sketch
-from tests.bench.vectors import like_texts
 from tests.brokers import Java
 from tests.integration.stages import free_port
 from tests.processes import StreamerProcess, streamer
+from tests.vectors import like_texts
 
 DIMENSIONS = 384
 PARTITIONS = 4

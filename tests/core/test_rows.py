@@ -1,4 +1,4 @@
-"""Rows against a plain matrix."""
+"""Rows, and split ones, against a plain matrix."""
 
 from __future__ import annotations
 
@@ -7,18 +7,28 @@ from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from streamer.core import rows
-from streamer.core.rows import Rows
+from streamer.core import rows, split_rows
+from streamer.core.rows import Rows, Storage
+from streamer.core.split_rows import SplitRows
+from streamer.core.vectors import Matrix
 
 
-@given(st.data(), st.integers(1, 30), st.integers(1, 5), st.integers(1, 9))
-def test_equal_a_matrix(data: st.DataObject, slots: int, dimensions: int, width: int) -> None:
+@pytest.mark.parametrize("split", [False, True])
+@given(st.data(), st.integers(1, 30), st.integers(2, 6), st.integers(1, 9))
+def test_equal_a_matrix(split: bool, data: st.DataObject, slots: int, dimensions: int, width: int) -> None:
     rng = np.random.default_rng(0)
-    with patch.object(rows, "WIDTH", width):
-        ours, model = Rows(slots, dimensions), np.zeros((slots, dimensions), np.float32)
+    leading = data.draw(st.integers(1, dimensions - 1))
+
+    def empty(slots: int) -> Storage:
+        return SplitRows(slots, dimensions, leading) if split else Rows(slots, dimensions)
+
+    with patch.object(rows, "WIDTH", width), patch.object(split_rows, "_CHUNK", 4):
+        ours, model = empty(slots), np.zeros((slots, dimensions), np.float32)
         assert len(ours) == slots
         for places in data.draw(st.lists(st.lists(st.integers(0, slots - 1), unique=True), max_size=4)):
             vectors = rng.integers(-9, 9, (len(places), dimensions)).astype(np.float32)
@@ -32,19 +42,37 @@ def test_equal_a_matrix(data: st.DataObject, slots: int, dimensions: int, width:
         start = data.draw(st.integers(0, slots - 1))
         stop = data.draw(st.integers(start, slots))
         queries = rng.integers(-9, 9, (data.draw(st.integers(1, 9)), dimensions)).astype(np.float32)
-        # Whole numbers this small have exact products.
-        with ThreadPoolExecutor(1) as pool:
-            shared = ours.products(queries, start, stop, lambda work: pool.submit(work).result)
-            for products in (ours.products(queries, start, stop), shared):
-                np.testing.assert_array_equal(products, queries @ model[start:stop].T)
+        pairs = np.array(sorted(data.draw(st.sets(st.integers(0, 9 * 30)))), np.int64)
+        compares_like(ours, queries, start, model[start:stop], pairs)
 
         # Closing holes, in place and into more rows.
         kept = np.array(sorted(data.draw(st.sets(st.integers(0, slots - 1)))), np.int64)
-        more = Rows(slots + 7, dimensions)
+        more = empty(slots + 7)
         ours.move(kept, more, np.arange(len(kept)) + 3)
         np.testing.assert_array_equal(more.get(np.arange(len(kept)) + 3), model[kept])
+        compares_like(more, queries, 3, model[kept], pairs)
         ours.move(kept, ours, np.arange(len(kept)))
         np.testing.assert_array_equal(ours.get(np.arange(len(kept))), model[kept])
+        compares_like(ours, queries, 0, model[kept], pairs)
+
+
+def compares_like(ours: Storage, queries: Matrix, start: int, model: Matrix, pairs: NDArray[np.int64]) -> None:
+    """Alone and with another thread. `pairs`: numbers of some of them."""
+    expected = queries @ model.T
+    which, columns = np.divmod(pairs[pairs < expected.size], max(1, len(model)))
+    with ThreadPoolExecutor(1) as pool:
+        for beside in (None, lambda work: pool.submit(work).result):
+            products, exact = ours.compare(queries, start, start + len(model), beside)
+            assert products.shape == expected.shape
+            if exact is None:
+                # Whole numbers this small have exact products.
+                np.testing.assert_array_equal(products, expected)
+                continue
+            assert (products >= expected - 1e-4).all()
+            np.testing.assert_allclose(exact.some(which, columns), expected[which, columns], atol=1e-4)
+            products[:, ::2] = -np.inf
+            assert np.isneginf(exact.all()[:, ::2]).all()
+            np.testing.assert_allclose(exact.all()[:, 1::2], expected[:, 1::2], atol=1e-4)
 
 
 def test_small_batches_are_shared_with_another_thread() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import permutations
 from typing import NamedTuple
 from unittest.mock import patch
@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamer.core import basis, ranking, similarity
+from streamer.core import basis, coordinates, ranking, similarity
 from streamer.core import rows as core_rows
 from streamer.core.rows import Rows
 from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vectors import Matrix, normalize
+from tests.vectors import like_texts
 
 Arrival = tuple[str, tuple[int, ...] | None]  # None deletes
 
@@ -51,6 +52,13 @@ class Model:
         return found
 
 
+@contextmanager
+def other_coordinates_from(count: int) -> Iterator[None]:
+    """So many vectors on, whether that pays or not."""
+    with patch.object(coordinates, "_SOUGHT_AT", count), patch.object(basis, "_WORTHWHILE", np.inf):
+        yield
+
+
 def rows(vectors: Sequence[tuple[int, ...]]) -> Matrix:
     return np.array(vectors, np.float32).reshape(len(vectors), 3) * np.float32(SCALE)
 
@@ -76,8 +84,7 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
             patches.enter_context(tiny)
             patches.enter_context(patch.object(core_rows, "WIDTH", 4))
         if request.param == "tiny, in other coordinates":
-            patches.enter_context(patch.object(similarity, "_BASIS_AT", 4))
-            patches.enter_context(patch.object(basis, "_WORTHWHILE", np.inf))
+            patches.enter_context(other_coordinates_from(4))
         yield
 
 
@@ -105,7 +112,10 @@ def test_equals_the_model_however_the_stream_is_cut(
             model.nearest(query, k, [id for id in everything if id not in ("a", "b")])
         ]
     for i, (id, vector) in enumerate(model.vectors.items()):
-        assert index.get(id) == pytest.approx(rows([vector])[0], abs=1e-7)
+        in_their_own = index.hold().coordinates.basis is None
+        found = index.get(id)
+        assert found is not None
+        np.testing.assert_allclose(found, rows([vector])[0], rtol=0, atol=0 if in_their_own else 1e-7)
         assert index.search_before(id, k) == model.nearest(vector, k, everything[:i])
     assert [id for id in "abcdefgh" if id in index] == sorted(everything)
 
@@ -290,23 +300,17 @@ def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_
     assert np.ptp(np.concatenate(scores)) < ranking.RESOLUTION
 
 
-def like_texts(count: int, seed: int) -> Matrix:
-    """Of 64 dimensions in most of which they hardly differ."""
-    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(64, 64)))
-    return normalize((np.random.default_rng(seed).normal(size=(count, 64)) * np.exp(-np.arange(64) / 16)) @ turn)
-
-
 def test_coordinates_change_at_the_same_vector_however_a_stream_is_cut() -> None:
-    stream, found = like_texts(3000, 11), list[list[list[Match]]]()
+    stream, found = like_texts(np.random.default_rng(11), 3000, 64), list[list[list[Match]]]()
     stream[500:600] = stream[:100]
     for size in (1, 7, 64, 1000):
-        with patch.object(similarity, "_BASIS_AT", 1000):
+        with other_coordinates_from(1000):
             index = VectorIndex(64, 2000)
             matches: list[list[Match]] = []
             for start in range(0, 3000, size):
                 ids = [str(i % 2500) for i in range(start, min(start + size, 3000))]
                 matches += index.observe(ids, stream[start : start + size], 3)
-                assert (index.hold().basis is not None) == (start + size > 1000), start
+                assert (index.hold().coordinates.basis is not None) == (start + size > 1000), start
                 index.hold().release()
         found.append(matches)
     assert all(other == found[0] for other in found)
@@ -314,40 +318,50 @@ def test_coordinates_change_at_the_same_vector_however_a_stream_is_cut() -> None
     for ours, theirs in zip(found[0], plain.observe([str(i % 2500) for i in range(3000)], stream, 3), strict=True):
         assert [match.id for match in ours] == [match.id for match in theirs]
         assert [match.similarity for match in ours] == pytest.approx([match.similarity for match in theirs], abs=1.1e-6)
-    assert plain.hold().basis is None
+    assert plain.hold().coordinates.basis is None
 
 
 def test_a_stream_that_turns_elsewhere_is_searched_exactly_all_the_same() -> None:
-    with patch.object(similarity, "_BASIS_AT", 1000):
+    stream = np.concatenate((like_texts(np.random.default_rng(12), 1500, 64), units(1500, 64, 13)))
+    with other_coordinates_from(1000):
         index = VectorIndex(64, 3000)
-        index.insert([str(i) for i in range(1500)], like_texts(1500, 12))
-        others = units(1500, 64, 13)
-        index.insert([str(i) for i in range(1500, 3000)], others)
-    assert index.hold().basis is not None
+        index.insert([str(i) for i in range(3000)], stream)
+    assert index.hold().coordinates.basis is not None
     queries = units(40, 64, 14)
-    scores = queries.astype(float) @ others.astype(float).T
-    for query, matches in zip(scores, index.search(queries, 3), strict=True):
-        beaten = [match.similarity for match in matches]
-        assert beaten == pytest.approx(np.sort(query)[::-1][:3], abs=1e-6) or min(beaten) > np.sort(query)[-3]
+    scores = queries.astype(float) @ stream.astype(float).T
+    expected = np.argsort(-scores, axis=1)[:, :3]
+    assert [[int(match.id) for match in matches] for matches in index.search(queries, 3)] == expected.tolist()
 
 
 def test_a_snapshot_begun_in_old_coordinates_is_finished_in_them() -> None:
-    stream = like_texts(1200, 15)
-    with patch.object(similarity, "_BASIS_AT", 1000):
+    stream = like_texts(np.random.default_rng(15), 1200, 64)
+    with other_coordinates_from(1000):
         index = VectorIndex(64, 1200)
         index.insert([str(i) for i in range(900)], stream[:900])
         held = index.hold()
         index.insert([str(i) for i in range(900, 1200)], stream[900:])
-        assert index.hold().basis is not None
-        assert held.basis is None
+        assert index.hold().coordinates.basis is not None
+        assert held.coordinates.basis is None
+        assert (held.take(900) == stream[:900]).all()
+
+
+def test_a_snapshot_stays_whole_where_no_better_coordinates_are_found() -> None:
+    stream = units(1600, 64, 16)
+    with patch.object(coordinates, "_SOUGHT_AT", 1000):
+        index = VectorIndex(64, 1000)
+        index.insert([str(i) for i in range(900)], stream[:900])
+        held = index.hold()
+        index.insert([str(i) for i in range(900, 1600)], stream[900:])
+        assert index.hold().coordinates.final
+        assert index.hold().coordinates.basis is None
         assert (held.take(900) == stream[:900]).all()
 
 
 def test_searches_in_another_thread_meet_whole_rows_only() -> None:
     vectors = units(64, 16, 10)
     changing, stop = threading.Lock(), threading.Event()
-    tiny = patch.multiple(similarity, _QUERIES=8, _FEWEST_SLOTS=8, _FEWEST_BYTES=1, _BASIS_AT=20)
-    with tiny, patch.object(basis, "_WORTHWHILE", np.inf):
+    tiny = patch.multiple(similarity, _QUERIES=8, _FEWEST_SLOTS=8, _FEWEST_BYTES=1)
+    with tiny, other_coordinates_from(20):
         index = VectorIndex(16, 24, changing)
 
         def change() -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core import basis, calibration, novelty, similarity, snapshot
+from streamer.core import basis, calibration, coordinates, novelty, snapshot
 from streamer.core.events import TopicPartition
 from streamer.core.judge import Judge, VerdictPolicy
 from streamer.core.similarity import VectorIndex
@@ -37,7 +37,7 @@ def soon_warmed_up() -> Iterator[None]:
         patch.object(novelty, "FEWEST", 8),
         patch.object(calibration, "_FEWEST", 8),
         patch.object(snapshot, "_PIECE", 4 * DIMENSIONS * 5),
-        patch.object(similarity, "_BASIS_AT", 40),
+        patch.object(coordinates, "_SOUGHT_AT", 40),
         patch.object(basis, "_WORTHWHILE", np.inf),
     ):
         yield
@@ -104,8 +104,8 @@ def remembered(judge: Judge) -> Mapping[str, Any]:
         "notes": [held.notes[i] for i in range(len(held.ids))],
         "times": held.times.tolist(),
         "vectors": vectors.tobytes(),
-        "axes": None if held.basis is None else (held.basis.axes.tobytes(), held.basis.leading),
-        "basis_sought": held.basis_sought,
+        "axes": None if (axes := held.coordinates.basis) is None else (axes.axes.tobytes(), axes.leading),
+        "final": held.coordinates.final,
         "state": orjson.dumps(judge.state()[0] | {"unjudged": sorted(judge._unjudged)}),
         "recent": judge.state()[1].tobytes(),
     }
@@ -173,10 +173,10 @@ def test_what_is_written_is_of_one_moment_whatever_happens_meanwhile(seed: int, 
 
 @pytest.fixture(scope="module")
 def whole() -> bytes:
-    with patch.object(similarity, "_BASIS_AT", 20), patch.object(basis, "_WORTHWHILE", np.inf):
+    with patch.object(coordinates, "_SOUGHT_AT", 20), patch.object(basis, "_WORTHWHILE", np.inf):
         judge = Judge(VectorIndex(DIMENSIONS, 100), VerdictPolicy())
         judge.judge(stream(1, 30))
-    assert judge.index.hold().basis is not None
+    assert judge.index.hold().coordinates.basis is not None
     with patch.object(snapshot, "_PIECE", 4 * DIMENSIONS * 7):
         return saved(judge)
 

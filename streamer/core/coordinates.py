@@ -1,0 +1,61 @@
+"""In which coordinates an index keeps its vectors, and when it goes over to better ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.basis import LONGEST, Basis, find_basis
+from streamer.core.rows import Rows, Storage
+from streamer.core.split_rows import SplitRows
+from streamer.core.vectors import Matrix
+
+_SOUGHT_AT: Final = 16_384  # vectors: enough for their axes, and fewer are searched in no time
+_PIECE: Final = 256  # vectors turned at a time: what is made of more would stay with the process
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coordinates:
+    """`basis`: None for the vectors' own. `final`: no others will be looked for."""
+
+    dimensions: int
+    basis: Basis | None
+    final: bool
+
+    @classmethod
+    def initial(cls, dimensions: int, capacity: int) -> Coordinates:
+        """Those of a new index."""
+        return cls(dimensions, None, capacity < _SOUGHT_AT or dimensions > LONGEST)
+
+    def due_after(self, count: int) -> int | None:
+        """After how many more vectors than `count` others are to be looked for; None: never."""
+        return None if self.final else max(0, _SOUGHT_AT - count)
+
+    def improved(self, rows: Storage, alive: NDArray[np.int64]) -> Coordinates:
+        """The final ones, chosen for the vectors in the slots `alive`."""
+        return replace(self, basis=find_basis(rows, alive), final=True)
+
+    def storage(self, slots: int) -> Storage:
+        """Empty, for vectors in these coordinates."""
+        if self.basis is None:
+            return Rows(slots, self.dimensions)
+        return SplitRows(slots, self.dimensions, self.basis.leading)
+
+    def into(self, vectors: Matrix) -> Matrix:
+        """Vectors (n, dimensions) in these coordinates."""
+        return vectors if self.basis is None else self.basis.into(vectors)
+
+    def back(self, turned: Matrix) -> Matrix:
+        """The vectors that these were."""
+        return turned if self.basis is None else self.basis.back(turned)
+
+    def moved(self, rows: Storage, slots: NDArray[np.int64]) -> Storage:
+        """As many slots, with what others keep in the vectors' own coordinates in those of `slots`."""
+        target = self.storage(len(rows))
+        for start in range(0, len(slots), _PIECE):
+            piece = slots[start : start + _PIECE]
+            target.put(piece, self.into(rows.get(piece)))
+        return target
