@@ -8,7 +8,9 @@ texts have closer neighbours, and are told apart from the rest faster.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cache
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,4 +49,5 @@ def _mean(dimensions: int) -> NDArray[np.float32]:
     return mean
 
 
-KINDS = {"texts": like_texts, "noise": noise}
+Maker: TypeAlias = Callable[[np.random.Generator, int, int], Matrix]
+KINDS: Mapping[str, Maker] = {"texts": like_texts, "noise": noise}

@@ -27,14 +27,14 @@ from streamer.core.similarity import VectorIndex  # noqa: E402
 from streamer.core.sketch import UNPACKED_BYTES, sketch, unpack  # noqa: E402
 from streamer.core.vector_events import VectorEvent  # noqa: E402
 from streamer.core.vectors import Matrix  # noqa: E402
-from tests.vectors import KINDS  # noqa: E402
+from tests.vectors import KINDS, Maker  # noqa: E402
 
 K = 5
 POLLED = 500  # events that come at a time: what is made of them is gone before the next ones come
 Timed = Mapping[str, Callable[[], Any]]
 
 
-def units(make: Callable[[np.random.Generator, int, int], Matrix], count: int, dimensions: int, seed: int) -> Matrix:
+def units(make: Maker, count: int, dimensions: int, seed: int) -> Matrix:
     rng = np.random.default_rng(seed)
     rows = np.empty((count, dimensions), np.float32)
     for start in range(0, count, 10_000):

@@ -30,7 +30,7 @@ from streamer.core.sketch import SKETCH_HEADER, sketch
 from tests.brokers import Java
 from tests.integration.stages import free_port
 from tests.processes import StreamerProcess, streamer
-from tests.vectors import like_texts
+from tests.vectors import KINDS, Maker
 
 DIMENSIONS = 384
 PARTITIONS = 4
@@ -42,12 +42,12 @@ VOCABULARY = 10_000  # few enough words, and every text would be a copy of anoth
 class Events:
     """Vector events made beforehand, so that making them costs nothing while times are taken."""
 
-    def __init__(self, space: str, first: int, count: int) -> None:
+    def __init__(self, make: Maker, space: str, first: int, count: int) -> None:
         rng, words = np.random.default_rng(first), random.Random(first)
         self.keys = [f"event-{i}".encode() for i in range(first, first + count)]
         self.values: list[bytes] = []
         self.headers: list[list[tuple[str, bytes]]] = []
-        for key, row in zip(self.keys, like_texts(rng, count, DIMENSIONS), strict=True):
+        for key, row in zip(self.keys, make(rng, count, DIMENSIONS), strict=True):
             document = {"id": key.decode(), "vector": row, "model": "m", "space": space, "dimensions": DIMENSIONS}
             self.values.append(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
             text = " ".join(f"word{words.randrange(VOCABULARY)}" for _ in range(30))
@@ -104,12 +104,12 @@ class Load:
         return [self.judged[key] - self.sent[key] for key in events.keys]
 
 
-async def search(url: str, seconds: list[float], seed: int) -> None:
+async def search(make: Maker, url: str, seconds: list[float], seed: int) -> None:
     """Until cancelled."""
     rng = np.random.default_rng(seed)
     async with httpx.AsyncClient() as client:
         while True:
-            body = orjson.dumps({"vector": like_texts(rng, 1, DIMENSIONS)[0].tolist(), "k": 10})
+            body = orjson.dumps({"vector": make(rng, 1, DIMENSIONS)[0].tolist(), "k": 10})
             await anyio.sleep(rng.exponential(BETWEEN_SEARCHES))
             began = time.perf_counter()
             response = await client.post(f"{url}/v1/search", content=body)
@@ -123,12 +123,12 @@ def milliseconds(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-async def fill(servers: str, topic: str, group: str, space: str, count: int) -> None:
+async def fill(make: Maker, servers: str, topic: str, group: str, space: str, count: int) -> None:
     """Vectors that an earlier run has judged."""
     producer = AIOKafkaProducer(bootstrap_servers=servers, linger_ms=5, max_batch_size=512 * 1024)
     await producer.start()
     for first in range(0, count, 5000):
-        events = Events(space, first, min(5000, count - first))
+        events = Events(make, space, first, min(5000, count - first))
         for key, value, headers in zip(events.keys, events.values, events.headers, strict=True):
             await producer.send(topic, value, key, headers=headers)
     await producer.stop()
@@ -154,26 +154,27 @@ async def measure(
     consumer = AIOKafkaConsumer(verdicts, bootstrap_servers=servers, auto_offset_reset="earliest")
     await producer.start()
     await consumer.start()
+    make = KINDS[options.like]
     load, searches, alone = Load(producer, consumer, vectors), list[float](), list[float]()
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(load.read)
             first = options.vectors
-            await load.burst(Events(space, first, 64))  # all that happens only once happens now
-            events = Events(space, first + 64, options.burst)
+            await load.burst(Events(make, space, first, 64))  # all that happens only once happens now
+            events = Events(make, space, first + 64, options.burst)
             await load.burst(events)
             rate = load.rate(events)
             offered = options.rate or rate / 2
             count = round(options.seconds * offered)
             first += 64 + options.burst
-            latencies = await load.steadily(Events(space, first, count), offered)
+            latencies = await load.steadily(Events(make, space, first, count), offered)
             async with anyio.create_task_group() as searchers:
                 for seed in range(SEARCHERS):
-                    searchers.start_soon(search, url, searches, seed)
-                beside = await load.steadily(Events(space, first + count, count), offered)
+                    searchers.start_soon(search, make, url, searches, seed)
+                beside = await load.steadily(Events(make, space, first + count, count), offered)
                 searchers.cancel_scope.cancel()
             with anyio.move_on_after(options.seconds / 4):
-                await search(url, alone, SEARCHERS)
+                await search(make, url, alone, SEARCHERS)
             tasks.cancel_scope.cancel()
     finally:
         await producer.stop()
@@ -181,6 +182,7 @@ async def measure(
     return {
         "bench": "indexer",
         "vectors": (await statistics(url))["vectors"],
+        "like": options.like,
         "dimensions": DIMENSIONS,
         "maximum_events_per_second": round(rate),
         "events_per_second": round(offered),
@@ -210,7 +212,7 @@ async def main(servers: str, options: argparse.Namespace) -> None:
         with streamer("index", settings) as indexer:  # to ask which space it is of
             await indexer.ready(port)
             space = (await statistics(url))["space"]
-        await fill(servers, vectors, f"{group}-verdicts", space, options.vectors)
+        await fill(KINDS[options.like], servers, vectors, f"{group}-verdicts", space, options.vectors)
         with streamer("index", settings) as indexer:
             began = time.perf_counter()
             await indexer.ready(port, timeout=300)
@@ -222,6 +224,7 @@ async def main(servers: str, options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vectors", type=int, default=100_000)
+    parser.add_argument("--like", choices=KINDS, default="texts", help="what the vectors are like")
     parser.add_argument("--burst", type=int, default=6_000)
     parser.add_argument("--rate", type=float, help="events a second, instead of half of the maximum rate")
     parser.add_argument("--seconds", type=float, default=30.0)
