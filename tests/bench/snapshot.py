@@ -1,5 +1,7 @@
 """What a snapshot costs and what it saves: `python -m tests.bench.snapshot --broker 127.0.0.1:9092`.
 
+With `OPENBLAS_NUM_THREADS=1`, which `streamer` sets for itself.
+
 A vector topic is filled, then read by an indexer that saves a snapshot when it is stopped, then by another one that
 goes on from it. Everything is measured from the start of `Indexer.run` to its readiness, on the broker that is given.
 """
@@ -30,10 +32,11 @@ from streamer.adapters.kafka.connection import Connection
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.core.events import Message
 from streamer.core.sketch import SKETCH_HEADER, sketch
-from streamer.core.vectors import Space, normalize
+from streamer.core.vectors import Space
 from streamer.indexer import Indexer, IndexerSettings
 from streamer.indexing.snapshots import Snapshots
 from streamer.protocols import Acknowledgement
+from tests.vectors import like_texts
 
 PARTITIONS = 4
 
@@ -46,7 +49,7 @@ async def fill(broker: str, topic: str, space: Space, count: int) -> None:
     try:
         for start in range(0, count, 1_000):
             words = rng.integers(5_000, size=(1_000, 20)).astype(str).tolist()
-            vectors = normalize(rng.standard_normal((min(1_000, count - start), space.dimensions)))
+            vectors = like_texts(rng, min(1_000, count - start), space.dimensions)
             for number, vector in enumerate(vectors, start):
                 headers = [
                     ("content-type", b"application/octet-stream"),
