@@ -8,21 +8,16 @@ earlier run and is only remembered. A snapshot never holds more than what was co
 from __future__ import annotations
 
 import logging
-import threading
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 from anyio import (
     BrokenResourceError,
     CancelScope,
     EndOfStream,
     Event,
-    Lock,
     WouldBlock,
     create_memory_object_stream,
     create_task_group,
@@ -31,23 +26,18 @@ from anyio import (
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectSendStream
-from anyio.to_thread import run_sync
 
 from streamer.broadcast import Broadcast
-from streamer.core.events import Message, Record
-from streamer.core.intake import absorb
-from streamer.core.judge import Judge, VerdictPolicy
+from streamer.core.events import Record
+from streamer.core.judge import VerdictPolicy
 from streamer.core.notes import Scalar
 from streamer.core.progress import Progress, remaining
-from streamer.core.similarity import Match, VectorIndex
-from streamer.core.snapshot import Cut, Facts, Header, Offsets
-from streamer.core.vector_events import VectorEvent
+from streamer.core.similarity import Match
+from streamer.core.snapshot import Offsets
 from streamer.core.vectors import Space, Vector
-from streamer.core.verdicts import VerdictKind, encode_verdict
-from streamer.cores import usable_cores
-from streamer.errors import Unreachable
 from streamer.indexing.commits import Commits
-from streamer.indexing.searches import Searches
+from streamer.indexing.memory import Memory
+from streamer.indexing.saving import Saving
 from streamer.indexing.snapshots import Snapshots, SnapshotStatistics
 from streamer.protocols import Changelog, Sink
 
@@ -55,7 +45,6 @@ _log = logging.getLogger("streamer.indexer")
 
 _POLLED_AHEAD = 4  # what so many polls have brought may wait to be judged
 _BETWEEN_POLLS = 0.005  # seconds; a fetch for each single event would cost as much as judging it
-_MOST_FOREIGN_SPACES = 20  # told apart by name; the rest is counted together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +106,7 @@ class Indexer:
         self._sink = sink
         self._settings = settings
         self._snapshots = snapshots
-        # Judging is reading, for the greater part. A search goes on meanwhile, in a thread of its own.
-        self._changing = threading.Lock()  # held by searches, and by the judge's thread while the index changes
-        self._helper = ThreadPoolExecutor(1, "products")  # begins its thread when it is first used
-        self._judge = self._new_judge()
-        self._judging = Lock()  # held by whoever judges, or wants to see the judge between two batches
-        self._searches = Searches(lambda: self._judge.index, self._changing)
+        self._memory = Memory(space, settings.capacity, settings.policy)
         self._progress = Progress()
         self._commits = Commits(
             changelog,
@@ -131,16 +115,13 @@ class Indexer:
             interval=settings.commit_interval,
             renewal=settings.renewal_interval,
         )
+        self._saving = (
+            None if snapshots is None else Saving(snapshots, self._memory, changelog, self._progress, self._commits)
+        )
         self.live = Broadcast()
         self._stopping = False
         self._caught_up = Event()
         self._state: Literal["not started", "loading the snapshot", "restoring", "following", "stopped"] = "not started"
-        self._read_at = 0.0  # when nothing was left unread, by the clock of the snapshots
-        self._looked_at: tuple[float, Offsets] = (0.0, {})  # where the topic ended when we looked last
-        self._read_and_waiting = 0  # records
-        self._records = self._deletions = self._malformed = 0
-        self._foreign: Counter[str] = Counter()
-        self._verdicts: Counter[str] = Counter(dict.fromkeys(get_args(VerdictKind), 0))
 
     async def run(self) -> None:
         """Restore, then follow until `stop`. Ends with every verdict acknowledged and its offset committed.
@@ -151,16 +132,17 @@ class Indexer:
         try:
             async with create_task_group() as tasks, self._commits.accepting(tasks):
                 await self._restore()
-                saving = CancelScope()
-                tasks.start_soon(self._save_regularly, saving)
+                following = CancelScope()
+                if self._saving is not None:
+                    tasks.start_soon(self._saving.regularly, following)
                 await self._follow(tasks)
-                saving.cancel()
-            if self._state == "following":
-                await self._save_at_the_end()
+                following.cancel()
+            if self._saving is not None and self._state == "following":
+                await self._saving.at_the_end()
         finally:
             self._state = "stopped"
             self.live.close()
-            self._helper.shutdown()
+            self._memory.close()
 
     def stop(self) -> None:
         """Make `run` finish what it has begun, and return."""
@@ -190,14 +172,14 @@ class Indexer:
 
         `where`: values that an event's metadata must have. A match's note is what is remembered of its event.
         """
-        return await self._searches.search(vector, k, min_similarity, exclude, where)
+        return await self._memory.searches.search(vector, k, min_similarity, exclude, where)
 
     async def get(self, id: str) -> Vector | None:
         """The vector of an id, None when it is not (or no longer) known."""
-        return await self._searches.get(id)
+        return await self._memory.searches.get(id)
 
     def statistics(self) -> IndexerStatistics:
-        index = self._judge.index
+        memory, index = self._memory, self._memory.judge.index
         return IndexerStatistics(
             ready=self.ready() is None,
             space=self.space.id,
@@ -208,16 +190,16 @@ class Indexer:
             restore_records=self._progress.restore_records,
             restore_remaining=self._remaining(self._progress.ends),
             unacknowledged_batches=self._commits.unacknowledged,
-            records_total=self._records,
-            deletions_total=self._deletions,
-            malformed_total=self._malformed,
-            searches_total=self._searches.total,
+            records_total=memory.records,
+            deletions_total=memory.deletions,
+            malformed_total=memory.malformed,
+            searches_total=memory.searches.total,
             commit_failures_total=self._commits.failures,
-            foreign_total=dict(self._foreign),
-            verdicts_total=dict(self._verdicts),
+            foreign_total=dict(memory.foreign),
+            verdicts_total=dict(memory.verdicts),
             live_listeners=len(self.live),
             live_missed_total=self.live.missed,
-            thresholds=self._judge.thresholds(),
+            thresholds=memory.judge.thresholds(),
             snapshot=None if self._snapshots is None else self._snapshots.statistics(),
         )
 
@@ -226,7 +208,9 @@ class Indexer:
         ends = await self._changelog.end_offsets()
         for tp in progress.begin(self._changelog.positions(), ends, await self._changelog.committed()):
             _log.warning("verdicts were committed beyond the end of %s/%d; judging it from its beginning", *tp)
-        await self._load()
+        if self._saving is not None:
+            self._state = "loading the snapshot"
+            await self._saving.load()
         progress.read_from(self._changelog.positions())
         self._state = "restoring"
 
@@ -246,10 +230,11 @@ class Indexer:
         while not self._stopping and self._remaining(progress.ends):
             await self._process(await self._poll())
         if not self._stopping:
-            self._read_at, _ = self._looked_at
+            if self._saving is not None:
+                self._saving.caught_up()
             self._state = "following"
             self._caught_up.set()
-            _log.info("caught up: %d vectors of space %s", len(self._judge.index), self.space.id)
+            _log.info("caught up: %d vectors of space %s", len(self._memory.judge.index), self.space.id)
 
     async def _follow(self, tasks: TaskGroup) -> None:
         send, receive = create_memory_object_stream[Sequence[Record]](_POLLED_AHEAD)
@@ -263,7 +248,7 @@ class Indexer:
                 if self._stopping:
                     break  # not begun, so the next run does it
                 await self._process(batch)
-                self._read_and_waiting -= len(batch)
+                self._progress.waiting -= len(batch)
 
     async def _read_ahead(self, send: MemoryObjectSendStream[Sequence[Record]]) -> None:
         """While a batch is judged, so that what comes meanwhile is at hand afterwards: the client asks the broker for
@@ -271,85 +256,10 @@ class Indexer:
         async with send:
             while not self._stopping:
                 if records := await self._poll():
-                    self._read_and_waiting += len(records)
+                    self._progress.waiting += len(records)
                     with suppress(BrokenResourceError), self._changelog.resting():  # broken: stopping
                         await send.send(records)
                         await sleep(_BETWEEN_POLLS)
-
-    async def _load(self) -> None:
-        if self._snapshots is None:
-            return
-        self._looked_at = (self._snapshots.clock(), self._progress.ends)
-        self._state = "loading the snapshot"
-        judge = self._new_judge()
-        header = await self._snapshots.load(judge, self._facts(), self._progress.bounds())
-        if header is not None:
-            self._judge = judge
-            self._changelog.seek(header.offsets)
-
-    async def _save_regularly(self, scope: CancelScope) -> None:
-        with scope:
-            while self._snapshots is not None:
-                await sleep(self._snapshots.interval)
-                await self._look_at_the_ends(self._snapshots.clock())
-                await self._save(self._snapshots)
-
-    async def _save_at_the_end(self) -> None:
-        """Everything has been published, and as a rule committed."""
-        if self._snapshots is None:
-            return
-        if self._progress.bounds().uncommitted(self._progress.remembered):
-            _log.warning("no snapshot at the end: not all verdict offsets could be committed")
-        else:
-            await self._save(self._snapshots)
-
-    async def _save(self, snapshots: Snapshots) -> None:
-        if snapshots.has(self._progress.remembered, self._read_at):
-            return
-        async with self._judging:
-            cut = await run_sync(self._cut)
-        # Verdicts are published from the committed offsets on. With a snapshot ahead of these, those in between would
-        # be left out; and the older snapshot, which is not, would be lost.
-        await snapshots.save(cut, partial(self._commits.until_committed, cut.header.offsets))
-
-    def _cut(self) -> Cut:
-        """In a thread, while nothing is judged: all of one moment. Vectors are taken later, see Held."""
-        state, recent = self._judge.state()
-        held = self._judge.index.hold()
-        header = Header(
-            facts=self._facts(), offsets=dict(self._progress.remembered), read_at=self._read_at, vectors=len(held.ids)
-        )
-        return Cut(header, held, state, recent)
-
-    async def _look_at_the_ends(self, now: float) -> None:
-        """Where the topic ends now; and whether all has been read by now that it held at the last look."""
-        then, ends = self._looked_at
-        if not self._remaining(ends) and not self._read_and_waiting:
-            self._read_at = then
-            with suppress(Unreachable):  # then the older look is good for another interval
-                self._looked_at = (now, await self._changelog.end_offsets())
-
-    def _facts(self) -> Facts:
-        policy = self._settings.policy
-        return {
-            **(self._snapshots.facts if self._snapshots else {}),
-            "space": self.space.id,
-            "dimensions": self.space.dimensions,
-            "index.capacity": self._settings.capacity,
-            "index.near_duplicate_similarity": policy.near_duplicate_similarity,
-            "index.neighbors": policy.neighbors,
-            "index.false_alarm_rate": policy.false_alarm_rate,
-            "index.window_seconds": None if policy.window is None else policy.window / 1000,
-        }
-
-    def _new_judge(self) -> Judge:
-        beside = self._beside if usable_cores() > 1 else None
-        index = VectorIndex(self.space.dimensions, self._settings.capacity, self._changing, beside)
-        return Judge(index, self._settings.policy)
-
-    def _beside(self, work: Callable[[], object]) -> Callable[[], object]:
-        begun = self._helper.submit(work)
-        return lambda: begun.cancel() or begun.result()
 
     async def _poll(self) -> Sequence[Record]:
         # A poll that is cancelled may take records with it. It is short; whoever cancels waits for its end.
@@ -362,39 +272,13 @@ class Indexer:
         """Remember, judge and publish, in order; waits while too many verdicts are unacknowledged."""
         for start in range(0, len(records), self._settings.batch_events):
             batch = records[start : start + self._settings.batch_events]
-            async with self._judging:
-                messages = await run_sync(self._absorb, batch)
+            messages = await self._memory.absorb(batch, self._progress, self._settings.verdict_topic)
             acknowledged = await self._sink.send(messages) if messages else None
             for message in messages:
                 self.live.send(message.value or b"")
             offsets = {record.tp: record.offset + 1 for record in batch if self._progress.is_new(record)}
             if offsets:
                 await self._commits.add(acknowledged, offsets)
-
-    def _absorb(self, records: Sequence[Record]) -> list[Message]:
-        """In a thread: remember and judge; the verdicts to publish."""
-        absorbed = absorb(self._judge, self.space, records, self._progress.is_new)
-        self._progress.remembered.update({record.tp: record.offset + 1 for record in records})
-        self._records += len(records)
-        self._deletions += absorbed.deletions
-        self._malformed += len(absorbed.malformed)
-        self._verdicts.update(verdict.verdict for verdict in absorbed.verdicts)
-        for record, reason in absorbed.malformed:
-            _log.warning("%s/%d/%d is not a vector event: %s", *record.tp, record.offset, reason)
-        for event in absorbed.foreign:
-            self._refuse(event)
-        return [encode_verdict(verdict, self._settings.verdict_topic) for verdict in absorbed.verdicts]
-
-    def _refuse(self, event: VectorEvent) -> None:
-        known = event.space in self._foreign or len(self._foreign) < _MOST_FOREIGN_SPACES
-        name = event.space if known else "other"
-        if name not in self._foreign:
-            _log.error(
-                "refusing vectors of space %s (model %s): this index is of space %s (model %s); "
-                "embed those texts again, or run an index for each space",
-                *(event.space, event.model, self.space.id, self.space.model),
-            )
-        self._foreign[name] += 1
 
     def _remaining(self, until: Offsets) -> int:
         return remaining(until, self._changelog.positions())

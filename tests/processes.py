@@ -49,6 +49,12 @@ class StreamerProcess:
         """Resident bytes now."""
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
+    @property
+    def cpu_seconds(self) -> float:
+        """Spent on a processor until now, by all of its threads."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
+
     def send_signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

@@ -14,7 +14,8 @@ class Progress:
 
     `begins` and `ends`: of the log when the indexer started. `starts`: where it began to read, later than the log where
     a snapshot made up for the rest. `judged`: up to here verdicts were given by an earlier run. `remembered`: what the
-    judge has taken in. `committed`: up to here verdicts are published for good.
+    judge has taken in; `waiting`: records that have been read since. `committed`: up to here verdicts are published for
+    good.
     """
 
     begins: Offsets = field(default_factory=dict)
@@ -22,6 +23,7 @@ class Progress:
     starts: Offsets = field(default_factory=dict)
     judged: Offsets = field(default_factory=dict)
     remembered: dict[TopicPartition, int] = field(default_factory=dict)
+    waiting: int = 0
     committed: dict[TopicPartition, int] = field(default_factory=dict)
 
     def begin(self, begins: Offsets, ends: Offsets, committed: Offsets) -> list[TopicPartition]:

@@ -1,1 +1,1 @@
-"""Parts of the indexer: searches, commits and snapshots."""
+"""Parts of the indexer: its memory, searches in it, commits and snapshots."""

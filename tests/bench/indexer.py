@@ -22,6 +22,7 @@ import anyio
 import httpx
 import numpy as np
 import orjson
+import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streamer.adapters.kafka.connection import Connection
@@ -117,6 +118,26 @@ async def search(make: Maker, url: str, seconds: list[float], seed: int) -> None
             assert len(response.json()["matches"]) == 10, response.text
 
 
+class Cores:
+    """How many cores were busy inside the `with`: the indexer's and all of the machine's."""
+
+    def __init__(self, indexer: StreamerProcess) -> None:
+        self._indexer = indexer
+        self.busy: dict[str, float] = {}
+
+    def __enter__(self) -> Cores:
+        self._began = self._spent()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        wall, *spent = (now - then for now, then in zip(self._spent(), self._began, strict=True))
+        self.busy = {name: round(seconds / wall, 2) for name, seconds in zip(("indexer", "all"), spent, strict=True)}
+
+    def _spent(self) -> tuple[float, float, float]:
+        everyone = psutil.cpu_times()
+        return time.perf_counter(), self._indexer.cpu_seconds, sum(everyone) - everyone.idle - everyone.iowait
+
+
 def milliseconds(values: Sequence[float]) -> dict[str, float]:
     return {f"p{share}": round(float(np.percentile(values, share)) * 1000, 1) for share in (50, 95, 99)} | {
         "count": len(values)
@@ -167,7 +188,9 @@ async def measure(
             offered = options.rate or rate / 2
             count = round(options.seconds * offered)
             first += 64 + options.burst
-            latencies = await load.steadily(Events(make, space, first, count), offered)
+            steady = Events(make, space, first, count)
+            with Cores(indexer) as cores:
+                latencies = await load.steadily(steady, offered)
             async with anyio.create_task_group() as searchers:
                 for seed in range(SEARCHERS):
                     searchers.start_soon(search, make, url, searches, seed)
@@ -187,6 +210,7 @@ async def measure(
         "maximum_events_per_second": round(rate),
         "events_per_second": round(offered),
         "event_to_verdict_ms": milliseconds(latencies),
+        "cores_busy": cores.busy,
         "event_to_verdict_beside_searches_ms": milliseconds(beside),
         "searches_per_second": round(len(searches) / options.seconds, 1),
         "search_ms": milliseconds(searches),

@@ -128,7 +128,9 @@ async def measure(broker: str, count: int, dimensions: int, folder: Path) -> dic
 async def save(indexer: Indexer, snapshots: Snapshots) -> dict[str, Any]:
     """While it follows an idle topic; the pause is that of intake and searches, for which the lock is held."""
     pauses: list[float] = []
-    cut, ticks, memory = indexer._cut, Ticks(), psutil.Process().memory_info().rss
+    saving = indexer._saving
+    assert saving is not None
+    cut, ticks, memory = saving._cut, Ticks(), psutil.Process().memory_info().rss
 
     def timed_cut() -> Any:
         began = time.perf_counter(), time.thread_time()
@@ -148,11 +150,11 @@ async def save(indexer: Indexer, snapshots: Snapshots) -> dict[str, Any]:
     idle = Ticks()
     with anyio.move_on_after(3):
         await idle.run()
-    with patch.object(indexer, "_cut", timed_cut):
+    with patch.object(saving, "_cut", timed_cut):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ticks.run)
             tasks.start_soon(watch_memory)
-            await indexer._save(snapshots)
+            await saving.save()
             tasks.cancel_scope.cancel()
     statistics = snapshots.statistics()
     return {

@@ -1,0 +1,98 @@
+"""What an indexer remembers, and the threads that work on it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, get_args
+
+from anyio import Lock
+from anyio.to_thread import run_sync
+
+from streamer.core.events import Message, Record
+from streamer.core.intake import absorb
+from streamer.core.judge import Judge, VerdictPolicy
+from streamer.core.progress import Progress
+from streamer.core.similarity import VectorIndex
+from streamer.core.vector_events import VectorEvent
+from streamer.core.vectors import Space
+from streamer.core.verdicts import VerdictKind, encode_verdict
+from streamer.cores import usable_cores
+from streamer.indexing.searches import Searches
+
+_log = logging.getLogger("streamer.indexer")
+
+_MOST_FOREIGN_SPACES = 20  # told apart by name; the rest is counted together
+
+Seen = TypeVar("Seen")
+
+
+class Memory:
+    """The judge of one vector space. Batches are judged one after the other, in a thread; `searches` go on meanwhile,
+    in another.
+
+    `records`, `deletions`, `malformed`, `foreign` (by space) and `verdicts` (by kind) count what came in.
+    """
+
+    def __init__(self, space: Space, capacity: int, policy: VerdictPolicy) -> None:
+        self.space = space
+        self.capacity = capacity
+        self.policy = policy
+        self.records = self.deletions = self.malformed = 0
+        self.foreign: Counter[str] = Counter()
+        self.verdicts: Counter[str] = Counter(dict.fromkeys(get_args(VerdictKind), 0))
+        # Judging is reading, for the greater part. A search goes on meanwhile, in a thread of its own.
+        self._changing = threading.Lock()  # held by searches, and by the judge's thread while the index changes
+        self._helper = ThreadPoolExecutor(1, "products")  # begins its thread when it is first used
+        self._judging = Lock()  # held by whoever judges, or wants to see the judge between two batches
+        self.judge = self.new_judge()
+        self.searches = Searches(lambda: self.judge.index, self._changing)
+
+    def new_judge(self) -> Judge:
+        """One that remembers nothing, to be made what another one was and put in the place of `judge`."""
+        beside = self._beside if usable_cores() > 1 else None
+        return Judge(VectorIndex(self.space.dimensions, self.capacity, self._changing, beside), self.policy)
+
+    async def absorb(self, records: Sequence[Record], progress: Progress, verdict_topic: str) -> list[Message]:
+        """Remember a batch, in order, and judge what is new; the verdicts to publish."""
+        async with self._judging:
+            return await run_sync(self._absorb, records, progress, verdict_topic)
+
+    async def between_batches(self, look: Callable[[], Seen]) -> Seen:
+        """Do something in a thread, while nothing is judged."""
+        async with self._judging:
+            return await run_sync(look)
+
+    def close(self) -> None:
+        self._helper.shutdown()
+
+    def _beside(self, work: Callable[[], object]) -> Callable[[], object]:
+        begun = self._helper.submit(work)
+        return lambda: begun.cancel() or begun.result()
+
+    def _absorb(self, records: Sequence[Record], progress: Progress, verdict_topic: str) -> list[Message]:
+        absorbed = absorb(self.judge, self.space, records, progress.is_new)
+        progress.remembered.update({record.tp: record.offset + 1 for record in records})
+        self.records += len(records)
+        self.deletions += absorbed.deletions
+        self.malformed += len(absorbed.malformed)
+        self.verdicts.update(verdict.verdict for verdict in absorbed.verdicts)
+        for record, reason in absorbed.malformed:
+            _log.warning("%s/%d/%d is not a vector event: %s", *record.tp, record.offset, reason)
+        for event in absorbed.foreign:
+            self._refuse(event)
+        return [encode_verdict(verdict, verdict_topic) for verdict in absorbed.verdicts]
+
+    def _refuse(self, event: VectorEvent) -> None:
+        known = event.space in self.foreign or len(self.foreign) < _MOST_FOREIGN_SPACES
+        name = event.space if known else "other"
+        if name not in self.foreign:
+            _log.error(
+                "refusing vectors of space %s (model %s): this index is of space %s (model %s); "
+                "embed those texts again, or run an index for each space",
+                *(event.space, event.model, self.space.id, self.space.model),
+            )
+        self.foreign[name] += 1

@@ -1,0 +1,103 @@
+"""When a memory is saved, and that what is saved can be relied on: it never holds more than what was committed."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from functools import partial
+
+from anyio import CancelScope, sleep
+
+from streamer.core.progress import Progress, remaining
+from streamer.core.snapshot import Cut, Facts, Header, Offsets
+from streamer.errors import Unreachable
+from streamer.indexing.commits import Commits
+from streamer.indexing.memory import Memory
+from streamer.indexing.snapshots import Snapshots
+from streamer.protocols import Changelog
+
+_log = logging.getLogger("streamer.indexer")
+
+
+class Saving:
+    """Snapshots of a memory that follows a changelog: loaded at the start, saved every `snapshots.interval` seconds and
+    at the end."""
+
+    def __init__(
+        self, snapshots: Snapshots, memory: Memory, changelog: Changelog, progress: Progress, commits: Commits
+    ) -> None:
+        self._snapshots = snapshots
+        self._memory = memory
+        self._changelog = changelog
+        self._progress = progress
+        self._commits = commits
+        self._read_at = 0.0  # when nothing was left unread, by the clock of the snapshots
+        self._looked_at: tuple[float, Offsets] = (0.0, {})  # where the topic ended when we looked last
+
+    async def load(self) -> None:
+        """Make the memory what the snapshot holds, if there is a good one, and have reading go on from there."""
+        self._looked_at = (self._snapshots.clock(), self._progress.ends)
+        judge = self._memory.new_judge()
+        header = await self._snapshots.load(judge, self._facts(), self._progress.bounds())
+        if header is not None:
+            self._memory.judge = judge
+            self._changelog.seek(header.offsets)
+
+    def caught_up(self) -> None:
+        """All has been read that the topic held when it was loaded."""
+        self._read_at, _ = self._looked_at
+
+    async def regularly(self, scope: CancelScope) -> None:
+        """Until `scope` is cancelled."""
+        with scope:
+            while True:
+                await sleep(self._snapshots.interval)
+                await self._look_at_the_ends(self._snapshots.clock())
+                await self.save()
+
+    async def at_the_end(self) -> None:
+        """Everything has been published, and as a rule committed."""
+        if self._progress.bounds().uncommitted(self._progress.remembered):
+            _log.warning("no snapshot at the end: not all verdict offsets could be committed")
+        else:
+            await self.save()
+
+    async def save(self) -> None:
+        """Unless the snapshot that is there holds just the same."""
+        if self._snapshots.has(self._progress.remembered, self._read_at):
+            return
+        cut = await self._memory.between_batches(self._cut)
+        # Verdicts are published from the committed offsets on. With a snapshot ahead of these, those in between would
+        # be left out; and the older snapshot, which is not, would be lost.
+        await self._snapshots.save(cut, partial(self._commits.until_committed, cut.header.offsets))
+
+    def _cut(self) -> Cut:
+        """All of one moment. Vectors are taken later, see Held."""
+        judge = self._memory.judge
+        state, recent = judge.state()
+        held = judge.index.hold()
+        header = Header(
+            facts=self._facts(), offsets=dict(self._progress.remembered), read_at=self._read_at, vectors=len(held.ids)
+        )
+        return Cut(header, held, state, recent)
+
+    async def _look_at_the_ends(self, now: float) -> None:
+        """Where the topic ends now; and whether all has been read by now that it held at the last look."""
+        then, ends = self._looked_at
+        if not remaining(ends, self._changelog.positions()) and not self._progress.waiting:
+            self._read_at = then
+            with suppress(Unreachable):  # then the older look is good for another interval
+                self._looked_at = (now, await self._changelog.end_offsets())
+
+    def _facts(self) -> Facts:
+        memory, policy = self._memory, self._memory.policy
+        return {
+            **self._snapshots.facts,
+            "space": memory.space.id,
+            "dimensions": memory.space.dimensions,
+            "index.capacity": memory.capacity,
+            "index.near_duplicate_similarity": policy.near_duplicate_similarity,
+            "index.neighbors": policy.neighbors,
+            "index.false_alarm_rate": policy.false_alarm_rate,
+            "index.window_seconds": None if policy.window is None else policy.window / 1000,
+        }
