@@ -1,0 +1,148 @@
+"""What has streamed past, in order of arrival: its ids, notes and times. The vectors lie with whoever searches them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.notes import Notes
+from streamer.core.slots import SlotTable
+
+_ALIVE: Final = np.iinfo(np.int64).max
+_CHUNK: Final = 1024
+
+
+class Ring:
+    """The newest `capacity` entries by id, in so many slots.
+
+    A position numbers an entry in order of arrival; it lies in slot `position % slots`. Three things follow from that
+    order for free: the oldest leave at the tail, the earliest of equally similar ones is met first, and the members of
+    a batch are ordinary entries that happen to lie behind their elders.
+    """
+
+    def __init__(self, capacity: int, slots: int) -> None:
+        self.capacity = capacity
+        self.slots = slots
+        self.tail = 0
+        self.head = 0
+        self.names: list[str] = [""] * slots
+        self.notes = Notes(slots)
+        self.times: NDArray[np.int64] = np.zeros(slots, np.int64)
+        self._table = SlotTable(capacity)
+        # The first position that no longer sees the entry. Entries die in the middle of a batch; members before that
+        # moment must still find them, members after it must not.
+        self._unseen_from: NDArray[np.int64] = np.full(slots, _ALIVE, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def slot(self, id: str) -> int | None:
+        """Where an id is, None when it is not (or no longer) known."""
+        return self._table.find(id, self.names)
+
+    def position(self, id: str) -> int | None:
+        """See `slot`."""
+        slot = self.slot(id)
+        return None if slot is None else self.tail + (slot - self.tail) % self.slots
+
+    def span(self) -> NDArray[np.int64]:
+        """Slots from the tail to the head, in order, the dead ones too."""
+        return np.arange(self.tail, self.head) % self.slots
+
+    def alive(self) -> NDArray[np.int64]:
+        """Positions of all that are remembered, in order."""
+        span = np.arange(self.tail, self.head)
+        alive: NDArray[np.int64] = span[self._unseen_from[span % self.slots] == _ALIVE]
+        return alive
+
+    def dead(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Positions between these two whose entries are not remembered any more."""
+        span = np.arange(start, stop)
+        dead: NDArray[np.int64] = span[self._unseen_from[span % self.slots] != _ALIVE]
+        return dead
+
+    def dying(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which of these positions, that do not run over the seam, are dead for some: how far from the first one on
+        each of them is, and from which position on it is not seen."""
+        unseen_from = self._unseen_from[start % self.slots :][: stop - start]
+        columns = np.flatnonzero(unseen_from != _ALIVE)
+        return columns, unseen_from[columns]
+
+    def append(self, ids: Sequence[str], notes: Sequence[Any], times: Sequence[int]) -> tuple[int, int]:
+        """Into slots that are free; the positions of the oldest entry that these can see and of the first of them.
+
+        An older entry of the same id dies, and so does the oldest where there would be more than `capacity`; they keep
+        their place until `drop_dead`. Notes default to None, times to 0.
+        """
+        oldest, first = self.tail, self.head
+        table, names, unseen_from, slots = self._table, self.names, self._unseen_from, self.slots
+        for position, id in enumerate(ids, first):
+            older = table.remove(id, names)
+            if older is not None:
+                unseen_from[older] = position  # not even by the one that replaces it
+            elif len(table) == self.capacity:
+                self.drop_dead()
+                slot = self.tail % slots
+                table.remove(names[slot], names)
+                unseen_from[slot] = position + 1  # the one that displaces it has seen it
+            slot = position % slots
+            names[slot] = id
+            table.add(id, slot, names)
+            self.notes[slot] = notes[position - first] if notes else None
+            self.times[slot] = times[position - first] if times else 0
+            unseen_from[slot] = _ALIVE
+            self.head = position + 1
+        return oldest, first
+
+    def delete(self, id: str) -> bool:
+        """Forget an id; False when it was not known."""
+        slot = self._table.remove(id, self.names)
+        if slot is not None:
+            self._unseen_from[slot] = self.head
+            self.notes[slot] = None
+        return slot is not None
+
+    def before(self, time: int) -> list[str]:
+        """The ids of an older time than this."""
+        slots = self.alive() % self.slots
+        return [self.names[slot] for slot in slots[self.times[slots] < time].tolist()]
+
+    def drop_dead(self) -> None:
+        """The dead at the tail leave, and nothing can see them any more."""
+        while self.tail < self.head and self._unseen_from[self.tail % self.slots] != _ALIVE:
+            self.tail += 1
+
+    def contents(self) -> tuple[list[str], Notes, NDArray[np.int64]]:
+        """Copies of ids, notes and times, in order. There must be no holes."""
+        slots, count = self.span(), len(self)
+        start = self.tail % self.slots
+        notes = Notes(count)
+        notes.take(self.notes, slots, np.arange(count))
+        return (self.names[start:] + self.names[:start])[:count], notes, np.roll(self.times, -start)[:count]
+
+    def close_holes(self, slots: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Into so many slots, as many as there are or more; from which slot to which everything has moved, in order.
+
+        Where their number stays the same nothing moves past what comes after it.
+        """
+        source = self.alive() % self.slots
+        destination = np.arange(self.tail, self.tail + len(source)) % slots
+        names = [""] * slots
+        notes = self.notes if slots == self.slots else Notes(slots)
+        times = np.zeros(slots, np.int64)
+        times[destination] = self.times[source]
+        for start in range(0, len(source), _CHUNK):  # each is copied before it is written
+            old, new = source[start : start + _CHUNK], destination[start : start + _CHUNK]
+            notes.take(self.notes, old, new)
+            for old_slot, new_slot in zip(old.tolist(), new.tolist(), strict=True):
+                names[new_slot] = self.names[old_slot]
+        moved = np.empty(self.slots, np.int64)
+        moved[source] = destination
+        self._table.renumber(moved)
+        self.names, self.notes, self.times, self.slots = names, notes, times, slots
+        self.head = self.tail + len(source)
+        self._unseen_from = np.full(slots, _ALIVE, np.int64)
+        return source, destination
