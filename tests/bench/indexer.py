@@ -3,8 +3,8 @@
 `streamer index` is started as a process on a topic of 100,000 vectors that an earlier run has judged. First it is given
 a burst, which shows its maximum rate; then, for half a minute, half of that rate at random moments; then the same again
 while clients search by vector through HTTP; then they search alone. Latency of a verdict: from handing the vector event
-to a producer until a consumer of the verdict topic has it. Without an address it starts the Apache Kafka of
-deploy/kafka; all share this machine's cores.
+to a producer until a consumer of the verdict topic has it; both are librdkafka, which takes little of the cores that
+all of this shares. Without an address it starts the Apache Kafka of deploy/kafka.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from __future__ import annotations
 import argparse
 import random
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,8 @@ import httpx
 import numpy as np
 import orjson
 import psutil
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from anyio.to_thread import run_sync
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from streamer.adapters.kafka.connection import Connection
 from streamer.adapters.kafka.topics import TopicSpec, check_topics
@@ -47,7 +51,7 @@ class Events:
         rng, words = np.random.default_rng(first), random.Random(first)
         self.keys = [f"event-{i}".encode() for i in range(first, first + count)]
         self.values: list[bytes] = []
-        self.headers: list[list[tuple[str, bytes]]] = []
+        self.headers: list[list[tuple[str, str | bytes | None]]] = []
         for key, row in zip(self.keys, make(rng, count, DIMENSIONS), strict=True):
             document = {"id": key.decode(), "vector": row, "model": "m", "space": space, "dimensions": DIMENSIONS}
             self.values.append(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
@@ -56,53 +60,72 @@ class Events:
 
 
 class Load:
-    """Sends vector events and awaits their verdicts."""
+    """Sends vector events and notes when their verdicts come. It blocks."""
 
-    def __init__(self, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer, topic: str) -> None:
-        self._producer, self._consumer, self._topic = producer, consumer, topic
-        self.sent: dict[bytes, float] = {}
-        self.judged: dict[bytes, float] = {}
-        self._progress = anyio.Event()
+    def __init__(self, servers: str, vectors: str, verdicts: str) -> None:
+        self._vectors = vectors
+        self._producer = Producer({"bootstrap.servers": servers, "linger.ms": 0})
+        self._consumer = Consumer({"bootstrap.servers": servers, "group.id": "bench", "enable.auto.commit": False})
+        self._consumer.assign([TopicPartition(verdicts, partition, 0) for partition in range(PARTITIONS)])
+        self._sent: dict[bytes, float] = {}
+        self._judged: dict[bytes, float] = {}
+        self._progress = threading.Condition()
+        self._stopping = False
 
-    async def send(self, events: Events, number: int) -> None:
-        key = events.keys[number]
-        self.sent[key] = time.perf_counter()
-        await self._producer.send(self._topic, events.values[number], key, headers=events.headers[number])
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Verdicts are noted inside."""
+        reader = threading.Thread(target=self._read)
+        reader.start()
+        try:
+            yield
+        finally:
+            self._producer.flush()
+            self._stopping = True
+            reader.join()
+            self._consumer.close()
 
-    async def read(self) -> None:
-        """Until cancelled."""
-        while True:
-            batches = await self._consumer.getmany(timeout_ms=200)
+    def _read(self) -> None:
+        while not self._stopping:
+            message = self._consumer.poll(0.2)
             now = time.perf_counter()
-            self.judged.update((record.key, now) for batch in batches.values() for record in batch)
-            self._progress.set()
-            self._progress = anyio.Event()
+            if message is None:
+                continue
+            if message.error():
+                raise KafkaException(message.error())
+            with self._progress:
+                self._judged[message.key() or b""] = now
+                self._progress.notify_all()
 
-    async def all_judged(self) -> None:
-        with anyio.fail_after(120):
-            while len(self.judged) < len(self.sent):
-                await self._progress.wait()
+    def _send(self, events: Events, number: int) -> None:
+        key = events.keys[number]
+        self._sent[key] = time.perf_counter()
+        self._producer.produce(self._vectors, events.values[number], key, headers=events.headers[number])
+        self._producer.poll(0)
 
-    async def burst(self, events: Events) -> None:
+    def _all_judged(self) -> None:
+        with self._progress:
+            if not self._progress.wait_for(lambda: len(self._judged) == len(self._sent), 120):
+                raise TimeoutError(f"{len(self._judged)} verdicts on {len(self._sent)} events")
+
+    def burst(self, events: Events) -> float:
+        """Verdicts a second."""
         for number in range(len(events.keys)):
-            await self.send(events, number)
-        await self.all_judged()
-
-    def rate(self, events: Events) -> float:
-        """Verdicts a second during a burst."""
-        at = sorted(self.judged[key] for key in events.keys)
+            self._send(events, number)
+        self._all_judged()
+        at = sorted(self._judged[key] for key in events.keys)
         tenth = len(at) // 10  # the first ones came before the backlog had built up
         return (len(at) - 1 - tenth) / (at[-1] - at[tenth])
 
-    async def steadily(self, events: Events, rate: float) -> list[float]:
+    def steadily(self, events: Events, rate: float) -> list[float]:
         """Seconds from event to verdict, for events that come at random moments."""
         rng, due = random.Random(0), time.perf_counter()
         for number in range(len(events.keys)):
             due += rng.expovariate(rate)
-            await anyio.sleep(max(0.0, due - time.perf_counter()))
-            await self.send(events, number)
-        await self.all_judged()
-        return [self.judged[key] - self.sent[key] for key in events.keys]
+            time.sleep(max(0.0, due - time.perf_counter()))
+            self._send(events, number)
+        self._all_judged()
+        return [self._judged[key] - self._sent[key] for key in events.keys]
 
 
 async def search(make: Maker, url: str, seconds: list[float], seed: int) -> None:
@@ -144,21 +167,22 @@ def milliseconds(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-async def fill(make: Maker, servers: str, topic: str, group: str, space: str, count: int) -> None:
+def fill(make: Maker, servers: str, topic: str, group: str, space: str, count: int) -> None:
     """Vectors that an earlier run has judged."""
-    producer = AIOKafkaProducer(bootstrap_servers=servers, linger_ms=5, max_batch_size=512 * 1024)
-    await producer.start()
+    producer = Producer({"bootstrap.servers": servers})
     for first in range(0, count, 5000):
         events = Events(make, space, first, min(5000, count - first))
         for key, value, headers in zip(events.keys, events.values, events.headers, strict=True):
-            await producer.send(topic, value, key, headers=headers)
-    await producer.stop()
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers, group_id=group, enable_auto_commit=False)
-    await consumer.start()
+            producer.produce(topic, value, key, headers=headers)
+        producer.flush()
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": group})
     tps = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
-    consumer.assign(tps)
-    await consumer.commit(await consumer.end_offsets(tps))
-    await consumer.stop()
+    ends = [consumer.get_watermark_offsets(tp)[1] for tp in tps]
+    consumer.commit(
+        offsets=[TopicPartition(tp.topic, tp.partition, end) for tp, end in zip(tps, ends, strict=True)],
+        asynchronous=False,
+    )
+    consumer.close()
 
 
 async def statistics(url: str) -> dict[str, Any]:
@@ -170,38 +194,27 @@ async def statistics(url: str) -> dict[str, Any]:
 async def measure(
     servers: str, indexer: StreamerProcess, url: str, space: str, topics: tuple[str, str], options: Any
 ) -> dict[str, Any]:
-    vectors, verdicts = topics
-    producer = AIOKafkaProducer(bootstrap_servers=servers, linger_ms=0, max_batch_size=512 * 1024)
-    consumer = AIOKafkaConsumer(verdicts, bootstrap_servers=servers, auto_offset_reset="earliest")
-    await producer.start()
-    await consumer.start()
-    make = KINDS[options.like]
-    load, searches, alone = Load(producer, consumer, vectors), list[float](), list[float]()
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(load.read)
-            first = options.vectors
-            await load.burst(Events(make, space, first, 64))  # all that happens only once happens now
-            events = Events(make, space, first + 64, options.burst)
-            await load.burst(events)
-            rate = load.rate(events)
-            offered = options.rate or rate / 2
-            count = round(options.seconds * offered)
-            first += 64 + options.burst
-            steady = Events(make, space, first, count)
-            with Cores(indexer) as cores:
-                latencies = await load.steadily(steady, offered)
-            async with anyio.create_task_group() as searchers:
-                for seed in range(SEARCHERS):
-                    searchers.start_soon(search, make, url, searches, seed)
-                beside = await load.steadily(Events(make, space, first + count, count), offered)
-                searchers.cancel_scope.cancel()
-            with anyio.move_on_after(options.seconds / 4):
-                await search(make, url, alone, SEARCHERS)
-            tasks.cancel_scope.cancel()
-    finally:
-        await producer.stop()
-        await consumer.stop()
+    load, make = Load(servers, *topics), KINDS[options.like]
+    searches, alone = list[float](), list[float]()
+    with load.reading():
+        first = options.vectors
+        await run_sync(load.burst, Events(make, space, first, 64))  # all that happens only once happens now
+        first += 64
+        rate = await run_sync(load.burst, Events(make, space, first, options.burst))
+        first += options.burst
+        offered = options.rate or rate / 2
+        count = round(options.seconds * offered)
+        events = Events(make, space, first, count)
+        with Cores(indexer) as cores:
+            latencies = await run_sync(load.steadily, events, offered)
+        events = Events(make, space, first + count, count)
+        async with anyio.create_task_group() as searchers:
+            for seed in range(SEARCHERS):
+                searchers.start_soon(search, make, url, searches, seed)
+            beside = await run_sync(load.steadily, events, offered)
+            searchers.cancel_scope.cancel()
+        with anyio.move_on_after(options.seconds / 4):
+            await search(make, url, alone, SEARCHERS)
     return {
         "bench": "indexer",
         "vectors": (await statistics(url))["vectors"],
@@ -236,7 +249,9 @@ async def main(servers: str, options: argparse.Namespace) -> None:
         with streamer("index", settings) as indexer:  # to ask which space it is of
             await indexer.ready(port)
             space = (await statistics(url))["space"]
-        await fill(KINDS[options.like], servers, vectors, f"{group}-verdicts", space, options.vectors)
+        await run_sync(
+            partial(fill, KINDS[options.like], servers, vectors, f"{group}-verdicts", space, options.vectors)
+        )
         with streamer("index", settings) as indexer:
             began = time.perf_counter()
             await indexer.ready(port, timeout=300)
