@@ -1,9 +1,13 @@
-"""Unit vectors to test and to measure with: of noise, or spread like those of texts.
+"""Unit vectors to test and to measure with: of noise, or like those of texts.
 
-What is fetched from memory to find the nearest of a vector depends on how unevenly vectors extend. Those of 7,600 AG
-News texts by all-MiniLM-L6-v2 have a mean of length 0.25, and their extents (squared) along their principal axes fall
-by a factor of e every 75 of 384 axes. Theirs are copied here as a normal distribution, without its clusters: real
-texts have closer neighbours, and are told apart from the rest faster.
+What is fetched from memory to find the nearest of a vector depends on how unevenly vectors extend, and on how near its
+nearest are. Those of texts copy 7,600 AG News texts by all-MiniLM-L6-v2: a mean of length 0.25, the same extents along
+the principal axes, subjects of which a few are common and many are rare, and stories of four texts.
+
+| among 7,600 | the texts | these |
+|---|---|---|
+| mean cosine with the nearest, 2nd, 5th, 8th | 0.62 0.56 0.50 0.47 | 0.61 0.56 0.50 0.47 |
+| % left in question by 128, 144, 168, 192 components | 3.5 1.9 0.8 0.4 | 3.4 1.9 0.8 0.4 |
 """
 
 from __future__ import annotations
@@ -18,7 +22,12 @@ from numpy.typing import NDArray
 from streamer.core.vectors import Matrix, normalize
 
 _MEAN = 0.25
-_FALL = 75 / 384  # of the axes
+# Extents along the axes, squared: at so much of all axes, and geometrically in between.
+_AXES = (0.0, 0.13, 0.26, 0.52, 0.78, 1.0)
+_EXTENTS = (1.3e-2, 5.2e-3, 3.0e-3, 1.2e-3, 2.5e-4, 3e-5)
+_SUBJECTS = 100  # the n-th of them has 1/n of the texts of the first
+_STORY = 4  # texts in the mean
+_SHARED = (0.3, 0.2)  # of a text's variance: with others of its subject, and of its story; in the mean
 
 
 def noise(rng: np.random.Generator, count: int, dimensions: int) -> Matrix:
@@ -28,14 +37,34 @@ def noise(rng: np.random.Generator, count: int, dimensions: int) -> Matrix:
 
 def like_texts(rng: np.random.Generator, count: int, dimensions: int) -> Matrix:
     """(count, dimensions), with the principal axes of a text model, which lie anywhere."""
-    return normalize(
-        rng.standard_normal((count, dimensions), dtype=np.float32) @ _spread(dimensions) + _mean(dimensions)
+    stories = -(-count // _STORY)
+    shares = 1 / np.arange(1, _SUBJECTS + 1)
+    subjects = rng.choice(_SUBJECTS, stories, p=shares / shares.sum())
+    told = rng.integers(0, stories, count)
+    # Some are close to what others say, some far.
+    closeness = np.minimum(2 * rng.beta(3, 3, (count, 1)), 1.9).astype(np.float32)
+    of_subject, of_story = (np.float32(share) * closeness for share in _SHARED)
+    texts: Matrix = (
+        np.sqrt(of_subject) * _subjects(dimensions)[subjects[told]]
+        + np.sqrt(of_story) * _spread_out(rng, stories, dimensions)[told]
+        + np.sqrt(1 - of_subject - of_story) * _spread_out(rng, count, dimensions)
     )
+    return normalize(texts + _mean(dimensions))
+
+
+@cache
+def _subjects(dimensions: int) -> Matrix:
+    return _spread_out(np.random.default_rng(2), _SUBJECTS, dimensions)
+
+
+def _spread_out(rng: np.random.Generator, count: int, dimensions: int) -> Matrix:
+    spread: Matrix = rng.standard_normal((count, dimensions), dtype=np.float32) @ _spread(dimensions)
+    return spread
 
 
 @cache
 def _spread(dimensions: int) -> Matrix:
-    squares = np.exp(-np.arange(dimensions) / (_FALL * dimensions))
+    squares = np.exp(np.interp(np.linspace(0, 1, dimensions), _AXES, np.log(_EXTENTS)))
     axes, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((dimensions, dimensions)))
     extents = np.sqrt(squares * (1 - _MEAN**2) / squares.sum())
     spread: Matrix = (extents[:, None] * axes).astype(np.float32)
