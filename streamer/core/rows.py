@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from streamer.core.vectors import Matrix
 
 WIDTH: Final = 2048  # slots in a block
-_SINGLE: Final = 3  # queries up to which one product each and block is faster than one for all in one thread
+_SINGLE: Final = 4  # queries up to which a product for each is faster than one for all: BLAS need not copy the vectors
 _EDGE: Final = 4  # BLAS is slow at what is left over of a multiple of this
 # So few queries wait for memory rather than for arithmetic, and a second core fetches as much again. More of them are
 # a backlog: its products would keep that core from the event loop and from searches.
 _SHARED: Final = 48
-_SHARE: Final = 4  # blocks: whoever is slower takes fewer of these pieces
+_PIECE: Final = 4  # blocks: whoever is slower takes fewer of these, and the next query finds them in the cache
 
 Beside: TypeAlias = Callable[[Callable[[], object]], Callable[[], object]]
 """Begins some work in another thread, and returns what waits for its end, or has it not begin any more."""
@@ -141,34 +141,31 @@ class Rows:
         With `beside`, some of it is done there where that is worth while.
         """
         count = len(queries)
-        together = count == 1 or count > _SINGLE or beside is not None
-        if together and count > 1 and count % _EDGE:
+        if count > _SINGLE and count % _EDGE:
             queries = np.pad(queries, ((0, _EDGE - count % _EDGE), (0, 0)))
         scores = np.empty((len(queries), stop - start), np.float32)
         at = start
         while at < stop:
             block, column = divmod(at, self._width)
             blocks = min(stop // self._width, len(self._whole)) - block
-            if together and blocks > 1 and not column:
-                # In one call: after each there is the interpreter's lock to wait for.
+            if blocks > 1 and not column:
                 end = at + blocks * self._width
                 vectors = self._whole[block : block + blocks]
                 out = np.moveaxis(scores[:, at - start : end - start].reshape(-1, blocks, self._width), 0, 1)
-                if beside is None or count > _SHARED:
-                    np.matmul(queries, vectors, out=out)
-                else:
-                    work = partial(_work_off, iter(range(0, blocks, _SHARE)), queries, vectors, out)
-                    wait = beside(work)
-                    work()
-                    wait()
             else:
                 end = min(stop, (block + 1) * self._width)
-                part, row = self._blocks[block][:, column : column + end - at], scores[:, at - start : end - start]
-                if together:
-                    np.matmul(queries, part, out=row)
-                else:
-                    for query, its in zip(queries, row, strict=True):
-                        np.matmul(query, part, out=its)
+                vectors = self._blocks[block][None, :, column : column + end - at]
+                out = scores[None, :, at - start : end - start]
+            if beside is not None and count <= _SHARED and len(vectors) > _PIECE:
+                work = partial(_work_off, iter(range(0, len(vectors), _PIECE)), queries, vectors, out)
+                wait = beside(work)
+                work()
+                wait()
+            elif 1 < count <= _SINGLE:
+                _work_off(iter(range(0, len(vectors), _PIECE)), queries, vectors, out)
+            else:
+                # In one call: after each there is the interpreter's lock to wait for.
+                np.matmul(queries, vectors, out=out)
             at = end
         return scores[:count]
 
@@ -176,5 +173,9 @@ class Rows:
 def _work_off(pieces: Iterator[int], queries: Matrix, vectors: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """Products with the blocks of some of the pieces, which others work off at the same time."""
     for first in pieces:
-        piece = slice(first, first + _SHARE)
-        np.matmul(queries, vectors[piece], out=out[piece])
+        piece = slice(first, first + _PIECE)
+        if len(queries) > _SINGLE:
+            np.matmul(queries, vectors[piece], out=out[piece])
+        else:
+            for i, query in enumerate(queries):
+                np.matmul(query, vectors[piece], out=out[piece, i])
