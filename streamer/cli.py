@@ -225,7 +225,7 @@ def config_(
 
 @app.command(epilog="Example: streamer check -c production.toml")
 def check(config: Config = None, set_: Set = None, bootstrap_servers: Bootstrap = None) -> None:
-    """Try everything once: broker, topics, provider, cache. Says what works, what does not and what to do."""
+    """Try everything once: broker, topics, provider, cache, snapshot. Says what works, what does not and what to do."""
     from streamer.commands.admin import check as check_all
 
     run_async(check_all, settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers))

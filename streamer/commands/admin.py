@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
 import orjson
+from anyio.to_thread import run_sync
 from rich.console import Console
 from rich.table import Table
 
 from streamer.adapters.kafka.topics import check_topics
+from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.adapters.sqlite import CacheContents, read_contents
 from streamer.app.embedder import open_idle_cache
 from streamer.app.kafka import connection_of, topic_specs
 from streamer.app.probe import probe
 from streamer.app.providers import open_provider, ways_of
+from streamer.core.snapshot import UnusableSnapshot
 from streamer.errors import ConfigurationError, StreamerError, Unreachable
+from streamer.indexing.snapshots import reading
 from streamer.settings import SECRETS, Settings
 
 CACHE_ACTIONS = ("stats", "prune", "clear")
@@ -77,6 +83,7 @@ async def check(settings: Settings) -> None:
     if settings.provider.fallback:
         checks.append(("fallback", partial(_check_fallback, settings)))
     checks.append(("cache", partial(_check_cache, settings)))
+    checks.append(("snapshot", partial(_check_snapshot, settings)))
     for name, action in checks:
         await attempt(name, action)
     if failures:
@@ -109,6 +116,26 @@ async def _check_cache(settings: Settings) -> str:
         return "off"
     contents = await read_contents(settings.cache.path)
     return "; ".join(_contents(file) for file in contents) or f"{settings.cache.path} will be created"
+
+
+async def _check_snapshot(settings: Settings) -> str:
+    """Never fails: without a good one an indexer reads the topic. Whether all of it is good, only loading it tells."""
+    path = settings.index.snapshot_path
+    if path is None:
+        return "off"
+    try:
+        return f"{path}: {await run_sync(_snapshot, path)}"
+    except FileNotFoundError:
+        return f"{path} will be created"
+    except (UnusableSnapshot, OSError) as exc:
+        return f"{path} will be ignored, the index is read from the topic instead: {exc}"
+
+
+def _snapshot(path: Path) -> str:
+    with reading(SnapshotFile(path)) as (reader, size):
+        header = reader.header
+    minutes = max(0.0, time.time() - header.read_at) / 60
+    return f"{header.vectors:,} vectors of space {header.facts['space']}, {size:,} bytes, {minutes:,.0f} minutes old"
 
 
 def _contents(file: CacheContents) -> str:

@@ -65,8 +65,8 @@ class Ring:
         return dead
 
     def dying(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which of these positions, that do not run over the seam, are dead for some: how far from the first one on
-        each of them is, and from which position on it is not seen."""
+        """Of these positions, which do not run over the seam, those that are dead or dying: how far from `start` each
+        is, and from which position on it is not seen."""
         unseen_from = self._unseen_from[start % self.slots :][: stop - start]
         columns = np.flatnonzero(unseen_from != _ALIVE)
         return columns, unseen_from[columns]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from io import SEEK_END
 from typing import BinaryIO, Protocol
@@ -57,6 +57,15 @@ class SnapshotStatistics:
     saved_total: int
     failures_total: int
     error: str | None
+
+
+@contextmanager
+def reading(file: ReplaceableFile) -> Iterator[tuple[SnapshotReader, int]]:
+    """What reads the file, and how many bytes that has. Raises UnusableSnapshot and OSError; belongs in a thread."""
+    with file.open() as opened:
+        size = opened.seek(0, SEEK_END)
+        opened.seek(0)
+        yield SnapshotReader(opened.read, size), size
 
 
 class Snapshots:
@@ -123,10 +132,7 @@ class Snapshots:
         return header
 
     def _read(self, judge: Judge, facts: Facts, bounds: TopicBounds) -> Header:
-        with self._file.open() as file:
-            size = file.seek(0, SEEK_END)
-            file.seek(0)
-            reader = SnapshotReader(file.read, size)
+        with reading(self._file) as (reader, size):
             age = self.clock() - reader.header.read_at
             check(reader.header, facts, bounds, age=age, most=self._most)
             reader.rebuild(judge)

@@ -1,4 +1,4 @@
-"""`streamer embed` and `streamer check` as processes, against the fakes of all services and the real local models."""
+"""`streamer embed` as a process, against the fakes of all services and the real local models."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ import pytest
 from streamer.core.vectors import Matrix
 from tests import processes
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
-from tests.test_cli import NOBODY
 from tests.vendors.cohere import FakeCohere
-from tests.vendors.misbehaviour import HANG, NOTHING, Fault, every_row_too_wide, refusal
+from tests.vendors.misbehaviour import HANG, NOTHING
 from tests.vendors.ollama import FakeOllama
 from tests.vendors.openai import FakeAzureOpenAI, FakeOpenAI
 from tests.vendors.sentence_transformers import installed_model
@@ -201,58 +200,6 @@ async def test_a_projection_is_fitted_saved_and_used(tmp_path: Path) -> None:
     other = await streamer("embed", "hi", "--set", "provider.reduction=pca.npz", "--set", "input.on_too_long=chunk")
     assert other.code == 2
     assert "provider.reduction was fitted to the space" in other.stderr
-
-
-WRONG: dict[str, tuple[Fault, list[str], str]] = {
-    "a key": (refusal(401), [], "check the API key"),
-    "a model": (refusal(404, "model_not_found"), [], "check provider.model"),
-    "a quota": (refusal(429, "insufficient_quota"), [], "used up its quota: raise it or wait"),
-    "a rate": (refusal(429, "rate_limit_exceeded"), [], "at a rate limit just now: try again"),
-    "a server": (refusal(503), [], "is provider.base_url right, and the service up?"),
-    "no answer": (HANG, ["--set", "provider.timeout_seconds=0.5"], "did not answer within 0.5 s"),
-    "dimensions": (
-        NOTHING,
-        ["--set", "provider.model=text-embedding-ada-002", "--set", "provider.dimensions=512"],
-        "has no vectors of 512 dimensions; allowed: 1536",
-    ),
-    "a longer vector": (
-        Fault(rows=every_row_too_wide),
-        ["--set", "provider.model=text-embedding-ada-002"],
-        "sends vectors of 3072 dimensions, not 1536; set provider.dimensions = 3072",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", WRONG)
-async def test_check_names_what_is_wrong_and_what_to_do(what: str, tmp_path: Path) -> None:
-    fault, options, says = WRONG[what]
-    async with FakeOpenAI(key=KEY) as server:
-        server.always = fault
-        settings = ["--set", "provider.name=openai", "--set", f"provider.base_url={server.base_url}", "--set"]
-        broker = ["kafka.connect_timeout_ms=1000", "-b", NOBODY]
-        done = await streamer("check", *settings, *broker, *options, OPENAI_API_KEY=KEY)
-        assert len(server.requests) <= 1
-    [line] = [line for line in done.stdout.splitlines() if " provider: " in line]
-    assert line.startswith("FAILED  provider: ")
-    assert says in line
-    assert KEY not in done.stdout + done.stderr
-    assert done.code == 3  # there is no broker either
-    assert "2 of 3 checks failed" in done.stderr
-
-
-async def test_check_tries_each_way_to_the_model(tmp_path: Path) -> None:
-    async with FakeOpenAI(key=KEY) as first, FakeOpenAI(key="other") as second:
-        entries = [{"base_url": second.base_url, "api_key": "other"}, {"base_url": second.base_url, "api_key": "wrong"}]
-        done = await streamer(
-            "check", "-b", NOBODY, "--set", "kafka.connect_timeout_ms=1000",
-            STREAMER_PROVIDER__NAME="openai", STREAMER_PROVIDER__BASE_URL=first.base_url, OPENAI_API_KEY=KEY,
-            STREAMER_PROVIDER__FALLBACK=orjson.dumps(entries).decode(),
-        )  # fmt: skip
-    results = {line[8:].partition(":")[0]: line[:6].strip() for line in done.stdout.splitlines()}
-    assert results == {
-        "topics": "FAILED", "provider": "ok", "provider fallback.0": "ok", "provider fallback.1": "FAILED",
-        "fallback": "ok", "cache": "ok",
-    }  # fmt: skip
 
 
 async def test_standard_input_is_read() -> None:

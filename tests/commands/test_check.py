@@ -1,0 +1,107 @@
+"""`streamer check`: each part tried once, against fakes of the provider, with no broker."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from streamer.core.events import TopicPartition
+from streamer.core.judge import Judge, VerdictPolicy
+from streamer.core.similarity import VectorIndex
+from streamer.core.snapshot import Cut, Header, encode
+from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
+from tests.test_cli import NOBODY
+from tests.vendors.misbehaviour import HANG, NOTHING, Fault, every_row_too_wide, refusal
+from tests.vendors.openai import FakeOpenAI
+from tests.vendors.services import KEY, one_certificate  # noqa: F401  a fixture for all tests here
+
+pytestmark = pytest.mark.anyio
+
+
+WRONG: dict[str, tuple[Fault, list[str], str]] = {
+    "a key": (refusal(401), [], "check the API key"),
+    "a model": (refusal(404, "model_not_found"), [], "check provider.model"),
+    "a quota": (refusal(429, "insufficient_quota"), [], "used up its quota: raise it or wait"),
+    "a rate": (refusal(429, "rate_limit_exceeded"), [], "at a rate limit just now: try again"),
+    "a server": (refusal(503), [], "is provider.base_url right, and the service up?"),
+    "no answer": (HANG, ["--set", "provider.timeout_seconds=0.5"], "did not answer within 0.5 s"),
+    "dimensions": (
+        NOTHING,
+        ["--set", "provider.model=text-embedding-ada-002", "--set", "provider.dimensions=512"],
+        "has no vectors of 512 dimensions; allowed: 1536",
+    ),
+    "a longer vector": (
+        Fault(rows=every_row_too_wide),
+        ["--set", "provider.model=text-embedding-ada-002"],
+        "sends vectors of 3072 dimensions, not 1536; set provider.dimensions = 3072",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+async def test_check_names_what_is_wrong_and_what_to_do(what: str, tmp_path: Path) -> None:
+    fault, options, says = WRONG[what]
+    async with FakeOpenAI(key=KEY) as server:
+        server.always = fault
+        settings = ["--set", "provider.name=openai", "--set", f"provider.base_url={server.base_url}", "--set"]
+        broker = ["kafka.connect_timeout_ms=1000", "-b", NOBODY]
+        done = await streamer("check", *settings, *broker, *options, OPENAI_API_KEY=KEY)
+        assert len(server.requests) <= 1
+    [line] = [line for line in done.stdout.splitlines() if " provider: " in line]
+    assert line.startswith("FAILED  provider: ")
+    assert says in line
+    assert KEY not in done.stdout + done.stderr
+    assert done.code == 3  # there is no broker either
+    assert "2 of 4 checks failed" in done.stderr
+
+
+async def test_check_tries_each_way_to_the_model(tmp_path: Path) -> None:
+    async with FakeOpenAI(key=KEY) as first, FakeOpenAI(key="other") as second:
+        entries = [{"base_url": second.base_url, "api_key": "other"}, {"base_url": second.base_url, "api_key": "wrong"}]
+        done = await streamer(
+            "check", "-b", NOBODY, "--set", "kafka.connect_timeout_ms=1000",
+            STREAMER_PROVIDER__NAME="openai", STREAMER_PROVIDER__BASE_URL=first.base_url, OPENAI_API_KEY=KEY,
+            STREAMER_PROVIDER__FALLBACK=orjson.dumps(entries).decode(),
+        )  # fmt: skip
+    results = {line[8:].partition(":")[0]: line[:6].strip() for line in done.stdout.splitlines()}
+    assert results == {
+        "topics": "FAILED", "provider": "ok", "provider fallback.0": "ok", "provider fallback.1": "FAILED",
+        "fallback": "ok", "cache": "ok", "snapshot": "ok",
+    }  # fmt: skip
+
+
+async def said_of_the_snapshot(*options: str) -> str:
+    async with FakeOpenAI(key=KEY) as server:
+        broker = ["-b", NOBODY, "--set", "kafka.connect_timeout_ms=1000"]
+        provider = ["--set", "provider.name=openai", "--set", f"provider.base_url={server.base_url}"]
+        done = await streamer("check", *broker, *provider, *options, OPENAI_API_KEY=KEY)
+    (line,) = [line for line in done.stdout.splitlines() if " snapshot: " in line]
+    return line
+
+
+def write_snapshot(path: Path) -> None:
+    index = VectorIndex(2, 10)
+    index.insert(["a", "b"], np.eye(2, dtype=np.float32))
+    state, recent = Judge(index, VerdictPolicy()).state()
+    offsets = {TopicPartition("vectors", 0): 2}
+    header = Header(facts={"space": "5ace"}, offsets=offsets, read_at=time.time() - 150, vectors=2)
+    path.write_bytes(b"".join(encode(Cut(header, index.hold(), state, recent))))
+
+
+async def test_check_looks_at_the_snapshot(tmp_path: Path) -> None:
+    path = tmp_path / "index.snapshot"
+    option = ["--set", f"index.snapshot_path={path}"]
+    assert await said_of_the_snapshot("--set", "index.snapshot_path=") == "ok      snapshot: off"
+    assert await said_of_the_snapshot(*option) == f"ok      snapshot: {path} will be created"
+    write_snapshot(path)
+    size = f"{path.stat().st_size:,}"
+    told = await said_of_the_snapshot(*option)
+    assert re.fullmatch(rf"ok      snapshot: {path}: 2 vectors of space 5ace, {size} bytes, [23] minutes old", told)
+    path.write_bytes(path.read_bytes()[:60])
+    ignored = f"ok      snapshot: {path} will be ignored, the index is read from the topic instead: it is cut short"
+    assert (await said_of_the_snapshot(*option)).startswith(ignored)
