@@ -105,7 +105,6 @@ class Indexer:
         self._changelog = changelog
         self._sink = sink
         self._settings = settings
-        self._snapshots = snapshots
         self._memory = Memory(space, settings.capacity, settings.policy)
         self._progress = Progress()
         self._commits = Commits(
@@ -200,7 +199,7 @@ class Indexer:
             live_listeners=len(self.live),
             live_missed_total=self.live.missed,
             thresholds=memory.judge.thresholds(),
-            snapshot=None if self._snapshots is None else self._snapshots.statistics(),
+            snapshot=None if self._saving is None else self._saving.statistics(),
         )
 
     async def _restore(self) -> None:

@@ -134,8 +134,8 @@ async def _check_snapshot(settings: Settings) -> str:
 def _snapshot(path: Path) -> str:
     with reading(SnapshotFile(path)) as (reader, size):
         header = reader.header
-    minutes = max(0.0, time.time() - header.read_at) / 60
-    return f"{header.vectors:,} vectors of space {header.facts['space']}, {size:,} bytes, {minutes:,.0f} minutes old"
+    hours = max(0.0, time.time() - header.read_at) / 3600
+    return f"{header.vectors:,} vectors of space {header.facts['space']}, {size:,} bytes, {hours:.1f} hours old"
 
 
 def _contents(file: CacheContents) -> str:

@@ -44,7 +44,7 @@ class Ring:
         return self._table.find(id, self.names)
 
     def position(self, id: str) -> int | None:
-        """See `slot`."""
+        """Of an id, None when it is not (or no longer) known."""
         slot = self.slot(id)
         return None if slot is None else self.tail + (slot - self.tail) % self.slots
 
@@ -58,9 +58,9 @@ class Ring:
         alive: NDArray[np.int64] = span[self._unseen_from[span % self.slots] == _ALIVE]
         return alive
 
-    def dead(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Positions between these two whose entries are not remembered any more."""
-        span = np.arange(start, stop)
+    def dead_before(self, position: int) -> NDArray[np.int64]:
+        """Positions from the tail up to this one whose entries are not remembered any more."""
+        span = np.arange(self.tail, position)
         dead: NDArray[np.int64] = span[self._unseen_from[span % self.slots] != _ALIVE]
         return dead
 

@@ -194,7 +194,7 @@ class VectorIndex:
         if position is None:
             return []
         # Whoever died after this vector arrived would still be seen from its position, but is forgotten by now.
-        dead = ring.dead(ring.tail, position)
+        dead = ring.dead_before(position)
         query = self._rows.get(np.array([position % ring.slots]))
         return self._nearest(query, np.array([position]), ring.tail, k, dead)[0]
 

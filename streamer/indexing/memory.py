@@ -67,6 +67,7 @@ class Memory:
             return await run_sync(look)
 
     def close(self) -> None:
+        """Nothing will be judged any more."""
         self._helper.shutdown()
 
     def _beside(self, work: Callable[[], object]) -> Callable[[], object]:

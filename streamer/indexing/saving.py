@@ -13,7 +13,7 @@ from streamer.core.snapshot import Cut, Facts, Header, Offsets
 from streamer.errors import Unreachable
 from streamer.indexing.commits import Commits
 from streamer.indexing.memory import Memory
-from streamer.indexing.snapshots import Snapshots
+from streamer.indexing.snapshots import Snapshots, SnapshotStatistics
 from streamer.protocols import Changelog
 
 _log = logging.getLogger("streamer.indexer")
@@ -33,6 +33,9 @@ class Saving:
         self._commits = commits
         self._read_at = 0.0  # when nothing was left unread, by the clock of the snapshots
         self._looked_at: tuple[float, Offsets] = (0.0, {})  # where the topic ended when we looked last
+
+    def statistics(self) -> SnapshotStatistics:
+        return self._snapshots.statistics()
 
     async def load(self) -> None:
         """Make the memory what the snapshot holds, if there is a good one, and have reading go on from there."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import orjson
 import pytest
 
-from streamer.core.events import TopicPartition
-from streamer.core.judge import Judge, VerdictPolicy
-from streamer.core.similarity import VectorIndex
-from streamer.core.snapshot import Cut, Header, encode
-from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
+from streamer.core.judge import VerdictPolicy
+from streamer.core.snapshot import encode
+from tests.commands.in_process import Done, empty_folder, streamer  # noqa: F401  a fixture for all tests here
+from tests.core.test_snapshot import FACTS, cut, new_judge, stream
 from tests.test_cli import NOBODY
 from tests.vendors.misbehaviour import HANG, NOTHING, Fault, every_row_too_wide, refusal
 from tests.vendors.openai import FakeOpenAI
@@ -43,14 +41,18 @@ WRONG: dict[str, tuple[Fault, list[str], str]] = {
 }
 
 
+async def check(server: FakeOpenAI, *options: str) -> Done:
+    broker = ["-b", NOBODY, "--set", "kafka.connect_timeout_ms=1000"]
+    provider = ["--set", "provider.name=openai", "--set", f"provider.base_url={server.base_url}"]
+    return await streamer("check", *broker, *provider, *options, OPENAI_API_KEY=KEY)
+
+
 @pytest.mark.parametrize("what", WRONG)
 async def test_check_names_what_is_wrong_and_what_to_do(what: str, tmp_path: Path) -> None:
     fault, options, says = WRONG[what]
     async with FakeOpenAI(key=KEY) as server:
         server.always = fault
-        settings = ["--set", "provider.name=openai", "--set", f"provider.base_url={server.base_url}", "--set"]
-        broker = ["kafka.connect_timeout_ms=1000", "-b", NOBODY]
-        done = await streamer("check", *settings, *broker, *options, OPENAI_API_KEY=KEY)
+        done = await check(server, *options)
         assert len(server.requests) <= 1
     [line] = [line for line in done.stdout.splitlines() if " provider: " in line]
     assert line.startswith("FAILED  provider: ")
@@ -77,20 +79,16 @@ async def test_check_tries_each_way_to_the_model(tmp_path: Path) -> None:
 
 async def said_of_the_snapshot(*options: str) -> str:
     async with FakeOpenAI(key=KEY) as server:
-        broker = ["-b", NOBODY, "--set", "kafka.connect_timeout_ms=1000"]
-        provider = ["--set", "provider.name=openai", "--set", f"provider.base_url={server.base_url}"]
-        done = await streamer("check", *broker, *provider, *options, OPENAI_API_KEY=KEY)
+        done = await check(server, *options)
     (line,) = [line for line in done.stdout.splitlines() if " snapshot: " in line]
     return line
 
 
-def write_snapshot(path: Path) -> None:
-    index = VectorIndex(2, 10)
-    index.insert(["a", "b"], np.eye(2, dtype=np.float32))
-    state, recent = Judge(index, VerdictPolicy()).state()
-    offsets = {TopicPartition("vectors", 0): 2}
-    header = Header(facts={"space": "5ace"}, offsets=offsets, read_at=time.time() - 150, vectors=2)
-    path.write_bytes(b"".join(encode(Cut(header, index.hold(), state, recent))))
+def write_snapshot(path: Path, age: float) -> None:
+    judge = new_judge(VerdictPolicy(), 10)
+    judge.judge(stream(0, 30))
+    moment = cut(judge)
+    path.write_bytes(b"".join(encode(replace(moment, header=replace(moment.header, read_at=time.time() - age)))))
 
 
 async def test_check_looks_at_the_snapshot(tmp_path: Path) -> None:
@@ -98,10 +96,9 @@ async def test_check_looks_at_the_snapshot(tmp_path: Path) -> None:
     option = ["--set", f"index.snapshot_path={path}"]
     assert await said_of_the_snapshot("--set", "index.snapshot_path=") == "ok      snapshot: off"
     assert await said_of_the_snapshot(*option) == f"ok      snapshot: {path} will be created"
-    write_snapshot(path)
-    size = f"{path.stat().st_size:,}"
-    told = await said_of_the_snapshot(*option)
-    assert re.fullmatch(rf"ok      snapshot: {path}: 2 vectors of space 5ace, {size} bytes, [23] minutes old", told)
+    write_snapshot(path, age=9000)
+    holds = f"10 vectors of space {FACTS['space']}, {path.stat().st_size:,} bytes, 2.5 hours old"
+    assert await said_of_the_snapshot(*option) == f"ok      snapshot: {path}: {holds}"
     path.write_bytes(path.read_bytes()[:60])
     ignored = f"ok      snapshot: {path} will be ignored, the index is read from the topic instead: it is cut short"
     assert (await said_of_the_snapshot(*option)).startswith(ignored)
