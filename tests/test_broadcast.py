@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from streamer.broadcast import Broadcast
+from streamer.indexer.broadcast import Broadcast
 
 pytestmark = pytest.mark.anyio
 

@@ -18,9 +18,8 @@ from streamer.client import (
     VerdictConsumer,
 )
 from streamer.core.events import Message, TopicPartition
-from streamer.core.similarity import Match
 from streamer.core.vector_events import Malformed, TextSource
-from streamer.core.verdicts import Verdict, encode_verdict, parse_verdict
+from streamer.core.verdicts import Match, Verdict, encode_verdict, parse_verdict
 from streamer.errors import StreamerError, Unreachable
 from tests.brokers import Broker, NewTopicName
 from tests.http.test_api import DegreesEmbedder, serving_an_index

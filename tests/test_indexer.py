@@ -18,13 +18,14 @@ import orjson
 import pytest
 
 from streamer.core.events import Message, Record, TopicPartition
-from streamer.core.notes import Scalar
-from streamer.core.novelty import Comparison, Novelty
-from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vectors import Matrix, Space
+from streamer.core.verdicts import Match
 from streamer.errors import RetriableError
-from streamer.indexer import Indexer, IndexerSettings
-from streamer.indexing.snapshots import Snapshots
+from streamer.indexer.index.payloads import Scalar
+from streamer.indexer.index.vector_index import VectorIndex
+from streamer.indexer.indexer import Indexer, IndexerSettings
+from streamer.indexer.snapshots.store import Snapshots
+from streamer.indexer.verdicts.anomalies import Comparison, Novelty
 from streamer.protocols import Acknowledgement
 
 pytestmark = pytest.mark.anyio

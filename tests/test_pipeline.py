@@ -12,14 +12,14 @@ import anyio.lowlevel
 import orjson
 import pytest
 
-from streamer.core.batching import BatchPolicy
 from streamer.core.decoding import Decoder
 from streamer.core.encoding import Encoder
 from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Purpose
 from streamer.errors import PartitionLost, TooLarge
-from streamer.pipeline import Pipeline, PipelineSettings
 from streamer.protocols import Acknowledgement, Embedder, Embedding, Rejection
+from streamer.worker.batching import BatchPolicy
+from streamer.worker.pipeline import Pipeline, PipelineSettings
 from tests.fakes import SPACE, HashEmbedder, MemorySink, MemorySource, record, vector_of
 
 pytestmark = pytest.mark.anyio

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from streamer.adapters.sqlite import SqliteVectorCache
 from streamer.app.providers import open_provider
-from streamer.core.quota import Quota
 from streamer.core.vectors import Space
 from streamer.embedding.cached import CachedEmbedder
-from streamer.embedding.dispatch import Dispatcher
+from streamer.embedding.dispatcher import Dispatcher
+from streamer.embedding.quota import Quota
 from streamer.settings import Settings
 
 

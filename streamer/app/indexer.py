@@ -11,11 +11,11 @@ from streamer.app.embedder import open_embedding
 from streamer.app.handles import check_file_handles
 from streamer.app.kafka import connection_of, ensure_topics, open_changelog, open_sink
 from streamer.app.signals import until_signalled
-from streamer.core.judge import VerdictPolicy
 from streamer.http.api import create_api
 from streamer.http.server import serve
-from streamer.indexer import Indexer, IndexerSettings
-from streamer.indexing.snapshots import Snapshots
+from streamer.indexer.indexer import Indexer, IndexerSettings
+from streamer.indexer.snapshots.store import Snapshots
+from streamer.indexer.verdicts.judge import VerdictPolicy
 from streamer.settings import Settings
 
 log = structlog.get_logger("streamer")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import anyio
 
 from streamer.app.providers import OpenProvider, open_provider
-from streamer.core.admission import InvalidAnswer, admit
 from streamer.core.vectors import Space
-from streamer.embedding.calls import CONTROL_TEXT
+from streamer.embedding.answer_check import InvalidAnswer, admit
+from streamer.embedding.provider_calls import CONTROL_TEXT
 from streamer.errors import ConfigurationError, ProviderBlocked, RateLimited, RetriableError, StreamerError, Unreachable
 from streamer.protocols import Answer
 from streamer.settings import Settings

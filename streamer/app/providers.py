@@ -12,10 +12,10 @@ import anyio
 
 from streamer.adapters.projection_file import load_projection
 from streamer.adapters.providers.connection import Connection
-from streamer.core.contracts import Contract, contract_for, is_known
 from streamer.core.vectors import Space
-from streamer.embedding.calls import LONGEST_TIMEOUT
+from streamer.embedding.contracts import Contract, contract_for, is_known
 from streamer.embedding.fallback import Fallback
+from streamer.embedding.provider_calls import LONGEST_TIMEOUT
 from streamer.embedding.reduction import Reduced
 from streamer.errors import ConfigurationError
 from streamer.protocols import Provider

@@ -18,19 +18,19 @@ from streamer.adapters.sqlite import SqliteStatistics
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
 from streamer.app.kafka import connection_of, ensure_topics, open_sink
+from streamer.app.loop_lag import LoopLag
 from streamer.app.providers import batches_at_once
 from streamer.app.signals import until_signalled
-from streamer.core.batching import BatchPolicy
 from streamer.core.decoding import Decoder
 from streamer.core.encoding import Encoder
 from streamer.embedding.cached import CacheStatistics
-from streamer.embedding.calls import DispatchStatistics
+from streamer.embedding.provider_calls import DispatchStatistics
 from streamer.http.health import create_health_app
 from streamer.http.server import serve
-from streamer.loop_lag import LoopLag
-from streamer.pipeline import Pipeline, PipelineSettings, PipelineStatistics
 from streamer.protocols import Sink
 from streamer.settings import Settings
+from streamer.worker.batching import BatchPolicy
+from streamer.worker.pipeline import Pipeline, PipelineSettings, PipelineStatistics
 
 log = structlog.get_logger("streamer")
 

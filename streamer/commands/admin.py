@@ -23,9 +23,9 @@ from streamer.app.embedder import open_idle_cache
 from streamer.app.kafka import connection_of, topic_specs
 from streamer.app.probe import probe
 from streamer.app.providers import open_provider, ways_of
-from streamer.core.snapshot import UnusableSnapshot
 from streamer.errors import ConfigurationError, StreamerError, Unreachable
-from streamer.indexing.snapshots import reading
+from streamer.indexer.snapshots.format import UnusableSnapshot
+from streamer.indexer.snapshots.store import reading
 from streamer.settings import SECRETS, Settings
 
 CACHE_ACTIONS = ("stats", "prune", "clear")

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import orjson
 
 from streamer.core.events import Headers, Message, Record
-from streamer.core.similarity import Match
 from streamer.core.vector_events import JSON, Malformed, TextSource, read_source
 
 VerdictKind: TypeAlias = Literal["near_duplicate", "anomaly", "ordinary", "warming_up"]
+
+
+class Match(NamedTuple):
+    """A remembered vector and its cosine with the query: between -1 and 1, to six decimals.
+
+    `note`: what was remembered along with the vector.
+    """
+
+    id: str
+    similarity: float
+    note: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

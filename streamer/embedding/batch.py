@@ -7,8 +7,8 @@ from math import inf
 
 import numpy as np
 
-from streamer.core.planning import TokenEstimator, byte_sizes
 from streamer.core.vectors import Purpose
+from streamer.embedding.planning import TokenEstimator, byte_sizes
 from streamer.protocols import Embedding, Rejection
 
 

@@ -9,8 +9,8 @@ from math import inf
 
 import anyio
 
-from streamer.core.backoff import BackoffPolicy
 from streamer.core.vectors import Purpose, Space
+from streamer.embedding.backoff import BackoffPolicy
 from streamer.errors import RetriableError, SpaceMismatch
 from streamer.protocols import Answer, Provider
 

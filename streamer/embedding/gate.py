@@ -15,9 +15,9 @@ from math import inf
 
 import anyio
 
-from streamer.core.backoff import BackoffPolicy
-from streamer.core.limits import AimdLimit
-from streamer.core.quota import Quota, Ticket
+from streamer.embedding.backoff import BackoffPolicy
+from streamer.embedding.quota import Quota, Ticket
+from streamer.embedding.rate_limit import AimdLimit
 from streamer.errors import ProviderBlocked, RateLimited, RetriableError
 
 FIRST_GUESS = 10  # open calls, while no limit is known

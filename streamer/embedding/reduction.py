@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from streamer.core.admission import admit
 from streamer.core.projection import Projection
 from streamer.core.vectors import Purpose, Space
+from streamer.embedding.answer_check import admit
 from streamer.errors import ConfigurationError
 from streamer.protocols import Answer, Provider
 

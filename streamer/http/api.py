@@ -12,16 +12,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from streamer.broadcast import Broadcast
-from streamer.core.notes import Scalar
-from streamer.core.similarity import Match
 from streamer.core.vectors import Space, Vector
+from streamer.core.verdicts import Match
 from streamer.errors import SpaceMismatch, StreamerError
 from streamer.http.dashboard import dashboard_route
 from streamer.http.health import Observable, create_app, health_routes, json_response
 from streamer.http.live import live_endpoint
 from streamer.http.openapi import openapi_document
 from streamer.http.search_request import SearchRequest, parse_search
+from streamer.indexer.broadcast import Broadcast
+from streamer.indexer.index.payloads import Scalar
 from streamer.protocols import Embedder, Rejection
 
 LARGEST_BODY: Final = 1 << 20  # bytes; a vector of 3,072 dimensions, written with all digits, has 70,000

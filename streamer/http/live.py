@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from streamer.broadcast import Broadcast
+from streamer.indexer.broadcast import Broadcast
 
 _HEARTBEAT: Final = 15.0  # seconds; a comment, so that proxies keep the connection and dead clients are noticed
 

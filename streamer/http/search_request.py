@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-from streamer.core.notes import Scalar
 from streamer.core.vectors import Vector, normalize
+from streamer.indexer.index.payloads import Scalar
 
 DEFAULT_K: Final = 10
 LARGEST_K: Final = 100

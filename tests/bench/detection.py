@@ -20,12 +20,12 @@ import orjson
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from streamer.core.judge import Judge, VerdictPolicy
-from streamer.core.similarity import VectorIndex
 from streamer.core.sketch import sketch, unpack
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Matrix
 from streamer.core.verdicts import Verdict
+from streamer.indexer.index.vector_index import VectorIndex
+from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 from tests.bench import news, rivals, surface
 from tests.bench.copies import inject
 

@@ -22,11 +22,11 @@ import psutil  # noqa: E402
 from usearch.compiled import MetricKind  # noqa: E402
 from usearch.index import search  # noqa: E402
 
-from streamer.core.judge import Judge, VerdictPolicy  # noqa: E402
-from streamer.core.similarity import VectorIndex  # noqa: E402
 from streamer.core.sketch import UNPACKED_BYTES, sketch, unpack  # noqa: E402
 from streamer.core.vector_events import VectorEvent  # noqa: E402
 from streamer.core.vectors import Matrix  # noqa: E402
+from streamer.indexer.index.vector_index import VectorIndex  # noqa: E402
+from streamer.indexer.verdicts.judge import Judge, VerdictPolicy  # noqa: E402
 from tests.vectors import KINDS, Maker  # noqa: E402
 
 K = 5

@@ -9,8 +9,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from streamer.core.judge import VerdictPolicy
-from streamer.core.snapshot import encode
+from streamer.indexer.snapshots.format import encode
+from streamer.indexer.verdicts.judge import VerdictPolicy
 from tests.commands.in_process import Done, empty_folder, streamer  # noqa: F401  a fixture for all tests here
 from tests.core.test_snapshot import FACTS, cut, new_judge, stream
 from tests.test_cli import NOBODY

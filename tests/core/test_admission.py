@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from streamer.core.admission import InvalidAnswer, admit
+from streamer.embedding.answer_check import InvalidAnswer, admit
 from streamer.errors import SpaceMismatch
 
 matrices = hnp.arrays(

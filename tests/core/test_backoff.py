@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.backoff import BackoffPolicy
+from streamer.embedding.backoff import BackoffPolicy
 
 jitters = st.floats(0, 1, exclude_max=True)
 

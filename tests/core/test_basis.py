@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamer.core.basis import Basis, find_basis
-from streamer.core.rows import Rows
 from streamer.core.vectors import Matrix, normalize
+from streamer.indexer.index.basis import Basis, find_basis
+from streamer.indexer.index.blocks import Rows
 from tests.vectors import like_texts, noise
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.batching import Batcher, BatchPolicy
 from streamer.core.events import Event, Origin, Record, TopicPartition
+from streamer.worker.batching import Batcher, BatchPolicy
 
 
 def event(number: int, size: int) -> Event:

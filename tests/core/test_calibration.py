@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core import calibration
-from streamer.core.calibration import Reference
+from streamer.indexer.verdicts import calibration
+from streamer.indexer.verdicts.calibration import Reference
 
 SCORES = st.lists(st.integers(0, 9).map(float), max_size=40)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.core.contracts import Contract, contract_for, known_models
+from streamer.embedding.contracts import Contract, contract_for, known_models
 from streamer.errors import ConfigurationError
 
 PROVIDERS = ["openai", "voyage", "cohere", "ollama", "sentence-transformers", "onnx"]

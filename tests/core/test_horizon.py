@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.horizon import Horizon
+from streamer.indexer.verdicts.retention import Horizon
 
 HOUR = 3_600_000
 

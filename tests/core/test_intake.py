@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from streamer.core.events import Record, TopicPartition
-from streamer.core.intake import Absorbed, absorb
-from streamer.core.judge import Judge, VerdictPolicy
-from streamer.core.similarity import VectorIndex
 from streamer.core.vectors import Space
+from streamer.indexer.apply import Absorbed, absorb
+from streamer.indexer.index.vector_index import VectorIndex
+from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 
 SPACE = Space(provider="p", model="m", dimensions=2)
 OTHER = Space(provider="p", model="other", dimensions=2)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core.limits import LEARNED_SHARE, WINDOW, AimdLimit, RateLimit
-from streamer.core.quota import Quota, seconds
+from streamer.embedding.quota import Quota, seconds
+from streamer.embedding.rate_limit import LEARNED_SHARE, WINDOW, AimdLimit, RateLimit
 
 
 def busiest_window(sent: list[tuple[float, float]], window: float = WINDOW) -> float:

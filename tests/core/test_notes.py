@@ -9,10 +9,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core import similarity
-from streamer.core.notes import Notes, Remembered
-from streamer.core.similarity import VectorIndex
 from streamer.core.sketch import sketch, unpack
+from streamer.indexer.index import vector_index
+from streamer.indexer.index.payloads import Notes, Remembered
+from streamer.indexer.index.vector_index import VectorIndex
 
 SKETCHES = st.sampled_from([None, *(unpack(sketch(f"text number {i}")) for i in range(4))])
 NOTES = st.one_of(
@@ -44,7 +44,7 @@ def test_a_slot_has_the_note_that_it_was_given_last(steps: list[tuple[int, Any]]
 @given(st.lists(st.tuples(st.integers(0, 9), NOTES), max_size=60), st.integers(1, 7))
 @settings(deadline=None)
 def test_notes_stay_with_their_vectors(arrivals: list[tuple[int, Any]], capacity: int) -> None:
-    with patch.multiple(similarity, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3, _FEWEST_BYTES=1):
+    with patch.multiple(vector_index, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3, _FEWEST_BYTES=1):
         index, model = VectorIndex(2, capacity), dict[str, Any]()
         for number, note in arrivals:
             id = str(number)

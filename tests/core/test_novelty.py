@@ -10,9 +10,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core import novelty
-from streamer.core.novelty import FEWEST, Novelty
 from streamer.core.vectors import Matrix, normalize
+from streamer.indexer.verdicts import anomalies
+from streamer.indexer.verdicts.anomalies import FEWEST, Novelty
 
 
 def units(count: int, dimensions: int, seed: int) -> Matrix:
@@ -20,7 +20,7 @@ def units(count: int, dimensions: int, seed: int) -> Matrix:
 
 
 def scores(vectors: Matrix, edges: Sequence[int], window: int, refused: set[int]) -> list[float | None]:
-    with patch.multiple(novelty, FEWEST=3, _SHARE=0.3, _SLACK=5):
+    with patch.multiple(anomalies, FEWEST=3, _SHARE=0.3, _SLACK=5):
         memory = Novelty(vectors.shape[1], window)
         found: list[float | None] = []
         for start, end in pairwise(edges):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from streamer.core.events import Origin, Outcome, Record, Tombstone, TopicPartition
-from streamer.core.offsets import OffsetTracker
+from streamer.worker.offsets import OffsetTracker
 
 A, B = TopicPartition("texts", 0), TopicPartition("texts", 1)
 

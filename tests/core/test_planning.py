@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.planning import JSON_BYTES, Caps, TokenEstimator, byte_sizes, plan
+from streamer.embedding.planning import JSON_BYTES, Caps, TokenEstimator, byte_sizes, plan
 
 token_lists = st.lists(st.integers(0, 300), max_size=300)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamer.core.resemblance import Candidate, CopyDetector, candidates
-from streamer.core.similarity import Match
 from streamer.core.sketch import Overlap, sketch, unpack
+from streamer.core.verdicts import Match
+from streamer.indexer.verdicts.near_duplicates import Candidate, CopyDetector, candidates
 
 
 def candidate(similarity: float, share: float | None, id: str = "a", agreement: float = 1.0) -> Candidate:

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamer.core import rows, split_rows
-from streamer.core.rows import Rows, Storage
-from streamer.core.split_rows import SplitRows
 from streamer.core.vectors import Matrix
+from streamer.indexer.index import blocks, split_blocks
+from streamer.indexer.index.blocks import Rows, Storage
+from streamer.indexer.index.split_blocks import SplitRows
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -27,7 +27,7 @@ def test_equal_a_matrix(split: bool, data: st.DataObject, slots: int, dimensions
     def empty(slots: int) -> Storage:
         return SplitRows(slots, dimensions, leading) if split else Rows(slots, dimensions)
 
-    with patch.object(rows, "WIDTH", width), patch.object(split_rows, "_CHUNK", 4):
+    with patch.object(blocks, "WIDTH", width), patch.object(split_blocks, "_CHUNK", 4):
         ours, model = empty(slots), np.zeros((slots, dimensions), np.float32)
         assert len(ours) == slots
         for places in data.draw(st.lists(st.lists(st.integers(0, slots - 1), unique=True), max_size=4)):
@@ -76,7 +76,7 @@ def compares_like(ours: Storage, queries: Matrix, start: int, model: Matrix, pai
 
 
 def test_small_batches_are_shared_with_another_thread() -> None:
-    with patch.object(rows, "WIDTH", 4):
+    with patch.object(blocks, "WIDTH", 4):
         many = Rows(64, 3)
         for count, parts in ((1, 1), (2, 1), (4, 1), (48, 1), (49, 0), (64, 0)):
             begun: list[object] = []

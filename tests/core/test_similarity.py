@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamer.core import basis, coordinates, ranking, similarity
-from streamer.core import rows as core_rows
-from streamer.core.rows import Rows
-from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vectors import Matrix, normalize
+from streamer.core.verdicts import Match
+from streamer.indexer.index import basis, blocks, rotation, top_k, vector_index
+from streamer.indexer.index.blocks import Rows
+from streamer.indexer.index.vector_index import VectorIndex
 from tests.vectors import like_texts
 
 Arrival = tuple[str, tuple[int, ...] | None]  # None deletes
@@ -55,7 +55,7 @@ class Model:
 @contextmanager
 def other_coordinates_from(count: int) -> Iterator[None]:
     """So many vectors on, whether that pays or not."""
-    with patch.object(coordinates, "_SOUGHT_AT", count), patch.object(basis, "_WORTHWHILE", np.inf):
+    with patch.object(rotation, "_SOUGHT_AT", count), patch.object(basis, "_WORTHWHILE", np.inf):
         yield
 
 
@@ -80,9 +80,9 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tiny sizes make a ring of a few rows grow, wrap, close holes and fall into several products."""
     with ExitStack() as patches:
         if request.param != "as shipped":
-            tiny = patch.multiple(similarity, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3, _FEWEST_BYTES=1)
+            tiny = patch.multiple(vector_index, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3, _FEWEST_BYTES=1)
             patches.enter_context(tiny)
-            patches.enter_context(patch.object(core_rows, "WIDTH", 4))
+            patches.enter_context(patch.object(blocks, "WIDTH", 4))
         if request.param == "tiny, in other coordinates":
             patches.enter_context(other_coordinates_from(4))
         yield
@@ -202,7 +202,7 @@ def test_of_tied_rows_the_earliest_stay_when_a_better_one_arrives() -> None:
     for tied in permutations(np.float32(0.75) + last_bits, 4):
         scores = np.array([[0.5, *tied[:3], 0.9, tied[3], 0.6]], np.float32)
         for cut in range(8):
-            best = ranking.Best(1, 3)
+            best = top_k.Best(1, 3)
             for start, part in ((0, scores[:, :cut]), (cut, scores[:, cut:])):
                 if part.size:
                     best.offer(part, start)
@@ -211,7 +211,7 @@ def test_of_tied_rows_the_earliest_stay_when_a_better_one_arrives() -> None:
 
 
 def test_few_rows_are_ranked_where_each_is_better_than_the_one_before() -> None:
-    best, better = ranking.Best(8, 5), np.linspace(0.5, 0.9, 8192, dtype=np.float32)
+    best, better = top_k.Best(8, 5), np.linspace(0.5, 0.9, 8192, dtype=np.float32)
     with patch.object(best, "_enter", wraps=best._enter) as enter:
         best.offer(np.tile(better - 0.5, (8, 1)), 0)
         best.offer(np.tile(better, (8, 1)), 8192)
@@ -246,8 +246,8 @@ def test_the_best_are_found_by_what_scores_cannot_exceed(
     seed: int, k: int, lengths: list[int], slack: float, many: float
 ) -> None:
     rng = np.random.default_rng(seed)
-    plain, bounded, start = ranking.Best(3, k), ranking.Best(3, k), 0
-    with patch.object(ranking, "_MANY", many):
+    plain, bounded, start = top_k.Best(3, k), top_k.Best(3, k), 0
+    with patch.object(top_k, "_MANY", many):
         for length in lengths:
             scores = rng.integers(-40, 40, (3, length)).astype(np.float32) / np.float32(64)  # with many ties
             scores[rng.random(scores.shape) < 0.1] = -np.inf  # dead
@@ -260,7 +260,7 @@ def test_the_best_are_found_by_what_scores_cannot_exceed(
 
 def test_few_scores_are_asked_for_where_bounds_tell() -> None:
     rng, asked = np.random.default_rng(0), list[int]()
-    best = ranking.Best(4, 5)
+    best = top_k.Best(4, 5)
     for start in range(0, 80_000, 8000):
         scores = rng.normal(0, 0.1, (4, 8000)).astype(np.float32)
         best.offer_bounds(scores + np.float32(0.05), start, Known(scores, asked))
@@ -270,7 +270,7 @@ def test_few_scores_are_asked_for_where_bounds_tell() -> None:
 def test_all_scores_are_asked_for_at_once_where_bounds_tell_little() -> None:
     scores = np.random.default_rng(0).normal(0, 0.1, (4, 8000)).astype(np.float32)
     asked = list[int]()
-    ranking.Best(4, 5).offer_bounds(scores + np.float32(0.3), 0, Known(scores, asked))
+    top_k.Best(4, 5).offer_bounds(scores + np.float32(0.3), 0, Known(scores, asked))
     assert asked[-1] == scores.size
     assert sum(asked[:-1]) < 0.02 * scores.size
 
@@ -297,7 +297,7 @@ def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_
         for count in (1, 2, 3, 4, 6, 7, 8, 63, 64)
         for start, stop in ((0, 2500), (1, 2047), (7, 20), (2047, 2050), (2100, 2413))
     ]
-    assert np.ptp(np.concatenate(scores)) < ranking.RESOLUTION
+    assert np.ptp(np.concatenate(scores)) < top_k.RESOLUTION
 
 
 def test_coordinates_change_at_the_same_vector_however_a_stream_is_cut() -> None:
@@ -347,7 +347,7 @@ def test_a_snapshot_begun_in_old_coordinates_is_finished_in_them() -> None:
 
 def test_a_snapshot_stays_whole_where_no_better_coordinates_are_found() -> None:
     stream = units(1600, 64, 16)
-    with patch.object(coordinates, "_SOUGHT_AT", 1000):
+    with patch.object(rotation, "_SOUGHT_AT", 1000):
         index = VectorIndex(64, 1000)
         index.insert([str(i) for i in range(900)], stream[:900])
         held = index.hold()
@@ -360,7 +360,7 @@ def test_a_snapshot_stays_whole_where_no_better_coordinates_are_found() -> None:
 def test_searches_in_another_thread_meet_whole_rows_only() -> None:
     vectors = units(64, 16, 10)
     changing, stop = threading.Lock(), threading.Event()
-    tiny = patch.multiple(similarity, _QUERIES=8, _FEWEST_SLOTS=8, _FEWEST_BYTES=1)
+    tiny = patch.multiple(vector_index, _QUERIES=8, _FEWEST_SLOTS=8, _FEWEST_BYTES=1)
     with tiny, other_coordinates_from(20):
         index = VectorIndex(16, 24, changing)
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core.slots import SlotTable
+from streamer.indexer.index.slot_table import SlotTable
 
 MOST = 20
 IDS = st.integers(0, 40).map(str)

@@ -15,14 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core import basis, calibration, coordinates, novelty, snapshot
 from streamer.core.events import TopicPartition
-from streamer.core.judge import Judge, VerdictPolicy
-from streamer.core.similarity import VectorIndex
 from streamer.core.sketch import sketch, unpack
-from streamer.core.snapshot import Cut, Header, SnapshotReader, TopicBounds, UnusableSnapshot, check, encode
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import normalize
+from streamer.indexer.index import basis, rotation
+from streamer.indexer.index.vector_index import VectorIndex
+from streamer.indexer.snapshots import format as snapshot_format
+from streamer.indexer.snapshots.format import Cut, Header, SnapshotReader, TopicBounds, UnusableSnapshot, check, encode
+from streamer.indexer.verdicts import anomalies, calibration
+from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 
 P0, P1 = TopicPartition("vectors", 0), TopicPartition("vectors", 1)
 FACTS = {"topic": "vectors", "space": "0123456789ab", "index.window_seconds": None}
@@ -34,10 +36,10 @@ WORDS = ["parcel", "wet", "courier", "bell", "address", "office", "glass", "brok
 def soon_warmed_up() -> Iterator[None]:
     """All of the judge's stages, within a stream that a test can afford."""
     with (
-        patch.object(novelty, "FEWEST", 8),
+        patch.object(anomalies, "FEWEST", 8),
         patch.object(calibration, "_FEWEST", 8),
-        patch.object(snapshot, "_PIECE", 4 * DIMENSIONS * 5),
-        patch.object(coordinates, "_SOUGHT_AT", 40),
+        patch.object(snapshot_format, "_PIECE", 4 * DIMENSIONS * 5),
+        patch.object(rotation, "_SOUGHT_AT", 40),
         patch.object(basis, "_WORTHWHILE", np.inf),
     ):
         yield
@@ -45,7 +47,7 @@ def soon_warmed_up() -> Iterator[None]:
 
 def new_judge(policy: VerdictPolicy, capacity: int) -> Judge:
     judge = Judge(VectorIndex(DIMENSIONS, capacity), policy)
-    judge._novelty = novelty.Novelty(DIMENSIONS, window=40)
+    judge._novelty = anomalies.Novelty(DIMENSIONS, window=40)
     return judge
 
 
@@ -173,11 +175,11 @@ def test_what_is_written_is_of_one_moment_whatever_happens_meanwhile(seed: int, 
 
 @pytest.fixture(scope="module")
 def whole() -> bytes:
-    with patch.object(coordinates, "_SOUGHT_AT", 20), patch.object(basis, "_WORTHWHILE", np.inf):
+    with patch.object(rotation, "_SOUGHT_AT", 20), patch.object(basis, "_WORTHWHILE", np.inf):
         judge = Judge(VectorIndex(DIMENSIONS, 100), VerdictPolicy())
         judge.judge(stream(1, 30))
     assert judge.index.hold().coordinates.basis is not None
-    with patch.object(snapshot, "_PIECE", 4 * DIMENSIONS * 7):
+    with patch.object(snapshot_format, "_PIECE", 4 * DIMENSIONS * 7):
         return saved(judge)
 
 
@@ -214,7 +216,7 @@ def test_a_flipped_bit_anywhere_is_noticed(whole: bytes, data: st.DataObject) ->
 
 @pytest.mark.parametrize("where", ["first", "second", "last"])
 def test_frames_that_were_exchanged_are_noticed(whole: bytes, where: str) -> None:
-    starts = [len(snapshot.MAGIC)]
+    starts = [len(snapshot_format.MAGIC)]
     while starts[-1] < len(whole):
         length = int.from_bytes(whole[starts[-1] : starts[-1] + 8], "little")
         starts.append(starts[-1] + 8 + length + 16)
@@ -222,15 +224,15 @@ def test_frames_that_were_exchanged_are_noticed(whole: bytes, where: str) -> Non
     assert len(frames) > 5
     i = {"first": 0, "second": 1, "last": len(frames) - 2}[where]
     frames[i], frames[i + 1] = frames[i + 1], frames[i]
-    assert "damaged" in refused(snapshot.MAGIC + b"".join(frames))
+    assert "damaged" in refused(snapshot_format.MAGIC + b"".join(frames))
     del frames[i]
-    assert refused(snapshot.MAGIC + b"".join(frames))
+    assert refused(snapshot_format.MAGIC + b"".join(frames))
 
 
 def test_what_is_something_else_is_refused_by_name(whole: bytes) -> None:
     assert refused(b"SQLite format 3\0" + whole) == "it is not a snapshot of an index"
     judge = new_judge(VerdictPolicy(), 100)
-    with patch.object(snapshot, "VERSION", 3):
+    with patch.object(snapshot_format, "VERSION", 3):
         newer = saved(judge)
     assert refused(newer) == "its format has version 3, but ours is 2"
     with patch.object(Judge, "state", lambda self: ({"another": "version"}, np.zeros((0, DIMENSIONS), np.float32))):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamer.core import ranking
-from streamer.core.split_rows import SplitRows
 from streamer.core.vectors import normalize
+from streamer.indexer.index import top_k
+from streamer.indexer.index.split_blocks import SplitRows
 
 
 @pytest.mark.parametrize("dimensions", [96, 384, 1024, 2048])
@@ -25,6 +25,6 @@ def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_
             columns = np.arange(stop - start)
             scores += [exact.some(np.zeros_like(columns), columns), exact.all()[0]]
             most.append(bounds[0])
-    assert np.ptp(np.concatenate(scores)) < ranking.RESOLUTION
+    assert np.ptp(np.concatenate(scores)) < top_k.RESOLUTION
     true = float(queries[0].astype(np.float64) @ copied[0].astype(np.float64))
-    assert np.concatenate(most).min() > true - ranking.RESOLUTION
+    assert np.concatenate(most).min() > true - top_k.RESOLUTION

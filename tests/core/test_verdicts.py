@@ -12,14 +12,14 @@ import orjson
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamer.core import calibration, judge, novelty
 from streamer.core.events import Message, TopicPartition
-from streamer.core.judge import Judge, VerdictPolicy
-from streamer.core.similarity import Match, VectorIndex
 from streamer.core.sketch import sketch, unpack
 from streamer.core.vector_events import TextSource, VectorEvent
 from streamer.core.vectors import normalize
-from streamer.core.verdicts import Verdict, encode_verdict
+from streamer.core.verdicts import Match, Verdict, encode_verdict
+from streamer.indexer.index.vector_index import VectorIndex
+from streamer.indexer.verdicts import anomalies, calibration, judge
+from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 
 Arrival = tuple[str, float]  # id, direction in degrees: the cosine of two events is that of the angle between them
 NEAR = VerdictPolicy(near_duplicate_similarity=float(np.cos(np.radians(15.5))), neighbors=3)
@@ -130,7 +130,7 @@ def test_batches_do_not_matter_to_what_is_learned_from_the_stream(
     ]
     policy = VerdictPolicy(neighbors=3, false_alarm_rate=0.3, window=window)
     small = (
-        patch.multiple(novelty, FEWEST=3, _SHARE=0.3, _SLACK=4),
+        patch.multiple(anomalies, FEWEST=3, _SHARE=0.3, _SLACK=4),
         patch.multiple(calibration, _FEWEST=4, _MOST=9),
         patch.multiple(judge, _RUN=7),
     )

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.windows import cut, typical_tokens, windows
+from streamer.embedding.chunking import cut, typical_tokens, windows
 
 
 def letters(text: str) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import numpy as np
 
-from streamer.core.contracts import Contract
 from streamer.core.vectors import Matrix, Purpose, Space, Vector
+from streamer.embedding.contracts import Contract
 from streamer.protocols import Answer
 
 DIMENSIONS = 8

@@ -11,7 +11,7 @@ import anyio.lowlevel
 import numpy as np
 import pytest
 
-from streamer.embedding.dispatch import Dispatcher
+from streamer.embedding.dispatcher import Dispatcher
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError, SpaceMismatch
 from streamer.protocols import Answer, Embedder, Embedding, Rejection
 from tests.embedding.providers import DIMENSIONS, Behaviour, Call, FakeProvider, contract, rows, space, vector_of

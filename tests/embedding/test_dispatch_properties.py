@@ -12,8 +12,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core.quota import Quota
-from streamer.embedding.dispatch import Dispatcher
+from streamer.embedding.dispatcher import Dispatcher
+from streamer.embedding.quota import Quota
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Answer, Embedding, Rejection
 from tests.embedding.conftest import VirtualTimeLoop

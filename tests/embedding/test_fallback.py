@@ -3,8 +3,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from streamer.core.backoff import BackoffPolicy
-from streamer.embedding.dispatch import Dispatcher
+from streamer.embedding.backoff import BackoffPolicy
+from streamer.embedding.dispatcher import Dispatcher
 from streamer.embedding.fallback import Fallback
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError, SpaceMismatch
 from streamer.protocols import Answer, Embedding

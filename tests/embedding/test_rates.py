@@ -11,9 +11,9 @@ import anyio
 import numpy as np
 import pytest
 
-from streamer.core.quota import Quota
 from streamer.core.vectors import Purpose, Space
-from streamer.embedding.dispatch import Dispatcher
+from streamer.embedding.dispatcher import Dispatcher
+from streamer.embedding.quota import Quota
 from streamer.errors import RateLimited
 from streamer.protocols import Answer
 from tests.embedding.providers import DIMENSIONS, contract, space

@@ -5,7 +5,7 @@ import pytest
 
 from streamer.core.projection import PrincipalAxes, Projection
 from streamer.core.vectors import normalize
-from streamer.embedding.dispatch import Dispatcher
+from streamer.embedding.dispatcher import Dispatcher
 from streamer.embedding.reduction import Reduced
 from streamer.errors import ConfigurationError, SpaceMismatch
 from streamer.protocols import Answer, Embedding, Rejection

@@ -15,7 +15,7 @@ from streamer.adapters.providers.onnx_encoder import BUNDLED_MODEL, Encoder, loa
 from streamer.adapters.providers.packing import packed
 from streamer.adapters.providers.wire import check_dimensions
 from streamer.core.vectors import Matrix, Purpose, Space
-from streamer.cores import usable_cores
+from streamer.cpus import usable_cores
 from streamer.errors import StreamerError
 from streamer.protocols import Answer
 

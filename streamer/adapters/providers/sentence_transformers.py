@@ -19,7 +19,7 @@ import numpy as np
 from streamer.adapters.providers.packing import packed
 from streamer.adapters.providers.wire import check_dimensions, well_formed
 from streamer.core.vectors import Matrix, Purpose, Space
-from streamer.cores import usable_cores
+from streamer.cpus import usable_cores
 from streamer.errors import ConfigurationError, MissingExtra, RejectedError, RetriableError
 from streamer.protocols import Answer
 

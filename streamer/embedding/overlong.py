@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from streamer.core.contracts import Contract
-from streamer.core.planning import SPECIAL_TOKENS
 from streamer.core.vectors import Purpose, Space, normalize
-from streamer.core.windows import cut, typical_tokens, windows
 from streamer.embedding.batch import Batch
+from streamer.embedding.chunking import cut, typical_tokens, windows
+from streamer.embedding.contracts import Contract
+from streamer.embedding.planning import SPECIAL_TOKENS
 from streamer.protocols import Embedding
 
 MOST_BYTES_A_TOKEN = 8  # no ordinary text has more on average, so a text above it is too long for certain

@@ -27,18 +27,18 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectSendStream
 
-from streamer.broadcast import Broadcast
 from streamer.core.events import Record
-from streamer.core.judge import VerdictPolicy
-from streamer.core.notes import Scalar
-from streamer.core.progress import Progress, remaining
-from streamer.core.similarity import Match
-from streamer.core.snapshot import Offsets
 from streamer.core.vectors import Space, Vector
-from streamer.indexing.commits import Commits
-from streamer.indexing.memory import Memory
-from streamer.indexing.saving import Saving
-from streamer.indexing.snapshots import Snapshots, SnapshotStatistics
+from streamer.core.verdicts import Match
+from streamer.indexer.broadcast import Broadcast
+from streamer.indexer.commits import Commits
+from streamer.indexer.index.payloads import Scalar
+from streamer.indexer.progress import Progress, remaining
+from streamer.indexer.snapshots.format import Offsets
+from streamer.indexer.snapshots.schedule import Saving
+from streamer.indexer.snapshots.store import Snapshots, SnapshotStatistics
+from streamer.indexer.state import Memory
+from streamer.indexer.verdicts.judge import VerdictPolicy
 from streamer.protocols import Changelog, Sink
 
 _log = logging.getLogger("streamer.indexer")

@@ -10,18 +10,18 @@ from typing import Any, cast, get_args
 
 import anyio
 
-from streamer.core.admission import InvalidAnswer
-from streamer.core.backoff import BackoffPolicy
-from streamer.core.contracts import Contract
 from streamer.core.events import DeadLetterKind
-from streamer.core.planning import TokenEstimator, plan
-from streamer.core.quota import Quota
 from streamer.core.vectors import Purpose, Space
+from streamer.embedding.answer_check import InvalidAnswer
+from streamer.embedding.backoff import BackoffPolicy
 from streamer.embedding.batch import Batch, halves
-from streamer.embedding.calls import Calls, DispatchStatistics, TimedOut
+from streamer.embedding.contracts import Contract
 from streamer.embedding.gate import Gate
-from streamer.embedding.lengths import Lengths
-from streamer.embedding.requests import RequestCaps
+from streamer.embedding.overlong import Lengths
+from streamer.embedding.planning import TokenEstimator, plan
+from streamer.embedding.provider_calls import Calls, DispatchStatistics, TimedOut
+from streamer.embedding.quota import Quota
+from streamer.embedding.request_caps import RequestCaps
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Embedding, Provider, Rejection
 

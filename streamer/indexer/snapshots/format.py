@@ -17,13 +17,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from streamer.core.basis import Basis
-from streamer.core.coordinates import Coordinates
 from streamer.core.events import TopicPartition
-from streamer.core.held import Held
-from streamer.core.judge import Judge
-from streamer.core.notes import Remembered
 from streamer.core.vectors import Matrix
+from streamer.indexer.index.basis import Basis
+from streamer.indexer.index.payloads import Remembered
+from streamer.indexer.index.read_view import Held
+from streamer.indexer.index.rotation import Coordinates
+from streamer.indexer.verdicts.judge import Judge
 
 MAGIC: Final = b"streamer index\n"
 VERSION: Final = 2  # raise it whenever what is written changes its meaning

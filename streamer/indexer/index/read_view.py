@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.coordinates import Coordinates
-from streamer.core.notes import Notes
-from streamer.core.rows import Storage
 from streamer.core.vectors import Matrix
+from streamer.indexer.index.blocks import Storage
+from streamer.indexer.index.payloads import Notes
+from streamer.indexer.index.rotation import Coordinates
 
 
 class Held:

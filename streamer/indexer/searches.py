@@ -11,9 +11,10 @@ import numpy as np
 from anyio import Lock
 from anyio.to_thread import run_sync
 
-from streamer.core.notes import Remembered, Scalar
-from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vectors import Vector
+from streamer.core.verdicts import Match
+from streamer.indexer.index.payloads import Remembered, Scalar
+from streamer.indexer.index.vector_index import VectorIndex
 
 
 @dataclass(slots=True, eq=False)

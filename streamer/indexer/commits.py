@@ -13,8 +13,8 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from streamer.core.events import TopicPartition
-from streamer.core.progress import Progress
 from streamer.errors import RetriableError
+from streamer.indexer.progress import Progress
 from streamer.protocols import Acknowledgement, Changelog
 
 _log = logging.getLogger("streamer.indexer")

@@ -8,14 +8,14 @@ from math import inf
 
 import anyio
 
-from streamer.core.admission import Admission, InvalidAnswer, admit
-from streamer.core.contracts import Contract
-from streamer.core.planning import TokenEstimator
 from streamer.core.vectors import Purpose
+from streamer.embedding.answer_check import Admission, InvalidAnswer, admit
 from streamer.embedding.batch import Batch
+from streamer.embedding.contracts import Contract
 from streamer.embedding.gate import Gate
-from streamer.embedding.lengths import Lengths
-from streamer.embedding.requests import RequestCaps
+from streamer.embedding.overlong import Lengths
+from streamer.embedding.planning import TokenEstimator
+from streamer.embedding.request_caps import RequestCaps
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Answer, Embedding, Provider
 

@@ -8,12 +8,12 @@ from functools import partial
 
 from anyio import CancelScope, sleep
 
-from streamer.core.progress import Progress, remaining
-from streamer.core.snapshot import Cut, Facts, Header, Offsets
 from streamer.errors import Unreachable
-from streamer.indexing.commits import Commits
-from streamer.indexing.memory import Memory
-from streamer.indexing.snapshots import Snapshots, SnapshotStatistics
+from streamer.indexer.commits import Commits
+from streamer.indexer.progress import Progress, remaining
+from streamer.indexer.snapshots.format import Cut, Facts, Header, Offsets
+from streamer.indexer.snapshots.store import Snapshots, SnapshotStatistics
+from streamer.indexer.state import Memory
 from streamer.protocols import Changelog
 
 _log = logging.getLogger("streamer.indexer")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
-from streamer.core.limits import WINDOW, RateLimit, Usage
+from streamer.embedding.rate_limit import WINDOW, RateLimit, Usage
 
 ENOUGH_TO_LEARN = 20  # requests in the window; a refusal after fewer says more about the moment than about the limit
 FEWEST_REQUESTS_A_WINDOW = 64  # requests larger than this share of the token limit would leave too much of it unused

@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.notes import Notes
-from streamer.core.slots import SlotTable
+from streamer.indexer.index.payloads import Notes
+from streamer.indexer.index.slot_table import SlotTable
 
 _ALIVE: Final = np.iinfo(np.int64).max
 _CHUNK: Final = 1024

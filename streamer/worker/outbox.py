@@ -12,10 +12,10 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from streamer.core.encoding import Encoder
 from streamer.core.events import DeadLetter, EmbeddedEvent, Message, Outcome
-from streamer.core.offsets import OffsetTracker
 from streamer.errors import PartitionLost, TooLarge
 from streamer.protocols import Acknowledgement, Sink
-from streamer.signals import Signal
+from streamer.worker.notify import Signal
+from streamer.worker.offsets import OffsetTracker
 
 log = structlog.get_logger("streamer.pipeline")
 

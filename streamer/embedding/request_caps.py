@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from math import inf
 
-from streamer.core.contracts import Contract
-from streamer.core.planning import Caps
-from streamer.core.quota import Quota
+from streamer.embedding.contracts import Contract
+from streamer.embedding.planning import Caps
+from streamer.embedding.quota import Quota
 
 GROWTH = 1.01  # of a learned cap, per request that came close to it and was accepted
 

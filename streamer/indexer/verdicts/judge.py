@@ -14,15 +14,15 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from streamer.core.calibration import Reference
-from streamer.core.horizon import Horizon
-from streamer.core.notes import Remembered
-from streamer.core.novelty import WINDOW, Comparison, Novelty
-from streamer.core.resemblance import Candidate, CopyDetector, Threshold, candidates
-from streamer.core.similarity import Match, VectorIndex
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Matrix
-from streamer.core.verdicts import Verdict, VerdictKind
+from streamer.core.verdicts import Match, Verdict, VerdictKind
+from streamer.indexer.index.payloads import Remembered
+from streamer.indexer.index.vector_index import VectorIndex
+from streamer.indexer.verdicts.anomalies import WINDOW, Comparison, Novelty
+from streamer.indexer.verdicts.calibration import Reference
+from streamer.indexer.verdicts.near_duplicates import Candidate, CopyDetector, Threshold, candidates
+from streamer.indexer.verdicts.retention import Horizon
 
 _RUN: Final = 64  # events compared in one product
 _LONGEST_TEXT: Final = 1_000  # characters remembered of a text

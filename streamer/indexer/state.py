@@ -13,15 +13,15 @@ from anyio import Lock
 from anyio.to_thread import run_sync
 
 from streamer.core.events import Message, Record
-from streamer.core.intake import absorb
-from streamer.core.judge import Judge, VerdictPolicy
-from streamer.core.progress import Progress
-from streamer.core.similarity import VectorIndex
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Space
 from streamer.core.verdicts import VerdictKind, encode_verdict
-from streamer.cores import usable_cores
-from streamer.indexing.searches import Searches
+from streamer.cpus import usable_cores
+from streamer.indexer.apply import absorb
+from streamer.indexer.index.vector_index import VectorIndex
+from streamer.indexer.progress import Progress
+from streamer.indexer.searches import Searches
+from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 
 _log = logging.getLogger("streamer.indexer")
 

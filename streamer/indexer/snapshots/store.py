@@ -16,8 +16,7 @@ from typing import BinaryIO, Protocol
 
 from anyio.to_thread import run_sync
 
-from streamer.core.judge import Judge
-from streamer.core.snapshot import (
+from streamer.indexer.snapshots.format import (
     Cut,
     Facts,
     Header,
@@ -28,6 +27,7 @@ from streamer.core.snapshot import (
     check,
     encode,
 )
+from streamer.indexer.verdicts.judge import Judge
 
 _log = logging.getLogger("streamer.snapshots")
 

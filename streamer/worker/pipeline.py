@@ -16,15 +16,15 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from streamer.core.batching import Batcher, BatchPolicy
 from streamer.core.decoding import Decoder
 from streamer.core.encoding import Encoder
 from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Outcome, Record, TopicPartition
-from streamer.core.offsets import OffsetTracker
 from streamer.errors import PartitionLost, RetriableError
-from streamer.outbox import Outbox
 from streamer.protocols import Embedder, Embedding, Sink, Source
-from streamer.signals import Signal, Slots
+from streamer.worker.batching import Batcher, BatchPolicy
+from streamer.worker.notify import Signal, Slots
+from streamer.worker.offsets import OffsetTracker
+from streamer.worker.outbox import Outbox
 
 log = structlog.get_logger("streamer.pipeline")
 

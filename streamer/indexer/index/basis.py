@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.projection import PrincipalAxes
-from streamer.core.rows import Storage
 from streamer.core.vectors import Matrix
+from streamer.indexer.index.blocks import Storage
 
 # Turning a vector costs dimensions squared, and finding the axes dimensions cubed: all of it takes 0.3 s for 16,384
 # vectors of 384 dimensions, and 7 s for those of so many.

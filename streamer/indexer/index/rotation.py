@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.basis import LONGEST, Basis, find_basis
-from streamer.core.rows import Rows, Storage
-from streamer.core.split_rows import SplitRows
 from streamer.core.vectors import Matrix
+from streamer.indexer.index.basis import LONGEST, Basis, find_basis
+from streamer.indexer.index.blocks import Rows, Storage
+from streamer.indexer.index.split_blocks import SplitRows
 
 _SOUGHT_AT: Final = 16_384  # vectors: enough for their axes, and fewer are searched in no time
 _PIECE: Final = 256  # vectors turned at a time: what is made of more would stay with the process

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.rows import Exact
+from streamer.indexer.index.blocks import Exact
 
 # Two rows whose float32 products with a query differ by no more than this count as tied. BLAS sums a row in another
 # order depending on where in the matrix it lies and on how many queries share the product, so that two copies of one

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.rows import Beside, Exact, Rows
 from streamer.core.vectors import Matrix
+from streamer.indexer.index.blocks import Beside, Exact, Rows
 
 _CHUNK: Final = 1024
 

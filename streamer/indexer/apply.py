@@ -9,10 +9,10 @@ from operator import itemgetter
 from typing import Literal, TypeAlias
 
 from streamer.core.events import Record
-from streamer.core.judge import Judge
 from streamer.core.vector_events import Deletion, Malformed, VectorEvent, decode_vector_event
 from streamer.core.vectors import Space
 from streamer.core.verdicts import Verdict
+from streamer.indexer.verdicts.judge import Judge
 
 _Step: TypeAlias = Literal["judge", "restore", "delete"]
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.coordinates import Coordinates
-from streamer.core.held import Held
-from streamer.core.ranking import Best
-from streamer.core.ring import Ring
-from streamer.core.rows import Beside, Storage
 from streamer.core.vectors import Matrix, Vector
+from streamer.core.verdicts import Match
+from streamer.indexer.index.blocks import Beside, Storage
+from streamer.indexer.index.read_view import Held
+from streamer.indexer.index.ring import Ring
+from streamer.indexer.index.rotation import Coordinates
+from streamer.indexer.index.top_k import Best
 
 _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
 _SCORES: Final = 1 << 21  # scores at a time (8 MiB): with more calls, there is more waiting for the interpreter
@@ -25,17 +26,6 @@ _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room f
 # Rows that were never written take no memory, and arrays of at least so many bytes give all of it back when they are
 # left for larger ones: above 32 MiB malloc always takes pages of their own, and SplitRows are two arrays.
 _FEWEST_BYTES: Final = 1 << 27
-
-
-class Match(NamedTuple):
-    """A remembered vector and its cosine with the query: between -1 and 1, to six decimals.
-
-    `note`: what was remembered along with the vector.
-    """
-
-    id: str
-    similarity: float
-    note: Any = None
 
 
 class VectorIndex:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, Literal, TypeAlias
 
-from streamer.core.calibration import Reference
-from streamer.core.similarity import Match
 from streamer.core.sketch import Overlap, overlaps
+from streamer.core.verdicts import Match
+from streamer.indexer.verdicts.calibration import Reference
 
 Threshold: TypeAlias = float | Literal["auto"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from streamer.core.events import Record, TopicPartition
-from streamer.core.snapshot import Offsets, TopicBounds
+from streamer.indexer.snapshots.format import Offsets, TopicBounds
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,1 +1,0 @@
-"""Parts of the indexer: its memory, searches in it, commits and snapshots."""
