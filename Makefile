@@ -16,7 +16,7 @@ test: $(VENV)/.dev  ## the whole test suite; ARGS are passed to pytest
 
 test-sentence-transformers: $(VENV)/.dev  ## its adapter on the real package, which brings torch: gigabytes
 	$(PIP) install -c constraints.txt -e '.[sentence-transformers]'
-	$(BIN)/python -m pytest tests/adapters/test_sentence_transformers_package.py $(ARGS)
+	$(BIN)/python -m pytest tests/adapters/providers/test_sentence_transformers_package.py $(ARGS)
 
 soak: $(VENV)/.dev  ## faults at random for MINUTES=15, repeatable by SEED=n; ARGS="--guarantee exactly-once", "--scenario kills" and others
 	$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) $(ARGS)

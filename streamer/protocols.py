@@ -1,6 +1,6 @@
 """What the flow needs from the outside world. Adapters implement these; the flow never sees a vendor.
 
-Each protocol has at least two implementations: a real one in `adapters` and a fake in `tests/fakes.py`.
+Each protocol has at least two implementations: a real one in `adapters` and a fake in `tests/support/fakes.py`.
 """
 
 from __future__ import annotations

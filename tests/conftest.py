@@ -11,7 +11,7 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tests.session_broker"]
+pytest_plugins = ["tests.support.session_broker"]
 
 
 @pytest.fixture

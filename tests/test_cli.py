@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Broker
+from tests.support.brokers import Broker
 
 COMMANDS = ("run", "index", "demo", "publish", "tail", "search", "embed", "topics", "config", "check", "cache")
 NOBODY = "127.0.0.1:1"  # a port where nothing listens

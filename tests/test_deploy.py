@@ -22,7 +22,7 @@ from jsonschema import Draft202012Validator
 
 from streamer.cli import app
 from streamer.settings import load_settings
-from tests.brokers import IMAGE, kafka
+from tests.support.brokers import IMAGE, kafka
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -19,11 +19,11 @@ from streamer.errors import ConfigurationError, ProviderBlocked, RetriableError
 from streamer.protocols import Embedding, Rejection
 from streamer.service import EmbeddingService, TextsRejected
 from streamer.settings import Settings
-from tests.vendors.limits import Limits
-from tests.vendors.misbehaviour import HANG, refusal
-from tests.vendors.openai import FakeOpenAI
-from tests.vendors.services import KEY, assert_same, one_certificate  # noqa: F401  a fixture for all tests here
-from tests.vendors.voyage import FakeVoyage
+from tests.support.vendors.limits import Limits
+from tests.support.vendors.misbehaviour import HANG, refusal
+from tests.support.vendors.openai import FakeOpenAI
+from tests.support.vendors.services import KEY, assert_same, one_certificate  # noqa: F401  a fixture for all tests here
+from tests.support.vendors.voyage import FakeVoyage
 
 pytestmark = pytest.mark.anyio
 

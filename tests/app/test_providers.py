@@ -16,10 +16,10 @@ from streamer.core.vectors import normalize
 from streamer.errors import ConfigurationError
 from streamer.protocols import Embedding, Rejection
 from streamer.settings import Settings
-from tests.vendors import sentence_transformers as stand_in
-from tests.vendors.misbehaviour import Fault, every_row_too_wide, refusal
-from tests.vendors.openai import FakeAzureOpenAI, FakeOpenAI
-from tests.vendors.services import KEY, assert_same, one_certificate  # noqa: F401  a fixture for all tests here
+from tests.support.vendors import sentence_transformers as stand_in
+from tests.support.vendors.misbehaviour import Fault, every_row_too_wide, refusal
+from tests.support.vendors.openai import FakeAzureOpenAI, FakeOpenAI
+from tests.support.vendors.services import KEY, assert_same, one_certificate  # noqa: F401  a fixture for all tests here
 
 pytestmark = pytest.mark.anyio
 

@@ -37,7 +37,7 @@ from streamer.adapters.providers.onnx import OnnxProvider
 from streamer.core.projection import PrincipalAxes
 from streamer.core.vectors import Matrix, normalize
 from streamer.protocols import Provider
-from tests.vendors.sentence_transformers import installed_model
+from tests.support.vendors.sentence_transformers import installed_model
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 GROUP = 512  # texts in a micro-batch, the default of batch.max_events

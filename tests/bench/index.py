@@ -27,7 +27,7 @@ from streamer.core.vector_events import VectorEvent  # noqa: E402
 from streamer.core.vectors import Matrix  # noqa: E402
 from streamer.indexer.index.vector_index import VectorIndex  # noqa: E402
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy  # noqa: E402
-from tests.vectors import KINDS, Maker  # noqa: E402
+from tests.support.vectors import KINDS, Maker  # noqa: E402
 
 K = 5
 POLLED = 500  # events that come at a time: what is made of them is gone before the next ones come

@@ -32,10 +32,10 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from streamer.adapters.kafka.connection import Connection
 from streamer.adapters.kafka.topics import TopicSpec, check_topics
 from streamer.core.sketch import SKETCH_HEADER, sketch
-from tests.brokers import Java
-from tests.integration.stages import free_port
-from tests.processes import StreamerProcess, streamer
-from tests.vectors import KINDS, Maker
+from tests.support.brokers import Java
+from tests.support.processes import StreamerProcess, streamer
+from tests.support.stages import free_port
+from tests.support.vectors import KINDS, Maker
 
 DIMENSIONS = 384
 PARTITIONS = 4

@@ -36,7 +36,7 @@ from streamer.core.vectors import Space
 from streamer.indexer.indexer import Indexer, IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.protocols import Acknowledgement
-from tests.vectors import like_texts
+from tests.support.vectors import like_texts
 
 PARTITIONS = 4
 

@@ -34,7 +34,7 @@ from streamer.embedding.cached import CachedEmbedder
 from streamer.protocols import Embedding, Rejection
 from streamer.worker.batching import BatchPolicy
 from streamer.worker.pipeline import Pipeline, PipelineSettings
-from tests.brokers import Java
+from tests.support.brokers import Java
 
 SPACE = Space(provider="stub", model="stub", dimensions=384)
 PARTITIONS = 4

@@ -13,16 +13,16 @@ import orjson
 import pytest
 
 from streamer.core.vectors import Matrix
-from tests import processes
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
-from tests.vendors.cohere import FakeCohere
-from tests.vendors.misbehaviour import HANG, NOTHING
-from tests.vendors.ollama import FakeOllama
-from tests.vendors.openai import FakeAzureOpenAI, FakeOpenAI
-from tests.vendors.sentence_transformers import installed_model
-from tests.vendors.server import FakeVendor
-from tests.vendors.services import KEY, assert_same, one_certificate  # noqa: F401  a fixture for all tests here
-from tests.vendors.voyage import FakeVoyage
+from tests.support import processes
+from tests.support.vendors.cohere import FakeCohere
+from tests.support.vendors.misbehaviour import HANG, NOTHING
+from tests.support.vendors.ollama import FakeOllama
+from tests.support.vendors.openai import FakeAzureOpenAI, FakeOpenAI
+from tests.support.vendors.sentence_transformers import installed_model
+from tests.support.vendors.server import FakeVendor
+from tests.support.vendors.services import KEY, assert_same, one_certificate  # noqa: F401  a fixture for all tests here
+from tests.support.vendors.voyage import FakeVoyage
 
 pytestmark = pytest.mark.anyio
 

@@ -21,13 +21,13 @@ import anyio
 import anyio.to_thread
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from tests.brokers import Broker
 from tests.faults.checker import Verdict
 from tests.faults.scenarios import SCENARIOS, Plan
 from tests.faults.scene import Scene, scene
 from tests.faults.soak import WEIGHTS, torment
-from tests.proxy import Proxy
-from tests.session_broker import SharedBroker
+from tests.support.brokers import Broker
+from tests.support.proxy import Proxy
+from tests.support.session_broker import SharedBroker
 
 Run = Callable[[Scene, Proxy | None], Awaitable[Verdict]]
 

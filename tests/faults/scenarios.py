@@ -25,8 +25,8 @@ from aiokafka.errors import KafkaError
 from tests.faults.checker import Verdict
 from tests.faults.scene import PER_CRASH, Member, Scene
 from tests.faults.soak import measured
-from tests.integration.topics import end_offsets
-from tests.vendors.misbehaviour import NOTHING, refusal
+from tests.support.topics import end_offsets
+from tests.support.vendors.misbehaviour import NOTHING, refusal
 
 TICK = 2.0  # between a member that comes and one that goes
 GUESTS = 4

@@ -19,14 +19,14 @@ import psutil
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
-from tests.brokers import Broker, NewTopicName
 from tests.faults.checker import Ledger, Sample, Verdict, check
 from tests.faults.reader import Reader
-from tests.integration.stages import free_port
-from tests.integration.topics import committed, end_offsets, from_the_beginning
-from tests.processes import StreamerProcess
-from tests.proxy import Proxy
-from tests.vendors.openai import FakeOpenAI
+from tests.support.brokers import Broker, NewTopicName
+from tests.support.processes import StreamerProcess
+from tests.support.proxy import Proxy
+from tests.support.stages import free_port
+from tests.support.topics import committed, end_offsets, from_the_beginning
+from tests.support.vendors.openai import FakeOpenAI
 
 DIMENSIONS = 16
 PARTITIONS = 4

@@ -17,8 +17,8 @@ import anyio.to_thread
 
 from tests.faults.checker import Verdict
 from tests.faults.scene import PER_CRASH, Member, Scene
-from tests.proxy import Proxy
-from tests.vendors.misbehaviour import HANG, NOTHING, RESET, Fault, refusal
+from tests.support.proxy import Proxy
+from tests.support.vendors.misbehaviour import HANG, NOTHING, RESET, Fault, refusal
 
 SESSION = 6.0
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.brokers import Broker, NewTopicName
 from tests.faults.scenarios import full, small_disk
 from tests.faults.scene import PER_CRASH, Scene, scene
-from tests.proxy import Proxy
+from tests.support.brokers import Broker, NewTopicName
+from tests.support.proxy import Proxy
 
 pytestmark = [
     pytest.mark.anyio,

@@ -8,9 +8,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.brokers import Broker, NewTopicName
 from tests.faults.scene import scene
-from tests.integration.topics import read_all
+from tests.support.brokers import Broker, NewTopicName
+from tests.support.topics import read_all
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Broker, NewTopicName
 from tests.faults.scene import scene
 from tests.faults.soak import WEIGHTS, torment
-from tests.proxy import Proxy
+from tests.support.brokers import Broker, NewTopicName
+from tests.support.proxy import Proxy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.brokers import Broker, NewTopicName
 from tests.faults.scene import IN_FLIGHT, PARTITIONS, Scene, scene
-from tests.proxy import Proxy
-from tests.vendors.misbehaviour import HANG, NOTHING, refusal
+from tests.support.brokers import Broker, NewTopicName
+from tests.support.proxy import Proxy
+from tests.support.vendors.misbehaviour import HANG, NOTHING, refusal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
@@ -216,7 +216,7 @@ async def test_a_stop_without_a_broker_is_bounded(
 @pytest.mark.kafka
 async def test_exactly_once_is_refused_where_the_broker_cannot(tmp_path: Path) -> None:
     from streamer.adapters.broker import EmbeddedBroker
-    from tests.processes import streamer
+    from tests.support.processes import streamer
 
     async with EmbeddedBroker() as embedded:
         settings = {

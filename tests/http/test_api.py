@@ -19,8 +19,8 @@ from streamer.core.vectors import Purpose, Space
 from streamer.errors import ProviderBlocked, SpaceMismatch
 from streamer.http.api import LARGEST_BODY, create_api
 from streamer.protocols import Embedding, Rejection
-from tests.http.serving import serving
-from tests.test_indexer import OTHER, SPACE, Running, Topic
+from tests.indexer.test_indexer import OTHER, SPACE, Running, Topic
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.anyio
 

@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 from streamer.http.api import create_api
 from streamer.http.server import serve
 from tests.http.test_api import DegreesEmbedder
-from tests.test_indexer import Running, Topic
+from tests.indexer.test_indexer import Running, Topic
 
 
 class NumbersEmbedder(DegreesEmbedder):

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.http.health import create_health_app
-from tests.http.serving import serving
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.anyio
 

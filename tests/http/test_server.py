@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from streamer.errors import ConfigurationError
 from streamer.http.server import serve
-from tests.http.serving import serving
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Broker, NewTopicName
-from tests.integration.stages import Stage
+from tests.support.brokers import Broker, NewTopicName
+from tests.support.stages import Stage
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from anyio import to_thread
 
-from tests import session_broker
-from tests.brokers import Broker, NewTopicName, Unavailable
-from tests.integration.topics import produce, read_all
-from tests.proxy import Proxy
-from tests.session_broker import SharedBroker
+from tests.support import session_broker
+from tests.support.brokers import Broker, NewTopicName, Unavailable
+from tests.support.proxy import Proxy
+from tests.support.session_broker import SharedBroker
+from tests.support.topics import produce, read_all
 
 pytestmark = pytest.mark.anyio
 

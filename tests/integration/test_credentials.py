@@ -19,11 +19,11 @@ import confluent_kafka.admin
 import httpx
 import pytest
 
-from tests.brokers import Broker, kafka
-from tests.integration.stages import Stage
-from tests.integration.topics import read_all, read_until
-from tests.processes import streamer
-from tests.vendors.openai import FakeOpenAI
+from tests.support.brokers import Broker, kafka
+from tests.support.processes import streamer
+from tests.support.stages import Stage
+from tests.support.topics import read_all, read_until
+from tests.support.vendors.openai import FakeOpenAI
 
 pytestmark = pytest.mark.anyio
 

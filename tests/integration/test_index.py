@@ -10,9 +10,9 @@ import httpx
 import orjson
 import pytest
 
-from tests.integration.stages import Stage
-from tests.integration.topics import produce, read_all, read_until
-from tests.processes import streamer
+from tests.support.processes import streamer
+from tests.support.stages import Stage
+from tests.support.topics import produce, read_all, read_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 

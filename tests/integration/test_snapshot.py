@@ -22,10 +22,10 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from streamer.adapters.kafka.connection import Connection
 from streamer.adapters.kafka.topics import find_home
-from tests.brokers import NewTopicName
-from tests.integration.stages import DIMENSIONS, Stage
-from tests.integration.topics import committed, end_offsets, read_all
-from tests.processes import StreamerProcess, streamer
+from tests.support.brokers import NewTopicName
+from tests.support.processes import StreamerProcess, streamer
+from tests.support.stages import DIMENSIONS, Stage
+from tests.support.topics import committed, end_offsets, read_all
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 

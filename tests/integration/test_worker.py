@@ -16,10 +16,10 @@ import pytest
 
 from streamer.adapters.providers.onnx import OnnxProvider
 from streamer.core.vectors import normalize
-from tests.integration.stages import DIMENSIONS, Stage, free_port
-from tests.integration.topics import Pair, read_all, read_until
-from tests.processes import streamer
-from tests.vendors.openai import FakeOpenAI
+from tests.support.processes import streamer
+from tests.support.stages import DIMENSIONS, Stage, free_port
+from tests.support.topics import Pair, read_all, read_until
+from tests.support.vendors.openai import FakeOpenAI
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 

@@ -1,0 +1,407 @@
+"""The index against a dict that does the same thing slowly."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from itertools import permutations
+from typing import NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from streamer.core.vectors import Matrix, normalize
+from streamer.core.verdicts import Match
+from streamer.indexer.index import basis, blocks, rotation, top_k, vector_index
+from streamer.indexer.index.blocks import Rows
+from streamer.indexer.index.vector_index import VectorIndex
+from tests.support.vectors import like_texts
+
+Arrival = tuple[str, tuple[int, ...] | None]  # None deletes
+
+IDS = st.sampled_from("abcdefgh")
+# Multiples of 1/8: every product and sum is exact in float32, so ties are true ties and results compare equal.
+SCALE = 1 / 8
+VECTORS = st.tuples(*[st.integers(-3, 3)] * 3)
+STREAMS = st.lists(st.tuples(IDS, st.one_of(st.none(), VECTORS, VECTORS, VECTORS)), max_size=60)
+
+
+class Model:
+    """Insertion-ordered dict, one arrival at a time."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.vectors: dict[str, tuple[int, ...]] = {}
+
+    def nearest(self, query: Sequence[int], k: int, among: Sequence[str]) -> list[Match]:
+        scored = [Match(id, float(np.dot(query, self.vectors[id])) * SCALE**2) for id in among]
+        return sorted(scored, key=lambda match: -match.similarity)[:k]  # stable: ties stay in order of arrival
+
+    def arrive(self, id: str, vector: tuple[int, ...], k: int) -> list[Match]:
+        self.vectors.pop(id, None)
+        found = self.nearest(vector, k, list(self.vectors))
+        if len(self.vectors) == self.capacity:
+            del self.vectors[next(iter(self.vectors))]
+        self.vectors[id] = vector
+        return found
+
+
+@contextmanager
+def other_coordinates_from(count: int) -> Iterator[None]:
+    """So many vectors on, whether that pays or not."""
+    with patch.object(rotation, "_SOUGHT_AT", count), patch.object(basis, "_WORTHWHILE", np.inf):
+        yield
+
+
+def rows(vectors: Sequence[tuple[int, ...]]) -> Matrix:
+    return np.array(vectors, np.float32).reshape(len(vectors), 3) * np.float32(SCALE)
+
+
+def batches(stream: Sequence[Arrival], cuts: set[int]) -> Iterator[list[Arrival]]:
+    """The stream cut at `cuts` and around every deletion."""
+    batch: list[Arrival] = []
+    for i, arrival in enumerate(stream):
+        if batch and (i in cuts or arrival[1] is None or batch[-1][1] is None):
+            yield batch
+            batch = []
+        batch.append(arrival)
+    if batch:
+        yield batch
+
+
+@pytest.fixture(params=["as shipped", "tiny", "tiny, in other coordinates"])
+def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tiny sizes make a ring of a few rows grow, wrap, close holes and fall into several products."""
+    with ExitStack() as patches:
+        if request.param != "as shipped":
+            tiny = patch.multiple(vector_index, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3, _FEWEST_BYTES=1)
+            patches.enter_context(tiny)
+            patches.enter_context(patch.object(blocks, "WIDTH", 4))
+        if request.param == "tiny, in other coordinates":
+            patches.enter_context(other_coordinates_from(4))
+        yield
+
+
+@pytest.mark.usefixtures("sizes")
+@given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9), st.integers(1, 4))
+@settings(max_examples=300, deadline=None)
+def test_equals_the_model_however_the_stream_is_cut(
+    stream: list[Arrival], cuts: set[int], capacity: int, k: int
+) -> None:
+    index, model = VectorIndex(3, capacity), Model(capacity)
+    for batch in batches(stream, cuts):
+        if batch[0][1] is None:
+            id = batch[0][0]
+            assert index.delete(id) == (model.vectors.pop(id, None) is not None)
+        else:
+            arrivals = [(id, vector) for id, vector in batch if vector is not None]
+            expected = [model.arrive(id, vector, k) for id, vector in arrivals]
+            assert index.observe([id for id, _ in arrivals], rows([v for _, v in arrivals]), k) == expected
+        assert len(index) == len(model.vectors)
+
+    everything = list(model.vectors)
+    for query in [(1, 0, 0), (-2, 3, 1)]:
+        assert index.search(rows([query]), k) == [model.nearest(query, k, everything)]
+        assert index.search(rows([query]), k, exclude=["a", "b"]) == [
+            model.nearest(query, k, [id for id in everything if id not in ("a", "b")])
+        ]
+    for i, (id, vector) in enumerate(model.vectors.items()):
+        in_their_own = index.hold().coordinates.basis is None
+        found = index.get(id)
+        assert found is not None
+        np.testing.assert_allclose(found, rows([vector])[0], rtol=0, atol=0 if in_their_own else 1e-7)
+        assert index.search_before(id, k) == model.nearest(vector, k, everything[:i])
+    assert [id for id in "abcdefgh" if id in index] == sorted(everything)
+
+
+@pytest.mark.usefixtures("sizes")
+@given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9), st.lists(st.integers(0, 9), min_size=60, max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_notes_and_times_stay_with_their_vectors(
+    stream: list[Arrival], cuts: set[int], capacity: int, times: list[int]
+) -> None:
+    index, model = VectorIndex(3, capacity), Model(capacity)
+    known: dict[str, int] = {}  # id -> number of its latest arrival, which is its note too
+    arrived = 0
+    for batch in batches(stream, cuts):
+        if batch[0][1] is None:
+            index.delete(batch[0][0])
+            model.vectors.pop(batch[0][0], None)
+            before = times[arrived % 60] // 2  # as good a moment as any for the old to expire
+            late = [id for id in model.vectors if times[known[id]] < before]
+            assert index.expire(before) == len(late)
+            for id in late:
+                del model.vectors[id]
+            arrived += 1
+            continue
+        ids, numbers = [id for id, _ in batch], list(range(arrived, arrived + len(batch)))
+        for (id, vector), number in zip(batch, numbers, strict=True):
+            assert vector is not None
+            model.arrive(id, vector, 1)
+            known[id] = number
+        vectors = rows([vector for _, vector in batch if vector is not None])
+        index.observe(ids, vectors, 1, numbers, [times[number] for number in numbers])
+        arrived += len(batch)
+    assert {id: index.note(id) for id in model.vectors} == {id: known[id] for id in model.vectors}
+    assert len(index) == len(model.vectors)
+    (found,) = index.search(rows([(1, 0, 2)]), 9, accept=lambda number: number % 2 == 0)
+    assert {(match.id, match.note) for match in found} == {
+        (id, known[id]) for id in model.vectors if known[id] % 2 == 0
+    }
+
+
+@pytest.mark.usefixtures("sizes")
+@given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9))
+@settings(max_examples=100, deadline=None)
+def test_insert_leaves_the_same_index_as_observe(stream: list[Arrival], cuts: set[int], capacity: int) -> None:
+    arrivals = [(id, vector) for id, vector in stream if vector is not None]
+    observed, inserted = VectorIndex(3, capacity), VectorIndex(3, capacity)
+    for batch in batches(arrivals, cuts):
+        vectors = rows([vector for _, vector in batch if vector is not None])
+        observed.observe([id for id, _ in batch], vectors, 1)
+        inserted.insert([id for id, _ in batch], vectors)
+    query = rows([(1, 2, 3)])
+    assert inserted.search(query, 9) == observed.search(query, 9)
+
+
+def units(count: int, dimensions: int, seed: int) -> Matrix:
+    return normalize(np.random.default_rng(seed).normal(size=(count, dimensions)))
+
+
+def test_finds_the_same_as_a_full_product_on_real_vectors() -> None:
+    stored, queries = units(5000, 96, 1), units(70, 96, 2)
+    index = VectorIndex(96, 4000)
+    index.insert([str(i) for i in range(5000)], stored)
+    scores = queries.astype(float) @ stored[1000:].astype(float).T
+    for k in (1, 3, 40):
+        expected = np.argsort(-scores, axis=1)[:, :k]
+        found = index.search(queries, k)
+        assert [[int(match.id) - 1000 for match in matches] for matches in found] == expected.tolist()
+        assert np.allclose([match.similarity for match in found[0]], scores[0, expected[0]], atol=1e-6)
+
+
+def test_the_earliest_of_many_copies_is_found_although_their_products_differ_in_the_last_bits() -> None:
+    others, copied = units(3000, 384, 3), units(1, 384, 4)
+    index = VectorIndex(384, 10_000)
+    index.insert([f"other-{i}" for i in range(3000)], others)
+    index.insert([f"copy-{i}" for i in range(5000)], np.tile(copied, (5000, 1)))
+    near = normalize(copied + 0.01 * units(64, 384, 5))
+    for k in (1, 4):
+        for matches in index.search(near, k):
+            assert [match.id for match in matches] == [f"copy-{i}" for i in range(k)]
+
+
+def test_of_tied_rows_the_earliest_stay_when_a_better_one_arrives() -> None:
+    last_bits = np.array([0, -3, 3, 1, -2, 2], np.float32) * np.float32(2.0**-24)
+    for tied in permutations(np.float32(0.75) + last_bits, 4):
+        scores = np.array([[0.5, *tied[:3], 0.9, tied[3], 0.6]], np.float32)
+        for cut in range(8):
+            best = top_k.Best(1, 3)
+            for start, part in ((0, scores[:, :cut]), (cut, scores[:, cut:])):
+                if part.size:
+                    best.offer(part, start)
+            assert best.positions[0, 0] == 4
+            assert sorted(best.positions[0, 1:].tolist()) == [1, 2]
+
+
+def test_few_rows_are_ranked_where_each_is_better_than_the_one_before() -> None:
+    best, better = top_k.Best(8, 5), np.linspace(0.5, 0.9, 8192, dtype=np.float32)
+    with patch.object(best, "_enter", wraps=best._enter) as enter:
+        best.offer(np.tile(better - 0.5, (8, 1)), 0)
+        best.offer(np.tile(better, (8, 1)), 8192)
+    assert (best.positions == 2 * 8192 - 1 - np.arange(5)).all()
+    assert enter.call_count <= 2 * 8 * 8192 * (5 + 1) / (8 * 5)  # k pieces of 8 k, and what is left over
+
+
+class Known(NamedTuple):
+    """Scores for whoever asks, and how many were asked for."""
+
+    scores: NDArray[np.float32]
+    asked: list[int]
+
+    def some(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
+        self.asked.append(len(rows))
+        return self.scores[rows, columns]
+
+    def all(self) -> NDArray[np.float32]:
+        self.asked.append(self.scores.size)
+        return self.scores
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 6),
+    st.lists(st.integers(1, 900), min_size=1, max_size=6),
+    st.floats(0, 1),
+    st.sampled_from([0.0, 1 / 64, 1.0]),
+)
+@settings(deadline=None)
+def test_the_best_are_found_by_what_scores_cannot_exceed(
+    seed: int, k: int, lengths: list[int], slack: float, many: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    plain, bounded, start = top_k.Best(3, k), top_k.Best(3, k), 0
+    with patch.object(top_k, "_MANY", many):
+        for length in lengths:
+            scores = rng.integers(-40, 40, (3, length)).astype(np.float32) / np.float32(64)  # with many ties
+            scores[rng.random(scores.shape) < 0.1] = -np.inf  # dead
+            bounds = scores + np.float32(slack) * rng.random(scores.shape, np.float32)
+            plain.offer(scores.copy(), start)
+            bounded.offer_bounds(bounds, start, Known(scores, []))
+            start += length
+    assert bounded.positions.tolist() == plain.positions.tolist()
+
+
+def test_few_scores_are_asked_for_where_bounds_tell() -> None:
+    rng, asked = np.random.default_rng(0), list[int]()
+    best = top_k.Best(4, 5)
+    for start in range(0, 80_000, 8000):
+        scores = rng.normal(0, 0.1, (4, 8000)).astype(np.float32)
+        best.offer_bounds(scores + np.float32(0.05), start, Known(scores, asked))
+    assert sum(asked) < 0.005 * 4 * 80_000
+
+
+def test_all_scores_are_asked_for_at_once_where_bounds_tell_little() -> None:
+    scores = np.random.default_rng(0).normal(0, 0.1, (4, 8000)).astype(np.float32)
+    asked = list[int]()
+    top_k.Best(4, 5).offer_bounds(scores + np.float32(0.3), 0, Known(scores, asked))
+    assert asked[-1] == scores.size
+    assert sum(asked[:-1]) < 0.02 * scores.size
+
+
+@pytest.mark.parametrize("dimensions", [384, 1024])
+def test_neighbours_do_not_depend_on_how_many_queries_share_a_product(dimensions: int) -> None:
+    stored, queries = units(300, dimensions, 6), units(40, dimensions, 7)
+    index = VectorIndex(dimensions, 300)
+    index.insert([str(i) for i in range(300)], stored)
+    together = index.search(queries, 5)
+    for size in (1, 3, 8):
+        parts = [index.search(queries[start : start + size], 5) for start in range(0, 40, size)]
+        assert together == [matches for part in parts for matches in part]
+
+
+@pytest.mark.parametrize("dimensions", [96, 384, 768, 1024, 3072])
+def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_is_multiplied(dimensions: int) -> None:
+    queries = units(64, dimensions, 8)
+    copied = normalize(queries[:1] + 0.02 * units(1, dimensions, 9))
+    copies = Rows(2500, dimensions)
+    copies.put(np.arange(2500), np.tile(copied, (2500, 1)))
+    scores = [
+        copies.products(queries[:count], start, stop)[0]
+        for count in (1, 2, 3, 4, 6, 7, 8, 63, 64)
+        for start, stop in ((0, 2500), (1, 2047), (7, 20), (2047, 2050), (2100, 2413))
+    ]
+    assert np.ptp(np.concatenate(scores)) < top_k.RESOLUTION
+
+
+def test_coordinates_change_at_the_same_vector_however_a_stream_is_cut() -> None:
+    stream, found = like_texts(np.random.default_rng(11), 3000, 64), list[list[list[Match]]]()
+    stream[500:600] = stream[:100]
+    for size in (1, 7, 64, 1000):
+        with other_coordinates_from(1000):
+            index = VectorIndex(64, 2000)
+            matches: list[list[Match]] = []
+            for start in range(0, 3000, size):
+                ids = [str(i % 2500) for i in range(start, min(start + size, 3000))]
+                matches += index.observe(ids, stream[start : start + size], 3)
+                assert (index.hold().coordinates.basis is not None) == (start + size > 1000), start
+                index.hold().release()
+        found.append(matches)
+    assert all(other == found[0] for other in found)
+    plain = VectorIndex(64, 2000)
+    for ours, theirs in zip(found[0], plain.observe([str(i % 2500) for i in range(3000)], stream, 3), strict=True):
+        assert [match.id for match in ours] == [match.id for match in theirs]
+        assert [match.similarity for match in ours] == pytest.approx([match.similarity for match in theirs], abs=1.1e-6)
+    assert plain.hold().coordinates.basis is None
+
+
+def test_a_stream_that_turns_elsewhere_is_searched_exactly_all_the_same() -> None:
+    stream = np.concatenate((like_texts(np.random.default_rng(12), 1500, 64), units(1500, 64, 13)))
+    with other_coordinates_from(1000):
+        index = VectorIndex(64, 3000)
+        index.insert([str(i) for i in range(3000)], stream)
+    assert index.hold().coordinates.basis is not None
+    queries = units(40, 64, 14)
+    scores = queries.astype(float) @ stream.astype(float).T
+    expected = np.argsort(-scores, axis=1)[:, :3]
+    assert [[int(match.id) for match in matches] for matches in index.search(queries, 3)] == expected.tolist()
+
+
+def test_a_snapshot_begun_in_old_coordinates_is_finished_in_them() -> None:
+    stream = like_texts(np.random.default_rng(15), 1200, 64)
+    with other_coordinates_from(1000):
+        index = VectorIndex(64, 1200)
+        index.insert([str(i) for i in range(900)], stream[:900])
+        held = index.hold()
+        index.insert([str(i) for i in range(900, 1200)], stream[900:])
+        assert index.hold().coordinates.basis is not None
+        assert held.coordinates.basis is None
+        assert (held.take(900) == stream[:900]).all()
+
+
+def test_a_snapshot_stays_whole_where_no_better_coordinates_are_found() -> None:
+    stream = units(1600, 64, 16)
+    with patch.object(rotation, "_SOUGHT_AT", 1000):
+        index = VectorIndex(64, 1000)
+        index.insert([str(i) for i in range(900)], stream[:900])
+        held = index.hold()
+        index.insert([str(i) for i in range(900, 1600)], stream[900:])
+        assert index.hold().coordinates.final
+        assert index.hold().coordinates.basis is None
+        assert (held.take(900) == stream[:900]).all()
+
+
+def test_searches_in_another_thread_meet_whole_rows_only() -> None:
+    vectors = units(64, 16, 10)
+    changing, stop = threading.Lock(), threading.Event()
+    tiny = patch.multiple(vector_index, _QUERIES=8, _FEWEST_SLOTS=8, _FEWEST_BYTES=1)
+    with tiny, other_coordinates_from(20):
+        index = VectorIndex(16, 24, changing)
+
+        def change() -> None:
+            rng = np.random.default_rng(0)
+            while not stop.is_set():
+                numbers = rng.choice(64, 8, replace=False)
+                index.observe([str(number) for number in numbers], vectors[numbers], 3, notes=numbers.tolist())
+                index.delete(str(rng.integers(64)))
+
+        with ThreadPoolExecutor(1) as pool:
+            changes = pool.submit(change)
+            try:
+                for number in [*range(64)] * 20:
+                    with changing:
+                        (found,) = index.search(vectors[number][None], 5)
+                        assert [match.id for match in found if match.id not in index] == []
+                    for match in found:
+                        exact = vectors[match.note].astype(float) @ vectors[number].astype(float)
+                        assert match.id == str(match.note)
+                        assert match.similarity == pytest.approx(exact, abs=1e-5)
+            finally:
+                stop.set()
+        changes.result()
+
+
+def test_memory_stays_within_what_is_promised() -> None:
+    index = VectorIndex(8, 5000)
+    largest = 0
+    for start in range(0, 12_000, 50):
+        index.insert([str(i % 7000) for i in range(start, start + 50)], units(50, 8, start))
+        largest = max(largest, index.nbytes)
+    assert largest <= 4 * 8 * (5000 + 5000 // 64)
+    assert len(index) == 5000
+
+
+def test_wrong_shapes_and_sizes_are_refused() -> None:
+    index = VectorIndex(3, 5)
+    with pytest.raises(ValueError, match=r"expected 2 vectors of 3 dimensions, got shape \(1, 3\)"):
+        index.observe(["a", "b"], rows([(1, 2, 3)]), 1)
+    with pytest.raises(ValueError, match="k must be positive"):
+        index.search(rows([(1, 2, 3)]), 0)
+    with pytest.raises(ValueError, match="must be positive"):
+        VectorIndex(3, 0)

@@ -1,0 +1,373 @@
+"""The flow against fakes with random latencies: order, nothing lost, nothing committed early, nothing left behind."""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import anyio
+import anyio.lowlevel
+import orjson
+import pytest
+
+from streamer.core.decoding import Decoder
+from streamer.core.encoding import Encoder
+from streamer.core.events import Message, Record, TopicPartition
+from streamer.core.vectors import Purpose
+from streamer.errors import PartitionLost, TooLarge
+from streamer.protocols import Acknowledgement, Embedder, Embedding, Rejection
+from streamer.worker.batching import BatchPolicy
+from streamer.worker.pipeline import Pipeline, PipelineSettings
+from tests.support.fakes import SPACE, HashEmbedder, MemorySink, MemorySource, record, vector_of
+
+pytestmark = pytest.mark.anyio
+
+A, B = TopicPartition("texts", 0), TopicPartition("texts", 1)
+
+
+def texts(tp: TopicPartition, count: int) -> list[Record]:
+    """Every tenth a tombstone, every eleventh not JSON, every thirteenth refused by the provider; offsets with gaps."""
+    made = []
+    for n in range(count):
+        offset = n * 2
+        key = f"{tp.partition}-{n}".encode()
+        if n % 10 == 9:
+            value = None
+        elif n % 11 == 10:
+            value = b"{broken"
+        else:
+            value = orjson.dumps({"text": f"text {n} of {tp.partition}" + (" reject" if n % 13 == 12 else "")})
+        made.append(record(tp, offset, value, key))
+    return made
+
+
+def pipeline(
+    source: MemorySource,
+    embedder: Embedder,
+    sink: MemorySink,
+    *,
+    linger: float = 0.001,
+    drain_timeout: float = 5.0,
+    max_in_flight: int = 100,
+) -> Pipeline:
+    settings = PipelineSettings(
+        batch=BatchPolicy(max_events=7, linger=linger),
+        max_batches=4,
+        max_in_flight_events=max_in_flight,
+        max_in_flight_bytes=1_000_000,
+        commit_interval=0.003,
+        drain_timeout=drain_timeout,
+        poll_timeout=0.01,
+    )
+    encoder = Encoder(space=SPACE, vectors_topic="vectors", dead_letters_topic="dead-letters")
+    return Pipeline(source, embedder, sink, Decoder(), encoder, settings)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(10):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
+
+
+def keys(sink: MemorySink, partition: int) -> list[str]:
+    return [m.key.decode() for m in sink.sent if m.key and m.key.startswith(f"{partition}-".encode())]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_every_record_leaves_once_in_order_with_its_own_vector(seed: int) -> None:
+    rng = random.Random(seed)
+    source = MemorySource({A: texts(A, 300), B: texts(B, 200)})
+    embedder, sink = HashEmbedder(rng), MemorySink(rng)
+    flow = pipeline(source, embedder, sink)
+
+    # At every commit everything below it must have been acknowledged: checked inside the source.
+    original = source.commit
+
+    async def commit(offsets: dict[TopicPartition, int]) -> None:
+        done = {m.key for m in sink.acknowledged}
+        for tp, offset in offsets.items():
+            assert offset > source.committed.get(tp, -1), "commits move forward"
+            assert all(r.key in done for r in source.log[tp] if r.offset < offset), "never past unfinished work"
+        await original(offsets)
+
+    source.commit = commit  # type: ignore[method-assign, assignment]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A, B])
+        await until(lambda: len(sink.acknowledged) == 500)
+        flow.stop()
+
+    assert source.committed == {A: 299 * 2 + 1, B: 199 * 2 + 1}
+    for tp in (A, B):
+        by_topic = defaultdict(list)
+        for message in sink.sent:
+            assert message.key is not None
+            if message.key.startswith(f"{tp.partition}-".encode()):
+                by_topic[message.topic].append(int(message.key.split(b"-")[1]))
+        assert by_topic["vectors"] == sorted(by_topic["vectors"])
+        assert sorted(by_topic["vectors"] + by_topic["dead-letters"]) == list(range(len(source.log[tp])))
+    originals = {r.key: r for tp in (A, B) for r in source.log[tp]}
+    for message in sink.sent:
+        if message.topic == "vectors" and message.value is not None:
+            body = orjson.loads(message.value)
+            value = originals[message.key].value
+            assert value is not None
+            assert body["vector"] == pytest.approx(vector_of(orjson.loads(value)["text"]).tolist(), abs=1e-6)
+    statistics = flow.statistics()
+    assert (
+        statistics.embedded_total + statistics.tombstones_total + statistics.dead_letters_total
+        == statistics.records_total
+        == 500
+    )
+    assert statistics.in_flight == statistics.in_flight_bytes == statistics.batches_in_flight == 0
+
+
+async def test_a_slow_batch_holds_up_its_own_partition_only() -> None:
+    class Slow(HashEmbedder):
+        async def embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
+            if any(text.endswith("of 0") for text in texts):
+                await gate.wait()
+            return await super().embed(texts, purpose)
+
+    gate = anyio.Event()
+    source = MemorySource({A: texts(A, 5), B: []})
+    sink = MemorySink()
+    flow = pipeline(source, Slow(), sink)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A, B])
+        await until(lambda: flow.statistics().batches_total == 1)
+        source.log[B].extend(texts(B, 5))  # type: ignore[attr-defined]
+        await until(lambda: len(keys(sink, 1)) == 5)
+        assert keys(sink, 0) == []
+        gate.set()
+        await until(lambda: len(keys(sink, 0)) == 5)
+        flow.stop()
+
+
+async def test_a_full_partition_is_not_polled_and_nothing_grows() -> None:
+    source = MemorySource({A: texts(A, 1000), B: texts(B, 1000)}, max_records=10)
+    embedder, sink = HashEmbedder(), MemorySink()
+    embedder.gate = anyio.Event()
+    flow = pipeline(source, embedder, sink, max_in_flight=50)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A, B])
+        await until(lambda: flow.statistics().in_flight >= 100)
+        await anyio.wait_all_tasks_blocked()
+        before = len(source.polled)
+        assert flow.statistics().in_flight <= 2 * (50 + 10)
+        assert embedder.most_in_flight == 4
+        await anyio.wait_all_tasks_blocked()
+        assert len(source.polled) == before
+        embedder.gate.set()
+        embedder.gate = None
+        await until(lambda: len(sink.acknowledged) == 2000)
+        flow.stop()
+
+
+async def test_a_rebalance_drains_and_commits_before_it_lets_go() -> None:
+    source = MemorySource({A: texts(A, 200)})
+    embedder, sink = HashEmbedder(random.Random(1)), MemorySink(random.Random(2))
+    flow = pipeline(source, embedder, sink)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A])
+        await until(lambda: len(sink.acknowledged) > 20)
+        await flow.on_revoked([A])
+        assert flow.statistics().partitions == 0
+        last = max(r.offset for r in source.log[A] if r.key in {m.key for m in sink.acknowledged})
+        assert source.committed[A] == last + 1
+        source.rewind()
+        await flow.on_assigned([A])
+        await until(lambda: len(sink.acknowledged) >= 200)
+        flow.stop()
+    assert len(sink.sent) == 200, "a clean rebalance repeats nothing"
+
+
+async def test_batches_are_as_large_as_before_when_a_partition_has_gone_to_another() -> None:
+    """A drain cuts them short; it must not go on for what has left."""
+    source, embedder = MemorySource({A: [], B: []}), HashEmbedder()
+    flow = pipeline(source, embedder, MemorySink(), linger=60.0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A, B])
+        await flow.on_revoked([A, B])
+        await flow.on_assigned([B])
+        for count, text in enumerate(texts(B, 7), 1):
+            assert embedder.calls == 0
+            source.log[B].append(text)  # type: ignore[attr-defined]
+            await until(lambda wanted=count: flow.statistics().records_total == wanted)  # type: ignore[misc]
+            await anyio.wait_all_tasks_blocked()
+        assert embedder.calls == 1
+        flow.stop()
+
+
+async def test_work_that_outlasts_the_drain_is_stale_and_read_again() -> None:
+    source = MemorySource({A: texts(A, 5)})
+    embedder, sink = HashEmbedder(), MemorySink()
+    embedder.gate = gate = anyio.Event()
+    flow = pipeline(source, embedder, sink, drain_timeout=0.01)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A])
+        await until(lambda: embedder.in_flight == 1)
+        await flow.on_revoked([A])
+        assert source.committed == {}
+        gate.set()
+        embedder.gate = None
+        await anyio.wait_all_tasks_blocked()
+        assert sink.sent == [], "a late result of a lost partition is dropped"
+        source.rewind()
+        await flow.on_assigned([A])
+        await until(lambda: len(sink.acknowledged) == 5)
+        flow.stop()
+    assert source.committed == {A: 9}
+
+
+async def test_a_lost_partition_is_read_again_from_where_it_was_committed() -> None:
+    """As when its transaction failed: what was published of it will never be seen."""
+
+    class Failing(MemorySink):
+        async def send(self, messages: Sequence[Message]) -> Acknowledgement:
+            acknowledge = await super().send(messages)
+
+            async def fail() -> None:
+                await acknowledge()
+                lost = {m.origin.tp for m in messages if m.origin} & {A}
+                if lost and not is_well:
+                    failed.set()
+                    raise PartitionLost("its transaction failed", lost)
+
+            return fail
+
+    is_well, failed = False, anyio.Event()
+    source = MemorySource({A: texts(A, 30), B: texts(B, 30)})
+    sink = Failing()
+    flow = pipeline(source, HashEmbedder(random.Random(1)), sink)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A, B])
+        await failed.wait()
+        await until(lambda: source.committed == {B: 59})
+        await flow.on_lost([A])
+        is_well = True
+        source.position[A] = 0
+        await flow.on_assigned([A])
+        await until(lambda: source.committed == {A: 59, B: 59})
+        flow.stop()
+    assert len(keys(sink, 1)) == 30, "the other partition did not notice"
+
+
+async def test_what_the_broker_finds_too_large_becomes_a_dead_letter() -> None:
+    class Narrow(MemorySink):
+        async def send(self, messages: Sequence[Message]) -> Acknowledgement:
+            acknowledge = await super().send(messages)
+            refused = [n for n, m in enumerate(messages) if m.topic == "vectors" and m.key == b"0-3"]
+
+            async def settle() -> None:
+                await acknowledge()
+                if refused:
+                    raise TooLarge(refused)
+
+            return settle
+
+    source, sink = MemorySource({A: texts(A, 9)}), Narrow()
+    flow = pipeline(source, HashEmbedder(), sink)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A])
+        await until(lambda: source.committed == {A: 17})
+        flow.stop()
+    (letter,) = [m for m in sink.sent if m.topic == "dead-letters"]
+    assert letter.key == b"0-3"
+    assert dict(letter.headers)["streamer-error-kind"] == b"too_large"
+
+
+async def test_a_dead_letter_that_is_too_large_itself_ends_the_worker() -> None:
+    """Nothing is dropped: somebody has to make room for it."""
+
+    class Shut(MemorySink):
+        async def send(self, messages: Sequence[Message]) -> Acknowledgement:
+            await super().send(messages)
+
+            async def settle() -> None:
+                raise TooLarge(range(len(messages)))
+
+            return settle
+
+    source = MemorySource({A: texts(A, 3)})
+    flow = pipeline(source, HashEmbedder(), Shut())
+    await flow.on_assigned([A])
+    with anyio.fail_after(5), pytest.raises(ExceptionGroup) as raised:
+        await flow.run()
+    assert raised.value.split(TooLarge)[1] is None
+    assert source.committed == {}
+
+
+async def test_stop_finishes_what_is_in_flight_and_reads_nothing_more() -> None:
+    source = MemorySource({A: texts(A, 1000)}, max_records=20)
+    sink = MemorySink(random.Random(3))
+    flow = pipeline(source, HashEmbedder(random.Random(4)), sink)
+    source.on_poll = lambda: flow.stop() if len(source.polled) == 5 else None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A])
+    assert 0 < len(sink.sent) < 1000
+    assert len(sink.acknowledged) == len(sink.sent)
+    assert source.committed == {A: (len(sink.sent) - 1) * 2 + 1}
+
+
+@pytest.mark.parametrize("part", ["embedder", "sink"])
+async def test_a_part_that_dies_takes_the_worker_down_and_commits_nothing(part: str) -> None:
+    source = MemorySource({A: texts(A, 20)})
+    embedder, sink = HashEmbedder(), MemorySink()
+    (embedder if part == "embedder" else sink).failure = OSError("gone")
+    flow = pipeline(source, embedder, sink)
+    await flow.on_assigned([A])
+    with anyio.fail_after(5), pytest.raises(ExceptionGroup) as raised:
+        await flow.run()
+    assert raised.value.split(OSError)[1] is None, "nothing but the error of the part that died"
+    assert source.committed == {}
+
+
+async def test_a_refused_commit_is_survived() -> None:
+    source = MemorySource({A: texts(A, 20)})
+    source.lost = {A}
+    sink = MemorySink()
+    flow = pipeline(source, HashEmbedder(), sink)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A])
+        await until(lambda: flow.statistics().commit_failures_total > 2)
+        source.lost = set()
+        await until(lambda: source.committed == {A: 39})
+        flow.stop()
+
+
+async def test_neither_tasks_nor_objects_grow_with_the_number_of_events() -> None:
+    source = MemorySource({A: texts(A, 6000)}, max_records=100)
+    sink = MemorySink()
+    flow = pipeline(source, HashEmbedder(), sink)
+    most_tasks = 0
+    sizes = []
+
+    def measure() -> None:
+        nonlocal most_tasks
+        most_tasks = max(most_tasks, len(anyio.get_running_tasks()))
+        if len(source.polled) in (20, 50):
+            sink.sent.clear()
+            sink.acknowledged.clear()
+            gc.collect()
+            sizes.append(sum(1 for o in gc.get_objects() if str(type(o).__module__).startswith("streamer.")))
+
+    source.on_poll = measure
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A])
+        await until(lambda: flow.statistics().records_total == 6000 and flow.statistics().in_flight == 0)
+        flow.stop()
+    assert most_tasks < 15
+    assert abs(sizes[1] - sizes[0]) < 1500
