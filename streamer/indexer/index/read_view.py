@@ -11,11 +11,11 @@ from streamer.indexer.index.payloads import Notes
 from streamer.indexer.index.rotation import Coordinates
 
 
-class Held:
+class ReadView:
     """What an index remembered at one moment, oldest first; the vectors are taken in pieces while the index goes on.
 
     `ids`, `notes` and `times` belong together by their place. Vectors that have not been taken yet are never
-    overwritten, so that `take` may run beside the index, in another thread. They are in its `coordinates`.
+    overwritten, so that `next_vectors` may run beside the index, in another thread. They are in its `coordinates`.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Held:
     def taken(self) -> bool:
         return self.untaken == self._end
 
-    def take(self, count: int) -> Matrix:
+    def next_vectors(self, count: int) -> Matrix:
         """The vectors of the next `count` ids, or of as many as are left."""
         start, stop = self.untaken, min(self._end, self.untaken + count)
         vectors = self._rows.get(np.arange(start, stop) % len(self._rows))

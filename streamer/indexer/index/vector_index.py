@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamer.core.vectors import Matrix, Vector
 from streamer.core.verdicts import Match
 from streamer.indexer.index.blocks import Beside, Storage
-from streamer.indexer.index.read_view import Held
+from streamer.indexer.index.read_view import ReadView
 from streamer.indexer.index.ring import Ring
 from streamer.indexer.index.rotation import Coordinates
 from streamer.indexer.index.top_k import Best
@@ -68,7 +68,7 @@ class VectorIndex:
         self._coordinates = Coordinates.initial(dimensions, capacity)
         self._ring = Ring(capacity, slots)
         self._rows = self._coordinates.storage(slots)
-        self._held: Held | None = None
+        self._view: ReadView | None = None
 
     def __len__(self) -> int:
         return len(self._ring)
@@ -112,14 +112,14 @@ class VectorIndex:
             with self._changing:
                 self._append(ids[part], rows[part], notes[part], times[part])
 
-    def hold(self) -> Held:
+    def read_view(self) -> ReadView:
         """All that is remembered now. One at a time: an earlier one must have been taken or released."""
         ring = self._ring
         if len(ring) < ring.head - ring.tail:
             with self._changing:
                 self._move(self._rows)  # without holes, rows are seldom in the way of new ones
-        self._held = Held(self._rows, self._coordinates, ring.tail, *ring.contents())
-        return self._held
+        self._view = ReadView(self._rows, self._coordinates, ring.tail, *ring.contents())
+        return self._view
 
     def delete(self, id: str) -> bool:
         """Forget an id; False when it was not known."""
@@ -226,21 +226,21 @@ class VectorIndex:
         rows = coordinates.moved(self._rows, self._ring.span())
         with self._changing:
             self._coordinates, self._rows = coordinates, rows
-            self._held = None  # what is left of it has the old rows to itself
+            self._view = None  # what is left of it has the old rows to itself
 
     def _make_room(self, count: int) -> None:
         ring = self._ring
         ring.drop_dead()
-        held = self._held if self._held is not None and not self._held.taken else None
-        oldest = ring.tail if held is None else min(ring.tail, held.untaken)
+        view = self._view if self._view is not None and not self._view.taken else None
+        oldest = ring.tail if view is None else min(ring.tail, view.untaken)
         if ring.head - oldest + count <= ring.slots:
             return
         # Closing holes must pay: at least a quarter of the rows, or the spare ones once there is no growing any more.
         if ring.slots < self._most_slots and 4 * (len(ring) + count) > 3 * ring.slots:
             self._move(self._coordinates.storage(min(2 * ring.slots, self._most_slots)))
         else:
-            self._move(self._rows if held is None else self._coordinates.storage(ring.slots))
-        self._held = None  # what is left of it has the old rows to itself
+            self._move(self._rows if view is None else self._coordinates.storage(ring.slots))
+        self._view = None  # what is left of it has the old rows to itself
 
     def _move(self, target: Storage) -> None:
         """Close the holes: into more rows, or towards the tail of the same ones."""

@@ -21,7 +21,7 @@ from streamer.core.events import TopicPartition
 from streamer.core.vectors import Matrix
 from streamer.indexer.index.basis import Basis
 from streamer.indexer.index.payloads import Remembered
-from streamer.indexer.index.read_view import Held
+from streamer.indexer.index.read_view import ReadView
 from streamer.indexer.index.rotation import Coordinates
 from streamer.indexer.verdicts.judge import Judge
 
@@ -57,7 +57,7 @@ class Cut:
     """Everything of one moment. `state` and `recent`: of the judge."""
 
     header: Header
-    held: Held
+    view: ReadView
     state: Mapping[str, Any]
     recent: Matrix
 
@@ -112,7 +112,7 @@ def encode(cut: Cut) -> Iterator[bytes]:
         seal.update(framed)
         return framed + seal.digest()
 
-    header, held = cut.header, cut.held
+    header, view = cut.header, cut.view
     document = {
         "version": VERSION,
         "facts": header.facts,
@@ -121,8 +121,8 @@ def encode(cut: Cut) -> Iterator[bytes]:
         "vectors": header.vectors,
     }
     yield MAGIC + frame(orjson.dumps(document))
-    basis = held.coordinates.basis
-    yield frame(orjson.dumps({"final": held.coordinates.final, "leading": basis and basis.leading}))
+    basis = view.coordinates.basis
+    yield frame(orjson.dumps({"final": view.coordinates.final, "leading": basis and basis.leading}))
     if basis is not None:
         rows = max(1, _PIECE // basis.axes[0].nbytes)
         for start in range(0, len(basis.axes), rows):
@@ -130,11 +130,11 @@ def encode(cut: Cut) -> Iterator[bytes]:
     rows = max(1, _PIECE // (4 * cut.recent.shape[1]))
     for start in range(0, header.vectors, rows):
         part = slice(start, start + rows)
-        ids, times = held.ids[part], held.times[part].tolist()
-        notes = [held.notes[i] for i in range(start, start + len(ids))]
+        ids, times = view.ids[part], view.times[part].tolist()
+        notes = [view.notes[i] for i in range(start, start + len(ids))]
         described = orjson.dumps([ids, times, [_described(note) for note in notes]])
         sketches = b"".join(note.sketch for note in notes if note is not None and note.sketch is not None)
-        vectors = held.take(rows).astype("<f4", copy=False).tobytes()
+        vectors = view.next_vectors(rows).astype("<f4", copy=False).tobytes()
         yield frame(len(described).to_bytes(_LENGTH, "little"), described, vectors, sketches)
     yield frame(orjson.dumps(cut.state))
     yield frame(cut.recent.astype("<f4", copy=False).tobytes())

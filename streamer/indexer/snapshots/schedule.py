@@ -75,14 +75,14 @@ class Saving:
         await self._snapshots.save(cut, partial(self._commits.until_committed, cut.header.offsets))
 
     def _cut(self) -> Cut:
-        """All of one moment. Vectors are taken later, see Held."""
+        """All of one moment. Vectors are taken later, see ReadView."""
         judge = self._memory.judge
         state, recent = judge.state()
-        held = judge.index.hold()
+        view = judge.index.read_view()
         header = Header(
-            facts=self._facts(), offsets=dict(self._progress.remembered), read_at=self._read_at, vectors=len(held.ids)
+            facts=self._facts(), offsets=dict(self._progress.remembered), read_at=self._read_at, vectors=len(view.ids)
         )
-        return Cut(header, held, state, recent)
+        return Cut(header, view, state, recent)
 
     async def _look_at_the_ends(self, now: float) -> None:
         """Where the topic ends now; and whether all has been read by now that it held at the last look."""

@@ -165,7 +165,7 @@ class Snapshots:
             _log.warning("no snapshot could be written to %s, the older one is kept: %s", self._file, exc)
             return
         finally:
-            cut.held.release()
+            cut.view.release()
         self._error = None
         self._saved += 1
         self._bytes, self._write_seconds = size, seconds

@@ -85,7 +85,7 @@ def header_of(judge: Judge) -> Header:
 
 def cut(judge: Judge) -> Cut:
     state, recent = judge.state()
-    return Cut(header_of(judge), judge.index.hold(), state, recent)
+    return Cut(header_of(judge), judge.index.read_view(), state, recent)
 
 
 def saved(judge: Judge) -> bytes:
@@ -99,15 +99,15 @@ def load(data: bytes, judge: Judge) -> SnapshotReader:
 
 
 def remembered(judge: Judge) -> Mapping[str, Any]:
-    held = judge.index.hold()
-    vectors = held.take(len(held.ids))
+    view = judge.index.read_view()
+    vectors = view.next_vectors(len(view.ids))
     return {
-        "ids": held.ids,
-        "notes": [held.notes[i] for i in range(len(held.ids))],
-        "times": held.times.tolist(),
+        "ids": view.ids,
+        "notes": [view.notes[i] for i in range(len(view.ids))],
+        "times": view.times.tolist(),
         "vectors": vectors.tobytes(),
-        "axes": None if (axes := held.coordinates.basis) is None else (axes.axes.tobytes(), axes.leading),
-        "final": held.coordinates.final,
+        "axes": None if (axes := view.coordinates.basis) is None else (axes.axes.tobytes(), axes.leading),
+        "final": view.coordinates.final,
         "state": orjson.dumps(judge.state()[0] | {"unjudged": sorted(judge._unjudged)}),
         "recent": judge.state()[1].tobytes(),
     }
@@ -178,7 +178,7 @@ def whole() -> bytes:
     with patch.object(rotation, "_SOUGHT_AT", 20), patch.object(basis, "_WORTHWHILE", np.inf):
         judge = Judge(VectorIndex(DIMENSIONS, 100), VerdictPolicy())
         judge.judge(stream(1, 30))
-    assert judge.index.hold().coordinates.basis is not None
+    assert judge.index.read_view().coordinates.basis is not None
     with patch.object(snapshot_format, "_PIECE", 4 * DIMENSIONS * 7):
         return saved(judge)
 

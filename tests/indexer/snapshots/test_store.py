@@ -66,8 +66,8 @@ def fold(topic: Topic) -> dict[str, bytes]:
 
 
 def held(indexer: Indexer) -> dict[str, bytes]:
-    held = indexer._memory.judge.index.hold()
-    return dict(zip(held.ids, map(bytes, held.take(len(held.ids))), strict=True))
+    view = indexer._memory.judge.index.read_view()
+    return dict(zip(view.ids, map(bytes, view.next_vectors(len(view.ids))), strict=True))
 
 
 async def test_after_a_clean_stop_nothing_is_read_again_and_nothing_is_forgotten(
