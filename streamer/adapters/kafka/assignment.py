@@ -11,9 +11,9 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from streamer.adapters.kafka.diagnosis import Health, Patience
+from streamer.adapters.kafka.poll_schedule import PollSchedule
 from streamer.adapters.kafka.positions import Positions
 from streamer.adapters.kafka.transactions import KafkaTransactions
-from streamer.adapters.kafka.turns import Turns
 from streamer.core.events import TopicPartition
 from streamer.errors import Unreachable
 from streamer.protocols import Rebalance
@@ -36,7 +36,7 @@ class Assignment:
         self._clock = clock
         self.positions = Positions(patience.step)
         self.health = Health(patience, clock)
-        self.turns = Turns(patience.left_alone, clock)
+        self.schedule = PollSchedule(patience.quarantine, clock)
         self.wake = asyncio.Event()
         self.restarts_total = 0
         self._restarts: dict[ClientPartition, int | None] = {}  # from there, or from the committed offset
@@ -48,7 +48,7 @@ class Assignment:
             self.positions.forget()
             self._restarts.clear()
             self.health = Health(self._patience, self._clock)
-            self.turns = Turns(self._patience.left_alone, self._clock)
+            self.schedule = PollSchedule(self._patience.quarantine, self._clock)
             await self.rebalance.on_assigned(_ours(tps) if self._transactions is None else [])
         if self._transactions is not None:
             self.restart(dict.fromkeys(tps))
@@ -63,7 +63,7 @@ class Assignment:
 
     def readable(self, tps: Collection[TopicPartition]) -> list[ClientPartition]:
         """Those of them to ask for now."""
-        return self.turns.choose([tp for tp in (ClientPartition(*tp) for tp in tps) if tp not in self._restarts])
+        return self.schedule.choose([tp for tp in (ClientPartition(*tp) for tp in tps) if tp not in self._restarts])
 
     async def seek_back(self, consumer: Any) -> None:
         """The client lost its place: go to where the flow is."""

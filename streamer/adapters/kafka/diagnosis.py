@@ -24,7 +24,7 @@ class Patience:
     """Seconds. `interval`: between checks. `quiet`: without records, until the broker is asked whether there are any.
     `stuck`: with records there and none handed over, until the consumer is replaced. `unreachable`: without any answer,
     until it is replaced, which also looks the brokers' addresses up again. `request`: for an answer to a check. `step`:
-    for one that the flow waits for, such as to a commit. `pause`: before a failed attempt is repeated. `left_alone`:
+    for one that the flow waits for, such as to a commit. `pause`: before a failed attempt is repeated. `quarantine`:
     before a partition that cannot be read is tried again."""
 
     interval: float = 2.0
@@ -34,7 +34,7 @@ class Patience:
     request: float = 5.0
     step: float = 10.0
     pause: float = 2.0
-    left_alone: float = 60.0
+    quarantine: float = 60.0
 
 
 class Diagnosis(Enum):

@@ -136,7 +136,7 @@ class KafkaSource:
         for tp, batch in batches.items():
             positions.advance(tp, batch[-1].offset + 1)
         assignment.health.excused(batches)
-        assignment.turns.succeeded(wanted, batches)
+        assignment.schedule.succeeded(wanted, batches)
         return [record_of(record) for batch in batches.values() for record in batch]
 
     async def _survive(
@@ -154,8 +154,8 @@ class KafkaSource:
         elif cause_of_death(consumer) is not None:
             assignment.wake.set()
         else:
-            left_alone = assignment.turns.failed(wanted, positions.get(wanted[0]), error)
-            assignment.health.excused(left_alone)  # a new consumer could not read them either
+            quarantined = assignment.schedule.failed(wanted, positions.get(wanted[0]), error)
+            assignment.health.excused(quarantined)  # a new consumer could not read them either
         await assignment.seek_back(consumer)
         await asyncio.sleep(pause)
 
@@ -189,7 +189,7 @@ class KafkaSource:
 
     def state(self) -> str | None:
         """Why records are not coming in, in words for a person; None when they are, or when there are none."""
-        return self._assignment.health.trouble or "; ".join(self._assignment.turns.unreadable) or None
+        return self._assignment.health.trouble or "; ".join(self._assignment.schedule.unreadable) or None
 
     def statistics(self) -> SourceStatistics:
         positions = self._assignment.positions
@@ -199,5 +199,5 @@ class KafkaSource:
             partitions_restarted_total=self._assignment.restarts_total,
             deleted_offsets_total=positions.deleted_offsets_total,
             truncations_total=positions.truncations_total,
-            unreadable_partitions=len(self._assignment.turns.unreadable),
+            unreadable_partitions=len(self._assignment.schedule.unreadable),
         )

@@ -27,7 +27,7 @@ from tests.support.topics import committed, produce
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 
-SHORT = Patience(interval=0.1, quiet=0.3, stuck=1.0, unreachable=2.0, request=2.0, step=2.0, pause=0.1, left_alone=1.0)
+SHORT = Patience(interval=0.1, quiet=0.3, stuck=1.0, unreachable=2.0, request=2.0, step=2.0, pause=0.1, quarantine=1.0)
 
 
 class Reader:
