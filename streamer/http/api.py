@@ -136,7 +136,7 @@ def create_api(
 
 def _described(match: Match) -> dict[str, Any]:
     """Text and metadata are there when the worker sends them along."""
-    known = {"text": match.note.text, "metadata": match.note.metadata} if match.note else {}
+    known = {"text": match.payload.text, "metadata": match.payload.metadata} if match.payload else {}
     return {
         "id": match.id,
         "similarity": match.similarity,

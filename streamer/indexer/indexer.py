@@ -169,7 +169,7 @@ class Indexer:
     ) -> Sequence[Match]:
         """The `k` nearest of a unit vector of this space, best first; only those at least so similar.
 
-        `where`: values that an event's metadata must have. A match's note is what is remembered of its event.
+        `where`: values that an event's metadata must have. A match's payload is what is remembered of its event.
         """
         return await self._memory.searches.search(vector, k, min_similarity, exclude, where)
 

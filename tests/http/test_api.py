@@ -217,7 +217,7 @@ async def test_metadata_and_text_are_remembered_and_can_be_asked_for() -> None:
     topic.append("a", 0, text="x" * 2000, lang="en", stars=5)
     topic.append("b", 10, text="hello", lang="de", stars=True)
     topic.append("c", 20)
-    topic.append("d", 30, lang="en", notes="x" * 3000)
+    topic.append("d", 30, lang="en", payloads="x" * 3000)
     async with serving_an_index(topic) as (client, _):
         body = {"vector": [1, 0]}
         answer = (await client.post("/v1/search", json=body)).json()["matches"]

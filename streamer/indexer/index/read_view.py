@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from streamer.core.vectors import Matrix
 from streamer.indexer.index.blocks import Storage
-from streamer.indexer.index.payloads import Notes
+from streamer.indexer.index.payloads import Payloads
 from streamer.indexer.index.rotation import Coordinates
 
 
 class ReadView:
     """What an index remembered at one moment, oldest first; the vectors are taken in pieces while the index goes on.
 
-    `ids`, `notes` and `times` belong together by their place. Vectors that have not been taken yet are never
+    `ids`, `payloads` and `times` belong together by their place. Vectors that have not been taken yet are never
     overwritten, so that `next_vectors` may run beside the index, in another thread. They are in its `coordinates`.
     """
 
@@ -24,10 +24,10 @@ class ReadView:
         coordinates: Coordinates,
         start: int,
         ids: list[str],
-        notes: Notes,
+        payloads: Payloads,
         times: NDArray[np.int64],
     ) -> None:
-        self.ids, self.notes, self.times = ids, notes, times
+        self.ids, self.payloads, self.times = ids, payloads, times
         self.coordinates = coordinates
         self.untaken = start
         self._end = start + len(ids)

@@ -34,10 +34,10 @@ class VectorIndex:
     Once there are enough of them, they are kept in coordinates in which a search need not look at all components (see
     Basis), where such can be found; what `get` returns is exact to a bit or two of float32 then.
 
-    A vector of a known id replaces the older one and counts as having arrived now. A note (any object) and a time (any
+    A vector of a known id replaces the older one and counts as having arrived now. A payload (any object) and a time (any
     integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes (8 more in such
     coordinates) for each of at most `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 45 bytes
-    a row, its id (50 bytes and one for each character) and its note (a sketch: 120 bytes); twice that for the vectors
+    a row, its id (50 bytes and one for each character) and its payload (a sketch: 120 bytes); twice that for the vectors
     while coordinates change, or while rows are held that stand in the way of new ones.
 
     One caller at a time, except that others may search and get while they hold `changing` (a lock), which is held here
@@ -86,31 +86,33 @@ class VectorIndex:
         slot = self._ring.slot(id)
         return None if slot is None else self._coordinates.back(self._rows.get(np.array([slot])))[0]
 
-    def note(self, id: str) -> Any:
+    def payload(self, id: str) -> Any:
         """What was remembered along with the vector of this id; None when it is not (or no longer) known."""
         slot = self._ring.slot(id)
-        return None if slot is None else self._ring.notes[slot]
+        return None if slot is None else self._ring.payloads[slot]
 
-    def insert(self, ids: Sequence[str], vectors: Matrix, notes: Sequence[Any] = (), times: Sequence[int] = ()) -> None:
-        """Remember a batch, in order, without looking for neighbours. Notes default to None, times to 0."""
+    def insert(
+        self, ids: Sequence[str], vectors: Matrix, payloads: Sequence[Any] = (), times: Sequence[int] = ()
+    ) -> None:
+        """Remember a batch, in order, without looking for neighbours. Payloads default to None, times to 0."""
         self._check(vectors, len(ids))
         for part in self._parts(len(ids)):
             turned = self._coordinates.into(vectors[part])
             with self._changing:
-                self._append(ids[part], turned, notes[part], times[part])
+                self._append(ids[part], turned, payloads[part], times[part])
 
     def resume(self, coordinates: Coordinates) -> None:
         """Go on in those of another index. For a new one, which then is to `take_back` what was held."""
         self._coordinates = coordinates
         self._rows = coordinates.storage(self._ring.slots)
 
-    def take_back(self, ids: Sequence[str], rows: Matrix, notes: Sequence[Any], times: Sequence[int]) -> None:
+    def take_back(self, ids: Sequence[str], rows: Matrix, payloads: Sequence[Any], times: Sequence[int]) -> None:
         """Remember what was `taken` from what another index held, to the last bit."""
         self._check(rows, len(ids))
         for start in range(0, len(ids), _QUERIES):
             part = slice(start, start + _QUERIES)
             with self._changing:
-                self._append(ids[part], rows[part], notes[part], times[part])
+                self._append(ids[part], rows[part], payloads[part], times[part])
 
     def read_view(self) -> ReadView:
         """All that is remembered now. One at a time: an earlier one must have been taken or released."""
@@ -134,7 +136,7 @@ class VectorIndex:
         return len(late)
 
     def observe(
-        self, ids: Sequence[str], vectors: Matrix, k: int, notes: Sequence[Any] = (), times: Sequence[int] = ()
+        self, ids: Sequence[str], vectors: Matrix, k: int, payloads: Sequence[Any] = (), times: Sequence[int] = ()
     ) -> list[list[Match]]:
         """Remember a batch and tell, for each member, its `k` nearest among all that were remembered before it.
 
@@ -146,7 +148,7 @@ class VectorIndex:
         for part in self._parts(len(ids)):
             turned = self._coordinates.into(vectors[part])
             with self._changing:
-                oldest, first = self._append(ids[part], turned, notes[part], times[part])
+                oldest, first = self._append(ids[part], turned, payloads[part], times[part])
             sees = np.arange(first, first + len(turned))
             found += self._nearest(turned, sees, oldest, k, np.empty(0, np.int64), self._beside)
         return found
@@ -161,7 +163,7 @@ class VectorIndex:
     ) -> list[list[Match]]:
         """The `k` most similar of all remembered vectors for each query, best first, ties in order of arrival.
 
-        `exclude`: ids that no query shall find. `accept`: what the note of a vector (less its sketch) must be like for
+        `exclude`: ids that no query shall find. `accept`: what the payload of a vector (less its sketch) must be like for
         it to be found.
         """
         self._check(queries, len(queries))
@@ -170,7 +172,7 @@ class VectorIndex:
         if accept is not None:
             alive = ring.alive()
             slots = (alive % ring.slots).tolist()
-            refused = [not accept(ring.notes.without_sketch(slot)) for slot in slots]
+            refused = [not accept(ring.payloads.without_sketch(slot)) for slot in slots]
             hidden = np.concatenate((hidden, alive[np.array(refused, np.bool_)]))
         found: list[list[Match]] = []
         for start in range(0, len(queries), _QUERIES):
@@ -193,7 +195,7 @@ class VectorIndex:
             raise ValueError(f"expected {count} vectors of {self.dimensions} dimensions, got shape {vectors.shape}")
 
     def _append(
-        self, ids: Sequence[str], vectors: Matrix, notes: Sequence[Any], times: Sequence[int]
+        self, ids: Sequence[str], vectors: Matrix, payloads: Sequence[Any], times: Sequence[int]
     ) -> tuple[int, int]:
         """Write at most _QUERIES rows; the positions of the oldest row they can see and of the first of them.
 
@@ -201,7 +203,7 @@ class VectorIndex:
         """
         self._make_room(len(ids))
         ring = self._ring
-        oldest, first = ring.append(ids, notes, times)
+        oldest, first = ring.append(ids, payloads, times)
         self._rows.put(np.arange(first, ring.head) % ring.slots, vectors)
         return oldest, first
 
@@ -300,7 +302,7 @@ class VectorIndex:
         order = np.lexsort((positions, -exact), axis=1)
         return [
             [
-                Match(ring.names[slots[i, j]], float(exact[i, j]), ring.notes[slots[i, j]])
+                Match(ring.names[slots[i, j]], float(exact[i, j]), ring.payloads[slots[i, j]])
                 for j in ranks
                 if positions[i, j] >= 0
             ]

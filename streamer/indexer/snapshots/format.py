@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from streamer.core.events import TopicPartition
 from streamer.core.vectors import Matrix
 from streamer.indexer.index.basis import Basis
-from streamer.indexer.index.payloads import Remembered
+from streamer.indexer.index.payloads import Payload
 from streamer.indexer.index.read_view import ReadView
 from streamer.indexer.index.rotation import Coordinates
 from streamer.indexer.verdicts.judge import Judge
@@ -131,9 +131,11 @@ def encode(cut: Cut) -> Iterator[bytes]:
     for start in range(0, header.vectors, rows):
         part = slice(start, start + rows)
         ids, times = view.ids[part], view.times[part].tolist()
-        notes = [view.notes[i] for i in range(start, start + len(ids))]
-        described = orjson.dumps([ids, times, [_described(note) for note in notes]])
-        sketches = b"".join(note.sketch for note in notes if note is not None and note.sketch is not None)
+        payloads = [view.payloads[i] for i in range(start, start + len(ids))]
+        described = orjson.dumps([ids, times, [_described(payload) for payload in payloads]])
+        sketches = b"".join(
+            payload.sketch for payload in payloads if payload is not None and payload.sketch is not None
+        )
         vectors = view.next_vectors(rows).astype("<f4", copy=False).tobytes()
         yield frame(len(described).to_bytes(_LENGTH, "little"), described, vectors, sketches)
     yield frame(orjson.dumps(cut.state))
@@ -213,22 +215,26 @@ def _insert(judge: Judge, payload: memoryview) -> int:
     dimensions = judge.index.dimensions
     split = start + 4 * dimensions * len(ids)
     vectors = np.frombuffer(payload[start:split], "<f4").reshape(len(ids), dimensions)
-    notes: list[Remembered | None] = []
-    for note in described:
-        if note is None:
-            notes.append(None)
+    payloads: list[Payload | None] = []
+    for entry in described:
+        if entry is None:
+            payloads.append(None)
             continue
-        length, text, metadata = note
+        length, text, metadata = entry
         sketch = None if length is None else bytes(payload[split : split + length])
         split += length or 0
-        notes.append(Remembered(sketch, text, metadata))
-    judge.index.take_back(ids, vectors.astype(np.float32, copy=False), notes, times)
+        payloads.append(Payload(sketch, text, metadata))
+    judge.index.take_back(ids, vectors.astype(np.float32, copy=False), payloads, times)
     return len(ids)
 
 
-def _described(note: Remembered | None) -> Sequence[Any] | None:
-    """All of a note but the bytes of its sketch, of which only the number is told."""
-    return None if note is None else (None if note.sketch is None else len(note.sketch), note.text, note.metadata)
+def _described(payload: Payload | None) -> Sequence[Any] | None:
+    """All of a payload but the bytes of its sketch, of which only the number is told."""
+    return (
+        None
+        if payload is None
+        else (None if payload.sketch is None else len(payload.sketch), payload.text, payload.metadata)
+    )
 
 
 def _understood(read: Callable[[], T]) -> T:

@@ -17,7 +17,7 @@ import orjson
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Matrix
 from streamer.core.verdicts import Match, Verdict, VerdictKind
-from streamer.indexer.index.payloads import Remembered
+from streamer.indexer.index.payloads import Payload
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.verdicts.anomalies import WINDOW, Comparison, Novelty
 from streamer.indexer.verdicts.calibration import Reference
@@ -79,7 +79,7 @@ class Judge:
         self._sweep()
         for run in self._runs(events):
             ids = [event.id for event in run]
-            self.index.insert(ids, self._matrix(run), *_notes(run))
+            self.index.insert(ids, self._matrix(run), *_payloads(run))
             self._unjudged.update(ids)
             self._unseen += ids
             self._arrived += len(ids)
@@ -145,7 +145,7 @@ class Judge:
 
     def _judge(self, events: Sequence[VectorEvent]) -> list[Verdict]:
         vectors = self._matrix(events)
-        found = self.index.observe([event.id for event in events], vectors, self._policy.neighbors, *_notes(events))
+        found = self.index.observe([event.id for event in events], vectors, self._policy.neighbors, *_payloads(events))
         compared = self._compare([event.sketch for event in events], found)
         recent = self._novelty.compare(vectors)
         return [
@@ -188,7 +188,7 @@ class Judge:
             self._ordinary.add(score)
 
     def _compare(self, sketches: Sequence[bytes | None], found: Sequence[Sequence[Match]]) -> list[list[Candidate]]:
-        theirs = [[match.note.sketch if match.note else None for match in matches] for matches in found]
+        theirs = [[match.payload.sketch if match.payload else None for match in matches] for matches in found]
         return candidates(sketches, found, theirs)
 
     def _join(self, id: str, copies: Sequence[Match], hops: int = 0) -> str | None:
@@ -209,8 +209,8 @@ class Judge:
     def _first_of(self, id: str, hops: int) -> str:
         if id in self._unjudged and hops < _MOST_HOPS:
             nearest = self.index.search_before(id, self._policy.neighbors)
-            note = self.index.note(id)
-            (compared,) = self._compare([note.sketch if note else None], [nearest])
+            payload = self.index.payload(id)
+            (compared,) = self._compare([payload.sketch if payload else None], [nearest])
             copies = self._copies.copies(compared, self._novelty.background, self._arrived, learn=False)
             return self._join(id, copies, hops + 1) or id
         return self._firsts.get(id, id)
@@ -233,16 +233,14 @@ class Judge:
             self._unjudged = {id for id in self._unjudged if id in self.index}
 
 
-def _notes(events: Sequence[VectorEvent]) -> tuple[list[Remembered | None], list[int]]:
-    notes = [
+def _payloads(events: Sequence[VectorEvent]) -> tuple[list[Payload | None], list[int]]:
+    payloads = [
         None
         if event.sketch is None and event.text is None and event.metadata is None
-        else Remembered(
-            event.sketch, None if event.text is None else event.text[:_LONGEST_TEXT], _bounded(event.metadata)
-        )
+        else Payload(event.sketch, None if event.text is None else event.text[:_LONGEST_TEXT], _bounded(event.metadata))
         for event in events
     ]
-    return notes, [event.timestamp for event in events]
+    return payloads, [event.timestamp for event in events]
 
 
 def _bounded(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

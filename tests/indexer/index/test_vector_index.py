@@ -127,7 +127,7 @@ def test_notes_and_times_stay_with_their_vectors(
     stream: list[Arrival], cuts: set[int], capacity: int, times: list[int]
 ) -> None:
     index, model = VectorIndex(3, capacity), Model(capacity)
-    known: dict[str, int] = {}  # id -> number of its latest arrival, which is its note too
+    known: dict[str, int] = {}  # id -> number of its latest arrival, which is its payload too
     arrived = 0
     for batch in batches(stream, cuts):
         if batch[0][1] is None:
@@ -148,10 +148,10 @@ def test_notes_and_times_stay_with_their_vectors(
         vectors = rows([vector for _, vector in batch if vector is not None])
         index.observe(ids, vectors, 1, numbers, [times[number] for number in numbers])
         arrived += len(batch)
-    assert {id: index.note(id) for id in model.vectors} == {id: known[id] for id in model.vectors}
+    assert {id: index.payload(id) for id in model.vectors} == {id: known[id] for id in model.vectors}
     assert len(index) == len(model.vectors)
     (found,) = index.search(rows([(1, 0, 2)]), 9, accept=lambda number: number % 2 == 0)
-    assert {(match.id, match.note) for match in found} == {
+    assert {(match.id, match.payload) for match in found} == {
         (id, known[id]) for id in model.vectors if known[id] % 2 == 0
     }
 
@@ -368,7 +368,7 @@ def test_searches_in_another_thread_meet_whole_rows_only() -> None:
             rng = np.random.default_rng(0)
             while not stop.is_set():
                 numbers = rng.choice(64, 8, replace=False)
-                index.observe([str(number) for number in numbers], vectors[numbers], 3, notes=numbers.tolist())
+                index.observe([str(number) for number in numbers], vectors[numbers], 3, payloads=numbers.tolist())
                 index.delete(str(rng.integers(64)))
 
         with ThreadPoolExecutor(1) as pool:
@@ -379,8 +379,8 @@ def test_searches_in_another_thread_meet_whole_rows_only() -> None:
                         (found,) = index.search(vectors[number][None], 5)
                         assert [match.id for match in found if match.id not in index] == []
                     for match in found:
-                        exact = vectors[match.note].astype(float) @ vectors[number].astype(float)
-                        assert match.id == str(match.note)
+                        exact = vectors[match.payload].astype(float) @ vectors[number].astype(float)
+                        assert match.id == str(match.payload)
                         assert match.similarity == pytest.approx(exact, abs=1e-5)
             finally:
                 stop.set()

@@ -103,7 +103,7 @@ def remembered(judge: Judge) -> Mapping[str, Any]:
     vectors = view.next_vectors(len(view.ids))
     return {
         "ids": view.ids,
-        "notes": [view.notes[i] for i in range(len(view.ids))],
+        "payloads": [view.payloads[i] for i in range(len(view.ids))],
         "times": view.times.tolist(),
         "vectors": vectors.tobytes(),
         "axes": None if (axes := view.coordinates.basis) is None else (axes.axes.tobytes(), axes.leading),
