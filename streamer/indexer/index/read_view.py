@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.vectors import Matrix
-from streamer.indexer.index.blocks import Storage
+from streamer.indexer.index.blocks import VectorStorage
 from streamer.indexer.index.payloads import Payloads
 from streamer.indexer.index.rotation import Coordinates
 
@@ -20,7 +20,7 @@ class ReadView:
 
     def __init__(
         self,
-        rows: Storage,
+        rows: VectorStorage,
         coordinates: Coordinates,
         start: int,
         ids: list[str],
@@ -31,7 +31,7 @@ class ReadView:
         self.coordinates = coordinates
         self.untaken = start
         self._end = start + len(ids)
-        self._rows = rows
+        self._storage = rows
 
     @property
     def taken(self) -> bool:
@@ -40,7 +40,7 @@ class ReadView:
     def next_vectors(self, count: int) -> Matrix:
         """The vectors of the next `count` ids, or of as many as are left."""
         start, stop = self.untaken, min(self._end, self.untaken + count)
-        vectors = self._rows.get(np.arange(start, stop) % len(self._rows))
+        vectors = self._storage.get(np.arange(start, stop) % len(self._storage))
         self.untaken = stop  # last: from now on these rows may be overwritten
         return vectors
 

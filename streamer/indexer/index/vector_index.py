@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamer.core.vectors import Matrix, Vector
 from streamer.core.verdicts import Match
-from streamer.indexer.index.blocks import Beside, Storage
+from streamer.indexer.index.blocks import Beside, VectorStorage
 from streamer.indexer.index.read_view import ReadView
 from streamer.indexer.index.ring import Ring
 from streamer.indexer.index.rotation import Coordinates
@@ -24,7 +24,7 @@ _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithme
 _SCORES: Final = 1 << 21  # scores at a time (8 MiB): with more calls, there is more waiting for the interpreter
 _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room for a batch
 # Rows that were never written take no memory, and arrays of at least so many bytes give all of it back when they are
-# left for larger ones: above 32 MiB malloc always takes pages of their own, and SplitRows are two arrays.
+# left for larger ones: above 32 MiB malloc always takes pages of their own, and SplitBlocks are two arrays.
 _FEWEST_BYTES: Final = 1 << 27
 
 
@@ -42,7 +42,7 @@ class VectorIndex:
 
     One caller at a time, except that others may search and get while they hold `changing` (a lock), which is held here
     only while something changes, not while rows are compared. `beside`: where some of the products of a small batch
-    are made, see Rows.
+    are made, see VectorBlocks.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class VectorIndex:
             slots = (slots + 1) // 2
         self._coordinates = Coordinates.initial(dimensions, capacity)
         self._ring = Ring(capacity, slots)
-        self._rows = self._coordinates.storage(slots)
+        self._storage = self._coordinates.storage(slots)
         self._view: ReadView | None = None
 
     def __len__(self) -> int:
@@ -79,12 +79,12 @@ class VectorIndex:
     @property
     def nbytes(self) -> int:
         """Bytes reserved for vectors."""
-        return self._rows.nbytes
+        return self._storage.nbytes
 
     def get(self, id: str) -> Vector | None:
         """A copy of the vector of this id, None when it is not (or no longer) known."""
         slot = self._ring.slot(id)
-        return None if slot is None else self._coordinates.back(self._rows.get(np.array([slot])))[0]
+        return None if slot is None else self._coordinates.back(self._storage.get(np.array([slot])))[0]
 
     def payload(self, id: str) -> Any:
         """What was remembered along with the vector of this id; None when it is not (or no longer) known."""
@@ -104,7 +104,7 @@ class VectorIndex:
     def resume(self, coordinates: Coordinates) -> None:
         """Go on in those of another index. For a new one, which then is to `take_back` what was held."""
         self._coordinates = coordinates
-        self._rows = coordinates.storage(self._ring.slots)
+        self._storage = coordinates.storage(self._ring.slots)
 
     def take_back(self, ids: Sequence[str], rows: Matrix, payloads: Sequence[Any], times: Sequence[int]) -> None:
         """Remember what was `taken` from what another index held, to the last bit."""
@@ -119,8 +119,8 @@ class VectorIndex:
         ring = self._ring
         if len(ring) < ring.head - ring.tail:
             with self._changing:
-                self._move(self._rows)  # without holes, rows are seldom in the way of new ones
-        self._view = ReadView(self._rows, self._coordinates, ring.tail, *ring.contents())
+                self._move(self._storage)  # without holes, rows are seldom in the way of new ones
+        self._view = ReadView(self._storage, self._coordinates, ring.tail, *ring.contents())
         return self._view
 
     def delete(self, id: str) -> bool:
@@ -187,7 +187,7 @@ class VectorIndex:
             return []
         # Whoever died after this vector arrived would still be seen from its position, but is forgotten by now.
         dead = ring.dead_before(position)
-        query = self._rows.get(np.array([position % ring.slots]))
+        query = self._storage.get(np.array([position % ring.slots]))
         return self._nearest(query, np.array([position]), ring.tail, k, dead)[0]
 
     def _check(self, vectors: Matrix, count: int) -> None:
@@ -204,7 +204,7 @@ class VectorIndex:
         self._make_room(len(ids))
         ring = self._ring
         oldest, first = ring.append(ids, payloads, times)
-        self._rows.put(np.arange(first, ring.head) % ring.slots, vectors)
+        self._storage.put(np.arange(first, ring.head) % ring.slots, vectors)
         return oldest, first
 
     def _parts(self, count: int) -> Iterator[slice]:
@@ -221,13 +221,13 @@ class VectorIndex:
 
     def _improve(self) -> None:
         """Go over to coordinates in which searches are faster, if there are any. Searches go on meanwhile."""
-        coordinates = self._coordinates.improved(self._rows, self._ring.alive() % self._ring.slots)
+        coordinates = self._coordinates.improved(self._storage, self._ring.alive() % self._ring.slots)
         if coordinates.basis is None:
             self._coordinates = coordinates
             return
-        rows = coordinates.moved(self._rows, self._ring.span())
+        rows = coordinates.moved(self._storage, self._ring.span())
         with self._changing:
-            self._coordinates, self._rows = coordinates, rows
+            self._coordinates, self._storage = coordinates, rows
             self._view = None  # what is left of it has the old rows to itself
 
     def _make_room(self, count: int) -> None:
@@ -241,18 +241,18 @@ class VectorIndex:
         if ring.slots < self._most_slots and 4 * (len(ring) + count) > 3 * ring.slots:
             self._move(self._coordinates.storage(min(2 * ring.slots, self._most_slots)))
         else:
-            self._move(self._rows if view is None else self._coordinates.storage(ring.slots))
+            self._move(self._storage if view is None else self._coordinates.storage(ring.slots))
         self._view = None  # what is left of it has the old rows to itself
 
-    def _move(self, target: Storage) -> None:
+    def _move(self, target: VectorStorage) -> None:
         """Close the holes: into more rows, or towards the tail of the same ones."""
         source, destination = self._ring.close_holes(len(target))
-        self._rows.move(source, target, destination)
-        self._rows = target
+        self._storage.move(source, target, destination)
+        self._storage = target
 
     def _pieces(self, start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
         """Positions `start` to `stop` in order, in pieces that neither exceed `most` nor run over the ring's seam."""
-        step, slots = most - most % self._rows.step or most, self._ring.slots
+        step, slots = most - most % self._storage.step or most, self._ring.slots
         while start < stop:
             slot = start % slots
             end = min(stop, start + step - slot % step, start + slots - slot)
@@ -272,7 +272,7 @@ class VectorIndex:
 
         Queries are in the coordinates of the rows.
         """
-        best, rows, ring = Best(len(queries), k), self._rows, self._ring
+        best, rows, ring = Best(len(queries), k), self._storage, self._ring
         for start, end in self._pieces(oldest, int(sees[-1]), max(1, _SCORES // len(queries))):
             slot = start % ring.slots
             scores, exact = rows.compare(queries, slot, slot + end - start, beside)
@@ -297,7 +297,7 @@ class VectorIndex:
         ring, slots = self._ring, positions % self._ring.slots
         exact = np.empty(positions.shape)
         for i, query in enumerate(queries):  # one by one: many long vectors of many queries are a lot of memory
-            exact[i] = self._rows.get(slots[i]).astype(np.float64) @ query.astype(np.float64)
+            exact[i] = self._storage.get(slots[i]).astype(np.float64) @ query.astype(np.float64)
         exact = np.where(positions < 0, -np.inf, exact.clip(-1, 1).round(6))
         order = np.lexsort((positions, -exact), axis=1)
         return [

@@ -7,13 +7,13 @@ import pytest
 
 from streamer.core.vectors import Matrix, normalize
 from streamer.indexer.index.basis import Basis, find_basis
-from streamer.indexer.index.blocks import Rows
+from streamer.indexer.index.blocks import VectorBlocks
 from tests.support.vectors import like_texts, noise
 
 
 def found(vectors: Matrix) -> Basis | None:
     count, dimensions = vectors.shape
-    rows = Rows(count + 9, dimensions)
+    rows = VectorBlocks(count + 9, dimensions)
     rows.put(np.arange(9, count + 9), vectors)
     return find_basis(rows, np.arange(9, count + 9))
 

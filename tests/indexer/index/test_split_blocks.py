@@ -7,7 +7,7 @@ import pytest
 
 from streamer.core.vectors import normalize
 from streamer.indexer.index import top_k
-from streamer.indexer.index.split_blocks import SplitRows
+from streamer.indexer.index.split_blocks import SplitBlocks
 
 
 @pytest.mark.parametrize("dimensions", [96, 384, 1024, 2048])
@@ -15,7 +15,7 @@ def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_
     rng = np.random.default_rng(8)
     queries = normalize(rng.normal(size=(64, dimensions)))
     copied = normalize(queries[:1] + 0.02 * normalize(rng.normal(size=(1, dimensions))))
-    copies = SplitRows(2500, dimensions, dimensions // 2)
+    copies = SplitBlocks(2500, dimensions, dimensions // 2)
     copies.put(np.arange(2500), np.tile(copied, (2500, 1)))
     scores, most = [], []
     for count in (1, 2, 3, 7, 64):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from streamer.core.vectors import Matrix, normalize
 from streamer.core.verdicts import Match
 from streamer.indexer.index import basis, blocks, rotation, top_k, vector_index
-from streamer.indexer.index.blocks import Rows
+from streamer.indexer.index.blocks import VectorBlocks
 from streamer.indexer.index.vector_index import VectorIndex
 from tests.support.vectors import like_texts
 
@@ -290,7 +290,7 @@ def test_neighbours_do_not_depend_on_how_many_queries_share_a_product(dimensions
 def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_is_multiplied(dimensions: int) -> None:
     queries = units(64, dimensions, 8)
     copied = normalize(queries[:1] + 0.02 * units(1, dimensions, 9))
-    copies = Rows(2500, dimensions)
+    copies = VectorBlocks(2500, dimensions)
     copies.put(np.arange(2500), np.tile(copied, (2500, 1)))
     scores = [
         copies.products(queries[:count], start, stop)[0]
