@@ -271,7 +271,7 @@ class Indexer:
         """Remember, judge and publish, in order; waits while too many verdicts are unacknowledged."""
         for start in range(0, len(records), self._settings.batch_events):
             batch = records[start : start + self._settings.batch_events]
-            messages = await self._memory.absorb(batch, self._progress, self._settings.verdict_topic)
+            messages = await self._memory.apply(batch, self._progress, self._settings.verdict_topic)
             acknowledged = await self._sink.send(messages) if messages else None
             for message in messages:
                 self.live.send(message.value or b"")
