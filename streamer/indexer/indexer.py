@@ -155,7 +155,7 @@ class Indexer:
         """None once restored; else why not, and how far it has come."""
         if self._state != "restoring":
             return None if self._state == "following" else self._state
-        total, left = self._progress.restore_records, self._remaining(self._progress.ends)
+        total, left = self._progress.restore_records, self._remaining(self._progress.end_offsets)
         return f"restoring: {total - left:,} of {total:,} records read"
 
     async def search(
@@ -187,7 +187,7 @@ class Indexer:
             capacity=index.capacity,
             vector_bytes=index.nbytes,
             restore_records=self._progress.restore_records,
-            restore_remaining=self._remaining(self._progress.ends),
+            restore_remaining=self._remaining(self._progress.end_offsets),
             unacknowledged_batches=self._commits.unacknowledged,
             records_total=memory.records,
             deletions_total=memory.deletions,
@@ -226,7 +226,7 @@ class Indexer:
         if self._stopping:
             return  # what is held back would be judged against half a memory; the next run does better
         await self._process(held)
-        while not self._stopping and self._remaining(progress.ends):
+        while not self._stopping and self._remaining(progress.end_offsets):
             await self._process(await self._poll())
         if not self._stopping:
             if self._saving is not None:

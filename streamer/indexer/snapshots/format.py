@@ -66,14 +66,14 @@ class Cut:
 class TopicBounds:
     """Where each partition begins and ends, and up to where verdicts are committed (none: left out)."""
 
-    begins: Offsets
-    ends: Offsets
+    beginning_offsets: Offsets
+    end_offsets: Offsets
     committed: Offsets
 
     def uncommitted(self, offsets: Offsets) -> TopicPartition | None:
         """A partition whose offset lies beyond what has been committed for it."""
         for tp, offset in offsets.items():
-            if offset > max(self.committed.get(tp, 0), self.begins.get(tp, 0)):
+            if offset > max(self.committed.get(tp, 0), self.beginning_offsets.get(tp, 0)):
                 return tp
         return None
 
@@ -88,7 +88,7 @@ def check(header: Header, facts: Facts, bounds: TopicBounds, *, age: float, most
         if (theirs := header.facts.get(name)) != ours:
             raise UnusableSnapshot(f"its {name} is {theirs}, but here it is {ours}")
     for tp, offset in header.offsets.items():
-        begin, end = bounds.begins.get(tp, 0), bounds.ends.get(tp)
+        begin, end = bounds.beginning_offsets.get(tp, 0), bounds.end_offsets.get(tp)
         if end is None or not begin <= offset <= end:
             where = "is gone" if end is None else f"holds offsets {begin} to {end}"
             raise UnusableSnapshot(f"it goes on at {_name(tp)}/{offset}, but that partition {where}")

@@ -39,7 +39,7 @@ class Saving:
 
     async def load(self) -> None:
         """Make the memory what the snapshot holds, if there is a good one, and have reading go on from there."""
-        self._looked_at = (self._snapshots.clock(), self._progress.ends)
+        self._looked_at = (self._snapshots.clock(), self._progress.end_offsets)
         judge = self._memory.new_judge()
         header = await self._snapshots.load(judge, self._facts(), self._progress.bounds())
         if header is not None:

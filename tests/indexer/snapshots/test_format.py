@@ -240,7 +240,7 @@ def test_what_is_something_else_is_refused_by_name(whole: bytes) -> None:
     assert "cannot be understood: KeyError" in refused(unclear)
 
 
-BOUNDS = TopicBounds(begins={P0: 5, P1: 0}, ends={P0: 20, P1: 9}, committed={P0: 12, P1: 3})
+BOUNDS = TopicBounds(beginning_offsets={P0: 5, P1: 0}, end_offsets={P0: 20, P1: 9}, committed={P0: 12, P1: 3})
 
 
 def judged_unfit(header: Header, bounds: TopicBounds = BOUNDS, **facts: Any) -> str:
@@ -263,9 +263,9 @@ def test_foreign_ones_are_refused_by_name() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda b: replace(b, ends={P0: 20}), "it goes on at vectors/1/2, but that partition is gone"),
-        (lambda b: replace(b, ends={P0: 11, P1: 9}), "vectors/0/12, but that partition holds offsets 5 to 11"),
-        (lambda b: replace(b, begins={P0: 13, P1: 0}), "vectors/0/12, but that partition holds offsets 13 to 20"),
+        (lambda b: replace(b, end_offsets={P0: 20}), "it goes on at vectors/1/2, but that partition is gone"),
+        (lambda b: replace(b, end_offsets={P0: 11, P1: 9}), "vectors/0/12, but that partition holds offsets 5 to 11"),
+        (lambda b: replace(b, beginning_offsets={P0: 13, P1: 0}), "vectors/0/12, but that partition holds offsets 13 to 20"),
         (lambda b: replace(b, committed={P0: 11, P1: 3}), "vectors/0/12, but verdicts are committed up to 11 only"),
         (lambda b: replace(b, committed={P0: 12}), "vectors/1/2, but verdicts are committed up to 0 only"),
     ],
