@@ -30,7 +30,7 @@ _MOST_FOREIGN_SPACES = 20  # told apart by name; the rest is counted together
 Seen = TypeVar("Seen")
 
 
-class Memory:
+class IndexerState:
     """The judge of one vector space. Batches are judged one after the other, in a thread; `searches` go on meanwhile,
     in another.
 

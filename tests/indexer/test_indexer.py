@@ -452,7 +452,7 @@ async def test_searches_that_wait_together_share_a_product() -> None:
         topic.append(f"id-{i}", i * 10, color="red" if i % 2 else "blue")
     async with running(topic) as this:
         await this.settle()
-        index = this.indexer._memory.judge.index
+        index = this.indexer._state.judge.index
         found: dict[tuple[int, str], list[str]] = {}
         calls: list[int] = []
 
@@ -468,7 +468,7 @@ async def test_searches_that_wait_together_share_a_product() -> None:
             found[degrees, color] = [match.id for match in matches]
 
         with patch.object(index, "search", search):
-            async with anyio.create_task_group() as tasks, this.indexer._memory.searches._turn:
+            async with anyio.create_task_group() as tasks, this.indexer._state.searches._turn:
                 for degrees in range(2, 302, 10):
                     tasks.start_soon(ask, degrees)
                 tasks.start_soon(ask, 42, "blue")
