@@ -8,27 +8,27 @@ from numpy.typing import NDArray
 from streamer.core.vectors import Matrix
 from streamer.indexer.index.blocks import VectorStorage
 from streamer.indexer.index.payloads import Payloads
-from streamer.indexer.index.rotation import Coordinates
+from streamer.indexer.index.rotation import Rotation
 
 
 class ReadView:
     """What an index remembered at one moment, oldest first; the vectors are taken in pieces while the index goes on.
 
     `ids`, `payloads` and `times` belong together by their place. Vectors that have not been taken yet are never
-    overwritten, so that `next_vectors` may run beside the index, in another thread. They are in its `coordinates`.
+    overwritten, so that `next_vectors` may run beside the index, in another thread. They are in its `rotation`.
     """
 
     def __init__(
         self,
         rows: VectorStorage,
-        coordinates: Coordinates,
+        rotation: Rotation,
         start: int,
         ids: list[str],
         payloads: Payloads,
         times: NDArray[np.int64],
     ) -> None:
         self.ids, self.payloads, self.times = ids, payloads, times
-        self.coordinates = coordinates
+        self.rotation = rotation
         self.untaken = start
         self._end = start + len(ids)
         self._storage = rows

@@ -18,7 +18,7 @@ _PIECE: Final = 256  # vectors turned at a time: what is made of more would stay
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Coordinates:
+class Rotation:
     """`basis`: None for the vectors' own. `final`: no others will be looked for."""
 
     dimensions: int
@@ -26,7 +26,7 @@ class Coordinates:
     final: bool
 
     @classmethod
-    def initial(cls, dimensions: int, capacity: int) -> Coordinates:
+    def initial(cls, dimensions: int, capacity: int) -> Rotation:
         """Those of a new index."""
         return cls(dimensions, None, capacity < _SOUGHT_AT or dimensions > LONGEST)
 
@@ -34,7 +34,7 @@ class Coordinates:
         """After how many more vectors than `count` others are to be looked for; None: never."""
         return None if self.final else max(0, _SOUGHT_AT - count)
 
-    def improved(self, rows: VectorStorage, alive: NDArray[np.int64]) -> Coordinates:
+    def improved(self, rows: VectorStorage, alive: NDArray[np.int64]) -> Rotation:
         """The final ones, chosen for the vectors in the slots `alive`."""
         return replace(self, basis=find_basis(rows, alive), final=True)
 

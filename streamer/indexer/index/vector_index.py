@@ -17,7 +17,7 @@ from streamer.core.verdicts import Match
 from streamer.indexer.index.blocks import Beside, VectorStorage
 from streamer.indexer.index.read_view import ReadView
 from streamer.indexer.index.ring import Ring
-from streamer.indexer.index.rotation import Coordinates
+from streamer.indexer.index.rotation import Rotation
 from streamer.indexer.index.top_k import Best
 
 _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
@@ -65,9 +65,9 @@ class VectorIndex:
         # Sizes are halves of the last one, so that the copy made while growing never exceeds the final size.
         while slots // 2 >= max(_FEWEST_SLOTS, _FEWEST_BYTES // (4 * dimensions)):
             slots = (slots + 1) // 2
-        self._coordinates = Coordinates.initial(dimensions, capacity)
+        self._rotation = Rotation.initial(dimensions, capacity)
         self._ring = Ring(capacity, slots)
-        self._storage = self._coordinates.storage(slots)
+        self._storage = self._rotation.storage(slots)
         self._view: ReadView | None = None
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class VectorIndex:
     def get(self, id: str) -> Vector | None:
         """A copy of the vector of this id, None when it is not (or no longer) known."""
         slot = self._ring.slot(id)
-        return None if slot is None else self._coordinates.back(self._storage.get(np.array([slot])))[0]
+        return None if slot is None else self._rotation.back(self._storage.get(np.array([slot])))[0]
 
     def payload(self, id: str) -> Any:
         """What was remembered along with the vector of this id; None when it is not (or no longer) known."""
@@ -97,14 +97,14 @@ class VectorIndex:
         """Remember a batch, in order, without looking for neighbours. Payloads default to None, times to 0."""
         self._check(vectors, len(ids))
         for part in self._parts(len(ids)):
-            turned = self._coordinates.into(vectors[part])
+            turned = self._rotation.into(vectors[part])
             with self._changing:
                 self._append(ids[part], turned, payloads[part], times[part])
 
-    def resume(self, coordinates: Coordinates) -> None:
+    def resume(self, rotation: Rotation) -> None:
         """Go on in those of another index. For a new one, which then is to `take_back` what was held."""
-        self._coordinates = coordinates
-        self._storage = coordinates.storage(self._ring.slots)
+        self._rotation = rotation
+        self._storage = rotation.storage(self._ring.slots)
 
     def take_back(self, ids: Sequence[str], rows: Matrix, payloads: Sequence[Any], times: Sequence[int]) -> None:
         """Remember what was `taken` from what another index held, to the last bit."""
@@ -120,7 +120,7 @@ class VectorIndex:
         if len(ring) < ring.head - ring.tail:
             with self._changing:
                 self._move(self._storage)  # without holes, rows are seldom in the way of new ones
-        self._view = ReadView(self._storage, self._coordinates, ring.tail, *ring.contents())
+        self._view = ReadView(self._storage, self._rotation, ring.tail, *ring.contents())
         return self._view
 
     def delete(self, id: str) -> bool:
@@ -146,7 +146,7 @@ class VectorIndex:
         self._check(vectors, len(ids))
         found: list[list[Match]] = []
         for part in self._parts(len(ids)):
-            turned = self._coordinates.into(vectors[part])
+            turned = self._rotation.into(vectors[part])
             with self._changing:
                 oldest, first = self._append(ids[part], turned, payloads[part], times[part])
             sees = np.arange(first, first + len(turned))
@@ -176,7 +176,7 @@ class VectorIndex:
             hidden = np.concatenate((hidden, alive[np.array(refused, np.bool_)]))
         found: list[list[Match]] = []
         for start in range(0, len(queries), _QUERIES):
-            part = self._coordinates.into(queries[start : start + _QUERIES])
+            part = self._rotation.into(queries[start : start + _QUERIES])
             found += self._nearest(part, np.full(len(part), ring.head), ring.tail, k, hidden)
         return found
 
@@ -211,7 +211,7 @@ class VectorIndex:
         """Of a batch, each of a size that one product likes; in between, coordinates change when it is time for it."""
         start = 0
         while start < count:
-            due = self._coordinates.due_after(len(self))
+            due = self._rotation.due_after(len(self))
             if due == 0:
                 self._improve()
             # At the same vector however the stream is cut.
@@ -221,13 +221,13 @@ class VectorIndex:
 
     def _improve(self) -> None:
         """Go over to coordinates in which searches are faster, if there are any. Searches go on meanwhile."""
-        coordinates = self._coordinates.improved(self._storage, self._ring.alive() % self._ring.slots)
-        if coordinates.basis is None:
-            self._coordinates = coordinates
+        rotation = self._rotation.improved(self._storage, self._ring.alive() % self._ring.slots)
+        if rotation.basis is None:
+            self._rotation = rotation
             return
-        rows = coordinates.moved(self._storage, self._ring.span())
+        rows = rotation.moved(self._storage, self._ring.span())
         with self._changing:
-            self._coordinates, self._storage = coordinates, rows
+            self._rotation, self._storage = rotation, rows
             self._view = None  # what is left of it has the old rows to itself
 
     def _make_room(self, count: int) -> None:
@@ -239,9 +239,9 @@ class VectorIndex:
             return
         # Closing holes must pay: at least a quarter of the rows, or the spare ones once there is no growing any more.
         if ring.slots < self._most_slots and 4 * (len(ring) + count) > 3 * ring.slots:
-            self._move(self._coordinates.storage(min(2 * ring.slots, self._most_slots)))
+            self._move(self._rotation.storage(min(2 * ring.slots, self._most_slots)))
         else:
-            self._move(self._storage if view is None else self._coordinates.storage(ring.slots))
+            self._move(self._storage if view is None else self._rotation.storage(ring.slots))
         self._view = None  # what is left of it has the old rows to itself
 
     def _move(self, target: VectorStorage) -> None:

@@ -22,7 +22,7 @@ from streamer.core.vectors import Matrix
 from streamer.indexer.index.basis import Basis
 from streamer.indexer.index.payloads import Payload
 from streamer.indexer.index.read_view import ReadView
-from streamer.indexer.index.rotation import Coordinates
+from streamer.indexer.index.rotation import Rotation
 from streamer.indexer.verdicts.judge import Judge
 
 MAGIC: Final = b"streamer index\n"
@@ -121,8 +121,8 @@ def encode(cut: Cut) -> Iterator[bytes]:
         "vectors": header.vectors,
     }
     yield MAGIC + frame(orjson.dumps(document))
-    basis = view.coordinates.basis
-    yield frame(orjson.dumps({"final": view.coordinates.final, "leading": basis and basis.leading}))
+    basis = view.rotation.basis
+    yield frame(orjson.dumps({"final": view.rotation.final, "leading": basis and basis.leading}))
     if basis is not None:
         rows = max(1, _PIECE // basis.axes[0].nbytes)
         for start in range(0, len(basis.axes), rows):
@@ -167,7 +167,7 @@ class SnapshotReader:
         )
 
     def _rebuild(self, judge: Judge) -> None:
-        judge.index.resume(self._coordinates(judge.index.dimensions))
+        judge.index.resume(self._rotation(judge.index.dimensions))
         left = self.header.vectors
         while left > 0:
             left -= _insert(judge, memoryview(self._frame()))
@@ -177,17 +177,17 @@ class SnapshotReader:
         if left or self._left:
             raise UnusableSnapshot("it does not end where it should")
 
-    def _coordinates(self, dimensions: int) -> Coordinates:
+    def _rotation(self, dimensions: int) -> Rotation:
         document = orjson.loads(self._frame())
         if document["leading"] is None:
-            return Coordinates(dimensions, None, document["final"])
+            return Rotation(dimensions, None, document["final"])
         axes: NDArray[np.float64] = np.empty((dimensions, dimensions))
         read = 0
         while read < dimensions:
             piece = np.frombuffer(self._frame(), "<f8").reshape(-1, dimensions)
             axes[read : read + len(piece)] = piece
             read += len(piece)
-        return Coordinates(dimensions, Basis(axes, document["leading"]), document["final"])
+        return Rotation(dimensions, Basis(axes, document["leading"]), document["final"])
 
     def _frame(self) -> bytes:
         prefix = self._take(_LENGTH)

@@ -112,7 +112,7 @@ def test_equals_the_model_however_the_stream_is_cut(
             model.nearest(query, k, [id for id in everything if id not in ("a", "b")])
         ]
     for i, (id, vector) in enumerate(model.vectors.items()):
-        in_their_own = index.read_view().coordinates.basis is None
+        in_their_own = index.read_view().rotation.basis is None
         found = index.get(id)
         assert found is not None
         np.testing.assert_allclose(found, rows([vector])[0], rtol=0, atol=0 if in_their_own else 1e-7)
@@ -310,7 +310,7 @@ def test_coordinates_change_at_the_same_vector_however_a_stream_is_cut() -> None
             for start in range(0, 3000, size):
                 ids = [str(i % 2500) for i in range(start, min(start + size, 3000))]
                 matches += index.observe(ids, stream[start : start + size], 3)
-                assert (index.read_view().coordinates.basis is not None) == (start + size > 1000), start
+                assert (index.read_view().rotation.basis is not None) == (start + size > 1000), start
                 index.read_view().release()
         found.append(matches)
     assert all(other == found[0] for other in found)
@@ -318,7 +318,7 @@ def test_coordinates_change_at_the_same_vector_however_a_stream_is_cut() -> None
     for ours, theirs in zip(found[0], plain.observe([str(i % 2500) for i in range(3000)], stream, 3), strict=True):
         assert [match.id for match in ours] == [match.id for match in theirs]
         assert [match.similarity for match in ours] == pytest.approx([match.similarity for match in theirs], abs=1.1e-6)
-    assert plain.read_view().coordinates.basis is None
+    assert plain.read_view().rotation.basis is None
 
 
 def test_a_stream_that_turns_elsewhere_is_searched_exactly_all_the_same() -> None:
@@ -326,7 +326,7 @@ def test_a_stream_that_turns_elsewhere_is_searched_exactly_all_the_same() -> Non
     with other_coordinates_from(1000):
         index = VectorIndex(64, 3000)
         index.insert([str(i) for i in range(3000)], stream)
-    assert index.read_view().coordinates.basis is not None
+    assert index.read_view().rotation.basis is not None
     queries = units(40, 64, 14)
     scores = queries.astype(float) @ stream.astype(float).T
     expected = np.argsort(-scores, axis=1)[:, :3]
@@ -340,8 +340,8 @@ def test_a_snapshot_begun_in_old_coordinates_is_finished_in_them() -> None:
         index.insert([str(i) for i in range(900)], stream[:900])
         view = index.read_view()
         index.insert([str(i) for i in range(900, 1200)], stream[900:])
-        assert index.read_view().coordinates.basis is not None
-        assert view.coordinates.basis is None
+        assert index.read_view().rotation.basis is not None
+        assert view.rotation.basis is None
         assert (view.next_vectors(900) == stream[:900]).all()
 
 
@@ -352,8 +352,8 @@ def test_a_snapshot_stays_whole_where_no_better_coordinates_are_found() -> None:
         index.insert([str(i) for i in range(900)], stream[:900])
         view = index.read_view()
         index.insert([str(i) for i in range(900, 1600)], stream[900:])
-        assert index.read_view().coordinates.final
-        assert index.read_view().coordinates.basis is None
+        assert index.read_view().rotation.final
+        assert index.read_view().rotation.basis is None
         assert (view.next_vectors(900) == stream[:900]).all()
 
 

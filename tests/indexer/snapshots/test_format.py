@@ -106,8 +106,8 @@ def remembered(judge: Judge) -> Mapping[str, Any]:
         "payloads": [view.payloads[i] for i in range(len(view.ids))],
         "times": view.times.tolist(),
         "vectors": vectors.tobytes(),
-        "axes": None if (axes := view.coordinates.basis) is None else (axes.axes.tobytes(), axes.leading),
-        "final": view.coordinates.final,
+        "axes": None if (axes := view.rotation.basis) is None else (axes.axes.tobytes(), axes.leading),
+        "final": view.rotation.final,
         "state": orjson.dumps(judge.state()[0] | {"unjudged": sorted(judge._unjudged)}),
         "recent": judge.state()[1].tobytes(),
     }
@@ -178,7 +178,7 @@ def whole() -> bytes:
     with patch.object(rotation, "_SOUGHT_AT", 20), patch.object(basis, "_WORTHWHILE", np.inf):
         judge = Judge(VectorIndex(DIMENSIONS, 100), VerdictPolicy())
         judge.judge(stream(1, 30))
-    assert judge.index.read_view().coordinates.basis is not None
+    assert judge.index.read_view().rotation.basis is not None
     with patch.object(snapshot_format, "_PIECE", 4 * DIMENSIONS * 7):
         return saved(judge)
 
