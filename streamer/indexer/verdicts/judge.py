@@ -22,7 +22,7 @@ from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.verdicts.anomalies import WINDOW, Comparison, Novelty
 from streamer.indexer.verdicts.calibration import Reference
 from streamer.indexer.verdicts.near_duplicates import Candidate, CopyDetector, Threshold, candidates
-from streamer.indexer.verdicts.retention import Horizon
+from streamer.indexer.verdicts.retention import EventTimeRetention
 
 _RUN: Final = 64  # events compared in one product
 _LONGEST_TEXT: Final = 1_000  # characters remembered of a text
@@ -58,7 +58,7 @@ class Judge:
         self._copies = CopyDetector(policy.near_duplicate_similarity, policy.false_alarm_rate)
         self._novelty = Novelty(index.dimensions)
         self._ordinary = Reference(policy.false_alarm_rate)
-        self._horizon = Horizon(policy.window)
+        self._retention = EventTimeRetention(policy.window)
         self._arrived = 0
         self._firsts: dict[str, str] = {}  # near-duplicates only: id -> first of its group
         self._unjudged: set[str] = set()  # restored without a verdict, and not needed since
@@ -99,7 +99,7 @@ class Judge:
             "references": [reference.state() for reference in self._references()],
             "accepted": accepted,
             "background": background,
-            "horizon": self._horizon.state,
+            "horizon": self._retention.state,
             "arrived": self._arrived,
             "firsts": dict(self._firsts),
             "unjudged": list(self._unjudged),
@@ -112,7 +112,7 @@ class Judge:
             for score, crowd in scores:
                 reference.add(score, crowd)
         self._novelty.resume(recent, state["accepted"], state["background"])
-        self._horizon.state = tuple(state["horizon"])
+        self._retention.state = tuple(state["horizon"])
         self._arrived = state["arrived"]
         self._firsts.update(state["firsts"])
         self._unjudged.update(state["unjudged"])
@@ -129,7 +129,7 @@ class Judge:
         """The events in pieces during which nothing expires, each of a size that one product likes."""
         start = 0
         for i, event in enumerate(events):
-            before = self._horizon.advance(event.timestamp)
+            before = self._retention.advance(event.timestamp)
             if before is not None or i - start == _RUN:
                 if i > start:
                     yield events[start:i]
