@@ -9,7 +9,7 @@ from math import inf
 import anyio
 
 from streamer.core.vectors import Purpose
-from streamer.embedding.answer_check import Admission, InvalidAnswer, admit
+from streamer.embedding.answer_check import CheckedAnswer, InvalidAnswer, check_answer
 from streamer.embedding.batch import Batch
 from streamer.embedding.contracts import Contract
 from streamer.embedding.gate import Gate
@@ -97,7 +97,7 @@ class Calls:
             self._totals.texts_total += len(places)
             try:
                 answer = await self._answer(texts, batch.purpose, timeouts)
-                admission = self._admitted(answer, len(places))
+                checked = self._checked(answer, len(places))
             except RetriableError as error:
                 self._totals.retries_total += 1
                 self._totals.rate_limited_total += isinstance(error, RateLimited)
@@ -120,7 +120,7 @@ class Calls:
         if billed is not None:
             self._totals.tokens_total += billed
             self._estimator.learn(len(places), float(batch.sizes[places].sum()), billed)
-        return self._record(batch, places, answer, admission)
+        return self._record(batch, places, answer, checked)
 
     async def is_sound(self, purpose: Purpose) -> bool:
         """Whether a harmless text gets a vector, so that a failing text and not the provider is to blame.
@@ -143,17 +143,17 @@ class Calls:
             return await self._provider.embed(texts, purpose)
         raise TimedOut(f"no answer within {timeout:g} s")
 
-    def _admitted(self, answer: Answer, count: int) -> Admission:
+    def _checked(self, answer: Answer, count: int) -> CheckedAnswer:
         dimensions = self._provider.space.dimensions
-        admission = admit(answer.vectors, count, dimensions, matryoshka=self._contract.matryoshka)
-        if admission.is_good.any():
-            return admission
+        checked = check_answer(answer.vectors, count, dimensions, matryoshka=self._contract.matryoshka)
+        if checked.is_good.any():
+            return checked
         if count > 1:  # a text can be bad, but not all of them: the provider is in trouble
             raise RetriableError(f"none of {count} vectors is of finite, positive length")
         raise InvalidAnswer("the vector is not of finite, positive length")
 
     def _record(
-        self, batch: Batch, places: list[int], answer: Answer, admission: Admission
+        self, batch: Batch, places: list[int], answer: Answer, checked: CheckedAnswer
     ) -> tuple[list[int], list[int]]:
         tokens: Sequence[int]
         if answer.tokens is not None:
@@ -168,7 +168,7 @@ class Calls:
         bad: list[int] = []
         overlong: list[int] = []
         refuses_cut = self._lengths.policy != "truncate"
-        rows = zip(places, admission.rows, tokens, cut, admission.is_good.tolist(), strict=True)
+        rows = zip(places, checked.rows, tokens, cut, checked.is_good.tolist(), strict=True)
         for place, vector, count, was_cut, is_good in rows:
             if not is_good:
                 bad.append(place)
