@@ -121,7 +121,7 @@ class SqliteVectorCache:
                 found += await connection.execute_fetchall(statement, parameters)  # type: ignore[arg-type]
             return found
 
-        return self._admit(await self._access.read(find) or []) if wanted else {}
+        return self._checked(await self._access.read(find) or []) if wanted else {}
 
     async def put_many(self, entries: Mapping[bytes, Embedding]) -> None:
         if not entries:
@@ -210,7 +210,7 @@ class SqliteVectorCache:
     def _useless(self) -> StreamerError:
         return StreamerError(f"cache.path = {self._file.path} cannot be used: {self._access.reason or 'busy'}")
 
-    def _admit(self, found: Iterable[rows.Row]) -> dict[bytes, Embedding]:
+    def _checked(self, found: Iterable[rows.Row]) -> dict[bytes, Embedding]:
         """The entries that count, by key. The others are deleted, and last uses noted, when there is time for it."""
         now = self._clock()
         hour = int(now // rows.HOUR)
