@@ -25,7 +25,7 @@ from streamer.indexer.index.payloads import Scalar
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.indexer import Indexer, IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
-from streamer.indexer.verdicts.anomalies import Comparison, Novelty
+from streamer.indexer.verdicts.anomalies import AnomalyScorer, Comparison
 from streamer.protocols import Acknowledgement
 
 pytestmark = pytest.mark.anyio
@@ -485,14 +485,14 @@ async def test_a_search_does_not_wait_for_events_that_are_being_judged() -> None
     async with running(topic) as this:
         await this.settle()
         judging, go_on = threading.Event(), threading.Event()
-        compare = Novelty.compare
+        compare = AnomalyScorer.compare
 
-        def held_up(novelty: Novelty, vectors: Matrix) -> Comparison:
+        def held_up(novelty: AnomalyScorer, vectors: Matrix) -> Comparison:
             judging.set()
             assert go_on.wait(30)
             return compare(novelty, vectors)
 
-        with patch.object(Novelty, "compare", held_up):
+        with patch.object(AnomalyScorer, "compare", held_up):
             topic.append("new", 90)
             await this.until(judging.is_set)
             with anyio.fail_after(20):

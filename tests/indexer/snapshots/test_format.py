@@ -47,7 +47,7 @@ def soon_warmed_up() -> Iterator[None]:
 
 def new_judge(policy: VerdictPolicy, capacity: int) -> Judge:
     judge = Judge(VectorIndex(DIMENSIONS, capacity), policy)
-    judge._novelty = anomalies.Novelty(DIMENSIONS, window=40)
+    judge._anomalies = anomalies.AnomalyScorer(DIMENSIONS, window=40)
     return judge
 
 
