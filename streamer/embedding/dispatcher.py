@@ -17,9 +17,9 @@ from streamer.embedding.backoff import BackoffPolicy
 from streamer.embedding.batch import Batch, halves
 from streamer.embedding.contracts import Contract
 from streamer.embedding.gate import Gate
-from streamer.embedding.overlong import Lengths
+from streamer.embedding.overlong import OverlongTexts
 from streamer.embedding.planning import TokenEstimator, plan
-from streamer.embedding.provider_calls import Calls, DispatchStatistics, TimedOut
+from streamer.embedding.provider_calls import DispatchStatistics, ProviderCalls, TimedOut
 from streamer.embedding.quota import Quota
 from streamer.embedding.request_caps import RequestCaps
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
@@ -84,13 +84,13 @@ class Dispatcher:
         # A model in this process has no caps on tokens, and counts them anyway when its turn comes.
         self._estimator = TokenEstimator(None if contract.is_local else count_tokens)
         self._caps = RequestCaps(contract, quota)
-        self._lengths = Lengths(contract, provider.space, count_tokens)
-        self._calls = Calls(
+        self._overlong = OverlongTexts(contract, provider.space, count_tokens)
+        self._calls = ProviderCalls(
             provider,
             contract,
             gate=self._gate,
             caps=self._caps,
-            lengths=self._lengths,
+            overlong=self._overlong,
             estimator=self._estimator,
             timeout=None if contract.is_local else timeout,
         )
@@ -109,7 +109,7 @@ class Dispatcher:
 
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
         batch = Batch(texts, purpose, self._estimator)
-        fitting, doubtful, overlong = self._lengths.sort(batch)
+        fitting, doubtful, overlong = self._overlong.sort(batch)
         groups = plan(batch.tokens[fitting], batch.sizes[fitting], self._caps.current())
         await _together(
             [
@@ -213,14 +213,14 @@ class Dispatcher:
     async def _shorten(self, batch: Batch, place: int, reason: str) -> None:
         """Deal with a text that the model does not read whole, as the space's policy says."""
         text = batch.texts[place]
-        if self._lengths.policy == "truncate" and (shorter := self._lengths.shortened(text)) is not None:
+        if self._overlong.policy == "truncate" and (shorter := self._overlong.shortened(text)) is not None:
             batch.shorten(place, shorter)
             await self._resolve_one(batch, place)
-        elif self._lengths.policy == "chunk" and (parts := self._lengths.parts(text, batch.purpose)) is not None:
+        elif self._overlong.policy == "chunk" and (parts := self._overlong.parts(text, batch.purpose)) is not None:
             outcomes = await self.embed(parts, batch.purpose)
             embeddings = [outcome for outcome in outcomes if isinstance(outcome, Embedding)]
             if len(embeddings) == len(parts):
-                batch.outcomes[place] = self._lengths.combined(parts, embeddings)
+                batch.outcomes[place] = self._overlong.combined(parts, embeddings)
             else:
                 batch.outcomes[place] = next(outcome for outcome in outcomes if isinstance(outcome, Rejection))
         else:

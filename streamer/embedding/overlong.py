@@ -21,7 +21,7 @@ MOST_BYTES_A_TOKEN = 8  # no ordinary text has more on average, so a text above 
 SHRINK = 0.75  # when the provider still finds a text too long that we thought fits
 
 
-class Lengths:
+class OverlongTexts:
     """The policy of one space, for the model of one contract."""
 
     def __init__(

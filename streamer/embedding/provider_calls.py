@@ -13,7 +13,7 @@ from streamer.embedding.answer_check import CheckedAnswer, InvalidAnswer, check_
 from streamer.embedding.batch import Batch
 from streamer.embedding.contracts import Contract
 from streamer.embedding.gate import Gate
-from streamer.embedding.overlong import Lengths
+from streamer.embedding.overlong import OverlongTexts
 from streamer.embedding.planning import TokenEstimator
 from streamer.embedding.request_caps import RequestCaps
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
@@ -45,7 +45,7 @@ class DispatchStatistics:
     in_flight: int = 0
 
 
-class Calls:
+class ProviderCalls:
     """Makes calls for the Dispatcher, one per `ask`, and records in the batch what came of it.
 
     `timeout`: seconds for one call from sending to the last byte; None for no bound.
@@ -58,7 +58,7 @@ class Calls:
         *,
         gate: Gate,
         caps: RequestCaps,
-        lengths: Lengths,
+        overlong: OverlongTexts,
         estimator: TokenEstimator,
         timeout: float | None,
     ) -> None:
@@ -66,7 +66,7 @@ class Calls:
         self._contract = contract
         self._gate = gate
         self._caps = caps
-        self._lengths = lengths
+        self._overlong = overlong
         self._estimator = estimator
         self._timeout = timeout
         self._totals = DispatchStatistics()
@@ -167,7 +167,7 @@ class Calls:
         cut = answer.truncated if answer.truncated is not None else self._cut(batch, places, tokens)
         bad: list[int] = []
         overlong: list[int] = []
-        refuses_cut = self._lengths.policy != "truncate"
+        refuses_cut = self._overlong.policy != "truncate"
         rows = zip(places, checked.rows, tokens, cut, checked.is_good.tolist(), strict=True)
         for place, vector, count, was_cut, is_good in rows:
             if not is_good:
@@ -179,6 +179,6 @@ class Calls:
         return bad, overlong
 
     def _cut(self, batch: Batch, places: list[int], tokens: Sequence[int]) -> Sequence[bool]:
-        if batch.longest <= self._lengths.limit:
+        if batch.longest <= self._overlong.limit:
             return [False] * len(places)
-        return [self._lengths.was_cut(batch, place, count) for place, count in zip(places, tokens, strict=True)]
+        return [self._overlong.was_cut(batch, place, count) for place, count in zip(places, tokens, strict=True)]
