@@ -256,7 +256,7 @@ class Indexer:
             while not self._stopping:
                 if records := await self._poll():
                     self._progress.waiting += len(records)
-                    with suppress(BrokenResourceError), self._changelog.resting():  # broken: stopping
+                    with suppress(BrokenResourceError), self._changelog.paused():  # broken: stopping
                         await send.send(records)
                         await sleep(_BETWEEN_POLLS)
 

@@ -144,7 +144,7 @@ class KafkaChangelog:
         return [record_of(record) for batch in batches.values() for record in batch]
 
     @contextmanager
-    def resting(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Nothing is asked of the brokers meanwhile. Right after a poll: the client asks for more as soon as it has
         handed over what it had, and gets the next single record while those behind it have to wait for another turn."""
         consumer, tps = self._consumer, [ClientPartition(*tp) for tp in self._positions]

@@ -185,7 +185,7 @@ async def test_what_comes_while_a_changelog_rests_comes_in_one_piece(
                 await fill(bootstrap_servers, topic, first, 1)
                 while not (records := await changelog.poll(0.5)):
                     pass
-                with changelog.resting():
+                with changelog.paused():
                     for value in range(first + 1, first + 10):
                         await fill(bootstrap_servers, topic, value, 1)
                 while not (records := await changelog.poll(0.5)):
