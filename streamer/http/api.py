@@ -55,11 +55,11 @@ def create_api(
     *,
     token: str | None = None,
     embed_timeout: float = 30.0,
-    lacks: Callable[[], str | None] = lambda: None,
+    degraded: Callable[[], str | None] = lambda: None,
 ) -> Starlette:
     """The application. Without an embedder, searches by text are refused.
 
-    `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. `lacks`: what the
+    `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. `degraded`: what the
     index does without just now, though it is ready. Raises
     SpaceMismatch when the embedder's vectors cannot be compared with those of the index.
     """
@@ -129,7 +129,7 @@ def create_api(
         Route("/v1/stats", stats),
         Route("/v1/events", live_endpoint(index.live)),
         Route("/openapi.json", openapi),
-        *health_routes("indexer", index, lacks),
+        *health_routes("indexer", index, degraded),
     ]
     return create_app(routes, token, {ClientDisconnect: _gone})
 

@@ -273,7 +273,7 @@ async def test_the_interface_describes_itself(token: str | None) -> None:
 
 async def test_what_it_does_without_is_told_though_it_is_ready() -> None:
     this = Running(Topic())
-    app = create_api(this.indexer, None, lacks=lambda: "snapshot: the disk is full")
+    app = create_api(this.indexer, None, degraded=lambda: "snapshot: the disk is full")
     async with anyio.create_task_group() as tasks, serving(app) as client:
         tasks.start_soon(this.indexer.run)
         await this.indexer.wait_ready()
