@@ -111,7 +111,7 @@ class Dispatcher:
         batch = Batch(texts, purpose, self._estimator)
         fitting, doubtful, overlong = self._overlong.sort(batch)
         groups = plan(batch.tokens[fitting], batch.sizes[fitting], self._caps.current())
-        await _together(
+        await _run_all(
             [
                 *(partial(self._resolve, batch, [fitting[i] for i in group.tolist()]) for group in groups),
                 *(partial(self._resolve_one, batch, place) for place in doubtful),
@@ -130,10 +130,10 @@ class Dispatcher:
             try:
                 bad, overlong = await self._calls.ask(batch, part, attempt=attempt, timeouts=timeouts)
             except (RateLimited, ProviderBlocked) as error:
-                self._bear(batch, error)
+                self._raise_when_overdue(batch, error)
                 continue
             except RetriableError as error:
-                self._bear(batch, error)
+                self._raise_when_overdue(batch, error)
                 failures += 1
                 attempt += 1
                 timeouts += isinstance(error, TimedOut)
@@ -145,14 +145,14 @@ class Dispatcher:
                     provider_is_sound = size == 2 and await self._calls.is_sound(batch.purpose)
                     places, size = rest + part, max(2, size // 2)
                     continue
-                await _together([partial(self._resolve_one, batch, place) for place in part])
+                await _run_all([partial(self._resolve_one, batch, place) for place in part])
             except (RejectedError, InvalidAnswer) as error:
                 await self._bisect(batch, part, error)
             else:
                 self._given_up_in_a_row = 0
-                await _together(
+                await _run_all(
                     [
-                        *(partial(self._resolve_one, batch, place, strikes=1) for place in bad),
+                        *(partial(self._resolve_one, batch, place, invalid_answers=1) for place in bad),
                         *(partial(self._shorten, batch, place, "longer than the model reads") for place in overlong),
                     ]
                 )
@@ -162,22 +162,22 @@ class Dispatcher:
 
     async def _bisect(self, batch: Batch, places: list[int], error: Exception) -> None:
         parts = halves(places)
-        await _together([partial(self._resolve, batch, part) for part in parts])
+        await _run_all([partial(self._resolve, batch, part) for part in parts])
         if isinstance(error, RejectedError) and all(isinstance(batch.outcomes[place], Embedding) for place in places):
             self._caps.refused(len(parts[1]), float(batch.tokens[parts[1]].sum()), str(error))
 
-    async def _resolve_one(self, batch: Batch, place: int, strikes: int = 0) -> None:
-        """The same for a single text. `strikes`: how often its vector was unusable before."""
+    async def _resolve_one(self, batch: Batch, place: int, invalid_answers: int = 0) -> None:
+        """The same for a single text. `invalid_answers`: how often its vector was unusable before."""
         failures = timeouts = controls = 0
         provider_is_sound = False
         while True:
             try:
                 _, overlong = await self._calls.ask(batch, [place], attempt=failures, timeouts=timeouts)
             except (RateLimited, ProviderBlocked) as error:
-                self._bear(batch, error)
+                self._raise_when_overdue(batch, error)
                 continue
             except RetriableError as error:
-                self._bear(batch, error)
+                self._raise_when_overdue(batch, error)
                 failures += 1
                 timeouts += isinstance(error, TimedOut)
                 if failures < HOPELESS_AFTER:
@@ -192,10 +192,10 @@ class Dispatcher:
                     await self._shorten(batch, place, reason)
                     return
             except InvalidAnswer as error:
-                strikes += 1
+                invalid_answers += 1
                 kind, reason = "invalid_vector", str(error)
-                if strikes < INVALID_AFTER:
-                    await self._pause(strikes)
+                if invalid_answers < INVALID_AFTER:
+                    await self._pause(invalid_answers)
                     continue
             else:
                 self._given_up_in_a_row = 0
@@ -226,7 +226,7 @@ class Dispatcher:
         else:
             self._reject(batch, place, "too_long", reason)
 
-    def _bear(self, batch: Batch, error: RetriableError) -> None:
+    def _raise_when_overdue(self, batch: Batch, error: RetriableError) -> None:
         """Nothing, while patience lasts; then the error."""
         if isinstance(error, RateLimited) or self._patience == inf:
             return
@@ -249,7 +249,7 @@ class Dispatcher:
         await anyio.sleep(self._backoff.delay(failures - 1, jitter=self._random()))
 
 
-async def _together(jobs: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+async def _run_all(jobs: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
     """Run all, side by side. The first error cancels the others and comes out as itself, not as a group."""
     if len(jobs) < 2:
         for job in jobs:

@@ -98,13 +98,13 @@ class Assignment:
             self._restarts.pop(tp, None)
             return
         except (KafkaError, TimeoutError, Unreachable) as exc:
-            self.health.trouble = f"{tp.topic}/{tp.partition} waits to be taken up again: {exc!r}"
+            self.health.problem = f"{tp.topic}/{tp.partition} waits to be taken up again: {exc!r}"
             log.warning("partition not taken up yet", partition=f"{tp.topic}/{tp.partition}", reason=repr(exc))
             asyncio.get_running_loop().call_later(self._patience.pause, self.wake.set)
             return
         self.restarts_total += 1
         del self._restarts[tp]
-        self.health.trouble = None
+        self.health.problem = None
         await self.rebalance.on_assigned([ours])
 
 

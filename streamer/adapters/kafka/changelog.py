@@ -96,7 +96,7 @@ class KafkaChangelog:
             known = self._consumer._client.cluster.partitions_for_topic(self._topic) or ()  # noqa: SLF001
             grown = len(known) > len(self._positions)
             if grown or await self._health.check(self._consumer, [self._topic]) is Diagnosis.SICK:
-                log.warning("replacing the consumer", reason="new partitions" if grown else self._health.trouble)
+                log.warning("replacing the consumer", reason="new partitions" if grown else self._health.problem)
                 await self.aclose()
         if self._consumer is None:
             try:

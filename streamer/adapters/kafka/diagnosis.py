@@ -44,10 +44,10 @@ class Diagnosis(Enum):
 
 
 class Health:
-    """What is known of one assignment. `trouble`: in words for a person, None while all is well."""
+    """What is known of one assignment. `problem`: in words for a person, None while all is well."""
 
     def __init__(self, patience: Patience, clock: Callable[[], float]) -> None:
-        self.trouble: str | None = None
+        self.problem: str | None = None
         self._patience = patience
         self._clock = clock
         self._asked: dict[ClientPartition, float] = {}  # since when in vain
@@ -75,28 +75,28 @@ class Health:
         """Raises Unreachable when one of these topics has been deleted."""
         death = cause_of_death(consumer)
         if death is not None:
-            self.trouble = death
+            self.problem = death
             return Diagnosis.SICK
         if self._is_refused():
-            self.trouble = f"Kafka refuses us: {CLIENT_LOG.refusal}"
+            self.problem = f"Kafka refuses us: {CLIENT_LOG.refusal}"
             return Diagnosis.WAITING  # another consumer would not be let in either
         await self._check_topics(consumer, topics)
         now = self._clock()
         idle = [tp for tp, since in self._asked.items() if now - since > self._patience.quiet]
         if not idle:
             if self._silent_since is not None:
-                self._silent_since = self.trouble = None
+                self._silent_since = self.problem = None
             return Diagnosis.WELL
         try:
             ends = await asyncio.wait_for(consumer.end_offsets(idle), self._patience.request)
         except (KafkaError, TimeoutError) as exc:
             return self._silence(exc)
-        self._silent_since = self.trouble = None
+        self._silent_since = self.problem = None
         for tp in idle:
             if await self._position(consumer, tp) >= ends[tp]:
                 self._asked[tp] = self._clock()  # all read; transaction markers have no records
             elif now - self._asked.get(tp, now) > self._patience.stuck:
-                self.trouble = (
+                self.problem = (
                     f"no record of {tp.topic}/{tp.partition} for {self._patience.stuck:g} s, though there are"
                 )
                 return Diagnosis.SICK
@@ -107,7 +107,7 @@ class Health:
         was_refused, self._refused = self._refused, CLIENT_LOG.refusals > self._refusals
         self._refusals = CLIENT_LOG.refusals
         if was_refused and not self._refused:
-            self.trouble = None
+            self.problem = None
         return self._refused
 
     def _silence(self, error: Exception) -> Diagnosis:
@@ -115,7 +115,7 @@ class Health:
         if self._silent_since is None:
             self._silent_since = now
         silent = now - self._silent_since
-        self.trouble = f"no answer from Kafka: {str(error) or type(error).__name__}"
+        self.problem = f"no answer from Kafka: {str(error) or type(error).__name__}"
         return Diagnosis.SICK if silent > self._patience.unreachable else Diagnosis.WAITING
 
     async def _position(self, consumer: Any, tp: ClientPartition) -> int:

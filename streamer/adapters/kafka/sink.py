@@ -111,12 +111,12 @@ class KafkaSink:
     async def _acknowledged(self, bundle: _Bundle) -> None:
         while True:
             generation = self._generation
-            trouble = await self._delivered(bundle)
-            if trouble is None:
+            problem = await self._delivered(bundle)
+            if problem is None:
                 break
             async with self._lock:
                 if generation == self._generation:  # else somebody else's error has done it already
-                    await self._replace(trouble)
+                    await self._replace(problem)
         self._pending.remove(bundle)
         self._failures, self._trouble = 0, None
         if bundle.refused:

@@ -177,7 +177,7 @@ class KafkaSource:
 
     async def _news(self) -> None:
         """Until there is something to do, or it is time to look."""
-        events = [self._assignment.wake] + ([self._transactions.news] if self._transactions else [])
+        events = [self._assignment.wake] + ([self._transactions.changed] if self._transactions else [])
         waits = [asyncio.ensure_future(event.wait()) for event in events]
         try:
             await asyncio.wait(waits, timeout=self._patience.interval, return_when=asyncio.FIRST_COMPLETED)
@@ -189,7 +189,7 @@ class KafkaSource:
 
     def state(self) -> str | None:
         """Why records are not coming in, in words for a person; None when they are, or when there are none."""
-        return self._assignment.health.trouble or "; ".join(self._assignment.schedule.unreadable) or None
+        return self._assignment.health.problem or "; ".join(self._assignment.schedule.unreadable) or None
 
     def statistics(self) -> SourceStatistics:
         positions = self._assignment.positions

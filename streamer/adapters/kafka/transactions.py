@@ -32,7 +32,7 @@ PAUSE = 1.0
 STEP_TIMEOUT = 30.0  # of each step on the way to a commit
 
 
-class _Lane:
+class _PartitionProducer:
     """One input partition's producer and its open transaction. After the first error it is good for nothing."""
 
     def __init__(self, publisher: Publisher) -> None:
@@ -102,10 +102,10 @@ class KafkaTransactions:
             patience=STEP_TIMEOUT,
             transaction_timeout_ms=int(TRANSACTION_TIMEOUT * 1000),
         )
-        self._lanes: dict[TopicPartition, _Lane] = {}
+        self._lanes: dict[TopicPartition, _PartitionProducer] = {}
         self._failures = 0
         self.broken: dict[TopicPartition, str] = {}
-        self.news = asyncio.Event()
+        self.changed = asyncio.Event()
 
     @property
     def partitions(self) -> frozenset[TopicPartition]:
@@ -138,7 +138,7 @@ class KafkaTransactions:
         await self.end([tp])
         publisher = self._make(transactional_id=f"{self._group_id}-{tp.topic}-{tp.partition}")
         await publisher.start()
-        self._lanes[tp] = _Lane(publisher)
+        self._lanes[tp] = _PartitionProducer(publisher)
 
     async def end(self, tps: Collection[TopicPartition]) -> None:
         """Give the producers up; what is not committed will be aborted by the next owner, or by the broker in time."""
@@ -153,12 +153,12 @@ class KafkaTransactions:
         """Into the open transactions. The acknowledgement raises PartitionLost, naming partitions, when their messages
         will never be committed."""
         # Before the first await: a lane that is replaced later must not get what was meant for this one.
-        shares: dict[TopicPartition, tuple[_Lane | None, list[int]]] = {}
+        shares: dict[TopicPartition, tuple[_PartitionProducer | None, list[int]]] = {}
         for position, message in enumerate(messages):
             tp = message.origin.tp if message.origin else TopicPartition("", -1)
             shares.setdefault(tp, (self._lanes.get(tp), []))[1].append(position)
         lost: set[TopicPartition] = set()
-        underway: list[tuple[TopicPartition, _Lane, Sequence[Batch]]] = []
+        underway: list[tuple[TopicPartition, _PartitionProducer, Sequence[Batch]]] = []
         for tp, (lane, positions) in shares.items():
             if lane is None:
                 lost.add(tp)
@@ -171,7 +171,7 @@ class KafkaTransactions:
         return partial(self._acknowledged, underway, lost)
 
     async def _acknowledged(
-        self, underway: Iterable[tuple[TopicPartition, _Lane, Sequence[Batch]]], lost: set[TopicPartition]
+        self, underway: Iterable[tuple[TopicPartition, _PartitionProducer, Sequence[Batch]]], lost: set[TopicPartition]
     ) -> None:
         for tp, lane, batches in underway:
             try:
@@ -204,7 +204,7 @@ class KafkaTransactions:
             return False
         return True
 
-    async def _fail(self, tp: TopicPartition, lane: _Lane, error: BaseException) -> None:
+    async def _fail(self, tp: TopicPartition, lane: _PartitionProducer, error: BaseException) -> None:
         if lane.failure is not None:
             return
         lane.failure = repr(error)
@@ -214,7 +214,7 @@ class KafkaTransactions:
         if self._lanes.get(tp) is lane:
             self.broken[tp] = lane.failure
             # Not at once: what failed for a lasting reason would be tried without a breath.
-            asyncio.get_running_loop().call_later(PAUSE, self.news.set)
+            asyncio.get_running_loop().call_later(PAUSE, self.changed.set)
 
     def state(self) -> str | None:
         whys = "; ".join(f"{topic}/{partition}: {why}" for (topic, partition), why in sorted(self.broken.items()))
