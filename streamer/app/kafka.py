@@ -9,7 +9,7 @@ import anyio
 import structlog
 
 from streamer.adapters.kafka.changelog import KafkaChangelog
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.topics import TopicSpec, TopicState, check_topics
 from streamer.errors import Unreachable
@@ -18,9 +18,9 @@ from streamer.settings import Settings
 log = structlog.get_logger("streamer")
 
 
-def connection_of(settings: Settings) -> Connection:
+def connection_of(settings: Settings) -> KafkaConnection:
     kafka = settings.kafka
-    return Connection(
+    return KafkaConnection(
         bootstrap_servers=kafka.bootstrap_servers,
         security_protocol=kafka.security_protocol,
         sasl_mechanism=kafka.sasl_mechanism,

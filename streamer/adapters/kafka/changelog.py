@@ -14,7 +14,7 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from streamer.adapters.kafka.commits import commit_offsets
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.diagnosis import Diagnosis, Health, Patience, leave
 from streamer.adapters.kafka.records import record_of
 from streamer.core.events import Record, TopicPartition
@@ -33,7 +33,7 @@ class KafkaChangelog:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: KafkaConnection,
         topic: str,
         group_id: str | None,
         *,

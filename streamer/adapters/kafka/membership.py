@@ -14,7 +14,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, InvalidSession
 
 from streamer.adapters.kafka.assignment import Assignment
 from streamer.adapters.kafka.commits import commit_offsets
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.diagnosis import Patience, leave
 from streamer.core.events import TopicPartition
 from streamer.errors import ConfigurationError, PartitionLost, RetriableError, Unreachable
@@ -33,7 +33,7 @@ class Membership:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: KafkaConnection,
         topics: Sequence[str] | re.Pattern[str],
         options: Mapping[str, Any],
         assignment: Assignment,

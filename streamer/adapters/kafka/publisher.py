@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.partitioner import DefaultPartitioner
 
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.core.events import Message
 
 MAX_BATCH_BYTES = 512 * 1024
@@ -46,7 +46,7 @@ class Publisher:
     `patience`: seconds to wait for room.
     """
 
-    def __init__(self, connection: Connection, compression: str, *, patience: float, **options: Any) -> None:
+    def __init__(self, connection: KafkaConnection, compression: str, *, patience: float, **options: Any) -> None:
         self.connection = connection
         self._patience = patience
         self._partitioner = DefaultPartitioner()

@@ -12,7 +12,7 @@ from functools import partial
 import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.publisher import Batch, Publisher, Target
 from streamer.core.events import Message
 from streamer.errors import TooLarge, Unreachable
@@ -68,7 +68,7 @@ class KafkaSink:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: KafkaConnection,
         *,
         idempotent: bool = True,
         compression: str = "none",

@@ -15,7 +15,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from streamer.adapters.kafka.assignment import Assignment
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.diagnosis import Diagnosis, Patience, cause_of_death
 from streamer.adapters.kafka.membership import REBALANCE_TIMEOUT, Membership
 from streamer.adapters.kafka.records import record_of
@@ -52,7 +52,7 @@ class KafkaSource:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: KafkaConnection,
         topics: Sequence[str] | re.Pattern[str],
         group_id: str,
         *,

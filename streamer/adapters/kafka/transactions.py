@@ -18,7 +18,7 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.producer.transaction_manager import TransactionState
 
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.publisher import Batch, Publisher
 from streamer.adapters.kafka.sink import SinkStatistics
 from streamer.core.events import Message, TopicPartition
@@ -93,7 +93,7 @@ class _PartitionProducer:
 class KafkaTransactions:
     """A Sink whose messages say which input record they come from. A partition in `broken` has to be taken up again."""
 
-    def __init__(self, connection: Connection, group_id: str, *, compression: str = "none") -> None:
+    def __init__(self, connection: KafkaConnection, group_id: str, *, compression: str = "none") -> None:
         self._group_id = group_id
         self._make = partial(
             Publisher,

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.core.events import Message
 from streamer.errors import TooLarge, Unreachable
@@ -32,7 +32,7 @@ def cluster() -> Iterator[MockCluster]:
 
 @asynccontextmanager
 async def opened(servers: str, **options: Any) -> AsyncIterator[KafkaSink]:
-    sink = KafkaSink(Connection(bootstrap_servers=servers), **options)
+    sink = KafkaSink(KafkaConnection(bootstrap_servers=servers), **options)
     await sink.start()
     try:
         yield sink

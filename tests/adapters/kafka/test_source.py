@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, Records
 from aiokafka.errors import CorruptRecordException
 
 from streamer.adapters.kafka.changelog import KafkaChangelog
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.diagnosis import Patience
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.core.events import Record, TopicPartition
@@ -66,7 +66,7 @@ class Reader:
 
 @asynccontextmanager
 async def reading(servers: str, topic: str, *, leave_within: float = 5.0, **options: Any) -> AsyncIterator[Reader]:
-    connection = Connection(bootstrap_servers=servers, metadata_max_age=0.5, fetch_max_wait=0.05)
+    connection = KafkaConnection(bootstrap_servers=servers, metadata_max_age=0.5, fetch_max_wait=0.05)
     given: dict[str, Any] = {"session_timeout": 6.0, "patience": SHORT, **options}
     source = KafkaSource(connection, [topic], f"group-{topic}", **given)
     reader = Reader(source)
@@ -148,7 +148,7 @@ async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partiti
     topic = await new_topic("whole", partitions=2)
     await fill(bootstrap_servers, topic, 0, 50)
     changelog = KafkaChangelog(
-        Connection(bootstrap_servers=bootstrap_servers, metadata_max_age=0.5), topic, None, patience=SHORT
+        KafkaConnection(bootstrap_servers=bootstrap_servers, metadata_max_age=0.5), topic, None, patience=SHORT
     )
     await changelog.start()
     try:
@@ -177,7 +177,7 @@ async def test_what_comes_while_a_changelog_rests_comes_in_one_piece(
     bootstrap_servers: str, new_topic: NewTopicName
 ) -> None:
     topic = await new_topic("resting", partitions=2)
-    changelog = KafkaChangelog(Connection(bootstrap_servers=bootstrap_servers), topic, None)
+    changelog = KafkaChangelog(KafkaConnection(bootstrap_servers=bootstrap_servers), topic, None)
     await changelog.start()
     try:
         with anyio.fail_after(40):
@@ -412,7 +412,9 @@ async def test_an_error_in_the_flow_at_a_rebalance_ends_it(bootstrap_servers: st
         async def on_assigned(self, tps: Collection[TopicPartition]) -> None:
             raise ZeroDivisionError
 
-    source = KafkaSource(Connection(bootstrap_servers=bootstrap_servers), [topic], f"group-{topic}", patience=SHORT)
+    source = KafkaSource(
+        KafkaConnection(bootstrap_servers=bootstrap_servers), [topic], f"group-{topic}", patience=SHORT
+    )
     try:
         await source.start(Unlucky(source))
         with anyio.fail_after(20), pytest.raises(ZeroDivisionError):
@@ -433,5 +435,5 @@ async def test_a_session_that_the_brokers_do_not_allow_is_a_setting_to_be_change
 
 async def test_there_is_one_assignor_only() -> None:
     """With two, the client joins once for each and waits for itself."""
-    source = KafkaSource(Connection(bootstrap_servers="127.0.0.1:1"), ["texts"], "group")
+    source = KafkaSource(KafkaConnection(bootstrap_servers="127.0.0.1:1"), ["texts"], "group")
     assert len(source._membership._options["partition_assignment_strategy"]) == 1

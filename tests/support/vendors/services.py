@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from streamer.adapters.providers.cohere import CohereProvider
-from streamer.adapters.providers.connection import Connection
+from streamer.adapters.providers.connection import HttpConnection
 from streamer.adapters.providers.ollama import OllamaProvider
 from streamer.adapters.providers.openai import OpenAIProvider
 from streamer.adapters.providers.voyage import VoyageProvider
@@ -53,7 +53,7 @@ def make(adapter: Callable[..., Provider], provider: str, **options: Any) -> Pro
     def taken(part: type) -> dict[str, Any]:
         return {f.name: options.pop(f.name) for f in fields(part) if f.init and f.name in options}
 
-    return adapter(Space(provider=provider, **taken(Space)), Connection(**taken(Connection)), **options)
+    return adapter(Space(provider=provider, **taken(Space)), HttpConnection(**taken(HttpConnection)), **options)
 
 
 def _openai(server: Any, **options: Any) -> Provider:
