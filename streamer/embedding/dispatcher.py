@@ -14,7 +14,6 @@ from streamer.core.events import DeadLetterKind
 from streamer.core.vectors import Purpose, Space
 from streamer.embedding.answer_check import InvalidAnswer
 from streamer.embedding.backoff import BackoffPolicy
-from streamer.embedding.batch import Batch, halves
 from streamer.embedding.contracts import Contract
 from streamer.embedding.gate import Gate
 from streamer.embedding.overlong import OverlongTexts
@@ -22,6 +21,7 @@ from streamer.embedding.planning import TokenEstimator, plan
 from streamer.embedding.provider_calls import DispatchStatistics, ProviderCalls, TimedOut
 from streamer.embedding.quota import Quota
 from streamer.embedding.request_caps import RequestCaps
+from streamer.embedding.text_batch import TextBatch, halves
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Embedding, Provider, Rejection
 
@@ -108,7 +108,7 @@ class Dispatcher:
         return self._calls.statistics
 
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
-        batch = Batch(texts, purpose, self._estimator)
+        batch = TextBatch(texts, purpose, self._estimator)
         fitting, doubtful, overlong = self._overlong.sort(batch)
         groups = plan(batch.tokens[fitting], batch.sizes[fitting], self._caps.current())
         await _run_all(
@@ -120,7 +120,7 @@ class Dispatcher:
         )
         return cast("list[Embedding | Rejection]", batch.outcomes)
 
-    async def _resolve(self, batch: Batch, places: list[int]) -> None:
+    async def _resolve(self, batch: TextBatch, places: list[int]) -> None:
         """See to it that each of these texts has an outcome, in as few calls as possible."""
         failures = attempt = timeouts = 0
         provider_is_sound = False
@@ -160,13 +160,13 @@ class Dispatcher:
         if places:
             await self._resolve_one(batch, places[0])
 
-    async def _bisect(self, batch: Batch, places: list[int], error: Exception) -> None:
+    async def _bisect(self, batch: TextBatch, places: list[int], error: Exception) -> None:
         parts = halves(places)
         await _run_all([partial(self._resolve, batch, part) for part in parts])
         if isinstance(error, RejectedError) and all(isinstance(batch.outcomes[place], Embedding) for place in places):
             self._caps.refused(len(parts[1]), float(batch.tokens[parts[1]].sum()), str(error))
 
-    async def _resolve_one(self, batch: Batch, place: int, invalid_answers: int = 0) -> None:
+    async def _resolve_one(self, batch: TextBatch, place: int, invalid_answers: int = 0) -> None:
         """The same for a single text. `invalid_answers`: how often its vector was unusable before."""
         failures = timeouts = controls = 0
         provider_is_sound = False
@@ -210,7 +210,7 @@ class Dispatcher:
             if provider_is_sound:
                 self._given_up_in_a_row = 0
 
-    async def _shorten(self, batch: Batch, place: int, reason: str) -> None:
+    async def _shorten(self, batch: TextBatch, place: int, reason: str) -> None:
         """Deal with a text that the model does not read whole, as the space's policy says."""
         text = batch.texts[place]
         if self._overlong.policy == "truncate" and (shorter := self._overlong.shortened(text)) is not None:
@@ -226,7 +226,7 @@ class Dispatcher:
         else:
             self._reject(batch, place, "too_long", reason)
 
-    def _raise_when_overdue(self, batch: Batch, error: RetriableError) -> None:
+    def _raise_when_overdue(self, batch: TextBatch, error: RetriableError) -> None:
         """Nothing, while patience lasts; then the error."""
         if isinstance(error, RateLimited) or self._patience == inf:
             return
@@ -240,7 +240,7 @@ class Dispatcher:
         self._given_up_in_a_row += 1
         return self._given_up_in_a_row >= SUSPICIOUS_AFTER
 
-    def _reject(self, batch: Batch, place: int, kind: str, reason: str) -> None:
+    def _reject(self, batch: TextBatch, place: int, kind: str, reason: str) -> None:
         known = cast("DeadLetterKind", kind if kind in get_args(DeadLetterKind) else "rejected")
         batch.outcomes[place] = Rejection(known, reason, int(batch.attempts[place]))
         self._calls.rejected()

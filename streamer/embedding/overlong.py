@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from streamer.core.vectors import Purpose, Space, normalize
-from streamer.embedding.batch import Batch
 from streamer.embedding.chunking import cut, typical_tokens, windows
 from streamer.embedding.contracts import Contract
 from streamer.embedding.planning import SPECIAL_TOKENS
+from streamer.embedding.text_batch import TextBatch
 from streamer.protocols import Embedding
 
 MOST_BYTES_A_TOKEN = 8  # no ordinary text has more on average, so a text above it is too long for certain
@@ -37,7 +37,7 @@ class OverlongTexts:
         """Tokens of a text: exact with a tokenizer, else a usual number."""
         return self._count_tokens([text])[0] if self._count_tokens else typical_tokens(text)
 
-    def sort(self, batch: Batch) -> tuple[list[int], list[int], list[int]]:
+    def sort(self, batch: TextBatch) -> tuple[list[int], list[int], list[int]]:
         """The places of a batch: those that fit, those that may not and had better go alone, those to deal with now."""
         fitting = np.flatnonzero(batch.sizes <= self.limit).tolist()
         if len(fitting) == len(batch.texts):
@@ -54,7 +54,7 @@ class OverlongTexts:
                 doubtful.append(place)
         return fitting, doubtful, overlong
 
-    def was_cut(self, batch: Batch, place: int, tokens: int) -> bool:
+    def was_cut(self, batch: TextBatch, place: int, tokens: int) -> bool:
         """Whether the provider read only the beginning of this text, if it does not say so itself."""
         if self._contract.truncation == "never" or batch.sizes[place] <= self.limit:
             return False

@@ -10,12 +10,12 @@ import anyio
 
 from streamer.core.vectors import Purpose
 from streamer.embedding.answer_check import CheckedAnswer, InvalidAnswer, check_answer
-from streamer.embedding.batch import Batch
 from streamer.embedding.contracts import Contract
 from streamer.embedding.gate import Gate
 from streamer.embedding.overlong import OverlongTexts
 from streamer.embedding.planning import TokenEstimator
 from streamer.embedding.request_caps import RequestCaps
+from streamer.embedding.text_batch import TextBatch
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Answer, Embedding, Provider
 
@@ -80,7 +80,7 @@ class ProviderCalls:
         self._totals.rejected_total += 1
 
     async def ask(
-        self, batch: Batch, places: list[int], *, attempt: int = 0, timeouts: int = 0, is_control: bool = False
+        self, batch: TextBatch, places: list[int], *, attempt: int = 0, timeouts: int = 0, is_control: bool = False
     ) -> tuple[list[int], list[int]]:
         """Make one call for these texts and record the embeddings that are fit for use.
 
@@ -127,7 +127,7 @@ class ProviderCalls:
 
         A refusal of it blocks the provider: what it refuses then is not the texts.
         """
-        control = Batch([self._provider.space.prepare(CONTROL_TEXT, purpose)], purpose, self._estimator)
+        control = TextBatch([self._provider.space.prepare(CONTROL_TEXT, purpose)], purpose, self._estimator)
         try:
             await self.ask(control, [0], is_control=True)
         except RetriableError:
@@ -153,7 +153,7 @@ class ProviderCalls:
         raise InvalidAnswer("the vector is not of finite, positive length")
 
     def _record(
-        self, batch: Batch, places: list[int], answer: Answer, checked: CheckedAnswer
+        self, batch: TextBatch, places: list[int], answer: Answer, checked: CheckedAnswer
     ) -> tuple[list[int], list[int]]:
         tokens: Sequence[int]
         if answer.tokens is not None:
@@ -178,7 +178,7 @@ class ProviderCalls:
                 batch.outcomes[place] = Embedding(vector, count, was_cut or place in batch.shortened)
         return bad, overlong
 
-    def _cut(self, batch: Batch, places: list[int], tokens: Sequence[int]) -> Sequence[bool]:
+    def _cut(self, batch: TextBatch, places: list[int], tokens: Sequence[int]) -> Sequence[bool]:
         if batch.longest <= self._overlong.limit:
             return [False] * len(places)
         return [self._overlong.was_cut(batch, place, count) for place, count in zip(places, tokens, strict=True)]

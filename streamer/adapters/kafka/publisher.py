@@ -23,7 +23,7 @@ Target = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class RecordBatch:
     """Messages on their way to one partition; `positions` are theirs in what was submitted."""
 
     target: Target
@@ -66,11 +66,11 @@ class Publisher:
             await self.abandon()  # a failed start leaves its connections and tasks behind
             raise
 
-    async def submit(self, messages: Sequence[Message], positions: Sequence[int], *, singly: bool) -> list[Batch]:
+    async def submit(self, messages: Sequence[Message], positions: Sequence[int], *, singly: bool) -> list[RecordBatch]:
         """Enqueue these of the messages, in order; `singly`: each in a batch of its own. Raises KafkaError, and then
         some may be on their way all the same."""
         partitions = {topic: await self._partitions(topic) for topic in {messages[p].topic for p in positions}}
-        batches: list[Batch] = []
+        batches: list[RecordBatch] = []
         open_batches: dict[Target, tuple[Any, list[int]]] = {}
         for position in positions:
             message = messages[position]
@@ -100,7 +100,7 @@ class Publisher:
         )
         return appended is not None
 
-    async def _enqueue(self, target: Target, builder: Any, members: list[int]) -> Batch:
+    async def _enqueue(self, target: Target, builder: Any, members: list[int]) -> RecordBatch:
         builder.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._patience
@@ -114,7 +114,7 @@ class Publisher:
                 if loop.time() >= deadline:
                     raise
         future.add_done_callback(_retrieve)
-        return Batch(target, tuple(members), future)
+        return RecordBatch(target, tuple(members), future)
 
     async def close(self, timeout: float) -> None:
         """Deliver what is left, if that takes no longer than this; with the brokers away the client would wait for

@@ -13,7 +13,7 @@ import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from streamer.adapters.kafka.connection import KafkaConnection
-from streamer.adapters.kafka.publisher import Batch, Publisher, Target
+from streamer.adapters.kafka.publisher import Publisher, RecordBatch, Target
 from streamer.core.events import Message
 from streamer.errors import TooLarge, Unreachable
 from streamer.protocols import Acknowledgement
@@ -32,7 +32,7 @@ class _Bundle:
     messages: Sequence[Message]
     since: float
     waiting: list[int]
-    batches: list[Batch] = field(default_factory=list)
+    batches: list[RecordBatch] = field(default_factory=list)
     singly: bool = False
     refused: list[int] = field(default_factory=list)
 

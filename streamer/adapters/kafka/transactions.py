@@ -19,7 +19,7 @@ from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.producer.transaction_manager import TransactionState
 
 from streamer.adapters.kafka.connection import KafkaConnection
-from streamer.adapters.kafka.publisher import Batch, Publisher
+from streamer.adapters.kafka.publisher import Publisher, RecordBatch
 from streamer.adapters.kafka.sink import SinkStatistics
 from streamer.core.events import Message, TopicPartition
 from streamer.errors import ConfigurationError, PartitionLost, Unreachable
@@ -40,17 +40,17 @@ class _PartitionProducer:
         self.failure: str | None = None
         self.lock = asyncio.Lock()
         self._open = False
-        self._batches: list[Batch] = []
+        self._batches: list[RecordBatch] = []
         self._next_offset = 0
 
-    async def send(self, messages: Sequence[Message], positions: Sequence[int]) -> Sequence[Batch]:
+    async def send(self, messages: Sequence[Message], positions: Sequence[int]) -> Sequence[RecordBatch]:
         async with self.lock, asyncio.timeout(STEP_TIMEOUT):
             if self.failure is not None:
                 raise PartitionLost(self.failure)
             with self._over_before_its_time():
                 return await self._send(messages, positions)
 
-    async def _send(self, messages: Sequence[Message], positions: Sequence[int]) -> Sequence[Batch]:
+    async def _send(self, messages: Sequence[Message], positions: Sequence[int]) -> Sequence[RecordBatch]:
         if not self._open:
             await self.publisher.producer.begin_transaction()
             self._open = True
@@ -158,7 +158,7 @@ class KafkaTransactions:
             tp = message.origin.tp if message.origin else TopicPartition("", -1)
             shares.setdefault(tp, (self._lanes.get(tp), []))[1].append(position)
         lost: set[TopicPartition] = set()
-        underway: list[tuple[TopicPartition, _PartitionProducer, Sequence[Batch]]] = []
+        underway: list[tuple[TopicPartition, _PartitionProducer, Sequence[RecordBatch]]] = []
         for tp, (lane, positions) in shares.items():
             if lane is None:
                 lost.add(tp)
@@ -171,7 +171,9 @@ class KafkaTransactions:
         return partial(self._acknowledged, underway, lost)
 
     async def _acknowledged(
-        self, underway: Iterable[tuple[TopicPartition, _PartitionProducer, Sequence[Batch]]], lost: set[TopicPartition]
+        self,
+        underway: Iterable[tuple[TopicPartition, _PartitionProducer, Sequence[RecordBatch]]],
+        lost: set[TopicPartition],
     ) -> None:
         for tp, lane, batches in underway:
             try:
@@ -224,7 +226,7 @@ class KafkaTransactions:
         return SinkStatistics(unacknowledged=0, producers_replaced_total=self._failures)
 
 
-async def delivered(batches: Iterable[Batch]) -> None:
+async def delivered(batches: Iterable[RecordBatch]) -> None:
     """Wait for all; raises the first error."""
     futures = [batch.future for batch in batches]
     if futures:
