@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from streamer.core.vectors import Purpose, Space, normalize
+from streamer.core.vectors import Purpose, Space, unit_rows
 from streamer.embedding.chunking import cut, typical_tokens, windows
 from streamer.embedding.contracts import Contract
 from streamer.embedding.planning import SPECIAL_TOKENS
@@ -80,7 +80,7 @@ class OverlongTexts:
         """The mean of the parts' vectors, weighted by their tokens, at unit length."""
         weights = np.array([e.tokens or self.count(part) for part, e in zip(parts, embeddings, strict=True)])
         mean = weights @ np.stack([e.vector for e in embeddings]).astype(np.float64)
-        return Embedding(normalize(mean)[0], sum(e.tokens for e in embeddings), truncated=True)
+        return Embedding(unit_rows(mean)[0], sum(e.tokens for e in embeddings), truncated=True)
 
     def _is_certain(self, size: float) -> bool:
         if self._count_tokens is not None or self._contract.truncation == "always":

@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 from streamer.adapters.providers.onnx import TOKENS_PER_RUN, OnnxProvider
 from streamer.adapters.providers.onnx_encoder import SentenceEncoder, load
-from streamer.core.vectors import Matrix, normalize
+from streamer.core.vectors import Matrix, unit_rows
 from streamer.errors import ConfigurationError, MissingExtra, RejectedError, StreamerError
 
 pytestmark = pytest.mark.anyio
@@ -96,7 +96,7 @@ async def test_similarities_agree_with_people(encoder: SentenceEncoder) -> None:
     texts = [text for _, *two in pairs for text in two]
     async with running(encoder) as provider:
         answer = await provider.embed(texts, "document")
-    unit = normalize(answer.vectors)
+    unit = unit_rows(answer.vectors)
     similarities = np.einsum("ij,ij->i", unit[::2], unit[1::2])
     assert spearmanr(similarities, scores).statistic >= 0.819
 
@@ -108,8 +108,8 @@ async def test_a_vector_does_not_depend_on_its_company_or_place(encoder: Sentenc
         for order in (range(len(crowd)), reversed(range(len(crowd)))):
             places = list(order)
             answer = await provider.embed([crowd[place] for place in places], "query")
-            found = normalize([answer.vectors[places.index(i)] for i in range(len(LINES))])
-            cosines = np.einsum("ij,ij->i", found, normalize(alone))
+            found = unit_rows([answer.vectors[places.index(i)] for i in range(len(LINES))])
+            cosines = np.einsum("ij,ij->i", found, unit_rows(alone))
             assert cosines.min() > 0.999_99
 
 
@@ -129,7 +129,7 @@ async def test_nothing_that_a_topic_can_hold_fails(encoder: SentenceEncoder) -> 
         answer = await provider.embed(texts, "document")
         assert provider.count_tokens(texts)[6] == 42_000
     assert answer.vectors.shape == (len(texts), 384)
-    normalize(answer.vectors)  # all finite, none zero
+    unit_rows(answer.vectors)  # all finite, none zero
     assert answer.tokens is not None
     assert answer.truncated is not None
     assert [answer.tokens[i] for i in (0, 1, 5, 6)] == [2, 2, 3, 256]
@@ -188,8 +188,8 @@ async def test_as_many_runs_side_by_side_as_there_are_threads(encoder: SentenceE
     texts = [f"{line} {i}" for i, line in enumerate(LINES * 4)]
     watched = WatchedEncoder(encoder, crowd=threads)
     async with running(watched, threads) as provider, running(encoder) as alone:
-        expected = normalize((await alone.embed(texts, "document")).vectors)
-        found = normalize((await provider.embed(texts, "document")).vectors)
+        expected = unit_rows((await alone.embed(texts, "document")).vectors)
+        found = unit_rows((await provider.embed(texts, "document")).vectors)
         async with anyio.create_task_group() as tasks:
             for line in LINES:
                 tasks.start_soon(provider.embed, [line], "document")

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamer.core.vectors import Matrix, normalize
+from streamer.core.vectors import Matrix, unit_rows
 from streamer.core.verdicts import Match
 from streamer.indexer.index import basis, blocks, rotation, top_k, vector_index
 from streamer.indexer.index.blocks import VectorBlocks
@@ -171,7 +171,7 @@ def test_insert_leaves_the_same_index_as_observe(stream: list[Arrival], cuts: se
 
 
 def units(count: int, dimensions: int, seed: int) -> Matrix:
-    return normalize(np.random.default_rng(seed).normal(size=(count, dimensions)))
+    return unit_rows(np.random.default_rng(seed).normal(size=(count, dimensions)))
 
 
 def test_finds_the_same_as_a_full_product_on_real_vectors() -> None:
@@ -191,7 +191,7 @@ def test_the_earliest_of_many_copies_is_found_although_their_products_differ_in_
     index = VectorIndex(384, 10_000)
     index.insert([f"other-{i}" for i in range(3000)], others)
     index.insert([f"copy-{i}" for i in range(5000)], np.tile(copied, (5000, 1)))
-    near = normalize(copied + 0.01 * units(64, 384, 5))
+    near = unit_rows(copied + 0.01 * units(64, 384, 5))
     for k in (1, 4):
         for matches in index.search(near, k):
             assert [match.id for match in matches] == [f"copy-{i}" for i in range(k)]
@@ -289,7 +289,7 @@ def test_neighbours_do_not_depend_on_how_many_queries_share_a_product(dimensions
 @pytest.mark.parametrize("dimensions", [96, 384, 768, 1024, 3072])
 def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_is_multiplied(dimensions: int) -> None:
     queries = units(64, dimensions, 8)
-    copied = normalize(queries[:1] + 0.02 * units(1, dimensions, 9))
+    copied = unit_rows(queries[:1] + 0.02 * units(1, dimensions, 9))
     copies = VectorBlocks(2500, dimensions)
     copies.put(np.arange(2500), np.tile(copied, (2500, 1)))
     scores = [

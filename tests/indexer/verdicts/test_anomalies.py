@@ -10,13 +10,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core.vectors import Matrix, normalize
+from streamer.core.vectors import Matrix, unit_rows
 from streamer.indexer.verdicts import anomalies
 from streamer.indexer.verdicts.anomalies import FEWEST, AnomalyScorer
 
 
 def units(count: int, dimensions: int, seed: int) -> Matrix:
-    return normalize(np.random.default_rng(seed).normal(size=(count, dimensions)) + 0.3)
+    return unit_rows(np.random.default_rng(seed).normal(size=(count, dimensions)) + 0.3)
 
 
 def scores(vectors: Matrix, edges: Sequence[int], window: int, refused: set[int]) -> list[float | None]:
@@ -50,7 +50,7 @@ def test_equals_the_model_however_the_stream_is_cut(seed: int, cuts: set[int], w
 
 def test_a_stranger_scores_higher_than_what_there_is_much_of() -> None:
     memory = AnomalyScorer(64)
-    usual = normalize(units(500, 64, 1) + 5 * np.eye(64)[0])
+    usual = unit_rows(units(500, 64, 1) + 5 * np.eye(64)[0])
     for row in usual:
         batch = memory.compare(row[None])
         batch.accept(0)
