@@ -63,13 +63,13 @@ async def ensure_topics(settings: Settings) -> list[TopicState]:
 
 
 @asynccontextmanager
-async def open_sink(settings: Settings, *, patience: float | None = None) -> AsyncIterator[KafkaSink]:
-    """`patience`: seconds after which a message that is not acknowledged is an error; None waits for the brokers."""
+async def open_sink(settings: Settings, *, give_up_after: float | None = None) -> AsyncIterator[KafkaSink]:
+    """`give_up_after`: seconds after which a message that is not acknowledged is an error; None waits for the brokers."""
     sink = KafkaSink(
         connection_of(settings),
         idempotent=settings.kafka.idempotent,
         compression=settings.kafka.compression,
-        patience=patience,
+        give_up_after=give_up_after,
     )
     await sink.start()
     try:

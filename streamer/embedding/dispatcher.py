@@ -46,7 +46,7 @@ class Dispatcher:
     has one call at a time without a timeout unless told otherwise. `probing`: when to look whether a blocked account
     works again. `count_tokens`: the model's tokenizer, if at hand. `random`: uniform in [0, 1).
 
-    `patience`: for a person who is waiting. A blocked account then raises ProviderBlocked at once, and an outage of
+    `give_up_after`: for a person who is waiting. A blocked account then raises ProviderBlocked at once, and an outage of
     more than so many seconds the RetriableError of the last call; rate limits are still waited out.
     """
 
@@ -60,7 +60,7 @@ class Dispatcher:
         timeout: float | None = 60.0,
         backoff: BackoffPolicy | None = None,
         probing: BackoffPolicy | None = None,
-        patience: float | None = None,
+        give_up_after: float | None = None,
         count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -77,10 +77,10 @@ class Dispatcher:
             concurrency=concurrency or (1 if contract.is_local else REMOTE_CONCURRENCY),
             backoff=self._backoff,
             probing=probing or BackoffPolicy(initial=15.0, maximum=300.0),
-            waits_when_blocked=patience is None,
+            waits_when_blocked=give_up_after is None,
             random=random,
         )
-        self._patience = inf if patience is None else patience
+        self._give_up_after = inf if give_up_after is None else give_up_after
         # A model in this process has no caps on tokens, and counts them anyway when its turn comes.
         self._estimator = TokenEstimator(None if contract.is_local else count_tokens)
         self._caps = RequestCaps(contract, quota)
@@ -228,11 +228,11 @@ class Dispatcher:
 
     def _raise_when_overdue(self, batch: TextBatch, error: RetriableError) -> None:
         """Nothing, while patience lasts; then the error."""
-        if isinstance(error, RateLimited) or self._patience == inf:
+        if isinstance(error, RateLimited) or self._give_up_after == inf:
             return
         now = anyio.current_time()
         batch.failing_since = min(batch.failing_since, now)
-        if isinstance(error, ProviderBlocked) or now - batch.failing_since >= self._patience:
+        if isinstance(error, ProviderBlocked) or now - batch.failing_since >= self._give_up_after:
             raise error
 
     def _is_suspicious(self) -> bool:

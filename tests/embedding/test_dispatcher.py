@@ -266,7 +266,7 @@ class TestTransientFaults:
             if call.texts[0].startswith("down"):
                 raise RetriableError("503")
 
-        service = dispatcher(FakeProvider(behave), patience=30.0)
+        service = dispatcher(FakeProvider(behave), give_up_after=30.0)
         assert_right(texts(3), await service.embed(texts(3), "document"))
         assert anyio.current_time() >= 100
         for given in (["down"], ["down 1", "down 2"]):
@@ -282,7 +282,7 @@ class TestTransientFaults:
                 raise RetriableError("503")
 
         service = dispatcher(
-            FakeProvider(behave, latency=8.0), contract=contract(max_items=1), concurrency=1, patience=30
+            FakeProvider(behave, latency=8.0), contract=contract(max_items=1), concurrency=1, give_up_after=30
         )
         assert_right(texts(9), await service.embed(texts(9), "document"))
         assert anyio.current_time() > 9 * 8
@@ -293,7 +293,7 @@ class TestTransientFaults:
                 raise ProviderBlocked("401")
 
         provider = FakeProvider(behave)
-        service = dispatcher(provider, patience=30.0)
+        service = dispatcher(provider, give_up_after=30.0)
         while True:
             try:
                 outcomes = await service.embed(texts(2), "document")

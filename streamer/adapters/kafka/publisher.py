@@ -43,12 +43,12 @@ class Publisher:
 
     It has to be: sequence numbers are spent when a batch leaves, so after a batch that failed for good the broker
     refuses everything that follows. Records of one key go to one partition (murmur2, as Kafka's own clients choose it).
-    `patience`: seconds to wait for room.
+    `give_up_after`: seconds to wait for room.
     """
 
-    def __init__(self, connection: KafkaConnection, compression: str, *, patience: float, **options: Any) -> None:
+    def __init__(self, connection: KafkaConnection, compression: str, *, give_up_after: float, **options: Any) -> None:
         self.connection = connection
-        self._patience = patience
+        self._give_up_after = give_up_after
         self._partitioner = DefaultPartitioner()
         self.producer = AIOKafkaProducer(
             **connection.client_options(),
@@ -90,9 +90,9 @@ class Publisher:
     async def _partitions(self, topic: str) -> list[int]:
         # Of a topic that it has not used yet the client asks its brokers, for longer than anybody here waits.
         try:
-            return sorted(await asyncio.wait_for(self.producer.partitions_for(topic), self._patience))
+            return sorted(await asyncio.wait_for(self.producer.partitions_for(topic), self._give_up_after))
         except TimeoutError as exc:
-            raise KafkaTimeoutError(f"nothing known of topic {topic!r} within {self._patience:g} s") from exc
+            raise KafkaTimeoutError(f"nothing known of topic {topic!r} within {self._give_up_after:g} s") from exc
 
     def _append(self, builder: Any, message: Message) -> bool:
         appended = builder.append(
@@ -103,7 +103,7 @@ class Publisher:
     async def _enqueue(self, target: Target, builder: Any, members: list[int]) -> RecordBatch:
         builder.close()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._patience
+        deadline = loop.time() + self._give_up_after
         while True:
             try:
                 sending = self.producer.send_batch(builder, target[0], partition=target[1])

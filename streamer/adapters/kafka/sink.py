@@ -62,7 +62,7 @@ class SinkStatistics:
 class KafkaSink:
     """A Sink. `delivery_timeout`: seconds without an acknowledgement after which the producer is replaced.
 
-    While brokers are away it waits, and so does whoever sends; with a `patience` it raises Unreachable after that many
+    While brokers are away it waits, and so does whoever sends; with a `give_up_after` it raises Unreachable after that many
     seconds instead.
     """
 
@@ -73,14 +73,18 @@ class KafkaSink:
         idempotent: bool = True,
         compression: str = "none",
         delivery_timeout: float = DELIVERY_TIMEOUT,
-        patience: float | None = None,
+        give_up_after: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make = partial(
-            Publisher, connection, compression, patience=patience or delivery_timeout, enable_idempotence=idempotent
+            Publisher,
+            connection,
+            compression,
+            give_up_after=give_up_after or delivery_timeout,
+            enable_idempotence=idempotent,
         )
         self._delivery_timeout = delivery_timeout
-        self._patience = patience
+        self._give_up_after = give_up_after
         self._clock = clock
         self._publisher = self._make()
         self._lock = asyncio.Lock()  # held by whoever gives messages to the producer
@@ -126,16 +130,16 @@ class KafkaSink:
         """None when all of it is; else why not."""
         futures = [batch.future for batch in bundle.batches]
         if futures:
-            _, open_ones = await asyncio.wait(futures, timeout=self._patience or self._delivery_timeout)
+            _, open_ones = await asyncio.wait(futures, timeout=self._give_up_after or self._delivery_timeout)
             if open_ones:
-                return f"no acknowledgement within {self._patience or self._delivery_timeout:g} s"
+                return f"no acknowledgement within {self._give_up_after or self._delivery_timeout:g} s"
         return next((repr(batch.error) for batch in bundle.batches if batch.error), None)
 
     async def _replace(self, reason: str) -> None:
         """Another producer gets all that is not acknowledged, in order. The lock is held."""
         while True:
             oldest = min(bundle.since for bundle in self._pending)
-            if self._patience is not None and self._clock() - oldest >= self._patience:
+            if self._give_up_after is not None and self._clock() - oldest >= self._give_up_after:
                 raise Unreachable(f"publishing failed: {reason}")
             log.warning("replacing the producer", reason=reason, unacknowledged=len(self._pending))
             self._trouble = reason

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 
 from streamer.adapters.kafka.assignment import Assignment
 from streamer.adapters.kafka.connection import KafkaConnection
-from streamer.adapters.kafka.diagnosis import Diagnosis, Patience, cause_of_death
+from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, Diagnosis, cause_of_death
 from streamer.adapters.kafka.membership import REBALANCE_TIMEOUT, Membership
 from streamer.adapters.kafka.records import record_of
 from streamer.adapters.kafka.transactions import KafkaTransactions
@@ -62,7 +62,7 @@ class KafkaSource:
         transactions: KafkaTransactions | None = None,
         max_poll_records: int = 1000,
         max_partition_fetch_bytes: int = 2 * 1024 * 1024,
-        patience: Patience | None = None,
+        timeouts: ConsumerTimeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         options = {
@@ -83,9 +83,9 @@ class KafkaSource:
         self._topics = topics
         self._transactions = transactions
         self._max_poll_records = max_poll_records
-        self._patience = patience or Patience()
-        self._assignment = Assignment(transactions, self._patience, clock)
-        self._membership = Membership(connection, topics, options, self._assignment, self._patience)
+        self._timeouts = timeouts or ConsumerTimeouts()
+        self._assignment = Assignment(transactions, self._timeouts, clock)
+        self._membership = Membership(connection, topics, options, self._assignment, self._timeouts)
         self._poll_failures = 0
 
     async def start(self, rebalance: Rebalance) -> None:
@@ -180,7 +180,7 @@ class KafkaSource:
         events = [self._assignment.wake] + ([self._transactions.changed] if self._transactions else [])
         waits = [asyncio.ensure_future(event.wait()) for event in events]
         try:
-            await asyncio.wait(waits, timeout=self._patience.interval, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=self._timeouts.interval, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()

@@ -99,7 +99,7 @@ class KafkaTransactions:
             Publisher,
             connection,
             compression,
-            patience=STEP_TIMEOUT,
+            give_up_after=STEP_TIMEOUT,
             transaction_timeout_ms=int(TRANSACTION_TIMEOUT * 1000),
         )
         self._lanes: dict[TopicPartition, _PartitionProducer] = {}
@@ -125,7 +125,7 @@ class KafkaTransactions:
         await trial.close(STEP_TIMEOUT)
 
     async def _answers(self) -> bool:
-        plain = self._make.func(*self._make.args, patience=STEP_TIMEOUT)
+        plain = self._make.func(*self._make.args, give_up_after=STEP_TIMEOUT)
         try:
             await plain.start()
         except Unreachable:

@@ -167,7 +167,7 @@ class SqliteVectorCache:
         """What the file holds when the writes under way are done. Raises StreamerError when it cannot be read."""
         await self._access.written()
         contents = await self._access.read(
-            lambda connection, _: contents_of(connection, self._file.path), patience=60.0
+            lambda connection, _: contents_of(connection, self._file.path), give_up_after=60.0
         )
         if contents is None:
             raise self._useless()

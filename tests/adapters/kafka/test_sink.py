@@ -142,7 +142,7 @@ async def test_brokers_that_go_away_are_waited_for(cluster: MockCluster) -> None
 
 
 async def test_a_command_line_gives_up_where_a_worker_waits(cluster: MockCluster) -> None:
-    async with opened(cluster.bootstrap_servers, patience=0.5) as sink:
+    async with opened(cluster.bootstrap_servers, give_up_after=0.5) as sink:
         cluster.set_down()
         with anyio.fail_after(60), pytest.raises(Unreachable, match="publishing failed"):
             await (await sink.send(messages(0, 5)))()
