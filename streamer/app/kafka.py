@@ -64,7 +64,7 @@ async def ensure_topics(settings: Settings) -> list[TopicState]:
 
 @asynccontextmanager
 async def open_sink(settings: Settings, *, give_up_after: float | None = None) -> AsyncIterator[KafkaSink]:
-    """`give_up_after`: seconds after which a message that is not acknowledged is an error; None waits for the brokers."""
+    """`give_up_after`: seconds until a message without acknowledgement is an error; None waits for the brokers."""
     sink = KafkaSink(
         connection_of(settings),
         idempotent=settings.kafka.idempotent,

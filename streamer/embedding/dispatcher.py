@@ -46,8 +46,8 @@ class Dispatcher:
     has one call at a time without a timeout unless told otherwise. `probing`: when to look whether a blocked account
     works again. `count_tokens`: the model's tokenizer, if at hand. `random`: uniform in [0, 1).
 
-    `give_up_after`: for a person who is waiting. A blocked account then raises ProviderBlocked at once, and an outage of
-    more than so many seconds the RetriableError of the last call; rate limits are still waited out.
+    `give_up_after`: seconds, for a person who is waiting. A blocked account then raises ProviderBlocked at once, and a
+    longer outage the RetriableError of the last call; rate limits are still waited out.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class Dispatcher:
             self._reject(batch, place, "too_long", reason)
 
     def _raise_when_overdue(self, batch: TextBatch, error: RetriableError) -> None:
-        """Nothing, while patience lasts; then the error."""
+        """Raise the error once it has been `give_up_after` seconds since the first failure."""
         if isinstance(error, RateLimited) or self._give_up_after == inf:
             return
         now = anyio.current_time()

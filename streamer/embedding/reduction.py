@@ -17,8 +17,8 @@ from streamer.protocols import Answer, Provider
 class Reduced:
     """A Provider around a Provider. Its space is its own, named after the content of the projection.
 
-    `matryoshka`: the inner one's vectors may be longer than its space says, as in `check_answer`. Raises ConfigurationError
-    when the projection was fitted to another space, where it would mean nothing.
+    `matryoshka`: the inner one's vectors may be longer than its space says, as in `check_answer`. Raises
+    ConfigurationError when the projection was fitted to another space, where it would mean nothing.
     """
 
     def __init__(self, provider: Provider, projection: Projection, *, matryoshka: bool = False) -> None:

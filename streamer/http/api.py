@@ -59,9 +59,10 @@ def create_api(
 ) -> Starlette:
     """The application. Without an embedder, searches by text are refused.
 
-    `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. `degraded`: what the
-    index does without just now, though it is ready. Raises
-    SpaceMismatch when the embedder's vectors cannot be compared with those of the index.
+    `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. `degraded`: what
+    the index does without at the moment, though it is ready.
+
+    Raises SpaceMismatch when the embedder's vectors cannot be compared with those of the index.
     """
     if embedder is not None and embedder.space != index.space:
         raise SpaceMismatch(

@@ -12,10 +12,10 @@ from streamer.indexer.snapshots.format import Offsets, TopicBounds
 class Progress:
     """Offsets are the next ones of each partition.
 
-    `beginning_offsets` and `end_offsets`: of the log when the indexer started. `start_offsets`: where it began to read, later than the log where
-    a snapshot made up for the rest. `judged`: up to here verdicts were given by an earlier run. `remembered`: what the
-    judge has taken in; `waiting`: records that have been read since. `committed`: up to here verdicts are published for
-    good.
+    `beginning_offsets` and `end_offsets`: of the log when the indexer started. `start_offsets`: where it began to read,
+    later than the log begins where a snapshot made up for the rest. `judged`: up to here verdicts were given by an
+    earlier run. `remembered`: what the judge has taken in; `waiting`: records that have been read since. `committed`:
+    up to here verdicts are published for good.
     """
 
     beginning_offsets: Offsets = field(default_factory=dict)

@@ -62,7 +62,7 @@ class SinkStatistics:
 class KafkaSink:
     """A Sink. `delivery_timeout`: seconds without an acknowledgement after which the producer is replaced.
 
-    While brokers are away it waits, and so does whoever sends; with a `give_up_after` it raises Unreachable after that many
+    While brokers are away it waits, and so does its caller; with `give_up_after` it raises Unreachable after that many
     seconds instead.
     """
 

@@ -102,14 +102,14 @@ class KafkaTransactions:
             give_up_after=STEP_TIMEOUT,
             transaction_timeout_ms=int(TRANSACTION_TIMEOUT * 1000),
         )
-        self._lanes: dict[TopicPartition, _PartitionProducer] = {}
+        self._producers: dict[TopicPartition, _PartitionProducer] = {}
         self._failures = 0
         self.broken: dict[TopicPartition, str] = {}
         self.changed = asyncio.Event()
 
     @property
     def partitions(self) -> frozenset[TopicPartition]:
-        return frozenset(self._lanes)
+        return frozenset(self._producers)
 
     async def check(self) -> None:
         """Raises ConfigurationError where the broker has no transactions."""
@@ -138,35 +138,35 @@ class KafkaTransactions:
         await self.end([tp])
         publisher = self._make(transactional_id=f"{self._group_id}-{tp.topic}-{tp.partition}")
         await publisher.start()
-        self._lanes[tp] = _PartitionProducer(publisher)
+        self._producers[tp] = _PartitionProducer(publisher)
 
     async def end(self, tps: Collection[TopicPartition]) -> None:
         """Give the producers up; what is not committed will be aborted by the next owner, or by the broker in time."""
-        lanes = [self._lanes.pop(tp) for tp in tps if tp in self._lanes]
+        producers = [self._producers.pop(tp) for tp in tps if tp in self._producers]
         for tp in tps:
             self.broken.pop(tp, None)
-        for lane in lanes:
-            lane.failure = lane.failure or "taken away"
-        await asyncio.gather(*(lane.publisher.abandon() for lane in lanes))
+        for producer in producers:
+            producer.failure = producer.failure or "taken away"
+        await asyncio.gather(*(producer.publisher.abandon() for producer in producers))
 
     async def send(self, messages: Sequence[Message]) -> Acknowledgement:
         """Into the open transactions. The acknowledgement raises PartitionLost, naming partitions, when their messages
         will never be committed."""
-        # Before the first await: a lane that is replaced later must not get what was meant for this one.
+        # Before the first await: a producer that is replaced later must not get what was meant for this one.
         shares: dict[TopicPartition, tuple[_PartitionProducer | None, list[int]]] = {}
         for position, message in enumerate(messages):
             tp = message.origin.tp if message.origin else TopicPartition("", -1)
-            shares.setdefault(tp, (self._lanes.get(tp), []))[1].append(position)
+            shares.setdefault(tp, (self._producers.get(tp), []))[1].append(position)
         lost: set[TopicPartition] = set()
         underway: list[tuple[TopicPartition, _PartitionProducer, Sequence[RecordBatch]]] = []
-        for tp, (lane, positions) in shares.items():
-            if lane is None:
+        for tp, (producer, positions) in shares.items():
+            if producer is None:
                 lost.add(tp)
                 continue
             try:
-                underway.append((tp, lane, await lane.send(messages, positions)))
+                underway.append((tp, producer, await producer.send(messages, positions)))
             except (KafkaError, TimeoutError, PartitionLost) as exc:
-                await self._fail(tp, lane, exc)
+                await self._fail(tp, producer, exc)
                 lost.add(tp)
         return partial(self._acknowledged, underway, lost)
 
@@ -175,13 +175,13 @@ class KafkaTransactions:
         underway: Iterable[tuple[TopicPartition, _PartitionProducer, Sequence[RecordBatch]]],
         lost: set[TopicPartition],
     ) -> None:
-        for tp, lane, batches in underway:
+        for tp, producer, batches in underway:
             try:
                 await delivered(batches)
             except (KafkaError, TimeoutError, asyncio.CancelledError) as exc:
                 if isinstance(exc, asyncio.CancelledError) and not any(batch.future.cancelled() for batch in batches):
                     raise
-                await self._fail(tp, lane, exc)
+                await self._fail(tp, producer, exc)
                 lost.add(tp)
         if lost:
             raise PartitionLost("a transaction failed; its partition is read again", lost)
@@ -195,26 +195,26 @@ class KafkaTransactions:
             raise PartitionLost("a transaction was not committed; its partition is read again", lost)
 
     async def _commit(self, tp: TopicPartition) -> bool:
-        lane = self._lanes.get(tp)
-        if lane is None:
+        producer = self._producers.get(tp)
+        if producer is None:
             return False
         try:
-            await lane.commit(tp, self._group_id)
+            await producer.commit(tp, self._group_id)
         except (KafkaError, TimeoutError, PartitionLost) as exc:
             # Whether it was committed is not known. The next producer waits for the answer before offsets are read.
-            await self._fail(tp, lane, exc)
+            await self._fail(tp, producer, exc)
             return False
         return True
 
-    async def _fail(self, tp: TopicPartition, lane: _PartitionProducer, error: BaseException) -> None:
-        if lane.failure is not None:
+    async def _fail(self, tp: TopicPartition, producer: _PartitionProducer, error: BaseException) -> None:
+        if producer.failure is not None:
             return
-        lane.failure = repr(error)
+        producer.failure = repr(error)
         self._failures += 1
-        log.warning("transaction failed", partition=f"{tp.topic}/{tp.partition}", reason=lane.failure)
-        await lane.publisher.abandon()  # at once: a late retry of its last request would end the next transaction
-        if self._lanes.get(tp) is lane:
-            self.broken[tp] = lane.failure
+        log.warning("transaction failed", partition=f"{tp.topic}/{tp.partition}", reason=producer.failure)
+        await producer.publisher.abandon()  # at once: a late retry of its last request would end the next transaction
+        if self._producers.get(tp) is producer:
+            self.broken[tp] = producer.failure
             # Not at once: what failed for a lasting reason would be tried without a breath.
             asyncio.get_running_loop().call_later(PAUSE, self.changed.set)
 

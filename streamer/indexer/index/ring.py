@@ -1,4 +1,4 @@
-"""What has streamed past, in order of arrival: its ids, payloads and times. The vectors lie with whoever searches them."""
+"""What has streamed past, in order of arrival: its ids, payloads and times. The vectors lie elsewhere."""
 
 from __future__ import annotations
 

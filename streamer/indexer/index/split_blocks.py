@@ -18,9 +18,9 @@ _CHUNK: Final = 1024
 class SplitBlocks:
     """Like `VectorBlocks`, about half of which has to be fetched for a search.
 
-    The `leading` components lie as in `VectorBlocks`, followed by the length of the rest: with a query's own as one more
-    component, a product is the most that the whole product can be (Cauchy and Schwarz). The rests lie one after the
-    other, because few of them are looked at. Meant for coordinates in which rests are short, see Basis.
+    The `leading` components lie as in `VectorBlocks`, followed by the length of the rest: with a query's own as one
+    more component, a product is the most that the whole product can be (Cauchy and Schwarz). The rests are
+    stored one by one, because few of them are looked at. Meant for coordinates in which rests are short, see Basis.
     """
 
     def __init__(self, slots: int, dimensions: int, leading: int) -> None:

@@ -34,10 +34,10 @@ class VectorIndex:
     Once there are enough of them, they are kept in coordinates in which a search need not look at all components (see
     Basis), where such can be found; what `get` returns is exact to a bit or two of float32 then.
 
-    A vector of a known id replaces the older one and counts as having arrived now. A payload (any object) and a time (any
-    integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes (8 more in such
+    A vector of a known id replaces the older one and counts as having arrived now. A payload (any object) and a time
+    (any integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes (8 more in such
     coordinates) for each of at most `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 45 bytes
-    a row, its id (50 bytes and one for each character) and its payload (a sketch: 120 bytes); twice that for the vectors
+    a row, its id (50 bytes and one for each character) and its payload (a sketch: 120 bytes). Vectors take twice that
     while coordinates change, or while rows are held that stand in the way of new ones.
 
     One caller at a time, except that others may search and get while they hold `changing` (a lock), which is held here
@@ -163,8 +163,8 @@ class VectorIndex:
     ) -> list[list[Match]]:
         """The `k` most similar of all remembered vectors for each query, best first, ties in order of arrival.
 
-        `exclude`: ids that no query shall find. `accept`: what the payload of a vector (less its sketch) must be like for
-        it to be found.
+        `exclude`: ids that no query shall find. `accept`: what the payload of a vector (less its sketch) must be like
+        for it to be found.
         """
         self._check(queries, len(queries))
         ring = self._ring

@@ -37,7 +37,7 @@ _MOST_HOPS: Final = 16  # a search each; longer chains of restored near-duplicat
 class VerdictPolicy:
     """What the user decides.
 
-    `near_duplicate_similarity`: cosine from which two events are near-duplicates, or "auto" (see NearDuplicateDetector).
+    `near_duplicate_similarity`: cosine from which two events are near-duplicates, or "auto", see NearDuplicateDetector.
     `neighbors`: how many of the nearest events a verdict looks at and lists. `false_alarm_rate`: share of ordinary
     events that are called anomalies, or near-duplicates without being sure ones. `window`: milliseconds of event time
     after which an event is forgotten, None for never.

@@ -265,7 +265,10 @@ def test_foreign_ones_are_refused_by_name() -> None:
     [
         (lambda b: replace(b, end_offsets={P0: 20}), "it goes on at vectors/1/2, but that partition is gone"),
         (lambda b: replace(b, end_offsets={P0: 11, P1: 9}), "vectors/0/12, but that partition holds offsets 5 to 11"),
-        (lambda b: replace(b, beginning_offsets={P0: 13, P1: 0}), "vectors/0/12, but that partition holds offsets 13 to 20"),
+        (
+            lambda b: replace(b, beginning_offsets={P0: 13, P1: 0}),
+            "vectors/0/12, but that partition holds offsets 13 to 20",
+        ),
         (lambda b: replace(b, committed={P0: 11, P1: 3}), "vectors/0/12, but verdicts are committed up to 11 only"),
         (lambda b: replace(b, committed={P0: 12}), "vectors/1/2, but verdicts are committed up to 0 only"),
     ],

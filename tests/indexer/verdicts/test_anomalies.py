@@ -1,4 +1,4 @@
-"""AnomalyScorer against a slow model: the mean distance to the nearest of the latest, to the last bit for any batches."""
+"""AnomalyScorer against a slow model: the mean distance to the nearest of the latest, to the last bit for any cut."""
 
 from __future__ import annotations
 
