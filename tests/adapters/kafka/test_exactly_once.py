@@ -109,7 +109,7 @@ async def test_a_producer_that_learns_by_itself_that_it_is_fenced_loses_its_part
     await second.begin(stage.tp)
     unheard = await first.send(outcomes(stage.vectors, stage.tp, 0, 5))
     with anyio.fail_after(15):
-        while not first._lanes[stage.tp].publisher.producer._txn_manager.is_fatal_error():
+        while not first._producers[stage.tp].publisher.producer._txn_manager.is_fatal_error():
             await anyio.lowlevel.checkpoint()
     with pytest.raises(PartitionLost) as raised:
         await (await first.send(outcomes(stage.vectors, stage.tp, 5, 5)))()
