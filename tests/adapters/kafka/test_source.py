@@ -175,6 +175,12 @@ async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partiti
         await changelog.aclose()
 
 
+async def test_a_topic_that_is_missing_is_told_with_the_command_that_creates_it(bootstrap_servers: str) -> None:
+    changelog = KafkaChangelog(KafkaConnection(bootstrap_servers=bootstrap_servers), "never-created", None)
+    with pytest.raises(Unreachable, match=r"'never-created' does not exist.* streamer topics --create$"):
+        await changelog.start()
+
+
 async def test_what_comes_while_a_changelog_rests_comes_in_one_piece(
     bootstrap_servers: str, new_topic: NewTopicName
 ) -> None:
