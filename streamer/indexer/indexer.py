@@ -17,7 +17,6 @@ from anyio import (
     BrokenResourceError,
     CancelScope,
     EndOfStream,
-    Event,
     WouldBlock,
     create_memory_object_stream,
     create_task_group,
@@ -119,7 +118,6 @@ class Indexer:
         )
         self.live = Broadcast()
         self._stopping = False
-        self._caught_up = Event()
         self._phase: Literal["not started", "loading the snapshot", "restoring", "following", "stopped"] = "not started"
 
     async def run(self) -> None:
@@ -146,10 +144,6 @@ class Indexer:
     def stop(self) -> None:
         """Make `run` finish what it has begun, and return."""
         self._stopping = True
-
-    async def wait_ready(self) -> None:
-        """Until everything that the topic held at the start has been read."""
-        await self._caught_up.wait()
 
     def ready(self) -> str | None:
         """None once restored; else why not, and how far it has come."""
@@ -232,7 +226,6 @@ class Indexer:
             if self._saving is not None:
                 self._saving.caught_up()
             self._phase = "following"
-            self._caught_up.set()
             _log.info("caught up: %d vectors of space %s", len(self._state.judge.index), self.space.id)
 
     async def _follow(self, tasks: TaskGroup) -> None:

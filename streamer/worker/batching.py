@@ -69,8 +69,3 @@ class Batcher:
             room -= size
             batch.append(event)
         return batch
-
-    def discard(self) -> None:
-        """Forget everything that waits: its partitions went to another member, which reads them again."""
-        self._queue.clear()
-        self._bytes = 0
