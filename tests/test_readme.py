@@ -81,7 +81,7 @@ def test_records_have_the_fields_shown() -> None:
         dead_letters_topic="d",
         include_text=True,
     )
-    message = encoder.encode(EmbeddedEvent(event, unit_rows([[1.0, 2.0]])[0], 7, False, False), 0)
+    _, message = encoder.encode(EmbeddedEvent(event, unit_rows([[1.0, 2.0]])[0], 7, False, False), 0)
     assert orjson.loads(message.value or b"").keys() == vector.keys()
     assert vector["source"].keys() == orjson.loads(message.value or b"")["source"].keys()
     made = encode_verdict(
@@ -95,7 +95,7 @@ def test_dead_letter_kinds_and_headers_are_named() -> None:
     letter = Decoder().decode(record, Origin(record.tp, 41, 1))
     encoder = Encoder(space=Space(provider="p", model="m", dimensions=2), vectors_topic="v", dead_letters_topic="d")
     assert not isinstance(letter, Event)
-    for name, _ in encoder.encode(letter, 0).headers:
+    for name, _ in encoder.encode(letter, 0)[1].headers:
         assert f"`{name}`" in TEXT
 
 
