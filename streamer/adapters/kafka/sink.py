@@ -55,8 +55,10 @@ class _Bundle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkStatistics:
-    unacknowledged: int
-    producers_replaced_total: int
+    unacknowledged: int = field(metadata={"help": "Messages sent and not yet acknowledged by the broker."})
+    producers_replaced_total: int = field(
+        metadata={"help": "Producers replaced after an error or a missing acknowledgement."}
+    )
 
 
 class KafkaSink:

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import structlog
@@ -31,15 +31,18 @@ MAX_POLL_INTERVAL_MS = 24 * 3600 * 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceStatistics:
-    """`deleted_offsets_total`: offsets that retention took before they were read. `truncations_total`: logs that ended
-    before our position. `unreadable_partitions`: left alone now, because reading them fails."""
+    """What the client went through since the start."""
 
-    poll_failures_total: int
-    consumers_replaced_total: int
-    partitions_restarted_total: int
-    deleted_offsets_total: int
-    truncations_total: int
-    unreadable_partitions: int
+    poll_failures_total: int = field(
+        metadata={"help": "Polls that failed; reading resumed at the last record handed over."}
+    )
+    consumers_replaced_total: int = field(metadata={"help": "Consumers replaced because they were stuck or dead."})
+    partitions_restarted_total: int = field(metadata={"help": "Partitions taken up again from their committed offset."})
+    deleted_offsets_total: int = field(metadata={"help": "Offsets that retention deleted before they were read."})
+    truncations_total: int = field(
+        metadata={"help": "Logs that ended before our position and are read from their beginning."}
+    )
+    unreadable_partitions: int = field(metadata={"help": "Partitions paused now because reading them fails."})
 
 
 class KafkaSource:
