@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+from streamer.core.vendors import VENDORS
 from streamer.errors import ConfigurationError
 
 Truncation: TypeAlias = Literal["never", "optional", "always"]
@@ -157,7 +158,7 @@ _IN_PROCESS = Contract(
     limits=(),
     is_local=True,
 )
-_LOCAL = ("sentence-transformers", "onnx")
+_LOCAL = [vendor.name for vendor in VENDORS.values() if vendor.is_local]
 
 _MRL_VOYAGE = {"allowed_dimensions": (256, 512, 1024, 2048), "matryoshka": True}  # V
 _MRL_NOMIC = {"allowed_dimensions": (64, 128, 256, 512, 768), "matryoshka": True}  # M

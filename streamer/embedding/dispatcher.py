@@ -11,6 +11,7 @@ from typing import Any, cast
 import anyio
 
 from streamer.core.vectors import Purpose, Space
+from streamer.core.vendors import CALLS_AT_ONCE
 from streamer.embedding.answer_check import InvalidAnswer
 from streamer.embedding.backoff import BackoffPolicy
 from streamer.embedding.contracts import Contract
@@ -30,7 +31,6 @@ CONTROLS = 2  # harmless texts that must succeed between its failures before it 
 INVALID_AFTER = 3  # unusable vectors for a single text
 SUSPICIOUS_AFTER = 16  # texts given up in a row: is the provider to blame?
 TOO_LONG = ("too_long", "too_large")
-REMOTE_CONCURRENCY = 8
 
 
 class Dispatcher:
@@ -73,7 +73,7 @@ class Dispatcher:
         )
         self._gate = Gate(
             quota,
-            concurrency=concurrency or (1 if contract.is_local else REMOTE_CONCURRENCY),
+            concurrency=concurrency or (1 if contract.is_local else CALLS_AT_ONCE),
             backoff=self._backoff,
             probing=probing or BackoffPolicy(initial=15.0, maximum=300.0),
             waits_when_blocked=give_up_after is None,

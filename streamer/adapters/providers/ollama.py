@@ -14,6 +14,7 @@ from streamer.adapters.providers.connection import HttpConnection
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, well_formed
 from streamer.core.vectors import Purpose, Space
+from streamer.core.vendors import VENDORS
 from streamer.errors import MissingExtra, RetriableError
 from streamer.protocols import Answer
 
@@ -47,8 +48,8 @@ class OllamaProvider:
     ) -> None:
         self._space = space
         # The client would read the variable by itself, and then this adapter would not know what to redact.
-        connection = replace(connection, api_key=connection.api_key or os.environ.get("OLLAMA_API_KEY"))
-        key = connection.key("ollama", "OLLAMA_API_KEY") if connection.api_key else ""
+        connection = replace(connection, api_key=connection.api_key or os.environ.get(VENDORS["ollama"].key_variable))
+        key = connection.key("ollama", VENDORS["ollama"].key_variable) if connection.api_key else ""
         self._vendor = Vendor("ollama", (key,) if key else ())
         self._timeout = connection.timeout_seconds
         self._load_timeout = max(load_timeout_seconds, connection.timeout_seconds)
