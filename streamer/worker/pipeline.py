@@ -22,7 +22,7 @@ from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Outcome, Reco
 from streamer.errors import PartitionLost, RetriableError
 from streamer.protocols import Embedder, Embedding, Sink, Source
 from streamer.worker.batching import Batcher, BatchPolicy
-from streamer.worker.notify import Notify, Slots
+from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
 from streamer.worker.outbox import Outbox
 
@@ -89,7 +89,7 @@ class Pipeline:
         self._clock = clock
         self._tracker = OffsetTracker()
         self._batcher = Batcher(settings.batch)
-        self._slots = Slots(settings.max_batches)
+        self._slots = anyio.Semaphore(settings.max_batches, max_value=settings.max_batches, fast_acquire=True)
         self._draining: set[TopicPartition] = set()
         self._stopping = anyio.Event()
         self._joined = False
@@ -179,7 +179,7 @@ class Pipeline:
             partitions=offsets.partitions,
             in_flight=offsets.in_flight,
             in_flight_bytes=offsets.in_flight_bytes,
-            batches_in_flight=self._slots.busy,
+            batches_in_flight=self._settings.max_batches - self._slots.value,
             lowest_unfinished_offset={f"{tp.topic}/{tp.partition}": offset for tp, offset in offsets.oldest.items()},
         )
 
