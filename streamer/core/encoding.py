@@ -121,7 +121,7 @@ class Encoder:
 
 def source(record: Record) -> bytes:
     """`topic/partition/offset` of a record, as every output carries it."""
-    return f"{record.tp.topic}/{record.tp.partition}/{record.offset}".encode()
+    return f"{record.tp}/{record.offset}".encode()
 
 
 def message_bytes(message: Message) -> int:

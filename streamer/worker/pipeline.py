@@ -180,7 +180,7 @@ class Pipeline:
             in_flight=offsets.in_flight,
             in_flight_bytes=offsets.in_flight_bytes,
             batches_in_flight=self._settings.max_batches - self._slots.value,
-            lowest_unfinished_offset={f"{tp.topic}/{tp.partition}": offset for tp, offset in offsets.oldest.items()},
+            lowest_unfinished_offset={str(tp): offset for tp, offset in offsets.oldest.items()},
         )
 
     # ------------------------------------------------------------------------------------------------ the stages
@@ -280,4 +280,4 @@ class Pipeline:
 
 
 def _names(tps: Collection[TopicPartition]) -> list[str]:
-    return sorted(f"{topic}/{partition}" for topic, partition in tps)
+    return sorted(map(str, tps))

@@ -100,8 +100,8 @@ class Assignment:
             self._restarts.pop(tp, None)
             return
         except (KafkaError, TimeoutError, Unreachable) as exc:
-            self.health.problem = f"{tp.topic}/{tp.partition} waits to be taken up again: {exc!r}"
-            log.warning("partition not taken up yet", partition=f"{tp.topic}/{tp.partition}", reason=repr(exc))
+            self.health.problem = f"{ours} waits to be taken up again: {exc!r}"
+            log.warning("partition not taken up yet", partition=str(ours), reason=repr(exc))
             asyncio.get_running_loop().call_later(self._timeouts.pause, self.wake.set)
             return
         self.restarts_total += 1

@@ -211,7 +211,7 @@ class KafkaTransactions:
             return
         producer.failure = repr(error)
         self._failures += 1
-        log.warning("transaction failed", partition=f"{tp.topic}/{tp.partition}", reason=producer.failure)
+        log.warning("transaction failed", partition=str(tp), reason=producer.failure)
         await producer.publisher.abandon()  # at once: a late retry of its last request would end the next transaction
         if self._producers.get(tp) is producer:
             self.broken[tp] = producer.failure
@@ -219,7 +219,7 @@ class KafkaTransactions:
             asyncio.get_running_loop().call_later(PAUSE, self.changed.set)
 
     def state(self) -> str | None:
-        whys = "; ".join(f"{topic}/{partition}: {why}" for (topic, partition), why in sorted(self.broken.items()))
+        whys = "; ".join(f"{tp}: {why}" for tp, why in sorted(self.broken.items()))
         return f"transactions failed, reading again: {whys}" if whys else None
 
     def statistics(self) -> SinkStatistics:
