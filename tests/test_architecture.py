@@ -128,3 +128,8 @@ def test_only_the_composing_ring_names_adapters() -> None:
 
 def test_no_file_is_named_for_nothing() -> None:
     assert not [p for p in FILES if p.stem.rstrip("s") in {"util", "helper", "common", "misc", "manager"}]
+
+
+def test_no_file_is_too_long_and_the_core_stays_small() -> None:
+    assert not {str(path): count for path in FILES if (count := len(path.read_text().splitlines())) > 300}
+    assert len(list((PACKAGE / "core").glob("*.py"))) <= 12

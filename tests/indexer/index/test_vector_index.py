@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from streamer.core.vectors import Matrix, unit_rows
 from streamer.core.verdicts import Match
-from streamer.indexer.index import basis, blocks, rotation, top_k, vector_index
+from streamer.indexer.index import basis, blocks, nearest, rotation, top_k, vector_index
 from streamer.indexer.index.blocks import VectorBlocks
 from streamer.indexer.index.vector_index import VectorIndex
 from tests.support.vectors import like_texts
@@ -80,8 +80,9 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tiny sizes make a ring of a few rows grow, wrap, close holes and fall into several products."""
     with ExitStack() as patches:
         if request.param != "as shipped":
-            tiny = patch.multiple(vector_index, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3, _FEWEST_BYTES=1)
+            tiny = patch.multiple(vector_index, _QUERIES=3, _FEWEST_SLOTS=3, _FEWEST_BYTES=1)
             patches.enter_context(tiny)
+            patches.enter_context(patch.object(nearest, "_SCORES", 6))
             patches.enter_context(patch.object(blocks, "WIDTH", 4))
         if request.param == "tiny, in other coordinates":
             patches.enter_context(other_coordinates_from(4))
