@@ -93,6 +93,14 @@ class KafkaSource:
         self._membership = Membership(connection, topics, options, self._assignment, self._timeouts)
         self._poll_failures = 0
 
+    def __repr__(self) -> str:
+        topics = self._topics.pattern if isinstance(self._topics, re.Pattern) else ", ".join(self._topics)
+        consumer = self._membership.consumer
+        owned = (
+            sorted(str(TopicPartition(*tp)) for tp in consumer.assignment()) if consumer is not None else "no client"
+        )
+        return f"<KafkaSource of {topics}: {owned}, generation {self._positions.generation}, {self.state() or 'well'}>"
+
     async def start(self, rebalance: Rebalance) -> None:
         """Join the group. Raises Unreachable when no broker answers."""
         self._assignment.rebalance = rebalance

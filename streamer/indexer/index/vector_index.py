@@ -68,6 +68,12 @@ class VectorIndex:
         self._storage = self._rotation.storage(slots)
         self._view: ReadView | None = None
 
+    def __repr__(self) -> str:
+        return (
+            f"<VectorIndex: {len(self)} of at most {self.capacity} vectors of {self.dimensions} dimensions, "
+            f"{self.nbytes} bytes>"
+        )
+
     def __len__(self) -> int:
         return len(self._ring)
 

@@ -11,9 +11,11 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import CorruptRecordException, KafkaConnectionError
 
 from streamer.adapters.kafka.assignment import Assignment
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.diagnosis import ConsumerTimeouts
 from streamer.adapters.kafka.poll_schedule import TRIES
 from streamer.adapters.kafka.positions import Positions
+from streamer.adapters.kafka.source import KafkaSource
 from streamer.core.events import TopicPartition
 
 pytestmark = pytest.mark.anyio
@@ -69,8 +71,7 @@ async def test_a_partition_that_is_not_taken_up_yet_is_told_until_it_is() -> Non
     consumer.error = KafkaConnectionError("no coordinator")
     assignment.restart({P0: None})
     await assignment.take_up_again(consumer)
-    assert assignment.problem is not None
-    assert assignment.problem.startswith("texts/0 waits to be taken up again: KafkaConnectionError")
+    assert str(assignment.problem).startswith("texts/0 waits to be taken up again: KafkaConnectionError")
     assert (assignment.readable([TopicPartition(*P0)]), flow.owned) == ([], {P1})
     consumer.error = None
     await assignment.take_up_again(consumer)
@@ -89,8 +90,7 @@ async def test_a_partition_that_fails_by_itself_is_told_and_left_alone_and_the_o
         else:
             assignment.handed_over(wanted, dict.fromkeys(wanted, (positions.get(P1) or 0) + 1))
     assert (assignment.readable(ours), assignment.unreadable_partitions) == ([P1], 1)
-    assert assignment.problem is not None
-    assert assignment.problem.startswith("texts/0 cannot be read: ")
+    assert str(assignment.problem).startswith("texts/0 cannot be read: ")
     assert positions.get(P0) is None
     assert positions.get(P1) is not None
     clock[0] = 61.0
@@ -107,3 +107,11 @@ async def test_a_new_assignment_forgets_the_trouble_of_the_last() -> None:
     await assignment.assigned([P0])
     assert (assignment.problem, positions.get(P0)) == (None, None)
     assert positions.generation > before
+
+
+async def test_a_debugger_reads_what_a_source_owns_and_what_ails_it() -> None:
+    source = KafkaSource(KafkaConnection(bootstrap_servers="127.0.0.1:1"), ["texts", "more"], "group")
+    assert repr(source) == "<KafkaSource of texts, more: no client, generation 0, well>"
+    source._membership.consumer = Consumer()
+    source._assignment.report("no answer from Kafka")
+    assert repr(source) == ("<KafkaSource of texts, more: ['texts/0', 'texts/1'], generation 0, no answer from Kafka>")

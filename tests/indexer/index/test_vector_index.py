@@ -406,3 +406,9 @@ def test_wrong_shapes_and_sizes_are_refused() -> None:
         index.search(rows([(1, 2, 3)]), 0)
     with pytest.raises(ValueError, match="must be positive"):
         VectorIndex(3, 0)
+
+
+def test_a_debugger_reads_how_full_it_is() -> None:
+    index = VectorIndex(3, 5)
+    index.insert(["a", "b"], np.eye(3, dtype=np.float32)[:2])
+    assert repr(index) == f"<VectorIndex: 2 of at most 5 vectors of 3 dimensions, {index.nbytes} bytes>"
