@@ -1,4 +1,8 @@
-"""Whether a consumer is well: the client may be stuck or dead without saying so, while its heartbeats go on."""
+"""Whether a consumer is well: the client may be stuck or dead without saying so, while its heartbeats go on.
+
+Reported of whole clusters that went down and came back (https://github.com/aio-libs/aiokafka/issues/703) and of
+positions out of range (https://github.com/aio-libs/aiokafka/issues/718).
+"""
 
 from __future__ import annotations
 
@@ -153,7 +157,8 @@ class Health:
 def cause_of_death(consumer: Any) -> str | None:
     """Why this consumer will never hand over a record again; None while it lives.
 
-    Its tasks may end and nobody reads their errors; there is no public way to ask, these are its parts as of 0.14.
+    Its tasks may end and nobody reads their errors (https://github.com/aio-libs/aiokafka/issues/1037); there is no
+    public way to ask, these are its parts as of 0.14.
     """
     fetching = consumer._fetcher and consumer._fetcher._fetch_task  # noqa: SLF001
     coordinating = getattr(consumer._coordinator, "_coordination_task", None)  # noqa: SLF001
@@ -170,7 +175,8 @@ def cause_of_death(consumer: Any) -> str | None:
 
 
 async def leave(consumer: Any, timeout: float) -> None:
-    """Bounded, and whatever its parts died of is not ours to die of."""
+    """Bounded, since it may hang (https://github.com/aio-libs/aiokafka/issues/773), and whatever its parts died of is
+    not ours to die of."""
     stopping = asyncio.ensure_future(consumer.stop())
     await asyncio.wait([stopping], timeout=timeout)
     if not stopping.done():

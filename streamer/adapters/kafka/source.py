@@ -114,7 +114,7 @@ class KafkaSource:
 
     async def poll(self, tps: Collection[TopicPartition], timeout: float) -> Sequence[Record]:
         """Records of these partitions, first served in turn. After any error of the client our own position is sought
-        again, because it may have moved past records that it never handed over."""
+        again, because it may have moved past records that it never handed over (Java's had the same, KAFKA-5075)."""
         self._membership.raise_error()
         generation = self._positions.generation
         consumer, given_up = self._membership.consumer, self._membership.given_up
