@@ -102,7 +102,7 @@ class Assignment:
 
     def failed(self, wanted: Sequence[ClientPartition], error: BaseException) -> None:
         """It could not read them, or one of them."""
-        quarantine = self._turns.failed(wanted, self._positions.get(wanted[0]), error)
+        quarantined = self._turns.failed(wanted, self._positions.get(wanted[0]), error)
         self._health.excused(quarantined)  # a new consumer could not read them either
 
     async def seek_back(self, consumer: Any) -> None:
