@@ -43,7 +43,7 @@ class Assignment:
         self._timeouts = timeouts
         self._clock = clock
         self._health = Health(timeouts, clock)
-        self._turns = PollSchedule(timeouts.quarantine, clock)
+        self._schedule = PollSchedule(timeouts.quarantine, clock)
         self.wake = asyncio.Event()
         self.restarts_total = 0
         self._restarts: dict[ClientPartition, int | None] = {}  # from there, or from the committed offset
@@ -55,7 +55,7 @@ class Assignment:
             self._positions.forget()
             self._restarts.clear()
             self._health = Health(self._timeouts, self._clock)
-            self._turns = PollSchedule(self._timeouts.quarantine, self._clock)
+            self._schedule = PollSchedule(self._timeouts.quarantine, self._clock)
             await self.rebalance.on_assigned(_ours(tps) if self._transactions is None else [])
         if self._transactions is not None:
             self.restart(dict.fromkeys(tps))
@@ -71,11 +71,11 @@ class Assignment:
     @property
     def problem(self) -> str | None:
         """Why records are not coming in, in words for a person; None when they are, or when there are none."""
-        return self._health.problem or "; ".join(self._turns.unreadable) or None
+        return self._health.problem or "; ".join(self._schedule.unreadable) or None
 
     @property
     def unreadable_partitions(self) -> int:
-        return len(self._turns.unreadable)
+        return len(self._schedule.unreadable)
 
     def report(self, problem: str | None) -> None:
         """What keeps records from coming in; None when it is over."""
@@ -87,7 +87,7 @@ class Assignment:
 
     def readable(self, tps: Collection[TopicPartition]) -> list[ClientPartition]:
         """Those of them to ask for now."""
-        return self._turns.choose([tp for tp in (ClientPartition(*tp) for tp in tps) if tp not in self._restarts])
+        return self._schedule.choose([tp for tp in (ClientPartition(*tp) for tp in tps) if tp not in self._restarts])
 
     def asked(self, wanted: Collection[ClientPartition]) -> None:
         """The client is to hand over records of these."""
@@ -98,11 +98,11 @@ class Assignment:
         for tp, offset in nexts.items():
             self._positions.advance(tp, offset)
         self._health.excused(nexts)
-        self._turns.succeeded(wanted, nexts)
+        self._schedule.succeeded(wanted, nexts)
 
     def failed(self, wanted: Sequence[ClientPartition], error: BaseException) -> None:
         """It could not read them, or one of them."""
-        quarantined = self._turns.failed(wanted, self._positions.get(wanted[0]), error)
+        quarantined = self._schedule.failed(wanted, self._positions.get(wanted[0]), error)
         self._health.excused(quarantined)  # a new consumer could not read them either
 
     async def seek_back(self, consumer: Any) -> None:
