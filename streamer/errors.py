@@ -35,10 +35,13 @@ class ConfigurationError(StreamerError):
 
 
 class MissingExtra(ConfigurationError):
-    """An optional dependency is missing."""
+    """The optional dependency `package` is missing; `extra` of the distribution brings it."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; run: pip install 'streamer[{extra}]'")
+        super().__init__(
+            f"{package} is not installed; run: pip install 'embedding-streamer[{extra}]' "
+            f"(in a checkout: pip install -c constraints.txt -e '.[{extra}]')"
+        )
 
 
 class Unreachable(StreamerError):

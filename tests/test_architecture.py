@@ -22,12 +22,13 @@ ALLOWED: dict[str, set[str]] = {
     "core": {"core", "errors", "numpy", "orjson"},
     "protocols": {"core", "errors"},
     "cpus": set(),
+    "version": set(),
     "settings": {"settings", "core", "errors", "pydantic", "orjson"},
     "worker": FLOW | {"worker"},
     "embedding": FLOW | {"embedding", "numpy"},
     "indexer": FLOW | {"cpus", "indexer", "numpy", "orjson"},
-    "http": {"core", "errors", "protocols", "indexer", "http", "anyio", "numpy", "orjson", "starlette", "uvicorn",
-             "prometheus_client", "structlog"},
+    "http": {"core", "errors", "protocols", "indexer", "http", "version", "anyio", "numpy", "orjson", "starlette",
+             "uvicorn", "prometheus_client", "structlog"},
     "adapters": {"core", "cpus", "errors", "protocols", "adapters", "anyio", "numpy", "orjson", "structlog", *VENDORS},
 }  # fmt: skip
 OUTER = {"__init__", "__main__", "cli", "client", "service", "app", "logs", "commands"}  # the ring that composes all
