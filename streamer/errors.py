@@ -29,7 +29,7 @@ class ConfigurationError(StreamerError):
 
 
 class MissingExtra(ConfigurationError):
-    """An optional dependency is missing."""
+    """An optional package is not installed. The text says which extra brings it."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; run: pip install 'streamer[{extra}]'")
@@ -40,7 +40,7 @@ class Unreachable(StreamerError):
 
 
 class RetriableError(StreamerError):
-    """The same call may succeed later.
+    """The call failed, and may succeed later: a timeout, a lost connection, a server error.
 
     `retry_after`: seconds the other side asked us to wait, None when it did not say.
     """
@@ -51,17 +51,18 @@ class RetriableError(StreamerError):
 
 
 class RateLimited(RetriableError):
-    """The provider says we are too fast."""
+    """The provider refused the call because too many requests or tokens were sent."""
 
 
 class ProviderBlocked(RetriableError):
-    """The account, not the text, is the problem (key, quota, unknown model). Waits until a person mends it."""
+    """The provider refuses every call: wrong key, exhausted quota, unknown model. Only a person can fix that."""
 
 
 class RejectedError(StreamerError):
-    """The provider refuses this input for good. With several texts in the call, one of them is to blame.
+    """The provider refuses this input, and would refuse it again. With several texts in the call, one of them may be
+    the reason.
 
-    `kind`: the dead-letter kind that fits when a single text is left.
+    `kind`: the dead-letter kind if it was a single text, such as "rejected" or "too_long".
     """
 
     def __init__(self, message: str, *, kind: str = "rejected") -> None:
@@ -70,7 +71,10 @@ class RejectedError(StreamerError):
 
 
 class TooLarge(StreamerError):
-    """`positions` of the messages, in what was sent, that are larger than their topic allows; the rest was taken."""
+    """The broker refused some messages because they are too large, and took the others.
+
+    `positions`: the indices of the refused ones in what was sent.
+    """
 
     def __init__(self, positions: Collection[int]) -> None:
         super().__init__(
@@ -81,7 +85,7 @@ class TooLarge(StreamerError):
 
 
 class SpaceMismatch(StreamerError):
-    """Vectors of two spaces would be mixed."""
+    """A vector, query or provider belongs to another vector space than the rest."""
 
 
 class PartitionLost(StreamerError):

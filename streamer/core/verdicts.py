@@ -44,32 +44,27 @@ class Verdict:
     score: float | None = None
     p_value: float | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict in JSON's own types, as the verdict topic carries it: fit for `json.dumps`."""
+        return {
+            "id": self.id,
+            "verdict": self.verdict,
+            "similarity": self.similarity,
+            "duplicate_of": self.duplicate_of,
+            "score": self.score,
+            "p_value": self.p_value,
+            "nearest": [{"id": match.id, "similarity": match.similarity} for match in self.nearest],
+            "space": self.space,
+            "source": None if self.source is None else self.source.to_dict(),
+        }
+
 
 def encode_verdict(verdict: Verdict, topic: str) -> Message:
     """The verdict event: key = event id, value = JSON."""
-    source = verdict.source
-    document: dict[str, Any] = {
-        "id": verdict.id,
-        "verdict": verdict.verdict,
-        "similarity": verdict.similarity,
-        "duplicate_of": verdict.duplicate_of,
-        "score": verdict.score,
-        "p_value": verdict.p_value,
-        "nearest": [{"id": match.id, "similarity": match.similarity} for match in verdict.nearest],
-        "space": verdict.space,
-        "source": None
-        if source is None
-        else {
-            "topic": source.tp.topic,
-            "partition": source.tp.partition,
-            "offset": source.offset,
-            "timestamp": source.timestamp,
-        },
-    }
     headers: Headers = (("content-type", JSON.encode()), ("streamer-space", verdict.space.encode()))
-    if source is not None:
-        headers += (("streamer-source", str(source).encode()),)
-    return Message(topic, verdict.id.encode(), orjson.dumps(document), headers)
+    if verdict.source is not None:
+        headers += (("streamer-source", str(verdict.source).encode()),)
+    return Message(topic, verdict.id.encode(), orjson.dumps(verdict.to_dict()), headers)
 
 
 def decode_verdict(record: Record) -> Verdict | Malformed:
