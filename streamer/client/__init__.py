@@ -20,15 +20,63 @@ async def main() -> None:
 asyncio.run(main())
 ```
 
-Brokers that want credentials: pass a `Connection` in place of the address. What cannot be reached raises Unreachable.
+To a broker that asks for credentials, pass a Connection instead of the address. All of them raise Unreachable when the
+other side does not answer.
 """
 
-from streamer.adapters.kafka.connection import KafkaConnection as Connection
-from streamer.client.consuming import VectorConsumer, VerdictConsumer
-from streamer.client.publishing import Text, TextProducer
-from streamer.client.searching import SearchClient, SearchMatch
-from streamer.core.vector_events import Deletion, VectorEvent
-from streamer.core.verdicts import Verdict
+from __future__ import annotations
 
-__all__ = ["Connection", "Deletion", "SearchClient", "SearchMatch", "Text", "TextProducer", "VectorConsumer",
-           "VectorEvent", "Verdict", "VerdictConsumer"]  # fmt: skip
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamer.adapters.kafka.connection import KafkaConnection as Connection
+    from streamer.client.consuming import VectorConsumer, VerdictConsumer
+    from streamer.client.publishing import Text, TextProducer
+    from streamer.client.searching import SearchClient, SearchMatch
+    from streamer.core.events import TopicPartition
+    from streamer.core.vector_events import Deletion, TextSource, VectorEvent
+    from streamer.core.verdicts import Match, Verdict
+    from streamer.errors import ConfigurationError, StreamerError, TooLarge, Unreachable
+
+__all__ = [
+    "ConfigurationError",
+    "Connection",
+    "Deletion",
+    "Match",
+    "SearchClient",
+    "SearchMatch",
+    "StreamerError",
+    "Text",
+    "TextProducer",
+    "TextSource",
+    "TooLarge",
+    "TopicPartition",
+    "Unreachable",
+    "VectorConsumer",
+    "VectorEvent",
+    "Verdict",
+    "VerdictConsumer",
+]
+
+_HOMES = {
+    "Connection": "streamer.adapters.kafka.connection",
+    "Deletion TextSource VectorEvent": "streamer.core.vector_events",
+    "Match Verdict": "streamer.core.verdicts",
+    "SearchClient SearchMatch": "streamer.client.searching",
+    "Text TextProducer": "streamer.client.publishing",
+    "TopicPartition": "streamer.core.events",
+    "VectorConsumer VerdictConsumer": "streamer.client.consuming",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when asked for: who searches needs no Kafka client, and who publishes no HTTP client.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = next((home for names, home in _HOMES.items() if name in names.split()), "streamer.errors")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
