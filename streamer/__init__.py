@@ -72,22 +72,46 @@ __all__ = [
     "normalize",
 ]
 
+# Where each name is defined.
 _HOMES = {
-    "Answer Embedding Provider Rejection": "streamer.protocols",
-    "EmbeddingService SimilarText TextsRejected": "streamer.service",
-    "Matrix Purpose Space Vector": "streamer.core.vectors",
-    "Neighbor cosine_similarity dot_product euclidean_distance find_most_similar normalize": "streamer.core.measures",
-    "Settings load_settings": "streamer.settings",
-    "SyncEmbeddingService": "streamer.service_sync",
+    "Answer": "streamer.protocols.Answer",
+    "ConfigurationError": "streamer.errors.ConfigurationError",
+    "Embedding": "streamer.protocols.Embedding",
+    "EmbeddingService": "streamer.service.EmbeddingService",
+    "Matrix": "streamer.core.vectors.Matrix",
+    "MissingExtra": "streamer.errors.MissingExtra",
+    "Neighbor": "streamer.core.measures.Neighbor",
+    "Provider": "streamer.protocols.Provider",
+    "ProviderBlocked": "streamer.errors.ProviderBlocked",
+    "Purpose": "streamer.core.vectors.Purpose",
+    "RateLimited": "streamer.errors.RateLimited",
+    "RejectedError": "streamer.errors.RejectedError",
+    "Rejection": "streamer.protocols.Rejection",
+    "RetriableError": "streamer.errors.RetriableError",
+    "Settings": "streamer.settings.Settings",
+    "SimilarText": "streamer.service.SimilarText",
+    "Space": "streamer.core.vectors.Space",
+    "SpaceMismatch": "streamer.errors.SpaceMismatch",
+    "StreamerError": "streamer.errors.StreamerError",
+    "SyncEmbeddingService": "streamer.service_sync.SyncEmbeddingService",
+    "TextsRejected": "streamer.service.TextsRejected",
+    "Unreachable": "streamer.errors.Unreachable",
+    "Vector": "streamer.core.vectors.Vector",
+    "cosine_similarity": "streamer.core.measures.cosine_similarity",
+    "dot_product": "streamer.core.measures.dot_product",
+    "euclidean_distance": "streamer.core.measures.euclidean_distance",
+    "find_most_similar": "streamer.core.measures.find_most_similar",
+    "load_settings": "streamer.settings.load_settings",
+    "normalize": "streamer.core.measures.normalize",
 }
 
 
 def __getattr__(name: str) -> Any:
     # Loaded when asked for: `import streamer` is what every command begins with, and numpy alone takes a tenth second.
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = next((home for names, home in _HOMES.items() if name in names.split()), "streamer.errors")
-    return getattr(import_module(home), name)
+    module, _, attribute = _HOMES[name].rpartition(".")
+    return getattr(import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -62,7 +62,7 @@ class EmbeddingService(ServiceBase):
 
     Rate limits are waited out. Raises TextsRejected when some texts can never have a vector (`stream` reports them
     one by one instead), ProviderBlocked at once for a wrong key or an exhausted quota, RetriableError after an outage
-    of a minute, and ConfigurationError or Unreachable while it opens.
+    of a minute, and ConfigurationError while it opens, for a model that is not known or a package that is missing.
     """
 
     _opening: AbstractAsyncContextManager[EmbeddingStack] | None = None

@@ -59,23 +59,34 @@ __all__ = [
     "VerdictConsumer",
 ]
 
+# Where each name is defined.
 _HOMES = {
-    "Connection": "streamer.adapters.kafka.connection",
-    "Deletion TextSource VectorEvent": "streamer.core.vector_events",
-    "Match Verdict": "streamer.core.verdicts",
-    "SearchClient SearchMatch": "streamer.client.searching",
-    "Text TextProducer": "streamer.client.publishing",
-    "TopicPartition": "streamer.core.events",
-    "VectorConsumer VerdictConsumer": "streamer.client.consuming",
+    "ConfigurationError": "streamer.errors.ConfigurationError",
+    "Connection": "streamer.adapters.kafka.connection.Connection",
+    "Deletion": "streamer.core.vector_events.Deletion",
+    "Match": "streamer.core.verdicts.Match",
+    "SearchClient": "streamer.client.searching.SearchClient",
+    "SearchMatch": "streamer.client.searching.SearchMatch",
+    "StreamerError": "streamer.errors.StreamerError",
+    "Text": "streamer.client.publishing.Text",
+    "TextProducer": "streamer.client.publishing.TextProducer",
+    "TextSource": "streamer.core.vector_events.TextSource",
+    "TooLarge": "streamer.errors.TooLarge",
+    "TopicPartition": "streamer.core.events.TopicPartition",
+    "Unreachable": "streamer.errors.Unreachable",
+    "VectorConsumer": "streamer.client.consuming.VectorConsumer",
+    "VectorEvent": "streamer.core.vector_events.VectorEvent",
+    "Verdict": "streamer.core.verdicts.Verdict",
+    "VerdictConsumer": "streamer.client.consuming.VerdictConsumer",
 }
 
 
 def __getattr__(name: str) -> Any:
     # Loaded when asked for: who searches needs no Kafka client, and who publishes no HTTP client.
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = next((home for names, home in _HOMES.items() if name in names.split()), "streamer.errors")
-    return getattr(import_module(home), name)
+    module, _, attribute = _HOMES[name].rpartition(".")
+    return getattr(import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

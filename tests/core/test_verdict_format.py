@@ -1,4 +1,4 @@
-"""Verdicts and their wire format."""
+"""Verdicts as JSON."""
 
 from __future__ import annotations
 
