@@ -39,8 +39,10 @@ def test_the_fakes_have_the_protocols_types() -> None:
 def test_records_read_back_as_the_events_they_were_made_of() -> None:
     source = TextSource(TP, 3, 7)
     event = vector_event("hello", id="a", metadata={"lang": "en"}, source=source)
-    read = decode_vector_event(record_of(event))
+    carried = record_of(event)
+    read = decode_vector_event(carried)
     assert read == event_equal(read, event)
+    assert dict(carried.headers)["streamer-space"].decode() == event.space
     assert decode_vector_event(record_of(Deletion("a"))) == Deletion("a")
     made = verdict("a", "near_duplicate", duplicate_of="b", similarity=0.9, source=source, nearest=[])
     carried = record_of(made, offset=4)
