@@ -24,7 +24,7 @@ EXPECTED = {
         ProviderBlocked Purpose RateLimited RejectedError Rejection RetriableError Settings SimilarText Space
         SpaceMismatch StreamerError SyncEmbeddingService TextsRejected Unreachable Vector __version__
         cosine_similarity dot_product euclidean_distance find_most_similar load_settings normalize""",
-    streamer.client: """ConfigurationError Connection Deletion Match SearchClient SearchMatch StreamerError Text
+    streamer.client: """ConfigurationError Connection Deletion NearestEvent SearchClient SearchMatch StreamerError Text
         TextProducer TextSource TooLarge TopicPartition Unreachable VectorConsumer VectorEvent Verdict
         VerdictConsumer""",
     streamer.testing: """HashEmbedder HashProvider MemoryCache MemoryConsumer MemorySink MemorySource SPACE record

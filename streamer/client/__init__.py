@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from streamer.client.searching import SearchClient, SearchMatch
     from streamer.core.events import TopicPartition
     from streamer.core.vector_events import Deletion, TextSource, VectorEvent
-    from streamer.core.verdicts import Match, Verdict
+    from streamer.core.verdicts import NearestEvent, Verdict
     from streamer.errors import ConfigurationError, StreamerError, TooLarge, Unreachable
 
 __all__ = [
     "ConfigurationError",
     "Connection",
     "Deletion",
-    "Match",
+    "NearestEvent",
     "SearchClient",
     "SearchMatch",
     "StreamerError",
@@ -64,7 +64,7 @@ _HOMES = {
     "ConfigurationError": "streamer.errors.ConfigurationError",
     "Connection": "streamer.adapters.kafka.connection.Connection",
     "Deletion": "streamer.core.vector_events.Deletion",
-    "Match": "streamer.core.verdicts.Match",
+    "NearestEvent": "streamer.core.verdicts.NearestEvent",
     "SearchClient": "streamer.client.searching.SearchClient",
     "SearchMatch": "streamer.client.searching.SearchMatch",
     "StreamerError": "streamer.errors.StreamerError",

@@ -10,7 +10,7 @@ import pytest
 
 from streamer.client import (
     Deletion,
-    Match,
+    NearestEvent,
     TextSource,
     TopicPartition,
     VectorConsumer,
@@ -25,7 +25,7 @@ from tests.support.topics import committed, produce
 pytestmark = pytest.mark.anyio
 
 VERDICT = Verdict(
-    id="b", verdict="near_duplicate", similarity=0.9, duplicate_of="a", nearest=[Match("a", 0.9)], space="s",
+    id="b", verdict="near_duplicate", similarity=0.9, duplicate_of="a", nearest=[NearestEvent("a", 0.9)], space="s",
     source=TextSource(TopicPartition("texts", 1), 7, 5), score=0.3, p_value=0.5,
 )  # fmt: skip
 

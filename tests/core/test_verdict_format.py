@@ -8,10 +8,10 @@ import orjson
 
 from streamer.core.events import TopicPartition
 from streamer.core.vector_events import Malformed, TextSource
-from streamer.core.verdicts import Match, Verdict, encode_verdict, parse_verdict
+from streamer.core.verdicts import NearestEvent, Verdict, encode_verdict, parse_verdict
 
 VERDICT = Verdict(
-    id="b", verdict="near_duplicate", similarity=0.9, duplicate_of="a", nearest=[Match("a", 0.9)], space="s",
+    id="b", verdict="near_duplicate", similarity=0.9, duplicate_of="a", nearest=[NearestEvent("a", 0.9)], space="s",
     source=TextSource(TopicPartition("texts", 1), 7, 5), score=0.3, p_value=0.5,
 )  # fmt: skip
 
