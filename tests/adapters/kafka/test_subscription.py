@@ -6,7 +6,7 @@ import pytest
 
 from streamer.adapters.kafka.connection import connection_to
 from streamer.adapters.kafka.subscription import KafkaSubscription
-from streamer.core.events import TopicPartition
+from streamer.core.events import Record, TopicPartition
 from streamer.errors import Unreachable
 from tests.support.brokers import Broker, NewTopicName
 from tests.support.topics import committed, produce
@@ -28,7 +28,7 @@ async def test_only_partitions_that_are_still_assigned_are_committed(broker: Bro
     subscription = KafkaSubscription(connection_to(broker.bootstrap_servers), topic, group_id=group)
     await subscription.start()
     try:
-        records = []
+        records: list[Record] = []
         while len(records) < 3:
             records += await subscription.poll(1.0)
         assert [(record.tp, record.offset) for record in records] == [((topic, 0), offset) for offset in range(3)]
