@@ -49,7 +49,7 @@ class Unreachable(StreamerError):
 
 
 class RetriableError(StreamerError):
-    """The same call may succeed later.
+    """The call failed, and may succeed later: a timeout, a lost connection, a server error.
 
     `retry_after`: seconds the other side asked us to wait, None when it did not say.
     """
@@ -60,15 +60,16 @@ class RetriableError(StreamerError):
 
 
 class RateLimited(RetriableError):
-    """The provider says we are too fast."""
+    """The provider refused the call because too many requests or tokens were sent."""
 
 
 class ProviderBlocked(RetriableError):
-    """The account, not the text, is the problem (key, quota, unknown model). Waits until a person mends it."""
+    """The provider refuses every call: wrong key, exhausted quota, unknown model. Only a person can fix that."""
 
 
 class RejectedError(StreamerError):
-    """The provider refuses this input for good. With several texts in the call, one of them is to blame.
+    """The provider refuses this input, and would refuse it again. With several texts in the call, one of them may be
+    the reason.
 
     `kind`: the dead-letter kind that fits when a single text is left; ValueError for one that is not documented.
     """
@@ -81,7 +82,10 @@ class RejectedError(StreamerError):
 
 
 class TooLarge(StreamerError):
-    """`positions` of the messages, in what was sent, that are larger than their topic allows; the rest was taken."""
+    """The broker refused some messages because they are too large, and took the others.
+
+    `positions`: the indices of the refused ones in what was sent.
+    """
 
     def __init__(self, positions: Collection[int]) -> None:
         super().__init__(
@@ -92,7 +96,7 @@ class TooLarge(StreamerError):
 
 
 class SpaceMismatch(StreamerError):
-    """Vectors of two spaces would be mixed."""
+    """A vector, query or provider belongs to another vector space than the rest."""
 
 
 class PartitionLost(StreamerError):

@@ -170,7 +170,7 @@ def make_pipeline(settings: Settings, source: KafkaSource, embedding: EmbeddingS
     )
     flow = PipelineSettings(
         batch=BatchPolicy(batch.max_events, batch.max_bytes, batch.linger_ms / 1000),
-        max_batches=batches_at_once(settings),
+        max_batches=batches_at_once(settings, embedding.contract),
         max_in_flight_events=batch.max_in_flight_events,
         max_in_flight_bytes=batch.max_in_flight_bytes,
         commit_interval=delivery.commit_interval_ms / 1000,

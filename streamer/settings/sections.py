@@ -231,6 +231,7 @@ class Settings(Section):
 
     @property
     def isolation_level(self) -> str:
+        """What consumers read: "read_committed" with exactly-once delivery, unless kafka.isolation_level is set."""
         exactly_once = self.delivery.guarantee == "exactly-once"
         return self.kafka.isolation_level or ("read_committed" if exactly_once else "read_uncommitted")
 

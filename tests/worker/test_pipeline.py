@@ -18,9 +18,9 @@ from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Purpose
 from streamer.errors import PartitionLost, TooLarge
 from streamer.protocols import Acknowledgement, Embedder, Embedding, Rejection
+from streamer.testing import SPACE, HashEmbedder, MemorySink, MemorySource, record, vector_of
 from streamer.worker.batching import BatchPolicy
 from streamer.worker.pipeline import Pipeline, PipelineSettings
-from tests.support.fakes import SPACE, HashEmbedder, MemorySink, MemorySource, record, vector_of
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,7 @@ from streamer.core.events import Message, TopicPartition
 from streamer.core.sketch import sketch, unpack
 from streamer.core.vector_events import TextSource, VectorEvent
 from streamer.core.vectors import unit_rows
-from streamer.core.verdicts import Match, Verdict, encode_verdict
+from streamer.core.verdicts import NearestEvent, Verdict, encode_verdict
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.verdicts import anomalies, calibration, judge
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
@@ -201,7 +201,7 @@ def test_encoding() -> None:
         verdict="near_duplicate",
         similarity=0.9,
         duplicate_of="a",
-        nearest=[Match("b", 0.9), Match("a", 0.5)],
+        nearest=[NearestEvent("b", 0.9), NearestEvent("a", 0.5)],
         space="0123456789ab",
         source=TextSource(TopicPartition("texts", 3), 42, 1_700_000_000_000),
     )
