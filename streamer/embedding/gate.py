@@ -144,6 +144,7 @@ class Gate:
             self._quota.refused(call.ticket, now, persists=self._refusals >= PERSISTENT)
             self._quota.pause(now + self._backoff.delay(self._refusals, retry_after=wish, jitter=self._random()))
             self._refusals += is_first
+            self._failures = 0  # whoever refuses is not down
             self._news.set()
             return
         self._failures += 1

@@ -17,7 +17,7 @@ from streamer.protocols import Acknowledgement, Sink
 from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
 
-log = structlog.get_logger("streamer.pipeline")
+log = structlog.get_logger(__name__)
 
 _Sent: TypeAlias = tuple[Acknowledgement, list[Outcome]]
 
@@ -100,6 +100,7 @@ class Outbox:
         message = self._encoder.encode(outcome, now_ms)
         if message.topic == self._encoder.dead_letters_topic:
             self.counts["dead_letters"] += 1
+            # Equal ones are counted: see logs.lines.
             why = {name: value.decode() for name, value in message.headers[-6:] if name.startswith("streamer-")}
             log.warning(
                 "dead letter",

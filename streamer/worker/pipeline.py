@@ -26,7 +26,7 @@ from streamer.worker.notify import Notify, Slots
 from streamer.worker.offsets import OffsetTracker
 from streamer.worker.outbox import Outbox
 
-log = structlog.get_logger("streamer.pipeline")
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from streamer.core.events import TopicPartition
 from streamer.errors import Unreachable
 from streamer.protocols import Rebalance
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 
 class Assignment:

@@ -16,7 +16,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from streamer.adapters.kafka.client_log import CLIENT_LOG
 from streamer.errors import Unreachable
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +156,7 @@ def cause_of_death(consumer: Any) -> str | None:
         # Errors of the coordination wait here for whoever polls, and the coordination waits for that.
         consumer._coordinator.check_errors()  # noqa: SLF001
     except KafkaError as exc:
-        log.warning("consumer group refused", reason=repr(exc))
+        log.warning("consumer group refused the member", reason=repr(exc))
     return None
 
 

@@ -11,7 +11,7 @@ import structlog
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 
 class Positions:

@@ -25,7 +25,7 @@ from streamer.core.events import Message, TopicPartition
 from streamer.errors import ConfigurationError, PartitionLost, Unreachable
 from streamer.protocols import Acknowledgement
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 TRANSACTION_TIMEOUT = 60.0  # the broker aborts a transaction that is open for longer
 PAUSE = 1.0
