@@ -19,10 +19,12 @@ _VARIABLE: Final = re.compile(
     r"|(?<!\S)(?<!answered )\S*\d\S*"
 )
 
+_UNTIL: Final = re.compile(r" until \S*\d\S*?(?=:?(?:\s|$))")  # "rate limited until 05:06:07" goes on as "rate limited"
+
 
 def normalized(reason: str) -> str:
     """The reason without what varies from case to case: quotations, numbers and ids."""
-    return _VARIABLE.sub("…", reason)
+    return _VARIABLE.sub("…", _UNTIL.sub("", reason))
 
 
 @dataclass(frozen=True, slots=True)

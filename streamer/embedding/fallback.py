@@ -93,9 +93,9 @@ class Fallback:
         if number == self._serving:
             return
         if number == 0:
-            log.info("the provider serves again")
+            log.info("switched back to the first provider")
         else:
-            log.warning("a fallback serves instead of the provider", fallback=str(number), reason=self._error)
+            log.warning("switched to a fallback provider", fallback=str(number), reason=self._error)
         self._serving = number
 
     def _close(self, route: _Route, wish: float | None) -> None:

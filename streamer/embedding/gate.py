@@ -65,6 +65,7 @@ class Gate:
         self._refusals = 0  # in a row, counting those of calls that were open together once
         self._failures = 0  # in a row
         self._last_error = ""
+        self._refused_last = False
         self._blocked: str | None = None
         self._probes = 0
         self._probe_at = -inf
@@ -79,7 +80,7 @@ class Gate:
             until = datetime.now(UTC) + timedelta(seconds=pause)
             return f"rate limited until {until:%Y-%m-%dT%H:%M:%SZ}: {self._last_error}"
         if self._failures >= DOWN_AFTER:
-            return f"down: {self._last_error}"
+            return f"{'rate limited' if self._refused_last else 'down'}: {self._last_error}"
         return None
 
     @asynccontextmanager
@@ -131,6 +132,8 @@ class Gate:
         """
         now = anyio.current_time()
         self._last_error = str(error)
+        self._refused_last = isinstance(error, RateLimited)
+        self._failures += 1
         is_first = call.started > self._dropped_at
         wish = error.retry_after
         if isinstance(error, ProviderBlocked) or (wish is not None and wish > self._backoff.longest_wish):
@@ -144,10 +147,8 @@ class Gate:
             self._quota.refused(call.ticket, now, persists=self._refusals >= PERSISTENT)
             self._quota.pause(now + self._backoff.delay(self._refusals, retry_after=wish, jitter=self._random()))
             self._refusals += is_first
-            self._failures = 0  # whoever refuses is not down
             self._news.set()
             return
-        self._failures += 1
         await anyio.sleep(self._backoff.delay(attempt, retry_after=wish, jitter=self._random()))
 
     def _block(self, call: Call, error: RetriableError, now: float) -> None:

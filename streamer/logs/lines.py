@@ -69,6 +69,7 @@ class Lines:
         self._interval = interval
         self._clock = clock
         self._repeats: Repeats[Line] = Repeats(interval)
+        self._library_repeats: Repeats[Line] = Repeats(2 * interval)  # they say the same in several ways
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
         self._closed = False
@@ -83,14 +84,14 @@ class Lines:
                 if key not in _NOT_COMPARED and isinstance(value, str | list)
             )
         )
-        text = self._told(line, (line.get("logger"), line["level"], line["event"]), facts)
+        text = self._told(self._repeats, line, (line.get("logger"), line["level"], line["event"]), facts)
         if text is None:
             raise structlog.DropEvent
         return text
 
     def tell(self, line: Line, template: str) -> None:
         """Write a library's line. `template`: its message before the values are put in."""
-        text = self._told(line, (line["logger"], line["level"]), normalized(template))
+        text = self._told(self._library_repeats, line, (line["logger"], line["level"]), normalized(template))
         if text is not None:
             self._write(text)
 
@@ -98,7 +99,8 @@ class Lines:
         """Write the summaries that are due."""
         with self._lock:
             self._timer = None
-            found = self._repeats.due(self._clock())
+            now = self._clock()
+            found = [*self._repeats.due(now), *self._library_repeats.due(now)]
             self._start_timer()
         self._write_all(found)
 
@@ -108,15 +110,15 @@ class Lines:
             self._closed = True
             if self._timer is not None:
                 self._timer.cancel()
-            found = self._repeats.rest()
+            found = [*self._repeats.rest(), *self._library_repeats.rest()]
         self._write_all(found)
 
-    def _told(self, line: Line, group: tuple[Any, ...], detail: object) -> str | None:
+    def _told(self, repeats: Repeats[Line], line: Line, group: tuple[Any, ...], detail: object) -> str | None:
         """The line as it is to be written; None if it is counted."""
         self._clean(line)
         if line["level"] in _COUNTED and not self._closed:
             with self._lock:
-                is_first = self._repeats.is_first(group, detail, line, self._clock())
+                is_first = repeats.is_first(group, detail, line, self._clock())
                 self._start_timer()
             if not is_first:
                 return None
@@ -144,7 +146,8 @@ class Lines:
 
     def _start_timer(self) -> None:
         """The lock is held. There is a timer only while something may become due."""
-        if self._timer is None and self._repeats.pending() and not self._closed:
+        pending = self._repeats.pending() or self._library_repeats.pending()
+        if self._timer is None and pending and not self._closed:
             self._timer = threading.Timer(self._interval, self.tell_repeats)
             self._timer.daemon = True
             self._timer.start()

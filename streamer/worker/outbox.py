@@ -77,7 +77,7 @@ class Outbox:
                 await acknowledged()
             except PartitionLost as exc:
                 lost = exc.partitions or {outcome.origin.tp for outcome in outcomes}
-                log.warning("outcomes not published; their partitions are read again", reason=str(exc))
+                log.warning("outcomes not published; replaying their partitions", reason=str(exc))
             except TooLarge as exc:
                 await self._bury([outcomes[position] for position in sorted(exc.positions)], exc)
             for outcome in outcomes:

@@ -147,7 +147,7 @@ class Pipeline:
         if scope.cancelled_caught:
             left = self._tracker.in_flight(tps)
             log.warning(
-                "drain timed out; unfinished events will be read again",
+                "drain timed out; unfinished events will be replayed",
                 seconds=self._settings.drain_timeout,
                 events=left,
             )

@@ -13,6 +13,7 @@ from streamer.core.repeats import Repeated, Repeats, normalized
         ("not JSON: unexpected end at column 17", "not JSON: unexpected end at column 9"),
         ("openai answered 400: “no 'x' here”", "openai answered 400: “bad: y"),
         ("rate limited until 2026-01-02T03:04:05Z: slow", "rate limited until 2026-01-02T03:04:09Z: slow"),
+        ("rate limited until 2026-01-02T03:04:05Z: 5 more", "rate limited: 6 more"),
         ("can't read 'a b' of req_a1b2", "can't read 'c' of req_c3d4"),
         ('no field "x"', 'no field "y z"'),
     ],

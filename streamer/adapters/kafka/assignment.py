@@ -101,7 +101,7 @@ class Assignment:
             return
         except (KafkaError, TimeoutError, Unreachable) as exc:
             self.health.problem = f"{tp.topic}/{tp.partition} waits to be taken up again: {exc!r}"
-            log.warning("partition not taken up yet", partition=f"{tp.topic}/{tp.partition}", reason=repr(exc))
+            log.warning("partition not resumed yet; retrying", partition=f"{tp.topic}/{tp.partition}", reason=repr(exc))
             asyncio.get_running_loop().call_later(self._timeouts.pause, self.wake.set)
             return
         self.restarts_total += 1

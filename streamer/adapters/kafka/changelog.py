@@ -105,7 +105,7 @@ class KafkaChangelog:
                 await self.start()
             except Unreachable as exc:
                 self._unreachable = str(exc)
-                log.debug("the consumer is not back yet", reason=str(exc))
+                log.debug("consumer not replaced yet; retrying", reason=str(exc))
                 return False
         return True
 

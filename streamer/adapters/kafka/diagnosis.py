@@ -174,7 +174,7 @@ async def leave(consumer: Any, timeout: float) -> None:
         if error is None:
             return
         reason = repr(error)
-    log.warning("the consumer did not stop cleanly", reason=reason)
+    log.warning("consumer did not stop cleanly", reason=reason)
     await _dismantle(consumer, timeout)
 
 

@@ -70,7 +70,11 @@ class Positions:
             except IllegalStateError:
                 continue  # taken away meanwhile: its next owner starts from the committed offset
             except (KafkaError, TimeoutError) as exc:
-                log.warning("position not found", partition=f"{tp.topic}/{tp.partition}", reason=repr(exc))
+                log.warning(
+                    "position not found; retrying",
+                    partition=f"{tp.topic}/{tp.partition}",
+                    reason=repr(exc),
+                )
                 lost.append(tp)
         return lost
 
@@ -95,7 +99,7 @@ class Positions:
                 else:
                     # Truncated, or deleted and created again. What is new in it may lie anywhere below our position.
                     self.truncations_total += 1
-                    log.error("the log ends before our position; reading it from its beginning", partition=where)
+                    log.error("partition ends before our position; reading it from the beginning", partition=where)
                     anew[tp] = begin
         return anew
 

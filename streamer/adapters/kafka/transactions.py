@@ -211,7 +211,11 @@ class KafkaTransactions:
             return
         producer.failure = repr(error)
         self._failures += 1
-        log.warning("transaction failed", partition=f"{tp.topic}/{tp.partition}", reason=producer.failure)
+        log.warning(
+            "transaction failed; replaying its partition",
+            partition=f"{tp.topic}/{tp.partition}",
+            reason=producer.failure,
+        )
         await producer.publisher.abandon()  # at once: a late retry of its last request would end the next transaction
         if self._producers.get(tp) is producer:
             self.broken[tp] = producer.failure
