@@ -110,7 +110,7 @@ def test_the_console_wraps_at_words() -> None:
     assert all(row.startswith(" " * 18) for row in more)
     assert all(len(row) < 100 or row.strip() == f"path={path}" for row in (first, *more))
     assert " ".join(text.split()) == " ".join(console_line(line, 10_000, color=False).split())
-    assert "partitions=texts/0,texts/1" in text
+    assert "partitions=texts/0, texts/1" in text
 
 
 def test_colors_change_no_word() -> None:

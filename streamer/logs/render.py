@@ -56,5 +56,5 @@ def _shown(value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False) if " " in value or not value else value
     if isinstance(value, list | tuple | set | frozenset):
-        return ",".join(str(item) for item in value)
+        return ", ".join(str(item) for item in value)
     return str(value)
