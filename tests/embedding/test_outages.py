@@ -75,3 +75,13 @@ async def test_refusals_by_turns_with_outages_do_not_flood_the_log(logs: list[Ev
     await told(FakeProvider(behave), 600)
     assert logs
     assert len(logs) <= 2 * 2 * 600 // 60
+
+
+async def test_refusals_that_go_on_are_one_outage_also_between_the_pauses(logs: list[EventDict]) -> None:
+    async def behave(_: Call) -> Answer | None:
+        await anyio.sleep(3)  # the pause is over, and nothing has changed
+        raise RateLimited("answered 429", retry_after=2.0)
+
+    await told(FakeProvider(behave), 300)
+    assert [line["event"] for line in logs] == ["provider unavailable"]
+    assert logs[0]["reason"].startswith("rate limited")
