@@ -79,8 +79,10 @@ class Gate:
         if pause > 0:
             until = datetime.now(UTC) + timedelta(seconds=pause)
             return f"rate limited until {until:%Y-%m-%dT%H:%M:%SZ}: {self._last_error}"
+        if self._failures and self._refused_last:  # the pause is over, but no call has been answered since
+            return f"rate limited: {self._last_error}"
         if self._failures >= DOWN_AFTER:
-            return f"{'rate limited' if self._refused_last else 'down'}: {self._last_error}"
+            return f"down: {self._last_error}"
         return None
 
     @asynccontextmanager

@@ -166,7 +166,7 @@ def test_an_empty_snapshot_path_is_none() -> None:
 def test_the_log_is_set_like_everything_else(tmp_path: Path) -> None:
     assert load(tmp_path, "", {}).log.model_dump() == {"format": "auto", "level": "info", "include_texts": False}
     assert load(tmp_path, '[log]\nformat = "json"\n', {"STREAMER_LOG__LEVEL": "debug"}).log.level == "debug"
-    with pytest.raises(ConfigurationError, match="STREAMER_LOG__LEVEL: log.level = 'loud'"):
+    with pytest.raises(ConfigurationError, match=r"STREAMER_LOG__LEVEL: log\.level = 'loud'"):
         load(tmp_path, "", {"STREAMER_LOG__LEVEL": "loud"})
 
 
