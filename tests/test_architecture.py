@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "cpus": set(),
     "version": set(),
     "settings": {"settings", "core", "errors", "pydantic", "orjson"},
-    "worker": FLOW | {"worker"},
+    "worker": FLOW | {"worker", "orjson"},
     "embedding": FLOW | {"embedding", "numpy"},
     "indexer": FLOW | {"cpus", "indexer", "numpy", "orjson"},
     "http": {"core", "errors", "protocols", "indexer", "http", "version", "anyio", "numpy", "orjson", "starlette",

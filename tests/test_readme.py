@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 from streamer.app.providers import contract_of
 from streamer.cli import app
 from streamer.core.decoding import Decoder
-from streamer.core.encoding import Encoder
 from streamer.core.events import EmbeddedEvent, Event, Origin, Record, TopicPartition
 from streamer.core.vectors import Space, unit_rows
 from streamer.core.verdicts import Verdict, encode_verdict
 from streamer.errors import DeadLetterKind
 from streamer.settings import load_settings
+from streamer.worker.encoding import Encoder
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text()

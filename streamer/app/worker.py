@@ -23,7 +23,6 @@ from streamer.app.outages import watch_outages
 from streamer.app.providers import batches_at_once
 from streamer.app.signals import until_signalled
 from streamer.core.decoding import Decoder
-from streamer.core.encoding import Encoder
 from streamer.embedding.cached import CacheStatistics
 from streamer.embedding.provider_calls import DispatchStatistics
 from streamer.http.health import create_health_app
@@ -31,6 +30,7 @@ from streamer.http.server import serve
 from streamer.protocols import Sink
 from streamer.settings import Settings
 from streamer.worker.batching import BatchPolicy
+from streamer.worker.encoding import Encoder
 from streamer.worker.pipeline import Pipeline, PipelineSettings, PipelineStatistics
 
 log = structlog.get_logger(__name__)

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from streamer.app.kafka import open_sink
-from streamer.core.encoding import message_bytes
 from streamer.core.events import Message
 from streamer.errors import ConfigurationError
 from streamer.settings import Settings
+from streamer.worker.encoding import message_bytes
 
 FORMATS = ("auto", "text", "jsonl", "csv")
 CHUNK = 500

@@ -27,7 +27,8 @@ class TopicPartition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One Kafka record, undecoded. `timestamp`: milliseconds since the epoch, as Kafka stores it."""
+    """One Kafka record, undecoded. `timestamp`: milliseconds since the epoch, as Kafka stores it. `unreadable`: why a
+    part of it is missing here, None when it is whole."""
 
     tp: TopicPartition
     offset: int
@@ -35,6 +36,7 @@ class Record:
     value: bytes | None
     timestamp: int
     headers: Headers = ()
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
+from streamer.core.reading import EMPTY, clean_text, is_blank
 from streamer.core.vectors import Purpose, Space, cache_key
 from streamer.protocols import Embedder, Embedding, Rejection, VectorCache
 
@@ -47,7 +48,13 @@ class CachedEmbedder:
         return CacheStatistics(self._texts, self._repeats, self._joined, self._hits, self._misses)
 
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
-        """Result i belongs to texts[i]; every occurrence but the one that was paid for is marked as a cache hit."""
+        """Result i belongs to texts[i]; every occurrence but the one that was paid for is marked as a cache hit. A text
+        in which nothing can be seen is rejected: all of those would get the same vector."""
+        read = [clean_text(text) for text in texts]
+        results = iter(await self._embed([text for text in read if not is_blank(text)], purpose))
+        return [Rejection("empty_text", EMPTY, attempts=0) if is_blank(text) else next(results) for text in read]
+
+    async def _embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
         prepared = [self.space.prepare(text, purpose) for text in texts]
         keys = [cache_key(text, purpose) for text in prepared]
         wanted = dict(zip(keys, prepared, strict=True))

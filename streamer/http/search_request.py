@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
+from streamer.core.reading import Unreadable, clean_text, is_blank, read_json
 from streamer.core.vectors import Vector, unit_rows
 from streamer.indexer.index.payloads import Scalar
 
@@ -35,9 +34,9 @@ class SearchRequest:
 def parse_search(body: bytes, dimensions: int) -> SearchRequest:
     """Raises ValueError with the reason."""
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        raise ValueError(f"the body is not JSON: {exc}") from None
+        document = read_json(body)
+    except Unreadable as exc:
+        raise ValueError(f"the body is {exc}") from None
     if not isinstance(document, dict):
         raise ValueError("the body must be a JSON object")
     unknown = [key for key in document if key not in _KEYS]
@@ -62,10 +61,10 @@ def parse_search(body: bytes, dimensions: int) -> SearchRequest:
             "false or null"
         )
     for name in ("text", "id"):
-        if name in document and not (isinstance(document[name], str) and document[name].strip()):
+        if name in document and not (isinstance(document[name], str) and not is_blank(document[name])):
             raise ValueError(f"{name!r} must be a string that is not blank")
     return SearchRequest(
-        text=document.get("text"),
+        text=clean_text(document["text"]) if "text" in document else None,
         vector=_vector(document["vector"], dimensions) if "vector" in document else None,
         id=document.get("id"),
         k=k,

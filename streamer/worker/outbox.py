@@ -10,10 +10,10 @@ import anyio
 import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from streamer.core.encoding import MAX_REASON, Encoder, source, too_large
 from streamer.core.events import DeadLetter, EmbeddedEvent, Message, Outcome
 from streamer.errors import PartitionLost, TooLarge
 from streamer.protocols import Acknowledgement, Sink
+from streamer.worker.encoding import MAX_REASON, Encoder, source, too_large
 from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
 

@@ -17,11 +17,11 @@ import structlog
 from anyio.abc import TaskGroup
 
 from streamer.core.decoding import Decoder
-from streamer.core.encoding import Encoder
 from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Outcome, Record, TopicPartition
 from streamer.errors import PartitionLost, RetriableError
 from streamer.protocols import Embedder, Embedding, Sink, Source
 from streamer.worker.batching import Batcher, BatchPolicy
+from streamer.worker.encoding import Encoder
 from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
 from streamer.worker.outbox import Outbox

@@ -27,12 +27,12 @@ from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.adapters.kafka.topics import TopicSpec, check_topics
 from streamer.core.decoding import Decoder
-from streamer.core.encoding import Encoder, OutputFormat
 from streamer.core.events import Message
 from streamer.core.vectors import Purpose, Space
 from streamer.embedding.cached import CachedEmbedder
 from streamer.protocols import Embedding, Rejection
 from streamer.worker.batching import BatchPolicy
+from streamer.worker.encoding import Encoder, OutputFormat
 from streamer.worker.pipeline import Pipeline, PipelineSettings
 from tests.support.brokers import Java
 

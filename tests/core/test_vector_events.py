@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.encoding import Encoder, OutputFormat
 from streamer.core.events import EmbeddedEvent, Event, Headers, Message, Origin, Record, Tombstone, TopicPartition
 from streamer.core.vector_events import (
     BINARY,
@@ -24,6 +23,7 @@ from streamer.core.vector_events import (
     decode_vector_event,
 )
 from streamer.core.vectors import Space
+from streamer.worker.encoding import Encoder, OutputFormat
 
 SOURCE = TextSource(TopicPartition("my/texts", 2), 17, 1_700_000_000_000)
 VECTOR = np.array([0.6, -0.8, 0.0], np.float32)

@@ -123,3 +123,12 @@ async def test_a_cancelled_call_leaves_nobody_waiting() -> None:
         inner.gate.set()
     assert inner.seen["a"] == 2
     assert embedder._flights == {}
+
+
+async def test_row_27_texts_in_which_nothing_can_be_seen_are_never_paid_for() -> None:
+    """Field case 27: for Python and the command line, which do not decode records."""
+    inner = HashEmbedder()
+    texts = ["late", "\u200b", "\ufeff", "\x00", "", "\u3164", "\ufefflate", "cut \ud83d"]
+    results = await CachedEmbedder(inner, None).embed(texts, "document")
+    assert [r.kind if isinstance(r, Rejection) else None for r in results] == [None] + ["empty_text"] * 5 + [None, None]
+    assert set(inner.seen) == {"late", "cut \ufffd"}

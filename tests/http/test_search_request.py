@@ -33,7 +33,6 @@ def test_vectors_are_normalised(numbers: list[float]) -> None:
     ("body", "words"),
     [
         (b"", "the body is not JSON"),
-        (b'{"text": "\\ud800"}', "the body is not JSON"),
         (b"[" * 100_000, "the body is not JSON"),
         (b'"text"', "must be a JSON object"),
         (b"{}", "exactly one of 'text', 'vector' and 'id'"),
@@ -81,3 +80,15 @@ def test_anything_else_is_a_value_error_and_nothing_worse(document: dict[str, An
     assert sum(subject is not None for subject in (request.text, request.vector, request.id)) == 1
     if request.vector is not None:
         assert abs(float(np.linalg.norm(request.vector)) - 1) < 1e-6
+
+
+@pytest.mark.parametrize(("sent", "read"), [(rb"late \ud83d", "late \ufffd"), (b"\xef\xbb\xbflate", "late")])
+def test_row_8_a_query_is_read_like_a_record(sent: bytes, read: str) -> None:
+    """Field case 8."""
+    assert parse_search(b'{"text": "%s"}' % sent, 3).text == read
+
+
+@pytest.mark.parametrize("text", [r"\u200b", r"\u0000", r"\ufeff", " "])
+def test_row_27_a_query_in_which_nothing_can_be_seen_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="blank"):
+        parse_search(f'{{"text": "{text}"}}'.encode(), 3)

@@ -13,13 +13,13 @@ import orjson
 import pytest
 
 from streamer.core.decoding import Decoder
-from streamer.core.encoding import Encoder
 from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Purpose
 from streamer.errors import PartitionLost, TooLarge
 from streamer.protocols import Acknowledgement, Embedder, Embedding, Rejection
 from streamer.testing import SPACE, HashEmbedder, MemorySink, MemorySource, record, vector_of
 from streamer.worker.batching import BatchPolicy
+from streamer.worker.encoding import Encoder
 from streamer.worker.pipeline import Pipeline, PipelineSettings
 
 pytestmark = pytest.mark.anyio

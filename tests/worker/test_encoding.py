@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core.decoding import Decoder
-from streamer.core.encoding import Encoder, message_bytes
 from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Headers, Origin, Record, Tombstone, TopicPartition
 from streamer.core.sketch import sketch
 from streamer.core.vectors import Space, unit_rows
+from streamer.worker.encoding import Encoder, message_bytes
 
 TP = TopicPartition("texts", 2)
 ORIGIN = Origin(TP, 17, 1)

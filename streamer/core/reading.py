@@ -1,0 +1,218 @@
+"""What a value says: one reading of bytes and JSON for every door by which texts come in.
+
+Pure functions. What cannot be read raises Unreadable, with the dead-letter kind and a reason for a person.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+import re
+import unicodedata
+from contextlib import suppress
+from typing import Any, Final
+
+import orjson
+
+from streamer.errors import DeadLetterKind
+
+MAX_DEPTH: Final = 128
+"""Most levels of objects and arrays in a JSON value. All outputs, the snapshot and the search can write that many."""
+
+MAX_ID_BYTES: Final = 4096
+"""Longest event id, in bytes of UTF-8: a verdict carries several."""
+
+_BOM: Final = codecs.BOM_UTF8
+# C0 without tab, line feed, form feed and carriage return; DEL is harmless.
+_CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0e-\x1f]")
+_LARGEST_INTEGER: Final = 2**64  # JSON numbers beyond are read as floating point, as orjson does
+# Letters without ink: Hangul fillers and the blank of Braille.
+_BLANK_LETTERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Mn", "Me", "Zs", "Zl", "Zp"})
+_FRAME_BYTES: Final = 5  # of a schema registry: a zero and the schema's id
+_LONG_FRAME_BYTES: Final = 9
+
+
+EMPTY: Final = "the text is empty, or nothing in it can be seen"
+
+
+class Unreadable(Exception):
+    """This value cannot be an event. `kind`: of the dead letter."""
+
+    def __init__(self, reason: str, kind: DeadLetterKind = "undecodable") -> None:
+        super().__init__(reason)
+        self.kind: DeadLetterKind = kind
+
+
+def well_formed(text: str) -> str:
+    """The text, each lone surrogate in it, which UTF-8 cannot carry, replaced by U+FFFD; pairs are joined."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def clean_text(text: str) -> str:
+    """The text as it is embedded, whatever door it came in by: well-formed, without a byte order mark in front."""
+    return well_formed(text).removeprefix("\ufeff")
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing in the text can be seen: white space, control characters, characters of zero width, marks
+    without a letter to carry them."""
+    return all(letter in _BLANK_LETTERS or unicodedata.category(letter) in _INVISIBLE for letter in text)
+
+
+def read_utf8(value: bytes) -> str:
+    """The text without a byte order mark in front. Raises Unreadable for other encodings, UTF-16 by name."""
+    name = _utf16_name(value)
+    if name is not None:
+        raise Unreadable(f"the value is {name}, not UTF-8")
+    try:
+        return value.removeprefix(_BOM).decode()
+    except UnicodeDecodeError as exc:
+        raise Unreadable(f"not UTF-8: {exc}") from exc
+
+
+def read_prose(value: bytes, *, declared: bool) -> str:
+    """Plain text. Raises Unreadable when it is binary: control characters are no prose; where the text is `declared`
+    as such only NUL is refused, so that coloured log lines pass."""
+    text = read_utf8(value)
+    found = _CONTROLS.search(text)
+    if found is None or is_blank(text) or (declared and "\x00" not in text):
+        return text
+    character = "\x00" if declared else found.group()
+    hint = "" if declared else '; if that is text all the same, set input.format = "text"'
+    raise Unreadable(f"the value holds control characters such as U+{ord(character):04X}, as binary data do{hint}")
+
+
+def read_json(value: bytes) -> Any:
+    """The JSON value, fit for every output: at most MAX_DEPTH levels deep, lone surrogates replaced by U+FFFD, NaN and
+    Infinity replaced by None. Raises Unreadable."""
+    body = value.removeprefix(_BOM)
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        document = _read_leniently(body, exc)
+    # Counting brackets costs next to nothing, and nearly always it is enough.
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _is_too_deep(document):
+        raise Unreadable(f"nested more than {MAX_DEPTH} levels deep: JSON that deep is not read")
+    return document
+
+
+def fits_outputs(document: Any) -> bool:
+    """Whether JSON that came from elsewhere keeps the bounds of `read_json`."""
+    return not _is_too_deep(document)
+
+
+def schema_frame(value: bytes) -> int | None:
+    """The schema id of a value framed for a schema registry: a zero, the id in 4 bytes (Confluent) or 8 (Apicurio),
+    then the data. None without such a frame."""
+    if len(value) < _FRAME_BYTES or value[0] != 0 or not any(value) or _utf16_name(value) is not None:
+        return None
+    return int.from_bytes(value[1:_FRAME_BYTES], "big") or int.from_bytes(value[1:_LONG_FRAME_BYTES], "big")
+
+
+def read_framed(value: bytes) -> Any:
+    """The JSON value behind a schema registry's frame. Raises Unreadable, naming the schema, for Avro and Protobuf."""
+    for size in (_FRAME_BYTES, _LONG_FRAME_BYTES):
+        if value[size:].lstrip()[:1] in (b"{", b"[", b'"'):
+            with suppress(Unreadable):  # Avro may begin like JSON
+                return read_json(value[size:])
+    raise Unreadable(
+        f"the value is framed for a schema registry (schema id {schema_frame(value)}) and not JSON: Avro and Protobuf "
+        "are not read"
+    )
+
+
+def key_text(key: bytes) -> str:
+    """A record key as an id: its text, or hexadecimal digits after "0x" where it is binary."""
+    try:
+        text = key.decode()
+    except UnicodeDecodeError:
+        return f"0x{key.hex()}"
+    # A long in 8 bytes is valid UTF-8 where it is small: all numbers of a topic must be spelled alike.
+    return f"0x{key.hex()}" if _CONTROLS.search(text) else text
+
+
+def check_id(id: str) -> str:
+    """The id. Raises Unreadable when it is longer than MAX_ID_BYTES or holds control characters."""
+    size = len(id.encode())
+    if size > MAX_ID_BYTES:
+        raise Unreadable(f"the id has {size} bytes, the limit is {MAX_ID_BYTES}", "too_large")
+    found = _CONTROLS.search(id)
+    if found is not None:
+        raise Unreadable(f"the id holds the control character U+{ord(found.group()):04X}")
+    return id
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words."""
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _read_leniently(body: bytes, refusal: orjson.JSONDecodeError) -> Any:
+    """JSON as much of the world writes it: with NaN and halves of surrogate pairs."""
+    try:
+        document = json.loads(read_utf8(body))
+    except Unreadable as exc:
+        raise Unreadable(f"not JSON: {exc}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise Unreadable(f"not JSON: {refusal}") from exc
+    if _is_too_deep(document):
+        raise Unreadable(f"nested more than {MAX_DEPTH} levels deep: JSON that deep is not read")
+    return _cleaned(document)
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return well_formed(value)
+    if isinstance(value, dict):
+        return {well_formed(name): _cleaned(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(inner) for inner in value]
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and not -_LARGEST_INTEGER // 2 <= value < _LARGEST_INTEGER
+    ):
+        return _rounded(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _rounded(value: int) -> float | None:
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _is_too_deep(document: Any) -> bool:
+    level: list[Any] = [document]
+    for _ in range(MAX_DEPTH):
+        level = [inner for value in level for inner in _children(value)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: Any) -> list[Any]:
+    inner: Any = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [child for child in inner if isinstance(child, dict | list)]
+
+
+def _utf16_name(value: bytes) -> str | None:
+    """The encoding, when every other byte of the beginning is zero, or a byte order mark says it."""
+    if value.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16 (it begins with its byte order mark)"
+    start = value[:32]
+    if len(start) >= 4 and len(start) % 2 == 0:
+        high, low = start[0::2], start[1::2]
+        if not any(high) and all(low):
+            return "UTF-16 (big-endian, without a byte order mark)"
+        if not any(low) and all(high):
+            return "UTF-16 (little-endian, without a byte order mark)"
+    return None
