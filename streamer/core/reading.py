@@ -88,23 +88,18 @@ def read_prose(value: bytes, *, declared: bool) -> str:
     raise Unreadable(f"the value holds control characters such as U+{ord(character):04X}, as binary data do{hint}")
 
 
-def read_json(value: bytes) -> Any:
-    """The JSON value, fit for every output: at most MAX_DEPTH levels deep, lone surrogates replaced by U+FFFD, NaN and
+def read_json(value: bytes, depth: int = MAX_DEPTH) -> Any:
+    """The JSON value, fit for every output: at most `depth` levels deep, lone surrogates replaced by U+FFFD, NaN and
     Infinity replaced by None. Raises Unreadable."""
     body = value.removeprefix(_BOM)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        document = _read_leniently(body, exc)
+        document = _read_leniently(body, depth, exc)
     # Counting brackets costs next to nothing, and nearly always it is enough.
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _is_too_deep(document):
-        raise Unreadable(f"nested more than {MAX_DEPTH} levels deep: JSON that deep is not read")
+    if body.count(b"{") + body.count(b"[") > depth and _is_too_deep(document, depth):
+        raise Unreadable(f"nested more than {depth} levels deep: JSON that deep is not read")
     return document
-
-
-def fits_outputs(document: Any) -> bool:
-    """Whether JSON that came from elsewhere keeps the bounds of `read_json`."""
-    return not _is_too_deep(document)
 
 
 def schema_frame(value: bytes) -> int | None:
@@ -154,7 +149,7 @@ def kind_of(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _read_leniently(body: bytes, refusal: orjson.JSONDecodeError) -> Any:
+def _read_leniently(body: bytes, depth: int, refusal: orjson.JSONDecodeError) -> Any:
     """JSON as much of the world writes it: with NaN and halves of surrogate pairs."""
     try:
         document = json.loads(read_utf8(body))
@@ -162,8 +157,8 @@ def _read_leniently(body: bytes, refusal: orjson.JSONDecodeError) -> Any:
         raise Unreadable(f"not JSON: {exc}") from exc
     except (ValueError, RecursionError) as exc:
         raise Unreadable(f"not JSON: {refusal}") from exc
-    if _is_too_deep(document):
-        raise Unreadable(f"nested more than {MAX_DEPTH} levels deep: JSON that deep is not read")
+    if _is_too_deep(document, depth):
+        raise Unreadable(f"nested more than {depth} levels deep: JSON that deep is not read")
     return _cleaned(document)
 
 
@@ -190,9 +185,9 @@ def _rounded(value: int) -> float | None:
         return None
 
 
-def _is_too_deep(document: Any) -> bool:
+def _is_too_deep(document: Any, depth: int) -> bool:
     level: list[Any] = [document]
-    for _ in range(MAX_DEPTH):
+    for _ in range(depth):
         level = [inner for value in level for inner in _children(value)]
         if not level:
             return False

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-import orjson
 
 from streamer.core.events import Record, TopicPartition
+from streamer.core.reading import MAX_DEPTH, Unreadable, check_id, read_json
 from streamer.core.sketch import SKETCH_HEADER, unpack
 from streamer.core.vectors import Vector
 
@@ -19,6 +19,9 @@ BINARY = "application/octet-stream"
 # Single precision spoils a unit vector's length by 1e-7, half precision by 1e-3; swapped bytes or a vector that was
 # never normalised miss by far more.
 _LENGTH_TOLERANCE = 1e-2
+
+_LONGEST_TOPIC = 249  # characters, as Kafka allows
+_LONGEST_NAME = 500  # characters, of a model or a space
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +98,14 @@ def decode_vector_event(record: Record) -> VectorInput:
     """What a record of the vector topic says. Never raises.
 
     The record's key is the event's id, in both formats, because a tombstone has nothing else. Of a header that occurs
-    twice the last one counts.
+    twice the last one counts. What verdicts, snapshots and searches could not carry is Malformed: ids longer than
+    MAX_ID_BYTES or with control characters, JSON nested deeper than the worker reads, numbers that Kafka has not.
     """
     headers = dict(record.headers)
     try:
-        key = None if record.key is None else record.key.decode()
+        if record.unreadable is not None:
+            return Malformed(record.unreadable)
+        key = None if record.key is None else check_id(record.key.decode())
         if record.value is None:
             return Malformed("a tombstone needs a key") if key is None else Deletion(key)
         content_type = headers.get("content-type", b"").decode().partition(";")[0].strip().lower()
@@ -108,15 +114,17 @@ def decode_vector_event(record: Record) -> VectorInput:
         if content_type == JSON or (not content_type and record.value.startswith(b"{")):
             return _decode_json(key, record, headers)
         return Malformed(f"content-type {content_type!r} is neither {JSON} nor {BINARY}")
-    except (ValueError, TypeError, OverflowError) as exc:
+    except (Unreadable, ValueError, TypeError, OverflowError) as exc:
         return Malformed(str(exc))
+    except Exception as exc:  # noqa: BLE001  # one record must not end the process, even if this is a bug
+        return Malformed(f"decoding failed: {exc!r}")
 
 
 def _decode_binary(key: str | None, record: Record, headers: Mapping[str, bytes]) -> VectorEvent:
     if key is None:
         raise ValueError("a binary vector event needs a key")
     source, text = headers.get("streamer-source"), headers.get("streamer-text")
-    metadata = orjson.loads(headers.get("streamer-metadata", b"null"))
+    metadata = read_json(headers.get("streamer-metadata", b"null"))
     return VectorEvent(
         id=key,
         vector=np.frombuffer(record.value or b"", dtype="<f4").astype(np.float32),
@@ -131,7 +139,7 @@ def _decode_binary(key: str | None, record: Record, headers: Mapping[str, bytes]
 
 
 def _decode_json(key: str | None, record: Record, headers: Mapping[str, bytes]) -> VectorInput:
-    document = orjson.loads(record.value or b"")
+    document = read_json(record.value or b"", MAX_DEPTH + 1)  # the metadata lie one level deeper than they came
     if not isinstance(document, dict):
         raise ValueError("the value is not a JSON object")
     for name, kind in (("vector", list), ("space", str), ("dimensions", int)):
@@ -140,6 +148,7 @@ def _decode_json(key: str | None, record: Record, headers: Mapping[str, bytes]) 
     id = document.get("id") if key is None else key
     if not isinstance(id, str):
         raise ValueError("neither a key nor an 'id' tells which event this is")
+    check_id(id)
     # By way of float64: a number too large for float32 must fail the check of the length, not warn of an overflow.
     vector = np.asarray(document["vector"], np.float64)
     if vector.size and not np.abs(vector).max() < 2:
@@ -160,6 +169,8 @@ def _decode_json(key: str | None, record: Record, headers: Mapping[str, bytes]) 
 
 
 def _checked(event: VectorEvent, dimensions: int) -> VectorInput:
+    if len(event.space) > _LONGEST_NAME or len(event.model) > _LONGEST_NAME:
+        return Malformed(f"the name of a space or a model has more than {_LONGEST_NAME} characters")
     if event.vector.shape != (dimensions,):
         return Malformed(f"{event.vector.size} numbers were sent as a vector of {dimensions} dimensions")
     with np.errstate(all="ignore"):  # NaN, infinity and overflow are what this is looking for
@@ -177,13 +188,26 @@ def _required(headers: Mapping[str, bytes], name: str) -> str:
 
 def _parse_source(source: str, timestamp: int) -> TextSource:
     topic, partition, offset = source.rsplit("/", 2)
-    return TextSource(TopicPartition(topic, int(partition)), int(offset), timestamp)
+    return _source(topic, partition, offset, timestamp)
 
 
 def read_source(source: Any) -> TextSource:
     """A `source` object of JSON. Raises ValueError when it is none."""
     if not isinstance(source, dict) or not {"topic", "partition", "offset"} <= source.keys():
         raise ValueError("'source' is not an object with topic, partition and offset")
-    timestamp = source.get("timestamp")
-    tp = TopicPartition(str(source["topic"]), int(source["partition"]))
-    return TextSource(tp, int(source["offset"]), None if timestamp is None else int(timestamp))
+    return _source(source["topic"], source["partition"], source["offset"], source.get("timestamp"))
+
+
+def _source(topic: Any, partition: Any, offset: Any, timestamp: Any) -> TextSource:
+    if not isinstance(topic, str) or len(topic) > _LONGEST_TOPIC:
+        raise ValueError(f"the topic of 'source' is not a name of at most {_LONGEST_TOPIC} characters")
+    tp = TopicPartition(topic, _integer("partition", partition, 31))
+    when = None if timestamp is None else _integer("timestamp", timestamp, 63)
+    return TextSource(tp, _integer("offset", offset, 63), when)
+
+
+def _integer(name: str, value: Any, bits: int) -> int:
+    number = int(value)
+    if not -1 <= number < 2**bits:
+        raise ValueError(f"the {name} of 'source' is beyond what Kafka has")
+    return number
