@@ -9,7 +9,8 @@ StreamerError
 │   ├── RateLimited           429 and friends: also tells the limiter to slow down
 │   └── ProviderBlocked       wrong key, exhausted quota, unknown model: retried slowly, intake pauses meanwhile
 ├── RejectedError             this input can never succeed: bisect, then dead letter
-├── TooLarge                  the broker refuses some messages for their size, and has taken the others
+├── Refused                   the broker refuses some messages, and has taken the others
+│   └── TooLarge              for their size
 ├── SpaceMismatch             a vector, a query or a provider of another vector space
 └── PartitionLost             a commit was refused: another member owns the partition now and will replay
 ```
@@ -23,7 +24,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 # Why an input never becomes a vector, as the dead-letter topic tells it in `streamer-error-kind`.
 DeadLetterKind: TypeAlias = Literal[
-    "undecodable", "missing_text", "empty_text", "too_long", "rejected", "invalid_vector", "too_large"
+    "undecodable", "missing_text", "empty_text", "too_long", "rejected", "invalid_vector", "too_large", "unpublishable"
 ]
 
 _QUOTED: Final = re.compile(r"“[^”]*(?:”|$)")
@@ -84,18 +85,25 @@ class RejectedError(StreamerError):
         self.kind = kind
 
 
-class TooLarge(StreamerError):
-    """The broker refused some messages because they are too large, and took the others.
+class Refused(StreamerError):
+    """The broker refused some messages for what they are, and took the others.
 
     `positions`: the indices of the refused ones in what was sent.
     """
 
+    def __init__(self, positions: Collection[int], reason: str = "") -> None:
+        super().__init__(f"the broker refuses {len(positions)} messages: {reason}")
+        self.positions = frozenset(positions)
+
+
+class TooLarge(Refused):
+    """The broker refused some messages because they are too large, and took the others."""
+
     def __init__(self, positions: Collection[int]) -> None:
         super().__init__(
-            f"{len(positions)} messages are larger than their topic allows: raise its max.message.bytes, "
-            "or lower kafka.max_message_bytes"
+            positions,
+            "they are larger than their topic allows; raise its max.message.bytes, or lower kafka.max_message_bytes",
         )
-        self.positions = frozenset(positions)
 
 
 class SpaceMismatch(StreamerError):

@@ -48,8 +48,9 @@ class Sink(Protocol):
 
     async def send(self, messages: Sequence[Message]) -> Acknowledgement:
         """Enqueue, waiting while buffers are full. Call and await the result: it returns when the broker has
-        acknowledged every message. It raises TooLarge when the broker took all but some, and PartitionLost when the
-        inputs of some (or all, if it names none) will be read again."""
+        acknowledged every message, or what `instead` of it says where it was refused. It raises Refused when the
+        broker took all but some that have no `instead`, and PartitionLost when the inputs of some (or all, if it names
+        none) will be read again."""
         ...
 
 

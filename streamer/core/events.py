@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from streamer.core.vectors import Vector
@@ -101,11 +101,17 @@ Input: TypeAlias = Event | Tombstone | DeadLetter
 Outcome: TypeAlias = EmbeddedEvent | Tombstone | DeadLetter
 
 
+Instead: TypeAlias = "Callable[[DeadLetterKind, str], Message | None]"
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A record on its way out. `timestamp`: milliseconds since the epoch, None for the time of sending.
 
-    `origin`: the input record that it is the outcome of, for a sink that commits both together.
+    `origin`: the input record that it is the outcome of, for a sink that commits both together. `instead`: called when
+    the broker refuses the message for what it is, with the kind of a dead letter and the broker's reason; returns what
+    to send in its place, or None when there is nothing less to send and the sink has to wait. Without it the sink
+    raises Refused.
     """
 
     topic: str
@@ -114,3 +120,4 @@ class Message:
     headers: Headers
     timestamp: int | None = None
     origin: Origin | None = None
+    instead: Instead | None = field(default=None, compare=False, repr=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +15,8 @@ from streamer.core.vectors import Vector
 
 JSON = "application/json"
 BINARY = "application/octet-stream"
+SOURCE_TIMESTAMP = "streamer-source-timestamp"
+"""Header with the timestamp of the text's record, in milliseconds, where the topic refuses it as a record's own."""
 
 # Single precision spoils a unit vector's length by 1e-7, half precision by 1e-3; swapped bytes or a vector that was
 # never normalised miss by far more.
@@ -106,12 +108,16 @@ def decode_vector_event(record: Record) -> VectorInput:
         if record.unreadable is not None:
             return Malformed(record.unreadable)
         key = None if record.key is None else check_id(record.key.decode())
-        if record.value is None:
+        value = record.value
+        if value is None:
             return Malformed("a tombstone needs a key") if key is None else Deletion(key)
+        if SOURCE_TIMESTAMP in headers:
+            timestamp = _integer("timestamp", headers[SOURCE_TIMESTAMP].decode(), 63)
+            record = replace(record, timestamp=timestamp)
         content_type = headers.get("content-type", b"").decode().partition(";")[0].strip().lower()
         if content_type == BINARY:
             return _checked(_decode_binary(key, record, headers), int(_required(headers, "streamer-dimensions")))
-        if content_type == JSON or (not content_type and record.value.startswith(b"{")):
+        if content_type == JSON or (not content_type and value.startswith(b"{")):
             return _decode_json(key, record, headers)
         return Malformed(f"content-type {content_type!r} is neither {JSON} nor {BINARY}")
     except (Unreadable, ValueError, TypeError, OverflowError) as exc:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import orjson
 
 from streamer.core.events import Headers, Message, Record
+from streamer.core.reading import Unreadable, read_json
 from streamer.core.vector_events import JSON, Malformed, TextSource, read_source
+from streamer.errors import DeadLetterKind
 
 VerdictKind: TypeAlias = Literal["near_duplicate", "anomaly", "ordinary", "warming_up"]
 
@@ -70,15 +72,23 @@ class Verdict:
 
 
 def encode_verdict(verdict: Verdict, topic: str) -> Message:
-    """The verdict event: key = event id, value = JSON."""
+    """The verdict event: key = event id, value = JSON. Where it is refused as too large it leaves without `nearest`."""
     headers: Headers = (("content-type", JSON.encode()), ("streamer-space", verdict.space.encode()))
     if verdict.source is not None:
         headers += (("streamer-source", str(verdict.source).encode()),)
-    return Message(topic, verdict.id.encode(), orjson.dumps(verdict.to_dict()), headers)
+
+    def without_nearest(_kind: DeadLetterKind, _reason: str) -> Message:
+        value = orjson.dumps(replace(verdict, nearest=()).to_dict())
+        return Message(topic, verdict.id.encode(), value, headers)
+
+    value = orjson.dumps(verdict.to_dict())
+    return Message(topic, verdict.id.encode(), value, headers, instead=without_nearest if verdict.nearest else None)
 
 
 def decode_verdict(record: Record) -> Verdict | Malformed:
     """What a record of the verdict topic says. Never raises."""
+    if record.unreadable is not None:
+        return Malformed(record.unreadable)
     if record.value is None:
         return Malformed("a verdict is never null")
     return parse_verdict(record.value)
@@ -87,7 +97,7 @@ def decode_verdict(record: Record) -> Verdict | Malformed:
 def parse_verdict(value: bytes) -> Verdict | Malformed:
     """A verdict's JSON. Never raises."""
     try:
-        document = orjson.loads(value)
+        document = read_json(value)
         source = document["source"]
         if document["verdict"] not in get_args(VerdictKind):
             raise ValueError(f"unknown verdict {document['verdict']!r}")
@@ -104,5 +114,5 @@ def parse_verdict(value: bytes) -> Verdict | Malformed:
         )
     except KeyError as exc:
         return Malformed(f"{exc} is missing")
-    except (ValueError, TypeError) as exc:
+    except (Unreadable, ValueError, TypeError, OverflowError) as exc:
         return Malformed(str(exc))

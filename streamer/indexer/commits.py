@@ -13,7 +13,7 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from streamer.core.events import TopicPartition
-from streamer.errors import RetriableError
+from streamer.errors import Refused, RetriableError
 from streamer.indexer.progress import Progress
 from streamer.protocols import Acknowledgement, Changelog
 
@@ -37,6 +37,7 @@ class Commits:
     def __init__(self, changelog: Changelog, progress: Progress, *, most: int, interval: float, renewal: float) -> None:
         self.unacknowledged = 0
         self.failures = 0
+        self.refused = 0
         self._changelog = changelog
         self._progress = progress
         self._most = most
@@ -79,7 +80,7 @@ class Commits:
                         break
                 if batch is not None:
                     if batch.acknowledged is not None:
-                        await batch.acknowledged()
+                        await self._acknowledge(batch.acknowledged)
                     self.unacknowledged -= 1
                     offsets.update(batch.offsets)
                     due = min(due, current_time() + self._interval)
@@ -91,6 +92,14 @@ class Commits:
                     due = math.inf if await self._commit(offsets) else current_time() + self._interval
         if offsets:
             await self._commit(offsets)
+
+    async def _acknowledge(self, acknowledged: Acknowledgement) -> None:
+        """What the broker refuses in every form is given up: no verdict is worth ending the index for."""
+        try:
+            await acknowledged()
+        except Refused as exc:
+            self.refused += len(exc.positions)
+            log.error("verdicts given up", count=len(exc.positions), reason=str(exc))
 
     async def _commit(self, offsets: dict[TopicPartition, int]) -> bool:
         """Commit and clear the offsets; False, leaving them for later, when the coordinator does not answer."""

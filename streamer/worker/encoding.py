@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, Literal, TypeAlias
 
 import orjson
@@ -10,10 +11,29 @@ import orjson
 from streamer.core.events import DeadLetter, EmbeddedEvent, Headers, Message, Outcome, Record, Tombstone
 from streamer.core.sketch import SKETCH_HEADER, sketch
 from streamer.core.vectors import Space
+from streamer.errors import DeadLetterKind
 
 OutputFormat: TypeAlias = Literal["json", "binary"]
 
 MAX_REASON = 500  # characters of an error text that travel in a header
+
+
+LEAST_REASON = 100
+MOST_KEY_BYTES = 1000
+
+
+class Form(IntEnum):
+    """How much of an outcome its message holds, from all of it to what must be told at the least."""
+
+    WHOLE = 0  # a vector event or a tombstone
+    BARE = 1  # without text, metadata and the headers of others
+    LETTER = 2  # a dead letter: the original, its value cut where it is too long
+    KEYED = 3  # with its coordinates as the key if it has none, for topics that are compacted
+    SHORT = 4  # without value and headers of the original, its key cut
+    LEAST = 5  # with its coordinates as the key, for certain
+
+
+LETTERS = (Form.LETTER, Form.KEYED, Form.SHORT, Form.LEAST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,22 +56,65 @@ class Encoder:
         object.__setattr__(self, "_space_headers", headers)
 
     def encode(self, outcome: Outcome, now_ms: int) -> tuple[Outcome, Message]:
-        """What leaves, and its message of at most `max_bytes`: in place of a vector event too large for the topic
-        leaves a dead letter. `now_ms`: milliseconds since the epoch."""
-        if not isinstance(outcome, DeadLetter):
-            message = self._vector(outcome) if isinstance(outcome, EmbeddedEvent) else self._tombstone(outcome)
-            size = message_bytes(message)
-            if size <= self.max_bytes:
-                return outcome, message
-            reason = f"the vector event has {size} bytes, the limit is {self.max_bytes} (kafka.max_message_bytes)"
-            outcome = too_large(outcome, reason)
-        return outcome, self._dead_letter(outcome, now_ms)
+        """What leaves, and its message of at most `max_bytes`: in place of a vector event that is too large even
+        without text, metadata and foreign headers leaves a dead letter. `now_ms`: milliseconds since the epoch."""
+        outcome, message, _ = self.fitting(outcome, now_ms)
+        return outcome, message
 
-    def _vector(self, outcome: EmbeddedEvent) -> Message:
+    def fitting(self, outcome: Outcome, now_ms: int, form: Form = Form.WHOLE) -> tuple[Outcome, Message, Form]:
+        """As `encode`, and the form of the message: the first one from `form` on that is small enough, or the last."""
+        if not isinstance(outcome, DeadLetter):
+            size = 0
+            for possible in (Form.WHOLE, Form.BARE):
+                if possible >= form:
+                    message = self._event(outcome, possible)
+                    size = message_bytes(message)
+                    if size <= self.max_bytes:
+                        return outcome, message, possible
+            reason = f"the vector event has {size} bytes, the limit is {self.max_bytes} (kafka.max_message_bytes)"
+            outcome = dead_letter(outcome, "too_large", reason)
+        for possible in LETTERS:
+            if possible >= form:
+                message = self._dead_letter(outcome, now_ms, possible)
+                if message_bytes(message) <= self.max_bytes:
+                    return outcome, message, possible
+        return outcome, self._dead_letter(outcome, now_ms, Form.LEAST), Form.LEAST
+
+    def lesser(self, outcome: Outcome, form: Form, kind: DeadLetterKind, reason: str) -> tuple[Outcome, Form] | None:
+        """What to try after the broker has refused this outcome in this form; None after the least of all."""
+        if isinstance(outcome, DeadLetter):
+            following = LETTERS[LETTERS.index(form) + 1 :]
+            if following and following[0] == Form.KEYED and outcome.record.key:
+                following = following[1:]
+            return (outcome, following[0]) if following else None
+        if form == Form.WHOLE and self._left_out(outcome):
+            return outcome, Form.BARE
+        return dead_letter(outcome, kind, reason), Form.LETTER
+
+    def _event(self, outcome: EmbeddedEvent | Tombstone, form: Form) -> Message:
+        is_bare = form == Form.BARE
+        if isinstance(outcome, Tombstone):
+            record = outcome.record
+            headers = self._headers(record, self._left_out(outcome) if is_bare else ())
+            return Message(self.vectors_topic, outcome.id.encode(), None, headers, record.timestamp, outcome.origin)
+        return self._vector(outcome, self._left_out(outcome) if is_bare else ())
+
+    def _left_out(self, outcome: EmbeddedEvent | Tombstone) -> tuple[str, ...]:
+        """What the bare form of an event goes without."""
+        record = outcome.event.record if isinstance(outcome, EmbeddedEvent) else outcome.record
+        left_out: tuple[str, ...] = ("headers",) if any(map(_is_foreign, record.headers)) else ()
+        if isinstance(outcome, EmbeddedEvent):
+            left_out += ("text",) if self.include_text else ()
+            left_out += ("metadata",) if self.include_metadata and outcome.event.metadata else ()
+        return left_out
+
+    def _vector(self, outcome: EmbeddedEvent, left_out: tuple[str, ...]) -> Message:
         event = outcome.event
         record = event.record
         # Of the text as it came: prefixes and truncation are the model's business.
-        headers = (*self._headers(record), (SKETCH_HEADER, sketch(event.text)))
+        headers = (*self._headers(record, left_out), (SKETCH_HEADER, sketch(event.text)))
+        has_text = self.include_text and not left_out
+        has_metadata = self.include_metadata and event.metadata and not left_out
         if self.format == "binary":
             value = outcome.vector.astype("<f4", copy=False).tobytes()
             headers += (
@@ -60,9 +123,9 @@ class Encoder:
                 ("streamer-truncated", b"true" if outcome.truncated else b"false"),
                 ("streamer-cache-hit", b"true" if outcome.cache_hit else b"false"),
             )
-            if self.include_text:
+            if has_text:
                 headers += (("streamer-text", event.text.encode()),)
-            if self.include_metadata and event.metadata:
+            if has_metadata:
                 headers += (("streamer-metadata", orjson.dumps(event.metadata)),)
         else:
             headers += (("content-type", b"application/json"),)
@@ -82,41 +145,59 @@ class Encoder:
                     "timestamp": record.timestamp,
                 },
             }
-            if self.include_text:
+            if has_text:
                 body["text"] = event.text
-            if self.include_metadata and event.metadata:
+            if has_metadata:
                 body["metadata"] = event.metadata
             value = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
         return Message(self.vectors_topic, event.id.encode(), value, headers, record.timestamp, event.origin)
 
-    def _tombstone(self, outcome: Tombstone) -> Message:
+    def _dead_letter(self, outcome: DeadLetter, now_ms: int, form: Form) -> Message:
         record = outcome.record
-        headers = self._headers(record)
-        return Message(self.vectors_topic, outcome.id.encode(), None, headers, record.timestamp, outcome.origin)
-
-    def _dead_letter(self, outcome: DeadLetter, now_ms: int) -> Message:
-        record = outcome.record
+        source_ = source(record)
+        reason = outcome.reason[: MAX_REASON if form < Form.LEAST else LEAST_REASON]
         headers: Headers = (
-            *(h for h in record.headers if not h[0].startswith("streamer-")),
             ("streamer-error-kind", outcome.kind.encode()),
-            ("streamer-error", outcome.reason[:MAX_REASON].encode("utf-8", "replace")),
+            ("streamer-error", reason.encode("utf-8", "replace")),
             ("streamer-attempts", str(outcome.attempts).encode()),
-            ("streamer-source", source(record)),
+            ("streamer-source", source_),
             ("streamer-timestamp", str(now_ms).encode()),
         )
-        message = Message(self.dead_letters_topic, record.key, record.value, headers, origin=outcome.origin)
+        if form >= Form.SHORT:
+            short = (record.key or source_)[:MOST_KEY_BYTES] if form == Form.SHORT else source_
+            return Message(self.dead_letters_topic, short, b"", (*headers, *_sizes(record)), origin=outcome.origin)
+        key = record.key if form == Form.LETTER else record.key or source_
+        headers = (*(h for h in record.headers if not h[0].startswith("streamer-")), *headers)
+        message = Message(self.dead_letters_topic, key, record.value, headers, origin=outcome.origin)
         excess = message_bytes(message) - self.max_bytes
         if excess > 0 and record.value is not None:
             # The reason must arrive even when the record is larger than the dead-letter topic allows.
             headers += (("streamer-value-bytes", str(len(record.value)).encode()),)
-            kept = max(0, len(record.value) - excess - 64)
-            value = record.value[:kept]
-            message = Message(self.dead_letters_topic, record.key, value, headers, origin=outcome.origin)
+            value = record.value[: max(0, len(record.value) - excess - 64)]
+            message = Message(self.dead_letters_topic, key, value, headers, origin=outcome.origin)
         return message
 
-    def _headers(self, record: Record) -> Headers:
-        passed = tuple(h for h in record.headers if h[0] != "content-type" and not h[0].startswith("streamer-"))
-        return (*passed, *self._space_headers, ("streamer-source", source(record)))
+    def _headers(self, record: Record, left_out: tuple[str, ...]) -> Headers:
+        """Of a vector event or a tombstone."""
+        own = (*self._space_headers, ("streamer-source", source(record)))
+        if left_out:
+            return (*own, ("streamer-left-out", ", ".join(left_out).encode()))
+        return (*filter(_is_foreign, record.headers), *own)
+
+
+def _is_foreign(header: tuple[str, bytes]) -> bool:
+    return header[0] != "content-type" and not header[0].startswith("streamer-")
+
+
+def _sizes(record: Record) -> Headers:
+    """What a dead letter goes without, and how large it is."""
+    sizes = {
+        "key": len(record.key or b""),
+        "value": len(record.value or b""),
+        "headers": sum(len(name.encode()) + len(value) for name, value in record.headers),
+    }
+    left_out = [("streamer-left-out", ", ".join(sizes).encode())]
+    return (*left_out, *((f"streamer-{name}-bytes", str(size).encode()) for name, size in sizes.items()))
 
 
 def source(record: Record) -> bytes:
@@ -136,7 +217,7 @@ def message_bytes(message: Message) -> int:
     return size
 
 
-def too_large(outcome: EmbeddedEvent | Tombstone, reason: str) -> DeadLetter:
+def dead_letter(outcome: EmbeddedEvent | Tombstone, kind: DeadLetterKind, reason: str) -> DeadLetter:
     """What leaves in place of an outcome that its topic does not take."""
     record = outcome.event.record if isinstance(outcome, EmbeddedEvent) else outcome.record
-    return DeadLetter(outcome.origin, record, "too_large", reason)
+    return DeadLetter(outcome.origin, record, kind, reason)

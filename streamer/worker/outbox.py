@@ -4,25 +4,36 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 import anyio
 import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from streamer.core.events import DeadLetter, EmbeddedEvent, Message, Outcome
-from streamer.errors import PartitionLost, TooLarge
+from streamer.core.events import DeadLetter, EmbeddedEvent, Message, Outcome, TopicPartition
+from streamer.errors import DeadLetterKind, PartitionLost
 from streamer.protocols import Acknowledgement, Sink
-from streamer.worker.encoding import MAX_REASON, Encoder, source, too_large
+from streamer.worker.encoding import MAX_REASON, Encoder, Form, dead_letter, source
 from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
 
 log = structlog.get_logger(__name__)
 
-_Sent: TypeAlias = tuple[Acknowledgement, list[Outcome]]
+_Sent: TypeAlias = "tuple[Acknowledgement, list[_Departure]]"
+_Place: TypeAlias = tuple[TopicPartition, int]
 
 CHUNK = 500  # outcomes encoded without a pause: about 5 ms of the event loop
 UNACKNOWLEDGED_CHUNKS = 16
+
+
+@dataclass(slots=True)
+class _Departure:
+    """An outcome on its way out, and the form in which it leaves. Both change when the broker refuses it."""
+
+    outcome: Outcome
+    form: Form
 
 
 class Outbox:
@@ -38,6 +49,8 @@ class Outbox:
         self._wall_clock = wall_clock
         self._waiting: deque[Outcome] = deque()
         self._released = Notify()
+        # What the broker refused, with what leaves instead: it is also to be known when the partition is read again.
+        self._refused: dict[_Place, tuple[DeadLetterKind, str, Form]] = {}
         self.counts: Counter[str] = Counter()
 
     def add(self, released: Iterable[Outcome]) -> None:
@@ -58,47 +71,74 @@ class Outbox:
         while True:
             while not self._waiting:
                 await self._released.wait()
-            leaving: list[tuple[Outcome, Message]] = []
+            leaving: list[_Departure] = []
+            messages: list[Message] = []
             now_ms = self._now_ms()
             while self._waiting and len(leaving) < CHUNK:
                 outcome = self._waiting.popleft()
                 if self._tracker.is_current(outcome.origin):
-                    leaving.append(self._encoder.encode(outcome, now_ms))
+                    departure = self._departure(outcome)
+                    messages.append(self._message(departure, now_ms))
+                    leaving.append(departure)
                 else:
                     self.counts["stale"] += 1
-            acknowledged = await self._sink.send([message for _, message in leaving])
-            await acks.send((acknowledged, [outcome for outcome, _ in leaving]))
+            acknowledged = await self._sink.send(messages)
+            await acks.send((acknowledged, leaving))
+
+    def _departure(self, outcome: Outcome) -> _Departure:
+        """In the form that the broker has left over."""
+        known = self._refused.get(_place(outcome))
+        if known is None:
+            return _Departure(outcome, Form.WHOLE)
+        kind, reason, form = known
+        if form >= Form.LETTER and not isinstance(outcome, DeadLetter):
+            outcome = dead_letter(outcome, kind, reason)
+        return _Departure(outcome, form)
+
+    def _message(self, departure: _Departure, now_ms: int) -> Message:
+        """Never raises: what cannot be encoded leaves as a dead letter, which can."""
+        try:
+            encoded = self._encoder.fitting(departure.outcome, now_ms, departure.form)
+        except Exception as exc:  # one record must not end the worker, even if this is a bug
+            if isinstance(departure.outcome, DeadLetter):
+                raise
+            log.exception("outcome could not be encoded", source=str(departure.outcome.origin))
+            letter = dead_letter(departure.outcome, "unpublishable", f"encoding failed: {exc!r}")
+            encoded = self._encoder.fitting(letter, now_ms)
+        departure.outcome, message, departure.form = encoded
+        return replace(message, instead=partial(self._instead, departure))
+
+    def _instead(self, departure: _Departure, kind: DeadLetterKind, reason: str) -> Message | None:
+        lesser = self._encoder.lesser(departure.outcome, departure.form, kind, reason)
+        if lesser is None:
+            return None
+        departure.outcome, departure.form = lesser
+        place = _place(departure.outcome)
+        log.warning(
+            "message refused by the broker", source=f"{place[0]}/{place[1]}", reason=reason, next=departure.form.name
+        )
+        message = self._message(departure, self._now_ms())
+        if self._tracker.is_current(departure.outcome.origin):
+            self._refused[place] = (kind, reason, departure.form)
+        return message
 
     async def _complete(self, acks: MemoryObjectReceiveStream[_Sent]) -> None:
-        async for acknowledged, outcomes in acks:
-            for outcome in await self._published(acknowledged, outcomes):
+        async for acknowledged, departures in acks:
+            for outcome in await self._published(acknowledged, departures):
                 self._count(outcome)
                 self._tracker.complete(outcome.origin)
+                self._refused.pop(_place(outcome), None)
             self._advanced.notify()
 
-    async def _published(self, acknowledged: Acknowledgement, outcomes: list[Outcome]) -> list[Outcome]:
-        """Those of them that were, a dead letter in place of each that the broker refused."""
+    async def _published(self, acknowledged: Acknowledgement, departures: list[_Departure]) -> list[Outcome]:
+        """What was published in the end, instead of what the broker refused."""
         try:
-            try:
-                await acknowledged()
-            except TooLarge as exc:
-                await self._bury(outcomes, exc)
+            await acknowledged()
         except PartitionLost as exc:
-            log.warning("outcomes not published; replaying their partitions", reason=str(exc))
-            lost = exc.partitions or {outcome.origin.tp for outcome in outcomes}
-            return [outcome for outcome in outcomes if outcome.origin.tp not in lost]
-        return outcomes
-
-    async def _bury(self, outcomes: list[Outcome], error: TooLarge) -> None:
-        """Put dead letters in the places of what the broker refused. If it refuses those too, the worker ends."""
-        letters: list[Message] = []
-        for position in sorted(error.positions):
-            refused = outcomes[position]
-            if isinstance(refused, DeadLetter):
-                raise error
-            outcomes[position], letter = self._encoder.encode(too_large(refused, str(error)), self._now_ms())
-            letters.append(letter)
-        await (await self._sink.send(letters))()
+            log.warning("outcomes not published; their partitions are read again", reason=str(exc))
+            lost = exc.partitions or {departure.outcome.origin.tp for departure in departures}
+            return [d.outcome for d in departures if d.outcome.origin.tp not in lost]
+        return [departure.outcome for departure in departures]
 
     def _count(self, outcome: Outcome) -> None:
         if isinstance(outcome, DeadLetter):
@@ -118,3 +158,7 @@ class Outbox:
 
     def _now_ms(self) -> int:
         return int(self._wall_clock() * 1000)
+
+
+def _place(outcome: Outcome) -> _Place:
+    return outcome.origin.tp, outcome.origin.offset

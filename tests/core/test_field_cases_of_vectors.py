@@ -110,9 +110,7 @@ def test_row_f4_an_id_in_the_value_is_bounded_as_well() -> None:
 
 
 def test_row_8_lone_surrogates_and_nan_in_the_metadata_of_a_stranger_are_read() -> None:
-    event = decode(
-        rb'{"vector": [0.6, 0.8], "space": "s", "dimensions": 2, "text": "x\ud83d", "metadata": {"a": NaN}}'
-    )
+    event = decode(rb'{"vector": [0.6, 0.8], "space": "s", "dimensions": 2, "text": "x\ud83d", "metadata": {"a": NaN}}')
     assert isinstance(event, VectorEvent)
     assert (event.text, event.metadata) == ("x\ufffd", {"a": None})
     write_everything(event)

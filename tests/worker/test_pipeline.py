@@ -15,7 +15,7 @@ import pytest
 from streamer.core.decoding import Decoder
 from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Purpose
-from streamer.errors import PartitionLost, TooLarge
+from streamer.errors import PartitionLost
 from streamer.protocols import Acknowledgement, Embedder, Embedding, Rejection
 from streamer.testing import SPACE, HashEmbedder, MemorySink, MemorySource, record, vector_of
 from streamer.worker.batching import BatchPolicy
@@ -265,54 +265,6 @@ async def test_a_lost_partition_is_read_again_from_where_it_was_committed() -> N
         flow.stop()
     assert len(keys(sink, 1)) == 30, "the other partition did not notice"
     assert outcomes_counted(flow) == 60, "what was lost counts when it is published after all"
-
-
-async def test_what_the_broker_finds_too_large_becomes_a_dead_letter() -> None:
-    class Narrow(MemorySink):
-        async def send(self, messages: Sequence[Message]) -> Acknowledgement:
-            acknowledge = await super().send(messages)
-            refused = [n for n, m in enumerate(messages) if m.topic == "vectors" and m.key == b"0-3"]
-
-            async def settle() -> None:
-                await acknowledge()
-                if refused:
-                    raise TooLarge(refused)
-
-            return settle
-
-    source, sink = MemorySource({A: texts(A, 9)}), Narrow()
-    flow = pipeline(source, HashEmbedder(), sink)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(flow.run)
-        await flow.on_assigned([A])
-        await until(lambda: source.committed == {A: 17})
-        flow.stop()
-    (letter,) = [m for m in sink.sent if m.topic == "dead-letters"]
-    assert letter.key == b"0-3"
-    assert dict(letter.headers)["streamer-error-kind"] == b"too_large"
-    statistics = flow.statistics()
-    assert (statistics.embedded_total, statistics.dead_letters_total) == (8, 1), "a dead letter and nothing else"
-
-
-async def test_a_dead_letter_that_is_too_large_itself_ends_the_worker() -> None:
-    """Nothing is dropped: somebody has to make room for it."""
-
-    class Shut(MemorySink):
-        async def send(self, messages: Sequence[Message]) -> Acknowledgement:
-            await super().send(messages)
-
-            async def settle() -> None:
-                raise TooLarge(range(len(messages)))
-
-            return settle
-
-    source = MemorySource({A: texts(A, 3)})
-    flow = pipeline(source, HashEmbedder(), Shut())
-    await flow.on_assigned([A])
-    with anyio.fail_after(5), pytest.raises(ExceptionGroup) as raised:
-        await flow.run()
-    assert raised.value.split(TooLarge)[1] is None
-    assert source.committed == {}
 
 
 async def test_stop_finishes_what_is_in_flight_and_reads_nothing_more() -> None:

@@ -6,20 +6,27 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.partitioner import DefaultPartitioner
 
 from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.adapters.kafka.refusals import TimestampLimits
 from streamer.core.events import Message
 
 MAX_BATCH_BYTES = 512 * 1024
 ABANDON_TIMEOUT = 5.0
 
 Target = tuple[str, int]
+
+
+class HeldBack(KafkaError):  # type: ignore[misc]  # the client is not typed
+    """A batch was not sent, because one before it to the same partition failed for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +53,20 @@ class Publisher:
     `give_up_after`: seconds to wait for room.
     """
 
-    def __init__(self, connection: KafkaConnection, compression: str, *, give_up_after: float, **options: Any) -> None:
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        compression: str,
+        limits: TimestampLimits,
+        *,
+        give_up_after: float,
+        **options: Any,
+    ) -> None:
         self.connection = connection
+        self._limits = limits
         self._give_up_after = give_up_after
         self._partitioner = DefaultPartitioner()
+        self._failed: set[Target] = set()
         self.producer = AIOKafkaProducer(
             **connection.client_options(),
             acks="all",
@@ -95,6 +112,7 @@ class Publisher:
             raise KafkaTimeoutError(f"nothing known of topic {topic!r} within {self._give_up_after:g} s") from exc
 
     def _append(self, builder: Any, message: Message) -> bool:
+        message = self._limits.fit(message)
         appended = builder.append(
             timestamp=message.timestamp, key=message.key, value=message.value, headers=list(message.headers)
         )
@@ -103,6 +121,11 @@ class Publisher:
     async def _enqueue(self, target: Target, builder: Any, members: list[int]) -> RecordBatch:
         builder.close()
         loop = asyncio.get_running_loop()
+        if target in self._failed:
+            unsent: asyncio.Future[Any] = loop.create_future()
+            unsent.set_exception(HeldBack())
+            _retrieve(unsent)
+            return RecordBatch(target, tuple(members), unsent)
         deadline = loop.time() + self._give_up_after
         while True:
             try:
@@ -113,8 +136,25 @@ class Publisher:
                 # Not more than that its predecessor is still waiting: no reason yet to give the producer up.
                 if loop.time() >= deadline:
                     raise
-        future.add_done_callback(_retrieve)
+        future.add_done_callback(partial(self._sent, target))
         return RecordBatch(target, tuple(members), future)
+
+    def _sent(self, target: Target, future: asyncio.Future[Any]) -> None:
+        """After a batch that failed for good nothing more goes to its partition: what follows would arrive before it.
+
+        A broker that does not know this producer yet takes any sequence number for its first one, and so would take the
+        next batch. The callback runs before the client sends that.
+        """
+        _retrieve(future)
+        if future.cancelled() or future.exception() is None or target in self._failed:
+            return
+        self._failed.add(target)
+        # These are parts of aiokafka 0.14.
+        queued = self.producer._message_accumulator._batches.pop(ClientPartition(*target), ())  # noqa: SLF001
+        for batch in queued:
+            batch.failure(HeldBack())
+            _retrieve(batch.future)
+            _retrieve(batch._drain_waiter)  # noqa: SLF001
 
     async def close(self, timeout: float) -> None:
         """Deliver what is left, if that takes no longer than this; with the brokers away the client would wait for

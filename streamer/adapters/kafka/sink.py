@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from streamer.adapters.kafka.connection import KafkaConnection
-from streamer.adapters.kafka.publisher import Publisher, RecordBatch, Target
+from streamer.adapters.kafka.publisher import HeldBack, Publisher, RecordBatch, Target
+from streamer.adapters.kafka.refusals import TimestampLimits, is_doubtful, reason_of, refusal_of
 from streamer.core.events import Message
-from streamer.errors import TooLarge, Unreachable
+from streamer.errors import Refused, TooLarge, Unreachable
 from streamer.protocols import Acknowledgement
 
 log = structlog.get_logger(__name__)
@@ -27,34 +28,62 @@ log = structlog.get_logger(__name__)
 DELIVERY_TIMEOUT = 120.0
 QUIET = 5.0  # an acknowledgement later than this is worth telling
 LONGEST_PAUSE = 5.0
+QUIET_DOWN = 1.0
 
 
 @dataclass(slots=True)
 class _Bundle:
-    """What one `send` brought. `waiting`: positions of messages that are neither delivered nor refused."""
+    """What one `send` brought. `waiting`: positions of messages that are neither delivered nor refused for good."""
 
-    messages: Sequence[Message]
+    messages: list[Message]
     since: float
     waiting: list[int]
     batches: list[RecordBatch] = field(default_factory=list)
     singly: bool = False
-    refused: list[int] = field(default_factory=list)
+    refused: dict[int, BaseException] = field(default_factory=dict)
 
-    def settle(self, dirty: set[Target]) -> None:
-        """Note what became of the batches. A partition that missed one of them is `dirty`: what followed is sent again
-        even if it arrived, or the older message would end up behind the newer one."""
+    def settle(self, dirty: set[Target], limits: TimestampLimits) -> bool:
+        """Note what became of the batches; whether anything will be sent otherwise than before.
+
+        A partition that missed one of them is `dirty`: what followed is sent again even if it arrived, or the older
+        message would end up behind the newer one. A message that is refused for what it is gives way to what there is
+        instead of it.
+        """
         waiting: set[int] = set(self.waiting)
+        has_changed = False
         for batch in self.batches:
             error = batch.error
-            if isinstance(error, MessageSizeTooLargeError) and len(batch.positions) == 1:
-                self.refused += batch.positions
-            elif error is not None or not batch.future.done() or batch.target in dirty:
-                self.singly |= isinstance(error, MessageSizeTooLargeError)
+            if error is None and batch.future.done() and batch.target not in dirty:
+                waiting.difference_update(batch.positions)
+            elif isinstance(error, InvalidTimestampError):
+                has_changed |= limits.learn(batch.target[0], [self.messages[p] for p in batch.positions])
                 dirty.add(batch.target)
-                continue
-            waiting.difference_update(batch.positions)
+            elif refusal_of(error) is None or len(batch.positions) > 1 or (is_doubtful(error) and not self.singly):
+                has_changed |= refusal_of(error) is not None and not self.singly
+                self.singly |= refusal_of(error) is not None
+                dirty.add(batch.target)
+            else:
+                has_changed |= self._replace(batch, error, dirty, waiting)
         self.batches = []
         self.waiting = sorted(waiting)
+        return has_changed
+
+    def _replace(self, batch: RecordBatch, error: BaseException | None, dirty: set[Target], waiting: set[int]) -> bool:
+        (position,) = batch.positions
+        message, kind = self.messages[position], refusal_of(error)
+        if error is None or kind is None:
+            raise AssertionError("nothing was refused. This is a bug.")
+        if message.instead is None:
+            self.refused[position] = error
+            waiting.discard(position)
+            return True
+        lesser = message.instead(kind, reason_of(error))
+        if lesser is None:
+            return False  # it waits; what lies behind it does not have to
+        self.messages[position] = lesser
+        if lesser.topic == message.topic:
+            dirty.add(batch.target)
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +111,12 @@ class KafkaSink:
         give_up_after: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._limits = TimestampLimits()
         self._make = partial(
             Publisher,
             connection,
             compression,
+            self._limits,
             give_up_after=give_up_after or delivery_timeout,
             enable_idempotence=idempotent,
         )
@@ -107,13 +138,13 @@ class KafkaSink:
         await self._publisher.close(timeout)
 
     async def send(self, messages: Sequence[Message]) -> Acknowledgement:
-        """Enqueue in order. The acknowledgement raises TooLarge when the broker takes all but some that it finds too
-        large."""
-        bundle = _Bundle(messages, self._clock(), list(range(len(messages))))
+        """Enqueue in order. The acknowledgement raises Refused when the broker takes all but some that have nothing to
+        be sent instead of them; TooLarge when it finds those too large."""
+        bundle = _Bundle(list(messages), self._clock(), list(range(len(messages))))
         async with self._lock:
             self._pending.append(bundle)
             try:
-                bundle.batches = await self._publisher.submit(messages, bundle.waiting, singly=False)
+                bundle.batches = await self._publisher.submit(bundle.messages, bundle.waiting, singly=False)
             except KafkaError as exc:
                 await self._replace(repr(exc))
         return partial(self._acknowledged, bundle)
@@ -130,7 +161,9 @@ class KafkaSink:
         self._pending.remove(bundle)
         self._failures, self._trouble = 0, None
         if bundle.refused:
-            raise TooLarge(bundle.refused)
+            if all(refusal_of(error) == "too_large" for error in bundle.refused.values()):
+                raise TooLarge(bundle.refused)
+            raise Refused(bundle.refused, reason_of(next(iter(bundle.refused.values()))))
 
     async def _delivered(self, bundle: _Bundle) -> str | None:
         """None when all of it is; else why not."""
@@ -139,7 +172,10 @@ class KafkaSink:
             _, open_ones = await asyncio.wait(futures, timeout=self._give_up_after or self._delivery_timeout)
             if open_ones:
                 return f"no acknowledgement within {self._give_up_after or self._delivery_timeout:g} s"
-        return next((repr(batch.error) for batch in bundle.batches if batch.error), None)
+        if not any(batch.error for batch in bundle.batches):
+            return None
+        errors = [batch.error for bundle in self._pending for batch in bundle.batches if batch.error]
+        return repr(next((error for error in errors if not isinstance(error, HeldBack)), errors[0]))
 
     async def _replace(self, reason: str) -> None:
         """Another producer gets all that is not acknowledged, in order. The lock is held."""
@@ -151,12 +187,13 @@ class KafkaSink:
             log.debug("replacing the producer", reason=reason, unacknowledged=len(self._pending))
             self._trouble = reason
             self._generation += 1
+            await self._quiet_down()
             await self._publisher.abandon()
             dirty: set[Target] = set()
-            for bundle in self._pending:
-                bundle.settle(dirty)
-            await asyncio.sleep(min(LONGEST_PAUSE, 0.25 * (2**self._failures - 1)))
-            self._failures = min(self._failures + 1, 10)
+            changed = sum(bundle.settle(dirty, self._limits) for bundle in self._pending)
+            if not changed:
+                await asyncio.sleep(min(LONGEST_PAUSE, 0.25 * (2**self._failures - 1)))
+                self._failures = min(self._failures + 1, 10)
             self._publisher = self._make()
             try:
                 await self._publisher.start()
@@ -165,6 +202,12 @@ class KafkaSink:
                 return
             except (KafkaError, Unreachable) as exc:
                 reason = str(exc) if isinstance(exc, Unreachable) else repr(exc)
+
+    async def _quiet_down(self) -> None:
+        """What is on its way to other partitions may arrive: cut off, it would have to be sent again."""
+        futures = [batch.future for bundle in self._pending for batch in bundle.batches if not batch.future.done()]
+        if futures:
+            await asyncio.wait(futures, timeout=QUIET_DOWN)
 
     def state(self) -> str | None:
         """Why messages are not getting through, in words for a person; None when they are."""

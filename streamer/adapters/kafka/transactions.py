@@ -15,11 +15,12 @@ from functools import partial
 
 import structlog
 from aiokafka import TopicPartition as ClientPartition
-from aiokafka.errors import IllegalOperation, KafkaError
+from aiokafka.errors import IllegalOperation, InvalidTimestampError, KafkaError
 from aiokafka.producer.transaction_manager import TransactionState
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.publisher import Publisher, RecordBatch
+from streamer.adapters.kafka.refusals import TimestampLimits, is_doubtful, reason_of, refusal_of
 from streamer.adapters.kafka.sink import SinkStatistics
 from streamer.core.events import Message, TopicPartition
 from streamer.errors import ConfigurationError, PartitionLost, Unreachable
@@ -43,18 +44,20 @@ class _PartitionProducer:
         self._batches: list[RecordBatch] = []
         self._next_offset = 0
 
-    async def send(self, messages: Sequence[Message], positions: Sequence[int]) -> Sequence[RecordBatch]:
+    async def send(
+        self, messages: Sequence[Message], positions: Sequence[int], *, singly: bool
+    ) -> Sequence[RecordBatch]:
         async with self.lock, asyncio.timeout(STEP_TIMEOUT):
             if self.failure is not None:
                 raise PartitionLost(self.failure)
             with self._over_before_its_time():
-                return await self._send(messages, positions)
+                return await self._send(messages, positions, singly)
 
-    async def _send(self, messages: Sequence[Message], positions: Sequence[int]) -> Sequence[RecordBatch]:
+    async def _send(self, messages: Sequence[Message], positions: Sequence[int], singly: bool) -> Sequence[RecordBatch]:
         if not self._open:
             await self.publisher.producer.begin_transaction()
             self._open = True
-        batches = await self.publisher.submit(messages, positions, singly=False)
+        batches = await self.publisher.submit(messages, positions, singly=singly)
         self._batches += batches
         last = messages[positions[-1]].origin
         if last is None:
@@ -95,10 +98,13 @@ class KafkaTransactions:
 
     def __init__(self, connection: KafkaConnection, group_id: str, *, compression: str = "none") -> None:
         self._group_id = group_id
+        self._limits = TimestampLimits()
+        self._singly_up_to: dict[TopicPartition, int] = {}  # something there was refused, and it is not known what
         self._make = partial(
             Publisher,
             connection,
             compression,
+            self._limits,
             give_up_after=STEP_TIMEOUT,
             transaction_timeout_ms=int(TRANSACTION_TIMEOUT * 1000),
         )
@@ -164,14 +170,35 @@ class KafkaTransactions:
                 lost.add(tp)
                 continue
             try:
-                underway.append((tp, producer, await producer.send(messages, positions)))
+                singly = self._is_suspect(tp, messages[positions[0]])
+                underway.append((tp, producer, await producer.send(messages, positions, singly=singly)))
             except (KafkaError, TimeoutError, PartitionLost) as exc:
                 await self._fail(tp, producer, exc)
                 lost.add(tp)
-        return partial(self._acknowledged, underway, lost)
+        return partial(self._acknowledged, messages, underway, lost)
+
+    def _is_suspect(self, tp: TopicPartition, first: Message) -> bool:
+        until = self._singly_up_to.get(tp)
+        if until is None or (first.origin and first.origin.offset <= until):
+            return until is not None
+        del self._singly_up_to[tp]
+        return False
+
+    def _judge(self, tp: TopicPartition, messages: Sequence[Message], batches: Iterable[RecordBatch]) -> None:
+        """Find out what the broker refused, so that the next transaction goes without it."""
+        for batch in batches:
+            sent = [messages[position] for position in batch.positions]
+            kind = refusal_of(batch.error)
+            if isinstance(batch.error, InvalidTimestampError):
+                self._limits.learn(batch.target[0], sent)
+            elif kind is not None and sent[-1].origin is not None:
+                if len(sent) == 1 and sent[0].instead and (tp in self._singly_up_to or not is_doubtful(batch.error)):
+                    sent[0].instead(kind, reason_of(batch.error))
+                self._singly_up_to[tp] = max(self._singly_up_to.get(tp, 0), sent[-1].origin.offset)
 
     async def _acknowledged(
         self,
+        messages: Sequence[Message],
         underway: Iterable[tuple[TopicPartition, _PartitionProducer, Sequence[RecordBatch]]],
         lost: set[TopicPartition],
     ) -> None:
@@ -181,6 +208,7 @@ class KafkaTransactions:
             except (KafkaError, TimeoutError, asyncio.CancelledError) as exc:
                 if isinstance(exc, asyncio.CancelledError) and not any(batch.future.cancelled() for batch in batches):
                     raise
+                self._judge(tp, messages, batches)
                 await self._fail(tp, producer, exc)
                 lost.add(tp)
         if lost:

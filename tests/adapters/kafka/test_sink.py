@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -78,6 +79,25 @@ async def test_after_an_error_for_good_another_producer_sends_it_all_again(clust
         assert sink.statistics().unacknowledged == 0
         assert sink.state() is None
     assert_in_order(await read_all(cluster.bootstrap_servers, "vectors"), 100)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Error.MESSAGE_TOO_LARGE, Error.INVALID_TIMESTAMP, Error.POLICY_VIOLATION, Error.INVALID_RECORD],
+    ids=lambda error: error.name,
+)
+async def test_what_follows_a_refused_batch_is_not_sent_before_it_nor_twice(cluster: MockCluster, error: Error) -> None:
+    async with opened(cluster.bootstrap_servers) as sink:
+        await (await sink.send(messages(0, 1)))()
+        cluster.answer_with(Api.PRODUCE, error)
+        timed = [replace(message, timestamp=1_700_000_000_000) for message in messages(1, 60)]
+        acknowledged = [await sink.send(timed[n : n + 20]) for n in range(0, 60, 20)]
+        with anyio.fail_after(30):
+            for acknowledge in acknowledged:
+                await acknowledge()
+    records = await read_all(cluster.bootstrap_servers, "vectors")
+    assert len(records) == 61
+    assert_in_order(records, 61)
 
 
 @pytest.mark.parametrize(
