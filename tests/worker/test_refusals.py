@@ -240,3 +240,15 @@ def test_random_records_and_a_broker_that_refuses_at_random(
             assert read_json(message.value)["vector"]
         else:
             assert message.topic == "vectors" or dict(message.headers)["streamer-error-kind"]
+
+
+async def test_row_13_a_record_that_could_not_be_read_whole_is_a_dead_letter_by_its_coordinates() -> None:
+    """Field case 13."""
+    bad = Record(TP, 0, b"k", GOOD, 1, (("good", b"1"),), "the name of a header is not UTF-8")
+    sink = RefusingSink(lambda m: None)
+    await run([bad, record(TP, 1, GOOD, b"a")], sink)
+    headers = headers_of(sink.sent[0])
+    assert (sink.sent[0].topic, sink.sent[0].key, sink.sent[0].value) == ("dead", b"k", GOOD)
+    assert (headers["streamer-error-kind"], headers["streamer-source"]) == ("undecodable", "texts/0/0")
+    assert (headers["streamer-error"], headers["good"]) == ("the name of a header is not UTF-8", "1")
+    assert sink.sent[1].topic == "vectors"

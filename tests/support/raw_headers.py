@@ -1,0 +1,45 @@
+"""Records whose header names are any bytes, as clients in C and Go may write them; the Python clients cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+
+Raw = tuple[bytes | None, bytes | None, Sequence[tuple[bytes, bytes | None]]]
+
+
+class _Name(str):
+    """A name that becomes these bytes."""
+
+    raw: bytes
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return self.raw
+
+
+def name_of(raw: bytes) -> str:
+    name = _Name("name")
+    name.raw = raw
+    return name
+
+
+def builder() -> _DefaultRecordBatchBuilderPy:
+    return _DefaultRecordBatchBuilderPy(2, 0, False, -1, -1, -1, 1 << 20)
+
+
+async def produce_raw(bootstrap_servers: str, topic: str, records: Sequence[Raw], partition: int = 0) -> None:
+    """Keys, values and headers, in one batch."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all")
+    await producer.start()
+    try:
+        batch = producer.create_batch()
+        batch._builder = builder()
+        for key, value, headers in records:
+            named = [(name_of(name), content) for name, content in headers]
+            assert batch.append(timestamp=None, key=key, value=value, headers=named) is not None
+        batch.close()
+        await (await producer.send_batch(batch, topic, partition=partition))
+    finally:
+        await producer.stop()
