@@ -38,7 +38,7 @@ OUTER = {"__init__", "__main__", "app", "cli", "client", "commands", "logs", "se
 # Pure: no await, no clock, no randomness, no logging, no I/O, no threads. All of `core/` is, and of the flows every
 # file but these.
 SHELL = {
-    "worker": {"notify", "outbox", "pipeline"},
+    "worker": {"identity", "notify", "outbox", "pipeline"},
     "embedding": {"cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction"},
     "indexer": {"broadcast", "commits", "indexer", "searches", "state", "snapshots/schedule", "snapshots/store"},
 }

@@ -168,7 +168,8 @@ async def _run(pipeline: Pipeline) -> None:
 
 def make_pipeline(settings: Settings, source: KafkaSource, embedding: EmbeddingStack, sink: Sink) -> Pipeline:
     batch, delivery = settings.batch, settings.delivery
-    decoder = Decoder(settings.input.format, settings.input.text_field, settings.input.id_field)
+    reading = settings.input
+    decoder = Decoder(reading.format, reading.text_field, reading.id_field, reading.key_field)
     encoder = Encoder(
         space=embedding.embedder.space,
         vectors_topic=settings.topics.vectors,

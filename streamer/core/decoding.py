@@ -78,6 +78,13 @@ class Decoder:
         except Exception as exc:  # noqa: BLE001  # one record must not end the process, even if this is a bug
             return DeadLetter(origin, record, "undecodable", f"decoding failed: {exc!r}")
 
+    def tombstone_id(self, record: Record) -> str:
+        """The id that a tombstone with this record's key and headers would have; "" where it could not be read."""
+        try:
+            return self._record_id(record, _attributes(dict(record.headers)))
+        except Unreadable:
+            return ""
+
     def _event(self, record: Record, origin: Origin, headers: Mapping[str, bytes]) -> Input:
         content = self._content(record.value or b"", headers)
         document: dict[str, Any] = dict(content.attributes)

@@ -98,6 +98,9 @@ class InputSettings(Section):
     format: Literal["auto", "json", "text"] = "auto"
     text_field: str = Field("text", min_length=1, description="path into a JSON object; dots reach inside")
     id_field: str | None = Field(None, min_length=1, description="path of the event id; else the record key")
+    key_field: str | None = Field(
+        None, min_length=1, description="path of the event id inside a JSON record key; tombstones have nothing else"
+    )
     on_too_long: Literal["truncate", "chunk", "reject"] = "truncate"
 
 

@@ -22,6 +22,7 @@ from streamer.errors import PartitionLost, RetriableError
 from streamer.protocols import Embedder, Embedding, Sink, Source
 from streamer.worker.batching import Batcher, BatchPolicy
 from streamer.worker.encoding import Encoder
+from streamer.worker.identity import IdentityCheck
 from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
 from streamer.worker.outbox import Outbox
@@ -98,6 +99,7 @@ class Pipeline:
         self._advanced = Notify()  # offsets became complete: room to read, maybe drained
         self._outbox = Outbox(sink, encoder, self._tracker, self._advanced, wall_clock=wall_clock)
         self._counts: Counter[str] = Counter()
+        self._identity = IdentityCheck(decoder)
 
     # ------------------------------------------------------------------------------------------------ life cycle
 
@@ -211,6 +213,7 @@ class Pipeline:
                 continue
             self._counts["records"] += 1
             decoded = self._decoder.decode(record, origin)
+            self._identity.note(decoded)
             if isinstance(decoded, Event):
                 self._batcher.add(decoded, now)
             else:
