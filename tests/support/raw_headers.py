@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
@@ -26,20 +28,35 @@ def name_of(raw: bytes) -> str:
 
 
 def builder() -> _DefaultRecordBatchBuilderPy:
-    return _DefaultRecordBatchBuilderPy(2, 0, False, -1, -1, -1, 1 << 20)
+    return _DefaultRecordBatchBuilderPy(2, 0, False, -1, -1, -1, 1 << 19)
 
 
-async def produce_raw(bootstrap_servers: str, topic: str, records: Sequence[Raw], partition: int = 0) -> None:
-    """Keys, values and headers, in one batch."""
+async def produce_raw(
+    bootstrap_servers: str,
+    topic: str,
+    records: Sequence[Raw],
+    *,
+    partition: int = 0,
+    timestamps: Sequence[int | None] = (),
+) -> None:
+    """Keys, values and headers, in as few batches as hold them; `timestamps`: milliseconds, None for now."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all")
     await producer.start()
     try:
-        batch = producer.create_batch()
-        batch._builder = builder()
-        for key, value, headers in records:
+        batch = None
+        for (key, value, headers), timestamp in zip_longest(records, timestamps[: len(records)]):
             named = [(name_of(name), content) for name, content in headers]
-            assert batch.append(timestamp=None, key=key, value=value, headers=named) is not None
-        batch.close()
-        await (await producer.send_batch(batch, topic, partition=partition))
+            while batch is None or batch.append(timestamp=timestamp, key=key, value=value, headers=named) is None:
+                if batch is not None:
+                    await _send(producer, batch, topic, partition)
+                batch = producer.create_batch()
+                batch._builder = builder()
+        if batch is not None:
+            await _send(producer, batch, topic, partition)
     finally:
         await producer.stop()
+
+
+async def _send(producer: AIOKafkaProducer, batch: Any, topic: str, partition: int) -> None:
+    batch.close()
+    await (await producer.send_batch(batch, topic, partition=partition))
