@@ -127,7 +127,7 @@ async def _until_committed(stage: Stage, ends: dict[int, int], processes: list[S
 async def test_random_records_of_other_people(
     broker: Broker, new_topic: NewTopicName, tmp_path: Path, guarantee: str
 ) -> None:
-    """Nobody exits, nothing is stuck; all records have an outcome, every well-formed one its vector and verdict once."""
+    """Nobody exits or is stuck; all records have an outcome, every well-formed one its vector and verdict once."""
     wide = {"message.timestamp.after.max.ms": str(2**63 - 1), "max.message.bytes": "3000000"}
     texts = await new_topic("texts", partitions=PARTITIONS, configs=wide)
     vectors = await new_topic("vectors", partitions=PARTITIONS)
