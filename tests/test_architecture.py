@@ -1,4 +1,4 @@
-"""Imports point one way and in no circle; every file is pure unless it is named here as shell."""
+"""Imports point one way and in no circle; every file is pure unless it is named here as shell; tests mirror it all."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "streamer"
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "streamer"
 FILES = sorted(PACKAGE.rglob("*.py"))
+TEST_FILES = sorted(TESTS.rglob("*.py"))
 
 # First path part below `streamer` -> the layers and third-party packages it may import.
 FLOW = {"core", "errors", "protocols", "anyio", "structlog"}
@@ -128,3 +130,15 @@ def test_only_the_composing_ring_names_adapters() -> None:
 
 def test_no_file_is_named_for_nothing() -> None:
     assert not [p for p in FILES if p.stem.rstrip("s") in {"util", "helper", "common", "misc", "manager"}]
+
+
+def test_what_tests_share_is_in_files_of_its_own() -> None:
+    """A test module that is imported runs its fixtures elsewhere, or its tests twice."""
+    for path in TEST_FILES:
+        for name in imports(path):
+            parts = name.split(".") if name.startswith("tests.") else []
+            assert not [part for part in parts if part.startswith("test_") or part == "conftest"], f"{path}: {name}"
+
+
+def test_no_file_of_the_tests_is_long() -> None:
+    assert not [path for path in TEST_FILES if len(path.read_text().splitlines()) > 450]

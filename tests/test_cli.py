@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.brokers import Broker
+from tests.support.brokers import NOBODY, Broker
 
 COMMANDS = ("run", "index", "demo", "publish", "tail", "search", "embed", "topics", "config", "check", "cache")
-NOBODY = "127.0.0.1:1"  # a port where nothing listens
 
 
 def streamer(*arguments: str, folder: Path, blocked: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
@@ -82,7 +81,7 @@ def test_a_missing_topic_is_not_created_behind_ones_back(broker: Broker, tmp_pat
     assert "streamer topics --create" in done.stderr
 
 
-def test_no_indexer_and_no_text(tmp_path: Path) -> None:
+def test_search_without_an_indexer_and_embed_without_a_text_say_what_is_missing(tmp_path: Path) -> None:
     done = streamer("search", "hello", "--url", "http://127.0.0.1:1", folder=tmp_path)
     assert done.returncode == 3
     assert "start one with: streamer index" in done.stderr

@@ -21,9 +21,9 @@ from streamer.core.events import Message, TopicPartition
 from streamer.core.vector_events import Malformed, TextSource
 from streamer.core.verdicts import Match, Verdict, encode_verdict, parse_verdict
 from streamer.errors import StreamerError, Unreachable
-from tests.http.test_api import DegreesEmbedder, serving_an_index
-from tests.indexer.test_indexer import Running, Topic
 from tests.support.brokers import Broker, NewTopicName
+from tests.support.indexing import Running, Topic
+from tests.support.serving import DegreesEmbedder, serving_an_index
 from tests.support.topics import produce, read_all
 
 pytestmark = pytest.mark.anyio
@@ -95,7 +95,7 @@ async def test_a_broker_that_is_not_there(free_tcp_port: int) -> None:
             raise AssertionError("entered")
 
 
-async def test_searches() -> None:
+async def test_every_kind_of_search_through_the_client() -> None:
     topic = Topic()
     topic.append("id/0 ?", 0, text="hello", lang="en")
     topic.append("id-1", 30)

@@ -177,7 +177,7 @@ def printed(width: int = 100) -> tuple[Console, io.StringIO]:
     return Console(file=out, width=width, highlight=False), out
 
 
-def test_plain_lines() -> None:
+def test_lines_for_other_programs_are_not_cut() -> None:
     console, out = printed(40)  # narrower than the texts: lines are for other programs and are not cut
     view = PlainView(console)
     view.saw(Sighting("nothing like it"))

@@ -44,7 +44,7 @@ def test_no_window_ever_exceeds_the_limit(script: list[tuple[float, float]], lim
 
 
 @given(costs_and_gaps, st.data())
-def test_nor_when_the_network_delays_some_calls_by_up_to_a_second(
+def test_no_window_exceeds_the_limit_when_the_network_delays_some_calls_by_up_to_a_second(
     script: list[tuple[float, float]], data: st.DataObject
 ) -> None:
     sent = drive(RateLimit(100.0), [min(cost, 100.0) for cost, _ in script], [gap for _, gap in script])
@@ -54,7 +54,9 @@ def test_nor_when_the_network_delays_some_calls_by_up_to_a_second(
 
 
 @given(st.lists(st.tuples(st.floats(1, 40), st.floats(0, 1), st.floats(0, 20), st.booleans()), max_size=120))
-def test_nor_when_estimates_are_corrected_downwards_late(script: list[tuple[float, float, float, bool]]) -> None:
+def test_no_window_exceeds_the_limit_when_estimates_are_corrected_downwards_late(
+    script: list[tuple[float, float, float, bool]],
+) -> None:
     limit, now = RateLimit(100.0), 0.0
     sent = []
     open_calls = []
@@ -156,7 +158,7 @@ class TestLearning:
 
 
 class TestWhatTheVendorSays:
-    def test_it_lowers_the_limit_and_never_raises_it(self) -> None:
+    def test_a_header_lowers_the_limit_and_never_raises_it(self) -> None:
         limit = RateLimit(100.0)
         limit.observe(1000.0, 1000.0, 1.0, 0.0, 0.0)
         assert limit.ceiling == 100.0
@@ -190,7 +192,7 @@ class TestWhatTheVendorSays:
 
 
 class TestQuota:
-    def test_all_or_nothing(self) -> None:
+    def test_a_call_waits_for_the_slowest_of_its_limits_and_takes_from_all(self) -> None:
         quota = Quota(requests_per_minute=600, tokens_per_minute=1000)
         assert quota.wait(900, 1, 0.0) == 0.0
         quota.take(900, 1, 0.0)
@@ -310,7 +312,7 @@ class TestQuota:
         (None, None),
     ],
 )
-def test_durations(text: str | None, expected: float | None) -> None:
+def test_durations_are_read_as_vendors_write_them(text: str | None, expected: float | None) -> None:
     assert seconds(text) == (None if expected is None else pytest.approx(expected))
 
 
@@ -350,6 +352,6 @@ class TestAimd:
         assert successes == [pytest.approx(18, abs=1), pytest.approx(190, abs=2), pytest.approx(200, abs=2)]
 
     @pytest.mark.parametrize(("maximum", "ratio"), [(0, 0.9), (4, 1.0), (4, 0.0)])
-    def test_nonsense_is_refused(self, maximum: int, ratio: float) -> None:
+    def test_a_limit_without_meaning_is_refused(self, maximum: int, ratio: float) -> None:
         with pytest.raises(ValueError, match="concurrency"):
             AimdLimit(maximum, ratio=ratio)

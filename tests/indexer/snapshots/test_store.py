@@ -20,8 +20,8 @@ from streamer.errors import RetriableError
 from streamer.indexer.indexer import Indexer
 from streamer.indexer.snapshots.store import Snapshots, SnapshotStatistics
 from streamer.indexer.verdicts import anomalies
-from tests.indexer.test_indexer import P0, P1, SETTINGS, Running, Topic, running
 from tests.support.fakes import MemoryFile
+from tests.support.indexing import P0, P1, SETTINGS, Running, Topic, running
 
 pytestmark = pytest.mark.anyio
 

@@ -195,7 +195,7 @@ def test_what_is_known_of_forgotten_events_is_dropped() -> None:
     assert len(judge._firsts) + len(judge._unjudged) < 1100
 
 
-def test_encoding() -> None:
+def test_a_verdict_is_encoded_as_documented() -> None:
     verdict = Verdict(
         id="ü",
         verdict="near_duplicate",

@@ -1,0 +1,133 @@
+"""Texts that are longer than the model reads: truncated, chunked or rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from streamer.errors import RejectedError
+from streamer.protocols import Answer, Embedding, Rejection
+from tests.embedding.dispatching import assert_right, dispatcher, texts
+from tests.embedding.providers import Behaviour, Call, FakeProvider, contract, rows, space, vector_of
+
+pytestmark = pytest.mark.anyio
+
+
+def exact(given: Sequence[str]) -> list[int]:
+    return [len(text.split()) for text in given]
+
+
+LONG = " ".join(f"word{i}" for i in range(250))
+
+
+def refuse_long(limit: int = 100) -> Behaviour:
+    async def behave(call: Call) -> None:
+        if max(exact(call.texts)) > limit:
+            raise RejectedError("this model's maximum context length is 100 tokens", kind="too_long")
+
+    return behave
+
+
+@pytest.mark.parametrize("count_tokens", [exact, None])
+async def test_truncate_keeps_the_beginning_and_says_so(count_tokens: object) -> None:
+    provider = FakeProvider(refuse_long())
+    service = dispatcher(provider, contract=contract(max_item_tokens=100), count_tokens=count_tokens)
+    given = [*texts(5), LONG, *texts(5)]
+    outcomes = await service.embed(given, "document")
+    assert_right(texts(5), outcomes[:5])
+    long = outcomes[5]
+    assert isinstance(long, Embedding)
+    assert long.truncated
+    sent = next(call.texts[0] for call in reversed(provider.calls) if call.texts[0].startswith("word0"))
+    assert LONG.startswith(sent)
+    np.testing.assert_allclose(long.vector, vector_of(sent) / np.linalg.norm(vector_of(sent)), atol=1e-6)
+    assert not any(outcome.truncated for outcome in outcomes[:5] if isinstance(outcome, Embedding))
+
+
+async def test_a_text_that_only_might_be_too_long_is_sent_whole_and_alone() -> None:
+    provider = FakeProvider(refuse_long(limit=1000))
+    service = dispatcher(provider, contract=contract(max_item_tokens=400))
+    given = [*texts(5), LONG]
+    assert_right(given, await service.embed(given, "document"))
+    assert sorted(len(call.texts) for call in provider.calls) == [1, 5]
+
+
+async def test_reject_gives_it_up_without_a_call_if_the_tokenizer_is_sure() -> None:
+    provider = FakeProvider(refuse_long(), space=space(on_too_long="reject"))
+    service = dispatcher(provider, contract=contract(max_item_tokens=100), count_tokens=exact)
+    [outcome] = await service.embed([LONG], "document")
+    assert isinstance(outcome, Rejection)
+    assert (outcome.kind, outcome.attempts) == ("too_long", 0)
+    assert provider.calls == []
+
+
+async def test_reject_refuses_a_vector_of_a_text_that_the_model_cut_silently() -> None:
+    async def behave(call: Call) -> Answer:
+        return Answer(rows(call.texts), truncated=[len(text) > 100 for text in call.texts])
+
+    provider = FakeProvider(behave, space=space(on_too_long="reject"))
+    outcomes = await dispatcher(provider).embed(["short", LONG], "document")
+    assert isinstance(outcomes[0], Embedding)
+    assert isinstance(outcomes[1], Rejection)
+    assert outcomes[1].kind == "too_long"
+
+
+@pytest.mark.parametrize("count_tokens", [exact, None])
+async def test_chunk_means_all_parts_weighted_by_their_tokens(count_tokens: object) -> None:
+    async def behave(call: Call) -> Answer:
+        if max(exact(call.texts)) > 100:
+            raise RejectedError("too many tokens", kind="too_long")
+        return Answer(rows(call.texts), tokens=exact(call.texts))
+
+    provider = FakeProvider(behave, space=space(on_too_long="chunk", document_prefix="passage: "))
+    service = dispatcher(provider, contract=contract(max_item_tokens=100), count_tokens=count_tokens)
+    prepared = provider.space.prepare(LONG, "document")
+    outcomes = await service.embed(["passage: a", prepared], "document")
+    assert_right(["passage: a"], outcomes[:1])
+    long = outcomes[1]
+    assert isinstance(long, Embedding)
+    assert long.truncated
+    parts = {text for call in provider.calls for text in call.texts if "word" in text and len(exact([text])) <= 100}
+    parts = {part for part in parts if exact([part])[0] <= 100}
+    assert all(part.startswith("passage: ") for part in parts)
+    bodies = sorted((part.removeprefix("passage: ") for part in parts), key=LONG.index)
+    assert "".join(bodies) == LONG
+    weighted = sum(exact([part])[0] * vector_of(part).astype(float) / np.linalg.norm(vector_of(part)) for part in parts)
+    assert isinstance(weighted, np.ndarray)
+    np.testing.assert_allclose(long.vector, weighted / np.linalg.norm(weighted), atol=1e-5)
+    assert np.linalg.norm(long.vector) == pytest.approx(1.0, abs=1e-6)
+
+
+async def test_a_chunk_that_is_refused_takes_the_whole_text_with_it() -> None:
+    async def behave(call: Call) -> None:
+        if any("word200" in text for text in call.texts):
+            raise RejectedError("bad input")
+
+    provider = FakeProvider(behave, space=space(on_too_long="chunk"))
+    service = dispatcher(provider, contract=contract(max_item_tokens=100), count_tokens=exact)
+    [outcome] = await service.embed([LONG], "document")
+    assert isinstance(outcome, Rejection)
+    assert outcome.reason == "bad input"
+
+
+@pytest.mark.parametrize("policy", ["truncate", "chunk", "reject"])
+async def test_a_provider_that_finds_everything_too_long_ends_in_a_rejection(policy: str) -> None:
+    async def behave(call: Call) -> None:
+        raise RejectedError("too long", kind="too_long")
+
+    provider = FakeProvider(behave, space=space(on_too_long=policy))
+    [outcome] = await dispatcher(provider).embed([LONG], "document")
+    assert isinstance(outcome, Rejection)
+    assert outcome.kind == "too_long"
+
+
+async def test_a_provider_that_cuts_by_itself_is_left_to_it_and_flagged() -> None:
+    provider = FakeProvider()
+    service = dispatcher(provider, contract=contract(max_item_tokens=100, truncation="optional"))
+    given = [LONG, "short"]
+    outcomes = await service.embed(given, "document")
+    assert_right(given, outcomes)
+    assert [outcome.truncated for outcome in outcomes if isinstance(outcome, Embedding)] == [True, False]
+    assert len(provider.calls) == 1
