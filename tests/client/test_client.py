@@ -17,9 +17,9 @@ from streamer.client import (
     VectorEvent,
     VerdictConsumer,
 )
-from streamer.core.events import Message, TopicPartition
-from streamer.core.vector_events import Malformed, TextSource
-from streamer.core.verdicts import Match, Verdict, encode_verdict, parse_verdict
+from streamer.core.events import TopicPartition
+from streamer.core.vector_events import TextSource
+from streamer.core.verdicts import Match, Verdict, encode_verdict
 from streamer.errors import StreamerError, Unreachable
 from tests.support.brokers import Broker, NewTopicName
 from tests.support.indexing import Running, Topic
@@ -127,10 +127,3 @@ async def test_every_kind_of_search_through_the_client() -> None:
 async def _append_when_heard(this: Running, topic: Topic) -> None:
     await this.until(lambda: this.indexer.statistics().live_listeners == 1)
     topic.append("late", 60)
-
-
-def test_verdicts_read_back_and_junk_says_why() -> None:
-    message: Message = encode_verdict(VERDICT, "verdicts")
-    assert parse_verdict(message.value or b"") == VERDICT
-    for junk in (b"", b"[]", b"{}", orjson.dumps(orjson.loads(message.value or b"") | {"verdict": "perhaps"})):
-        assert isinstance(parse_verdict(junk), Malformed)
