@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from streamer.embedding.batch import Batch
+from streamer.embedding.overlong import MOST_BYTES_A_TOKEN, Lengths
+from streamer.embedding.planning import SPECIAL_TOKENS, TokenEstimator
 from streamer.errors import RejectedError
 from streamer.protocols import Answer, Embedding, Rejection
 from tests.embedding.dispatching import assert_right, dispatcher, texts
@@ -131,3 +136,67 @@ async def test_a_provider_that_cuts_by_itself_is_left_to_it_and_flagged() -> Non
     assert_right(given, outcomes)
     assert [outcome.truncated for outcome in outcomes if isinstance(outcome, Embedding)] == [True, False]
     assert len(provider.calls) == 1
+
+
+def lengths(limit: int = 10, count_tokens: object = exact, truncation: str = "never", **values: object) -> Lengths:
+    """Of a model that reads so many words."""
+    limits = contract(max_item_tokens=limit + SPECIAL_TOKENS, truncation=truncation)
+    return Lengths(limits, space(**values), count_tokens)  # type: ignore[arg-type]
+
+
+WORDS = st.lists(st.text("ab", min_size=1, max_size=8), min_size=1, max_size=80).map(" ".join)
+
+
+@given(st.lists(st.integers(1, 300), max_size=30), st.booleans(), st.sampled_from(["never", "always", "optional"]))
+def test_each_text_is_sorted_once_and_is_cut_only_where_it_is_certainly_too_long(
+    words: list[int], with_tokenizer: bool, truncation: str
+) -> None:
+    policy = lengths(10, exact if with_tokenizer else None, truncation, on_too_long="chunk")
+    batch = Batch(["word " * count for count in words], "document", TokenEstimator())
+    fitting, doubtful, overlong = policy.sort(batch)
+    assert sorted([*fitting, *doubtful, *overlong]) == [*range(len(words))]
+    if with_tokenizer:
+        assert sorted(fitting) == [place for place, count in enumerate(words) if count <= 10]
+        assert doubtful == []
+    elif truncation == "always":
+        assert doubtful == []
+    else:
+        assert all(words[place] * 5 > MOST_BYTES_A_TOKEN * 10 for place in overlong)
+
+
+def test_a_model_that_may_cut_is_sent_everything_where_the_policy_is_to_truncate() -> None:
+    batch = Batch(["word " * 300, "short"], "document", TokenEstimator())
+    assert sorted(lengths(truncation="optional").sort(batch)[0]) == [0, 1]
+    assert lengths(truncation="never").sort(batch) == ([1], [], [0])
+
+
+@given(WORDS, st.sampled_from([exact, None]))
+def test_shortening_again_and_again_comes_to_an_end_and_keeps_the_beginning(text: str, count_tokens: object) -> None:
+    policy = lengths(5, count_tokens)
+    shorter, whole = policy.shortened(text), text
+    while shorter is not None:
+        assert len(shorter) < len(text)
+        assert whole.startswith(shorter)
+        assert policy.count(shorter) <= max(5, 0.75 * policy.count(text))
+        text, shorter = shorter, policy.shortened(shorter)
+
+
+@given(WORDS)
+def test_parts_are_the_text_again_and_each_has_the_prefix_and_fits(text: str) -> None:
+    policy = lengths(10, on_too_long="chunk", query_prefix="query: ")
+    parts = policy.parts("query: " + text, "query")
+    if parts is None:
+        assert exact([text])[0] <= 2, "so few words are not halved by words"
+        return
+    assert len(parts) > 1
+    assert all(part.startswith("query: ") and exact([part])[0] <= 10 for part in parts)
+    assert "".join(part.removeprefix("query: ") for part in parts) == text
+
+
+def test_parts_count_by_their_tokens() -> None:
+    along, across = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
+    whole = lengths().combined(["a", "b"], [Embedding(along, 30, False), Embedding(across, 40, False)])
+    np.testing.assert_allclose(whole.vector, [0.6, 0.8], atol=1e-6)
+    assert (whole.tokens, whole.truncated) == (70, True)
+    counted = lengths().combined(["a b c", "a b c d"], [Embedding(along, 0, False), Embedding(across, 0, False)])
+    np.testing.assert_allclose(counted.vector, [0.6, 0.8], atol=1e-6)
