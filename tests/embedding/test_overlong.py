@@ -147,7 +147,7 @@ def lengths(limit: int = 10, count_tokens: object = exact, truncation: str = "ne
 WORDS = st.lists(st.text("ab", min_size=1, max_size=8), min_size=1, max_size=80).map(" ".join)
 
 
-@given(st.lists(st.integers(1, 300), max_size=30), st.booleans(), st.sampled_from(["never", "always", "optional"]))
+@given(st.lists(st.integers(1, 40), max_size=30), st.booleans(), st.sampled_from(["never", "always", "optional"]))
 def test_each_text_is_sorted_once_and_is_cut_only_where_it_is_certainly_too_long(
     words: list[int], with_tokenizer: bool, truncation: str
 ) -> None:
@@ -179,6 +179,11 @@ def test_shortening_again_and_again_comes_to_an_end_and_keeps_the_beginning(text
         assert whole.startswith(shorter)
         assert policy.count(shorter) <= max(5, 0.75 * policy.count(text))
         text, shorter = shorter, policy.shortened(shorter)
+
+
+def test_a_text_that_fits_by_our_count_but_not_by_the_providers_loses_a_quarter() -> None:
+    assert lengths(5).shortened("a b c d") == "a b c "
+    assert lengths(5).shortened("a") is None, "nothing is left to cut"
 
 
 @given(WORDS)
