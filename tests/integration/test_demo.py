@@ -18,6 +18,8 @@ from streamer.commands.sample import sample_records
 
 ROOT = Path(__file__).parent.parent.parent
 
+pytestmark = pytest.mark.slow
+
 
 class Demo:
     """`streamer demo` with a temporary folder of its own, so that what it leaves there can be seen."""
