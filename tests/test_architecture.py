@@ -46,6 +46,49 @@ IMPURE = {
     "socket", "subprocess", "threading", "time", "uuid", "anyio", "structlog",
 }  # fmt: skip
 
+# A module of the package has its tests at the same place in the tests' tree. These are tested through what uses them.
+TESTED_THROUGH = {
+    "adapters/child": "adapters/test_broker",
+    "adapters/kafka/assignment": "adapters/kafka/test_source",
+    "adapters/kafka/diagnosis": "adapters/kafka/test_source",
+    "adapters/kafka/publisher": "adapters/kafka/test_sink",
+    "adapters/kafka/topics": "test_cli",
+    "adapters/kafka/transactions": "adapters/kafka/test_exactly_once",
+    "adapters/providers/cohere": "adapters/providers/test_vendors",
+    "adapters/providers/ollama": "adapters/providers/test_vendors",
+    "adapters/providers/onnx_encoder": "adapters/providers/test_onnx",
+    "adapters/providers/openai": "adapters/providers/test_vendors",
+    "adapters/providers/packing": "adapters/providers/test_sentence_transformers",
+    "adapters/providers/voyage": "adapters/providers/test_vendors",
+    "adapters/sqlite/access": "adapters/sqlite/test_interruptions",
+    "adapters/sqlite/file": "adapters/sqlite/test_faults",
+    "adapters/sqlite/rows": "adapters/sqlite/test_cache",
+    "adapters/sqlite/upkeep": "adapters/sqlite/test_cache",
+    "app/embedder": "test_service",
+    "app/indexer": "integration/test_index",
+    "app/kafka": "integration/test_worker",
+    "app/probe": "commands/test_check",
+    "app/signals": "integration/test_worker",
+    "app/worker": "integration/test_worker",
+    "client/consuming": "client/test_client",
+    "client/publishing": "client/test_client",
+    "client/searching": "client/test_client",
+    "commands/admin": "commands/test_check",
+    "commands/demo": "integration/test_demo",
+    "commands/running": "test_cli",
+    "commands/vector_files": "commands/test_embed",
+    "core/events": "core/test_decoding",
+    "errors": "adapters/providers/test_http_errors",
+    "http/dashboard": "http/test_api",
+    "http/live": "http/test_api",
+    "http/openapi": "http/test_fuzz",
+    "indexer/snapshots/schedule": "indexer/snapshots/test_store",
+    "indexer/state": "indexer/test_indexer",
+    "protocols": "worker/test_pipeline",
+    "settings/sections": "settings/test_loading",
+    "worker/outbox": "worker/test_pipeline",
+}
+
 
 def layer_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -142,3 +185,10 @@ def test_what_tests_share_is_in_files_of_its_own() -> None:
 
 def test_no_file_of_the_tests_is_long() -> None:
     assert not [path for path in TEST_FILES if len(path.read_text().splitlines()) > 450]
+
+
+def test_every_module_has_its_tests_at_its_place_or_is_named_with_those_that_test_it() -> None:
+    names = {path.relative_to(PACKAGE).with_suffix("").as_posix() for path in FILES if not path.stem.startswith("__")}
+    mirrored = {name for name in names if (TESTS / name).with_name(f"test_{Path(name).name}.py").exists()}
+    assert names - mirrored == TESTED_THROUGH.keys(), "each is either at its place or here"
+    assert not [test for test in TESTED_THROUGH.values() if not (TESTS / f"{test}.py").exists()]

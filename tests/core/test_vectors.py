@@ -49,6 +49,10 @@ def test_texts_have_the_same_key_only_if_they_are_the_same(first: str, second: s
     assert cache_key(first, "document") != cache_key(first, "query")
 
 
+def test_lone_surrogates_are_told_apart() -> None:
+    assert len({cache_key(text, "document") for text in ("\ud800", "\udfff", "?", "\N{REPLACEMENT CHARACTER}")}) == 4
+
+
 def test_a_key_is_the_same_in_every_process_and_release() -> None:
     assert (
         cache_key("wet parcel", "document").hex() == "46d1afa4235f0bd48947e78078d7574dda3a163f5198c496f78ade836f4a5c23"
