@@ -20,7 +20,7 @@ from streamer.adapters import broker as broker_module
 from streamer.adapters.broker import EmbeddedBroker
 from streamer.errors import ConfigurationError, MissingExtra, Unreachable
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.own_broker]
 
 
 Program: TypeAlias = Callable[[str], None]

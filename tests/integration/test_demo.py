@@ -18,7 +18,7 @@ from streamer.commands.sample import sample_records
 
 ROOT = Path(__file__).parent.parent.parent
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.own_broker
 
 
 class Demo:
