@@ -45,6 +45,7 @@ def test_long_texts_are_cut_on_the_line_only() -> None:
     document = as_document(record({"vector": [1.0], "text": "x" * 1000}))
     assert _line("vectors", document).count("x") == SHOWN
     assert len(document["value"]["text"]) == 1000
+    assert _line("dead-letters", as_document(record(b"x" * 1000))).count("x") == SHOWN
 
 
 def test_a_binary_vector_is_read_by_its_content_type() -> None:
