@@ -241,8 +241,8 @@ def test_coordinates_change_at_the_same_vector_however_a_stream_is_cut() -> None
     ours = [match for matches in found[0] for match in matches]
     theirs = [match for matches in plain.observe([str(i % 1000) for i in range(1200)], stream, 3) for match in matches]
     assert [match.id for match in ours] == [match.id for match in theirs]
-    similarities = ([match.similarity for match in side] for side in (ours, theirs))
-    np.testing.assert_allclose(*similarities, rtol=0, atol=1.1e-6)
+    similarities, expected = ([match.similarity for match in side] for side in (ours, theirs))
+    np.testing.assert_allclose(similarities, expected, rtol=0, atol=1.1e-6)
     assert plain.hold().coordinates.basis is None
 
 
