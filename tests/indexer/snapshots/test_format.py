@@ -21,7 +21,7 @@ from streamer.indexer.snapshots import format as snapshot_format
 from streamer.indexer.snapshots.format import Header, SnapshotReader, TopicBounds, UnusableSnapshot, check, encode
 from streamer.indexer.verdicts import anomalies, calibration
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
-from tests.support.judging import DIMENSIONS, FACTS, P0, P1, cut, header_of, new_judge, stream
+from tests.support.snapshots import DIMENSIONS, FACTS, P0, P1, cut, header_of, new_judge, stream
 
 
 @pytest.fixture(autouse=True)
