@@ -121,7 +121,7 @@ class Changelog(Protocol):
 
     async def poll(self, timeout: float) -> Sequence[Record]: ...
 
-    def resting(self) -> AbstractContextManager[None]:
+    def paused(self) -> AbstractContextManager[None]:
         """Nothing is fetched meanwhile. For right after a poll, and not for a poll."""
         ...
 

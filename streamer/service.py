@@ -75,7 +75,7 @@ class EmbeddingService:
     async def __aenter__(self) -> Self:
         if self._opening is not None:
             raise RuntimeError("this EmbeddingService is open already")
-        self._opening = open_embedding(self.settings, patience=PATIENCE_SECONDS)
+        self._opening = open_embedding(self.settings, give_up_after=PATIENCE_SECONDS)
         try:
             self._stack = await self._opening.__aenter__()
         except BaseException:

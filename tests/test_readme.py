@@ -19,7 +19,7 @@ from streamer.cli import app
 from streamer.core.decoding import Decoder
 from streamer.core.encoding import Encoder
 from streamer.core.events import EmbeddedEvent, Event, Origin, Record, TopicPartition
-from streamer.core.vectors import Space, normalize
+from streamer.core.vectors import Space, unit_rows
 from streamer.core.verdicts import Verdict, encode_verdict
 from streamer.settings import load_settings
 
@@ -81,7 +81,7 @@ def test_records_have_the_fields_shown() -> None:
         dead_letters_topic="d",
         include_text=True,
     )
-    message = encoder.encode(EmbeddedEvent(event, normalize([[1.0, 2.0]])[0], 7, False, False), 0)
+    message = encoder.encode(EmbeddedEvent(event, unit_rows([[1.0, 2.0]])[0], 7, False, False), 0)
     assert orjson.loads(message.value or b"").keys() == vector.keys()
     assert vector["source"].keys() == orjson.loads(message.value or b"")["source"].keys()
     made = encode_verdict(

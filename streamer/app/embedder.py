@@ -48,9 +48,9 @@ class EmbeddingStack:
 
 @asynccontextmanager
 async def open_embedding(
-    settings: Settings, cache_suffix: str = "", *, patience: float | None = None
+    settings: Settings, cache_suffix: str = "", *, give_up_after: float | None = None
 ) -> AsyncIterator[EmbeddingStack]:
-    """Provider, dispatcher and cache put together, closed in reverse order. `patience`: as in Dispatcher."""
+    """Provider, dispatcher and cache put together, closed in reverse order. `give_up_after`: as in Dispatcher."""
     wanted = settings.provider
     async with (
         open_provider(settings) as opened,
@@ -68,7 +68,7 @@ async def open_embedding(
             limits=quota,
             concurrency=wanted.max_concurrent_requests,
             timeout=opened.timeout,
-            patience=patience,
+            give_up_after=give_up_after,
             count_tokens=opened.count_tokens,
         )
         yield EmbeddingStack(CachedEmbedder(dispatcher, cache), dispatcher, cache)

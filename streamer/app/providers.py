@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from streamer.adapters.projection_file import load_projection
-from streamer.adapters.providers.connection import Connection
+from streamer.adapters.providers.connection import HttpConnection
 from streamer.core.vectors import Space
 from streamer.embedding.contracts import Contract, contract_for, is_known
 from streamer.embedding.fallback import Fallback
@@ -147,7 +147,7 @@ async def make_provider(settings: Settings, contract: Contract) -> Provider:
         on_too_long=settings.input.on_too_long,
         max_tokens=contract.max_item_tokens,
     )
-    connection = Connection(
+    connection = HttpConnection(
         api_key=wanted.api_key.get_secret_value() if wanted.api_key else None,
         base_url=wanted.base_url,
         # The dispatcher keeps the time, and gives a call more of it where it ran out.

@@ -74,7 +74,7 @@ class Worker:
             or (f"provider {state}" if state else None)
         )
 
-    def lacks(self) -> str | None:
+    def degraded(self) -> str | None:
         """What it does without just now."""
         state = self._embedding.cache.state() if self._embedding.cache else None
         return f"cache: {state}" if state else None
@@ -113,7 +113,7 @@ async def run_worker(settings: Settings) -> None:
             async with until_signalled(pipeline.stop), anyio.create_task_group() as tasks:
                 token = settings.http.token
                 worker = Worker(pipeline, embedding, source, sink, lag)
-                app = create_health_app("worker", worker, token.get_secret_value() if token else None, worker.lacks)
+                app = create_health_app("worker", worker, token.get_secret_value() if token else None, worker.degraded)
                 port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port)
                 tasks.start_soon(lag.watch)
                 try:

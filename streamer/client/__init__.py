@@ -23,7 +23,7 @@ asyncio.run(main())
 Brokers that want credentials: pass a `Connection` in place of the address. What cannot be reached raises Unreachable.
 """
 
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection as Connection
 from streamer.client.consuming import VectorConsumer, VerdictConsumer
 from streamer.client.publishing import Text, TextProducer
 from streamer.client.searching import SearchClient, SearchMatch

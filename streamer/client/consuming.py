@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import CommitFailedError, KafkaError
 
-from streamer.adapters.kafka.connection import Connection, connection_to
+from streamer.adapters.kafka.connection import KafkaConnection, connection_to
 from streamer.adapters.kafka.records import record_of
 from streamer.core.events import Record
 from streamer.core.vector_events import Deletion, Malformed, VectorEvent, decode_vector_event
@@ -34,7 +34,7 @@ class _Consumer(ABC, Generic[T]):
 
     def __init__(
         self,
-        brokers: str | Connection,
+        brokers: str | KafkaConnection,
         topic: str | None = None,
         *,
         group_id: str | None = None,

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import orjson
 
-from streamer.adapters.kafka.connection import Connection, connection_to
+from streamer.adapters.kafka.connection import KafkaConnection, connection_to
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.core.events import Message
 
@@ -25,7 +25,7 @@ class Text:
 class TextProducer:
     """Publishes texts as JSON objects: the text at `text`, metadata beside it."""
 
-    def __init__(self, brokers: str | Connection, topic: str = "texts", *, idempotent: bool = True) -> None:
+    def __init__(self, brokers: str | KafkaConnection, topic: str = "texts", *, idempotent: bool = True) -> None:
         self._topic = topic
         self._sink = KafkaSink(connection_to(brokers), idempotent=idempotent)
 

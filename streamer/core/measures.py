@@ -41,7 +41,7 @@ def normalize(array: ArrayLike) -> Vector | Matrix:
     largest = np.abs(rows).max(axis=1, initial=0.0, keepdims=True)
     with np.errstate(invalid="ignore"):
         rows = np.divide(rows, largest, out=rows, where=largest > 0)
-    return vectors.normalize(rows).reshape(given.shape)
+    return vectors.unit_rows(rows).reshape(given.shape)
 
 
 def cosine_similarity(a: ArrayLike, b: ArrayLike) -> Any:

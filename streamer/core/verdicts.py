@@ -17,12 +17,12 @@ VerdictKind: TypeAlias = Literal["near_duplicate", "anomaly", "ordinary", "warmi
 class Match(NamedTuple):
     """A remembered vector and its cosine with the query: between -1 and 1, to six decimals.
 
-    `note`: what was remembered along with the vector.
+    `payload`: what was remembered along with the vector.
     """
 
     id: str
     similarity: float
-    note: Any = None
+    payload: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

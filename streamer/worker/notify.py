@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 
-class Signal:
+class Notify:
     """Wakes everyone who waits now. Check the condition, then wait: without an await between, no wake-up is lost."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Slots:
     def __init__(self, total: int) -> None:
         self.total = total
         self.busy = 0
-        self._freed = Signal()
+        self._freed = Notify()
 
     async def acquire(self) -> None:
         while self.busy >= self.total:

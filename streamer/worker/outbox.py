@@ -14,7 +14,7 @@ from streamer.core.encoding import Encoder
 from streamer.core.events import DeadLetter, EmbeddedEvent, Message, Outcome
 from streamer.errors import PartitionLost, TooLarge
 from streamer.protocols import Acknowledgement, Sink
-from streamer.worker.notify import Signal
+from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
 
 log = structlog.get_logger("streamer.pipeline")
@@ -29,7 +29,7 @@ class Outbox:
     """`counts` by kind of outcome that was published, and `stale`. `advanced` is notified when offsets are complete."""
 
     def __init__(
-        self, sink: Sink, encoder: Encoder, tracker: OffsetTracker, advanced: Signal, *, wall_clock: Callable[[], float]
+        self, sink: Sink, encoder: Encoder, tracker: OffsetTracker, advanced: Notify, *, wall_clock: Callable[[], float]
     ) -> None:
         self._sink = sink
         self._encoder = encoder
@@ -37,7 +37,7 @@ class Outbox:
         self._advanced = advanced
         self._wall_clock = wall_clock
         self._waiting: deque[Outcome] = deque()
-        self._released = Signal()
+        self._released = Notify()
         self.counts: Counter[str] = Counter()
 
     def add(self, released: Iterable[Outcome]) -> None:

@@ -22,7 +22,7 @@ from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Outcome, Reco
 from streamer.errors import PartitionLost, RetriableError
 from streamer.protocols import Embedder, Embedding, Sink, Source
 from streamer.worker.batching import Batcher, BatchPolicy
-from streamer.worker.notify import Signal, Slots
+from streamer.worker.notify import Notify, Slots
 from streamer.worker.offsets import OffsetTracker
 from streamer.worker.outbox import Outbox
 
@@ -90,8 +90,8 @@ class Pipeline:
         self._stopping = anyio.Event()
         self._joined = False
         self._commit_lock = anyio.Lock()
-        self._arrived = Signal()  # events wait in the batcher, or a drain begins
-        self._advanced = Signal()  # offsets became complete: room to read, maybe drained
+        self._arrived = Notify()  # events wait in the batcher, or a drain begins
+        self._advanced = Notify()  # offsets became complete: room to read, maybe drained
         self._outbox = Outbox(sink, encoder, self._tracker, self._advanced, wall_clock=wall_clock)
         self._counts: Counter[str] = Counter()
 

@@ -28,7 +28,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streamer.adapters.kafka.changelog import KafkaChangelog
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.core.events import Message
 from streamer.core.sketch import SKETCH_HEADER, sketch
@@ -105,7 +105,7 @@ async def measure(broker: str, count: int, dimensions: int, folder: Path) -> dic
         await fill(broker, topic, space, count)
         found: dict[str, Any] = {"vectors": count, "dimensions": dimensions}
         for turn in ("topic", "snapshot"):
-            changelog = KafkaChangelog(Connection(bootstrap_servers=broker), topic, group)
+            changelog = KafkaChangelog(KafkaConnection(bootstrap_servers=broker), topic, group)
             await changelog.start()
             if turn == "topic":
                 await changelog.commit(await changelog.end_offsets())  # judged before: this is about restarts

@@ -12,7 +12,7 @@ from streamer.core.decoding import Decoder
 from streamer.core.encoding import Encoder, message_bytes
 from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Headers, Origin, Record, Tombstone, TopicPartition
 from streamer.core.sketch import sketch
-from streamer.core.vectors import Space, normalize
+from streamer.core.vectors import Space, unit_rows
 
 TP = TopicPartition("texts", 2)
 ORIGIN = Origin(TP, 17, 1)
@@ -30,7 +30,7 @@ def encoder(**settings: Any) -> Encoder:
 def embedded(value: bytes, headers: Headers = ()) -> EmbeddedEvent:
     event = Decoder().decode(record(value, headers=headers), ORIGIN)
     assert isinstance(event, Event)
-    return EmbeddedEvent(event, normalize([[1.0, 2.0, 2.0]])[0], tokens=4, truncated=False, cache_hit=True)
+    return EmbeddedEvent(event, unit_rows([[1.0, 2.0, 2.0]])[0], tokens=4, truncated=False, cache_hit=True)
 
 
 def test_a_json_vector_event() -> None:

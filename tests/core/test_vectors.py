@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.vectors import Space, cache_key, normalize
+from streamer.core.vectors import Space, cache_key, unit_rows
 
 SPACE = Space(provider="openai", model="text-embedding-3-small", dimensions=1536)
 NAMES = [field.name for field in fields(Space) if field.init]
@@ -62,11 +62,11 @@ def test_a_key_is_the_same_in_every_process_and_release() -> None:
 @pytest.mark.parametrize("scale", [1e-15, 1.0, 1e15])
 def test_rows_come_out_at_unit_length_whatever_their_own(scale: float) -> None:
     rows = np.random.default_rng(1).normal(size=(50, 3072)) * scale
-    unit = normalize(rows)
+    unit = unit_rows(rows)
     assert unit.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(unit.astype(np.float64), axis=1), 1, atol=1e-7)
     np.testing.assert_allclose(unit, rows / np.linalg.norm(rows, axis=1, keepdims=True), atol=1e-7)
-    assert normalize(rows[0]).shape == (1, 3072)
+    assert unit_rows(rows[0]).shape == (1, 3072)
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf, -np.inf])
@@ -74,4 +74,4 @@ def test_a_row_without_a_direction_is_named(bad: float) -> None:
     rows = np.ones((4, 3))
     rows[2] = bad
     with pytest.raises(ValueError, match="row 2 cannot be normalised"):
-        normalize(rows)
+        unit_rows(rows)

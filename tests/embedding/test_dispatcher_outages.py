@@ -148,7 +148,7 @@ async def test_patience_ends_an_outage_for_who_waits_but_not_a_rate_limit() -> N
         if call.texts[0].startswith("down"):
             raise RetriableError("503")
 
-    service = dispatcher(FakeProvider(behave), patience=30.0)
+    service = dispatcher(FakeProvider(behave), give_up_after=30.0)
     assert_right(texts(3), await service.embed(texts(3), "document"))
     assert anyio.current_time() >= 100
     for given in (["down"], ["down 1", "down 2"]):
@@ -164,7 +164,9 @@ async def test_patience_begins_anew_with_every_call_that_is_answered() -> None:
         if call.number % 3:
             raise RetriableError("503")
 
-    service = dispatcher(FakeProvider(behave, latency=8.0), contract=contract(max_items=1), concurrency=1, patience=30)
+    service = dispatcher(
+        FakeProvider(behave, latency=8.0), contract=contract(max_items=1), concurrency=1, give_up_after=30
+    )
     assert_right(texts(9), await service.embed(texts(9), "document"))
     assert anyio.current_time() > 9 * 8
 
@@ -175,7 +177,7 @@ async def test_with_patience_a_blocked_account_is_told_at_once_and_tried_again_l
             raise ProviderBlocked("401")
 
     provider = FakeProvider(behave)
-    service = dispatcher(provider, patience=30.0)
+    service = dispatcher(provider, give_up_after=30.0)
     while True:
         try:
             outcomes = await service.embed(texts(2), "document")

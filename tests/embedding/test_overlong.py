@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.embedding.batch import Batch
-from streamer.embedding.overlong import MOST_BYTES_A_TOKEN, Lengths
+from streamer.embedding.overlong import MOST_BYTES_A_TOKEN, OverlongTexts
 from streamer.embedding.planning import SPECIAL_TOKENS, TokenEstimator
+from streamer.embedding.text_batch import TextBatch
 from streamer.errors import RejectedError
 from streamer.protocols import Answer, Embedding, Rejection
 from tests.embedding.dispatching import assert_right, dispatcher, texts
@@ -138,10 +138,12 @@ async def test_a_provider_that_cuts_by_itself_is_left_to_it_and_flagged() -> Non
     assert len(provider.calls) == 1
 
 
-def lengths(limit: int = 10, count_tokens: object = exact, truncation: str = "never", **values: object) -> Lengths:
+def lengths(
+    limit: int = 10, count_tokens: object = exact, truncation: str = "never", **values: object
+) -> OverlongTexts:
     """Of a model that reads so many words."""
     limits = contract(max_item_tokens=limit + SPECIAL_TOKENS, truncation=truncation)
-    return Lengths(limits, space(**values), count_tokens)  # type: ignore[arg-type]
+    return OverlongTexts(limits, space(**values), count_tokens)  # type: ignore[arg-type]
 
 
 WORDS = st.lists(st.text("ab", min_size=1, max_size=8), min_size=1, max_size=80).map(" ".join)
@@ -152,7 +154,7 @@ def test_each_text_is_sorted_once_and_is_cut_only_where_it_is_certainly_too_long
     words: list[int], with_tokenizer: bool, truncation: str
 ) -> None:
     policy = lengths(10, exact if with_tokenizer else None, truncation, on_too_long="chunk")
-    batch = Batch(["word " * count for count in words], "document", TokenEstimator())
+    batch = TextBatch(["word " * count for count in words], "document", TokenEstimator())
     fitting, doubtful, overlong = policy.sort(batch)
     assert sorted([*fitting, *doubtful, *overlong]) == [*range(len(words))]
     if with_tokenizer:
@@ -165,7 +167,7 @@ def test_each_text_is_sorted_once_and_is_cut_only_where_it_is_certainly_too_long
 
 
 def test_a_model_that_may_cut_is_sent_everything_where_the_policy_is_to_truncate() -> None:
-    batch = Batch(["word " * 300, "short"], "document", TokenEstimator())
+    batch = TextBatch(["word " * 300, "short"], "document", TokenEstimator())
     assert sorted(lengths(truncation="optional").sort(batch)[0]) == [0, 1]
     assert lengths(truncation="never").sort(batch) == ([1], [], [0])
 

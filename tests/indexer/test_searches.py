@@ -14,7 +14,7 @@ from streamer.core.vectors import Matrix
 from streamer.core.verdicts import Match
 from streamer.indexer.index.payloads import Scalar
 from streamer.indexer.index.vector_index import VectorIndex
-from streamer.indexer.verdicts.anomalies import Comparison, Novelty
+from streamer.indexer.verdicts.anomalies import AnomalyScorer, Comparison
 from tests.support.indexing import Topic, running
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +42,7 @@ async def test_searches_that_wait_together_share_a_product() -> None:
         topic.append(f"id-{i}", i * 10, color="red" if i % 2 else "blue")
     async with running(topic) as this:
         await this.settle()
-        index = this.indexer._memory.judge.index
+        index = this.indexer._state.judge.index
         found: dict[tuple[int, str], list[str]] = {}
         calls: list[int] = []
 
@@ -58,7 +58,7 @@ async def test_searches_that_wait_together_share_a_product() -> None:
             found[degrees, color] = [match.id for match in matches]
 
         with patch.object(index, "search", search):
-            async with anyio.create_task_group() as tasks, this.indexer._memory.searches._turn:
+            async with anyio.create_task_group() as tasks, this.indexer._state.searches._turn:
                 for degrees in range(2, 302, 10):
                     tasks.start_soon(ask, degrees)
                 tasks.start_soon(ask, 42, "blue")
@@ -75,14 +75,14 @@ async def test_a_search_does_not_wait_for_events_that_are_being_judged() -> None
     async with running(topic) as this:
         await this.settle()
         judging, go_on = threading.Event(), threading.Event()
-        compare = Novelty.compare
+        compare = AnomalyScorer.compare
 
-        def held_up(novelty: Novelty, vectors: Matrix) -> Comparison:
+        def held_up(novelty: AnomalyScorer, vectors: Matrix) -> Comparison:
             judging.set()
             assert go_on.wait(30)
             return compare(novelty, vectors)
 
-        with patch.object(Novelty, "compare", held_up):
+        with patch.object(AnomalyScorer, "compare", held_up):
             topic.append("new", 90)
             await this.until(judging.is_set)
             with anyio.fail_after(20):

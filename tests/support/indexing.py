@@ -90,7 +90,7 @@ class MemoryChangelog:
         self._positions.update(offsets)
 
     @contextmanager
-    def resting(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         self._rests = True
         try:
             yield

@@ -7,7 +7,7 @@ import numpy as np
 from streamer.core.events import TopicPartition
 from streamer.core.sketch import sketch, unpack
 from streamer.core.vector_events import VectorEvent
-from streamer.core.vectors import normalize
+from streamer.core.vectors import unit_rows
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.snapshots.format import Cut, Header
 from streamer.indexer.verdicts import anomalies
@@ -21,21 +21,21 @@ WORDS = ["parcel", "wet", "courier", "bell", "address", "office", "glass", "brok
 
 def new_judge(policy: VerdictPolicy, capacity: int) -> Judge:
     judge = Judge(VectorIndex(DIMENSIONS, capacity), policy)
-    judge._novelty = anomalies.Novelty(DIMENSIONS, window=40)
+    judge._anomalies = anomalies.AnomalyScorer(DIMENSIONS, window=40)
     return judge
 
 
 def stream(seed: int, count: int) -> list[VectorEvent]:
     """Copies, look-alikes, ids sent again, events with and without text, in an order of times that mostly grows."""
     rng = np.random.default_rng(seed)
-    vectors = normalize(rng.standard_normal((count, DIMENSIONS)) + 1)
+    vectors = unit_rows(rng.standard_normal((count, DIMENSIONS)) + 1)
     events: list[VectorEvent] = []
     for i in range(count):
         text = " ".join(rng.choice(WORDS, 6)) + f" {rng.integers(100)}" if rng.random() < 0.7 else None
         vector = vectors[i]
         if events and rng.random() < 0.3:
             earlier = events[rng.integers(len(events))]
-            vector = normalize(earlier.vector[None] + rng.normal(0, 0.02, DIMENSIONS))[0]
+            vector = unit_rows(earlier.vector[None] + rng.normal(0, 0.02, DIMENSIONS))[0]
             text = earlier.text if rng.random() < 0.5 else text
         id = f"id-{rng.integers(i + 1)}" if rng.random() < 0.2 else f"id-{i}"
         events.append(
@@ -59,4 +59,4 @@ def header_of(judge: Judge) -> Header:
 
 def cut(judge: Judge) -> Cut:
     state, recent = judge.state()
-    return Cut(header_of(judge), judge.index.hold(), state, recent)
+    return Cut(header_of(judge), judge.index.read_view(), state, recent)

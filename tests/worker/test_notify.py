@@ -6,13 +6,13 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from streamer.worker.notify import Signal
+from streamer.worker.notify import Notify
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_everyone_who_waits_is_woken_and_who_comes_later_waits_for_the_next() -> None:
-    signal = Signal()
+    signal = Notify()
     woken: list[str] = []
 
     async def wait(name: str) -> None:
@@ -34,7 +34,7 @@ async def test_everyone_who_waits_is_woken_and_who_comes_later_waits_for_the_nex
 
 
 async def test_who_checks_and_then_waits_sees_every_change() -> None:
-    signal, items, seen = Signal(), list[int](), list[int]()
+    signal, items, seen = Notify(), list[int](), list[int]()
 
     async def consume() -> None:
         while len(seen) < 100:

@@ -10,10 +10,10 @@ import structlog
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from streamer.adapters.kafka.diagnosis import Health, Patience
+from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, Health
+from streamer.adapters.kafka.poll_schedule import PollSchedule
 from streamer.adapters.kafka.positions import Positions
 from streamer.adapters.kafka.transactions import KafkaTransactions
-from streamer.adapters.kafka.turns import Turns
 from streamer.core.events import TopicPartition
 from streamer.errors import Unreachable
 from streamer.protocols import Rebalance
@@ -30,13 +30,15 @@ class Assignment:
 
     rebalance: Rebalance
 
-    def __init__(self, transactions: KafkaTransactions | None, patience: Patience, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, transactions: KafkaTransactions | None, timeouts: ConsumerTimeouts, clock: Callable[[], float]
+    ) -> None:
         self._transactions = transactions
-        self._patience = patience
+        self._timeouts = timeouts
         self._clock = clock
-        self.positions = Positions(patience.step)
-        self.health = Health(patience, clock)
-        self.turns = Turns(patience.left_alone, clock)
+        self.positions = Positions(timeouts.step)
+        self.health = Health(timeouts, clock)
+        self.schedule = PollSchedule(timeouts.quarantine, clock)
         self.wake = asyncio.Event()
         self.restarts_total = 0
         self._restarts: dict[ClientPartition, int | None] = {}  # from there, or from the committed offset
@@ -47,8 +49,8 @@ class Assignment:
         async with self._changing_hands:
             self.positions.forget()
             self._restarts.clear()
-            self.health = Health(self._patience, self._clock)
-            self.turns = Turns(self._patience.left_alone, self._clock)
+            self.health = Health(self._timeouts, self._clock)
+            self.schedule = PollSchedule(self._timeouts.quarantine, self._clock)
             await self.rebalance.on_assigned(_ours(tps) if self._transactions is None else [])
         if self._transactions is not None:
             self.restart(dict.fromkeys(tps))
@@ -63,7 +65,7 @@ class Assignment:
 
     def readable(self, tps: Collection[TopicPartition]) -> list[ClientPartition]:
         """Those of them to ask for now."""
-        return self.turns.choose([tp for tp in (ClientPartition(*tp) for tp in tps) if tp not in self._restarts])
+        return self.schedule.choose([tp for tp in (ClientPartition(*tp) for tp in tps) if tp not in self._restarts])
 
     async def seek_back(self, consumer: Any) -> None:
         """The client lost its place: go to where the flow is."""
@@ -98,13 +100,13 @@ class Assignment:
             self._restarts.pop(tp, None)
             return
         except (KafkaError, TimeoutError, Unreachable) as exc:
-            self.health.trouble = f"{tp.topic}/{tp.partition} waits to be taken up again: {exc!r}"
+            self.health.problem = f"{tp.topic}/{tp.partition} waits to be taken up again: {exc!r}"
             log.warning("partition not taken up yet", partition=f"{tp.topic}/{tp.partition}", reason=repr(exc))
-            asyncio.get_running_loop().call_later(self._patience.pause, self.wake.set)
+            asyncio.get_running_loop().call_later(self._timeouts.pause, self.wake.set)
             return
         self.restarts_total += 1
         del self._restarts[tp]
-        self.health.trouble = None
+        self.health.problem = None
         await self.rebalance.on_assigned([ours])
 
 

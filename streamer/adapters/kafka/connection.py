@@ -16,7 +16,7 @@ from streamer.errors import ConfigurationError, Unreachable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class KafkaConnection:
     """Addresses and credentials, in Kafka's own words. Times in seconds: `connect_timeout` to find a broker at start,
     `fetch_max_wait` for a broker to hold a fetch that finds nothing new, `metadata_max_age` until new partitions are
     noticed."""
@@ -76,9 +76,9 @@ class Connection:
             raise Unreachable(f"Kafka at {self.bootstrap_servers} cannot be reached: {reason}") from exc
 
 
-def connection_to(brokers: str | Connection) -> Connection:
+def connection_to(brokers: str | KafkaConnection) -> KafkaConnection:
     """Whoever needs no credentials just names the brokers."""
-    return brokers if isinstance(brokers, Connection) else Connection(bootstrap_servers=brokers)
+    return brokers if isinstance(brokers, KafkaConnection) else KafkaConnection(bootstrap_servers=brokers)
 
 
 def _sending(send: Callable[..., Any]) -> Callable[..., Any]:

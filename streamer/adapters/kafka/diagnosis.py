@@ -20,11 +20,11 @@ log = structlog.get_logger("streamer.kafka")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class ConsumerTimeouts:
     """Seconds. `interval`: between checks. `quiet`: without records, until the broker is asked whether there are any.
     `stuck`: with records there and none handed over, until the consumer is replaced. `unreachable`: without any answer,
     until it is replaced, which also looks the brokers' addresses up again. `request`: for an answer to a check. `step`:
-    for one that the flow waits for, such as to a commit. `pause`: before a failed attempt is repeated. `left_alone`:
+    for one that the flow waits for, such as to a commit. `pause`: before a failed attempt is repeated. `quarantine`:
     before a partition that cannot be read is tried again."""
 
     interval: float = 2.0
@@ -34,7 +34,7 @@ class Patience:
     request: float = 5.0
     step: float = 10.0
     pause: float = 2.0
-    left_alone: float = 60.0
+    quarantine: float = 60.0
 
 
 class Diagnosis(Enum):
@@ -44,11 +44,11 @@ class Diagnosis(Enum):
 
 
 class Health:
-    """What is known of one assignment. `trouble`: in words for a person, None while all is well."""
+    """What is known of one assignment. `problem`: in words for a person, None while all is well."""
 
-    def __init__(self, patience: Patience, clock: Callable[[], float]) -> None:
-        self.trouble: str | None = None
-        self._patience = patience
+    def __init__(self, timeouts: ConsumerTimeouts, clock: Callable[[], float]) -> None:
+        self.problem: str | None = None
+        self._timeouts = timeouts
         self._clock = clock
         self._asked: dict[ClientPartition, float] = {}  # since when in vain
         self._last_asked: dict[ClientPartition, float] = {}
@@ -61,7 +61,7 @@ class Health:
         now = self._clock()
         for tp in tps:
             # Time in which nobody asked, for want of room, says nothing about the consumer.
-            if now - self._last_asked.get(tp, now) > self._patience.quiet:
+            if now - self._last_asked.get(tp, now) > self._timeouts.quiet:
                 self._asked.pop(tp, None)
             self._asked.setdefault(tp, now)
             self._last_asked[tp] = now
@@ -75,29 +75,29 @@ class Health:
         """Raises Unreachable when one of these topics has been deleted."""
         death = cause_of_death(consumer)
         if death is not None:
-            self.trouble = death
+            self.problem = death
             return Diagnosis.SICK
         if self._is_refused():
-            self.trouble = f"Kafka refuses us: {CLIENT_LOG.refusal}"
+            self.problem = f"Kafka refuses us: {CLIENT_LOG.refusal}"
             return Diagnosis.WAITING  # another consumer would not be let in either
         await self._check_topics(consumer, topics)
         now = self._clock()
-        idle = [tp for tp, since in self._asked.items() if now - since > self._patience.quiet]
+        idle = [tp for tp, since in self._asked.items() if now - since > self._timeouts.quiet]
         if not idle:
             if self._silent_since is not None:
-                self._silent_since = self.trouble = None
+                self._silent_since = self.problem = None
             return Diagnosis.WELL
         try:
-            ends = await asyncio.wait_for(consumer.end_offsets(idle), self._patience.request)
+            ends = await asyncio.wait_for(consumer.end_offsets(idle), self._timeouts.request)
         except (KafkaError, TimeoutError) as exc:
             return self._silence(exc)
-        self._silent_since = self.trouble = None
+        self._silent_since = self.problem = None
         for tp in idle:
             if await self._position(consumer, tp) >= ends[tp]:
                 self._asked[tp] = self._clock()  # all read; transaction markers have no records
-            elif now - self._asked.get(tp, now) > self._patience.stuck:
-                self.trouble = (
-                    f"no record of {tp.topic}/{tp.partition} for {self._patience.stuck:g} s, though there are"
+            elif now - self._asked.get(tp, now) > self._timeouts.stuck:
+                self.problem = (
+                    f"no record of {tp.topic}/{tp.partition} for {self._timeouts.stuck:g} s, though there are"
                 )
                 return Diagnosis.SICK
         return Diagnosis.WELL
@@ -107,7 +107,7 @@ class Health:
         was_refused, self._refused = self._refused, CLIENT_LOG.refusals > self._refusals
         self._refusals = CLIENT_LOG.refusals
         if was_refused and not self._refused:
-            self.trouble = None
+            self.problem = None
         return self._refused
 
     def _silence(self, error: Exception) -> Diagnosis:
@@ -115,8 +115,8 @@ class Health:
         if self._silent_since is None:
             self._silent_since = now
         silent = now - self._silent_since
-        self.trouble = f"no answer from Kafka: {str(error) or type(error).__name__}"
-        return Diagnosis.SICK if silent > self._patience.unreachable else Diagnosis.WAITING
+        self.problem = f"no answer from Kafka: {str(error) or type(error).__name__}"
+        return Diagnosis.SICK if silent > self._timeouts.unreachable else Diagnosis.WAITING
 
     async def _position(self, consumer: Any, tp: ClientPartition) -> int:
         """-1 where it has none."""
@@ -131,7 +131,7 @@ class Health:
             self._missing.clear()
             return
         try:
-            cluster = await asyncio.wait_for(consumer._client.fetch_all_metadata(), self._patience.request)  # noqa: SLF001
+            cluster = await asyncio.wait_for(consumer._client.fetch_all_metadata(), self._timeouts.request)  # noqa: SLF001
         except (KafkaError, TimeoutError):
             return
         missing = {topic for topic in topics if not cluster.partitions_for_topic(topic)}

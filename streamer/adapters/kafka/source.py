@@ -15,8 +15,8 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from streamer.adapters.kafka.assignment import Assignment
-from streamer.adapters.kafka.connection import Connection
-from streamer.adapters.kafka.diagnosis import Diagnosis, Patience, cause_of_death
+from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, Diagnosis, cause_of_death
 from streamer.adapters.kafka.membership import REBALANCE_TIMEOUT, Membership
 from streamer.adapters.kafka.records import record_of
 from streamer.adapters.kafka.transactions import KafkaTransactions
@@ -52,7 +52,7 @@ class KafkaSource:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: KafkaConnection,
         topics: Sequence[str] | re.Pattern[str],
         group_id: str,
         *,
@@ -62,7 +62,7 @@ class KafkaSource:
         transactions: KafkaTransactions | None = None,
         max_poll_records: int = 1000,
         max_partition_fetch_bytes: int = 2 * 1024 * 1024,
-        patience: Patience | None = None,
+        timeouts: ConsumerTimeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         options = {
@@ -83,9 +83,9 @@ class KafkaSource:
         self._topics = topics
         self._transactions = transactions
         self._max_poll_records = max_poll_records
-        self._patience = patience or Patience()
-        self._assignment = Assignment(transactions, self._patience, clock)
-        self._membership = Membership(connection, topics, options, self._assignment, self._patience)
+        self._timeouts = timeouts or ConsumerTimeouts()
+        self._assignment = Assignment(transactions, self._timeouts, clock)
+        self._membership = Membership(connection, topics, options, self._assignment, self._timeouts)
         self._poll_failures = 0
 
     async def start(self, rebalance: Rebalance) -> None:
@@ -136,7 +136,7 @@ class KafkaSource:
         for tp, batch in batches.items():
             positions.advance(tp, batch[-1].offset + 1)
         assignment.health.excused(batches)
-        assignment.turns.succeeded(wanted, batches)
+        assignment.schedule.succeeded(wanted, batches)
         return [record_of(record) for batch in batches.values() for record in batch]
 
     async def _survive(
@@ -154,8 +154,8 @@ class KafkaSource:
         elif cause_of_death(consumer) is not None:
             assignment.wake.set()
         else:
-            left_alone = assignment.turns.failed(wanted, positions.get(wanted[0]), error)
-            assignment.health.excused(left_alone)  # a new consumer could not read them either
+            quarantined = assignment.schedule.failed(wanted, positions.get(wanted[0]), error)
+            assignment.health.excused(quarantined)  # a new consumer could not read them either
         await assignment.seek_back(consumer)
         await asyncio.sleep(pause)
 
@@ -177,10 +177,10 @@ class KafkaSource:
 
     async def _news(self) -> None:
         """Until there is something to do, or it is time to look."""
-        events = [self._assignment.wake] + ([self._transactions.news] if self._transactions else [])
+        events = [self._assignment.wake] + ([self._transactions.changed] if self._transactions else [])
         waits = [asyncio.ensure_future(event.wait()) for event in events]
         try:
-            await asyncio.wait(waits, timeout=self._patience.interval, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=self._timeouts.interval, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
@@ -189,7 +189,7 @@ class KafkaSource:
 
     def state(self) -> str | None:
         """Why records are not coming in, in words for a person; None when they are, or when there are none."""
-        return self._assignment.health.trouble or "; ".join(self._assignment.turns.unreadable) or None
+        return self._assignment.health.problem or "; ".join(self._assignment.schedule.unreadable) or None
 
     def statistics(self) -> SourceStatistics:
         positions = self._assignment.positions
@@ -199,5 +199,5 @@ class KafkaSource:
             partitions_restarted_total=self._assignment.restarts_total,
             deleted_offsets_total=positions.deleted_offsets_total,
             truncations_total=positions.truncations_total,
-            unreadable_partitions=len(self._assignment.turns.unreadable),
+            unreadable_partitions=len(self._assignment.schedule.unreadable),
         )

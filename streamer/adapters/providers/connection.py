@@ -14,7 +14,7 @@ CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class HttpConnection:
     """`base_url` None is the vendor's own address. `timeout_seconds` bounds one call, its whole answer included."""
 
     api_key: str | None = field(default=None, repr=False)

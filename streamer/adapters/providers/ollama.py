@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from streamer.adapters.providers.connection import Connection
+from streamer.adapters.providers.connection import HttpConnection
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, well_formed
 from streamer.core.vectors import Purpose, Space
@@ -39,7 +39,7 @@ class OllamaProvider:
     def __init__(
         self,
         space: Space,
-        connection: Connection,
+        connection: HttpConnection,
         *,
         request_dimensions: bool = False,
         keep_alive: float | str | None = None,
@@ -102,7 +102,7 @@ async def _keep(response: httpx.Response) -> None:
     _RESPONSES.get().append(response)
 
 
-def _client(key: str, connection: Connection) -> AsyncClient:
+def _client(key: str, connection: HttpConnection) -> AsyncClient:
     try:
         import ollama
     except ImportError:

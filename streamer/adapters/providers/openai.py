@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from streamer.adapters.providers.connection import Connection, checked_headers
+from streamer.adapters.providers.connection import HttpConnection, checked_headers
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, rows_in_order, well_formed
 from streamer.core.vectors import Purpose, Space
@@ -33,7 +33,7 @@ class OpenAIProvider:
     def __init__(
         self,
         space: Space,
-        connection: Connection,
+        connection: HttpConnection,
         *,
         azure_api_version: str | None = None,
         azure_deployment: str | None = None,
@@ -94,7 +94,7 @@ class OpenAIProvider:
 
 
 def _client(
-    key: str | None, connection: Connection, azure: tuple[str, str] | None, headers: dict[str, str]
+    key: str | None, connection: HttpConnection, azure: tuple[str, str] | None, headers: dict[str, str]
 ) -> AsyncOpenAI:
     """`azure`: version of the API and name of the deployment, where it is Azure's."""
     try:

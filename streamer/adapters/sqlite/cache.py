@@ -121,7 +121,7 @@ class SqliteVectorCache:
                 found += await connection.execute_fetchall(statement, parameters)  # type: ignore[arg-type]
             return found
 
-        return self._admit(await self._access.read(find) or []) if wanted else {}
+        return self._checked(await self._access.read(find) or []) if wanted else {}
 
     async def put_many(self, entries: Mapping[bytes, Embedding]) -> None:
         if not entries:
@@ -167,7 +167,7 @@ class SqliteVectorCache:
         """What the file holds when the writes under way are done. Raises StreamerError when it cannot be read."""
         await self._access.written()
         contents = await self._access.read(
-            lambda connection, _: contents_of(connection, self._file.path), patience=60.0
+            lambda connection, _: contents_of(connection, self._file.path), give_up_after=60.0
         )
         if contents is None:
             raise self._useless()
@@ -210,7 +210,7 @@ class SqliteVectorCache:
     def _useless(self) -> StreamerError:
         return StreamerError(f"cache.path = {self._file.path} cannot be used: {self._access.reason or 'busy'}")
 
-    def _admit(self, found: Iterable[rows.Row]) -> dict[bytes, Embedding]:
+    def _checked(self, found: Iterable[rows.Row]) -> dict[bytes, Embedding]:
         """The entries that count, by key. The others are deleted, and last uses noted, when there is time for it."""
         now = self._clock()
         hour = int(now // rows.HOUR)

@@ -96,7 +96,7 @@ class Snapshots:
         self._bytes = self._saved = self._failures = 0
         self._write_seconds = 0.0
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Why there is no newer one, after an attempt that failed."""
         return None if self._error is None else f"snapshot: {self._error}"
 
@@ -165,7 +165,7 @@ class Snapshots:
             _log.warning("no snapshot could be written to %s, the older one is kept: %s", self._file, exc)
             return
         finally:
-            cut.held.release()
+            cut.view.release()
         self._error = None
         self._saved += 1
         self._bytes, self._write_seconds = size, seconds

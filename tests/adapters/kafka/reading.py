@@ -9,14 +9,16 @@ from typing import Any
 import anyio
 from aiokafka.admin import AIOKafkaAdminClient
 
-from streamer.adapters.kafka.connection import Connection
-from streamer.adapters.kafka.diagnosis import Patience
+from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.adapters.kafka.diagnosis import ConsumerTimeouts
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.core.events import Record, TopicPartition
 from tests.support.mock_cluster import MockCluster
 from tests.support.topics import produce
 
-SHORT = Patience(interval=0.1, quiet=0.3, stuck=1.0, unreachable=2.0, request=2.0, step=2.0, pause=0.1, left_alone=1.0)
+SHORT = ConsumerTimeouts(
+    interval=0.1, quiet=0.3, stuck=1.0, unreachable=2.0, request=2.0, step=2.0, pause=0.1, quarantine=1.0
+)
 
 
 class Reader:
@@ -55,8 +57,8 @@ class Reader:
 
 @asynccontextmanager
 async def reading(servers: str, topic: str, *, leave_within: float = 5.0, **options: Any) -> AsyncIterator[Reader]:
-    connection = Connection(bootstrap_servers=servers, metadata_max_age=0.5, fetch_max_wait=0.05)
-    given: dict[str, Any] = {"session_timeout": 6.0, "patience": SHORT, **options}
+    connection = KafkaConnection(bootstrap_servers=servers, metadata_max_age=0.5, fetch_max_wait=0.05)
+    given: dict[str, Any] = {"session_timeout": 6.0, "timeouts": SHORT, **options}
     source = KafkaSource(connection, [topic], f"group-{topic}", **given)
     reader = Reader(source)
     try:

@@ -7,7 +7,7 @@ import pytest
 from aiokafka.admin import NewPartitions
 
 from streamer.adapters.kafka.changelog import KafkaChangelog
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from tests.adapters.kafka.reading import SHORT, administration, fill
 from tests.support.brokers import NewTopicName
 
@@ -20,7 +20,7 @@ async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partiti
     topic = await new_topic("whole", partitions=2)
     await fill(bootstrap_servers, topic, 0, 50)
     changelog = KafkaChangelog(
-        Connection(bootstrap_servers=bootstrap_servers, metadata_max_age=0.5), topic, None, patience=SHORT
+        KafkaConnection(bootstrap_servers=bootstrap_servers, metadata_max_age=0.5), topic, None, give_up_after=SHORT
     )
     await changelog.start()
     try:
@@ -49,7 +49,7 @@ async def test_what_comes_while_a_changelog_rests_comes_in_one_piece(
     bootstrap_servers: str, new_topic: NewTopicName
 ) -> None:
     topic = await new_topic("resting", partitions=2)
-    changelog = KafkaChangelog(Connection(bootstrap_servers=bootstrap_servers), topic, None)
+    changelog = KafkaChangelog(KafkaConnection(bootstrap_servers=bootstrap_servers), topic, None)
     await changelog.start()
     try:
         with anyio.fail_after(40):
@@ -57,7 +57,7 @@ async def test_what_comes_while_a_changelog_rests_comes_in_one_piece(
                 await fill(bootstrap_servers, topic, first, 1)
                 while not (records := await changelog.poll(0.5)):
                     pass
-                with changelog.resting():
+                with changelog.paused():
                     for value in range(first + 1, first + 10):
                         await fill(bootstrap_servers, topic, value, 1)
                 while not (records := await changelog.poll(0.5)):

@@ -7,7 +7,7 @@ import asyncio
 import anyio
 import pytest
 
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.core.events import TopicPartition
 from streamer.errors import PartitionLost
@@ -29,7 +29,7 @@ async def test_a_group_that_is_still_loading_is_joined_in_the_end() -> None:
 
 async def test_there_is_one_assignor_only() -> None:
     """With two, the client joins once for each and waits for itself."""
-    source = KafkaSource(Connection(bootstrap_servers="127.0.0.1:1"), ["texts"], "group")
+    source = KafkaSource(KafkaConnection(bootstrap_servers="127.0.0.1:1"), ["texts"], "group")
     assert len(source._membership._options["partition_assignment_strategy"]) == 1
 
 

@@ -13,8 +13,8 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.admin import NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.errors import CorruptRecordException
 
-from streamer.adapters.kafka.connection import Connection
-from streamer.adapters.kafka.diagnosis import Patience
+from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.adapters.kafka.diagnosis import ConsumerTimeouts
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.core.events import TopicPartition
 from streamer.errors import ConfigurationError, PartitionLost, RetriableError, Unreachable
@@ -172,8 +172,8 @@ async def test_a_connection_that_goes_dead_or_is_cut_loses_nothing(
     bootstrap_servers: str, kafka_proxy: Proxy, new_topic: NewTopicName
 ) -> None:
     topic = await new_topic("far-away", partitions=2)
-    patience = Patience(interval=0.1, quiet=0.3, request=1.0, step=1.0)
-    async with reading(kafka_proxy.address, topic, patience=patience) as reader:
+    timeouts = ConsumerTimeouts(interval=0.1, quiet=0.3, request=1.0, step=1.0)
+    async with reading(kafka_proxy.address, topic, timeouts=timeouts) as reader:
         for n in range(3):
             await fill(bootstrap_servers, topic, n * 20, 20)
             await reader.read(lambda wanted=(n + 1) * 20: len(reader.records) >= wanted)  # type: ignore[misc]
@@ -196,8 +196,8 @@ async def test_brokers_silent_for_long_are_looked_up_again(
     """As when all of them got new addresses: what a client knows of the cluster is of no use any more."""
     topic = await new_topic("moved")
     await fill(bootstrap_servers, topic, 0, 5)
-    patience = replace(SHORT, unreachable=0.5, request=0.5, step=0.5)
-    async with reading(bootstrap_servers, topic, patience=patience) as reader:
+    timeouts = replace(SHORT, unreachable=0.5, request=0.5, step=0.5)
+    async with reading(bootstrap_servers, topic, timeouts=timeouts) as reader:
         await reader.read(lambda: len(reader.records) == 5)
         await reader.source.commit({TopicPartition(topic, 0): 5})
         client = reader.source._membership.consumer._client
@@ -220,7 +220,9 @@ async def test_an_error_in_the_flow_at_a_rebalance_ends_it(bootstrap_servers: st
         async def on_assigned(self, tps: Collection[TopicPartition]) -> None:
             raise ZeroDivisionError
 
-    source = KafkaSource(Connection(bootstrap_servers=bootstrap_servers), [topic], f"group-{topic}", patience=SHORT)
+    source = KafkaSource(
+        KafkaConnection(bootstrap_servers=bootstrap_servers), [topic], f"group-{topic}", timeouts=SHORT
+    )
     try:
         await source.start(Unlucky(source))
         with anyio.fail_after(20), pytest.raises(ZeroDivisionError):

@@ -6,20 +6,20 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.indexer.index.blocks import Rows
-from streamer.indexer.index.payloads import Notes
-from streamer.indexer.index.read_view import Held
-from streamer.indexer.index.rotation import Coordinates
+from streamer.indexer.index.blocks import VectorBlocks
+from streamer.indexer.index.payloads import Payloads
+from streamer.indexer.index.read_view import ReadView
+from streamer.indexer.index.rotation import Rotation
 
 SLOTS = 8
 STORED = np.arange(2 * SLOTS, dtype=np.float32).reshape(SLOTS, 2)
 
 
-def held(start: int, count: int) -> Held:
-    rows = Rows(SLOTS, 2)
+def held(start: int, count: int) -> ReadView:
+    rows = VectorBlocks(SLOTS, 2)
     rows.put(np.arange(SLOTS), STORED)
     ids = [f"id-{position}" for position in range(start, start + count)]
-    return Held(rows, Coordinates.initial(2, SLOTS), start, ids, Notes(count), np.zeros(count, np.int64))
+    return ReadView(rows, Rotation.initial(2, SLOTS), start, ids, Payloads(count), np.zeros(count, np.int64))
 
 
 @given(st.integers(0, 30), st.integers(0, SLOTS), st.lists(st.integers(1, 5), min_size=SLOTS))

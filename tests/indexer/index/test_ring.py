@@ -17,7 +17,7 @@ CAPACITY = 6
 @dataclass
 class Entry:
     position: int
-    note: int
+    payload: int
     time: int
 
 
@@ -29,12 +29,12 @@ class Model:
         self.gone: dict[int, int] = {}
         self.head = 0
 
-    def append(self, id: str, note: int, time: int) -> None:
+    def append(self, id: str, payload: int, time: int) -> None:
         if id in self.entries:
             self.gone[self.entries.pop(id).position] = self.head
         elif len(self.entries) == CAPACITY:
             self.gone[self.entries.pop(next(iter(self.entries))).position] = self.head + 1
-        self.entries[id] = Entry(self.head, note, time)
+        self.entries[id] = Entry(self.head, payload, time)
         self.head += 1
 
     def delete(self, id: str) -> bool:
@@ -57,7 +57,7 @@ def assert_alike(ring: Ring, model: Model) -> None:
     assert ring.head == model.head
     assert ring.alive().tolist() == [ring.position(id) for id in model.entries] == positions
     assert [ring.slot(id) for id in model.entries] == [position % ring.slots for position in positions]
-    assert [ring.notes[position % ring.slots] for position in positions] == [entry.note for entry in entries]
+    assert [ring.payloads[position % ring.slots] for position in positions] == [entry.payload for entry in entries]
     assert ring.before(5) == [id for id, entry in model.entries.items() if entry.time < 5]
     assert ring.dead_before(ring.head).tolist() == sorted({*range(ring.tail, ring.head)} - {*positions})
     seam = min(ring.head, (ring.tail // ring.slots + 1) * ring.slots)
@@ -90,12 +90,12 @@ def test_it_holds_the_newest_of_each_id_in_order_of_arrival(
                 model.close_holes(ring.tail)
                 assert source.tolist() == before
                 assert destination.tolist() == [ring.slot(id) for id in model.entries]
-            notes = [*range(arrived, arrived + len(step))]
+            payloads = [*range(arrived, arrived + len(step))]
             arrived += len(step)
             seen = (ring.tail, ring.head)
-            assert ring.append([id for id, _ in step], notes, [time for _, time in step]) == seen
-            for (id, time), note in zip(step, notes, strict=True):
-                model.append(id, note, time)
+            assert ring.append([id for id, _ in step], payloads, [time for _, time in step]) == seen
+            for (id, time), payload in zip(step, payloads, strict=True):
+                model.append(id, payload, time)
         assert_alike(ring, model)
 
 
@@ -106,22 +106,22 @@ def test_contents_are_copies_in_order_wherever_the_ring_begins(tail: int) -> Non
         ring.drop_dead()
         ring.append([f"id-{number}"], [number], [10 * number])
     ring.drop_dead()
-    ids, notes, times = ring.contents()
+    ids, payloads, times = ring.contents()
     expected = [*range(tail, tail + 4)]
     ring.delete(f"id-{tail}")
     ring.drop_dead()
     ring.append(["new"], ["new"], [99])
     assert ids == [f"id-{number}" for number in expected]
-    assert [notes[i] for i in range(4)] == expected
+    assert [payloads[i] for i in range(4)] == expected
     assert times.tolist() == [10 * number for number in expected]
 
 
 def test_notes_and_times_may_be_left_out_and_a_deleted_note_is_let_go() -> None:
     ring = Ring(2, 2)
     ring.append(["a", "b"], [], [])
-    assert (ring.notes[0], ring.notes[1], ring.times.tolist()) == (None, None, [0, 0])
+    assert (ring.payloads[0], ring.payloads[1], ring.times.tolist()) == (None, None, [0, 0])
     ring = Ring(2, 2)
     ring.append(["a"], ["kept alive for nothing"], [1])
     ring.delete("a")
-    assert ring.notes[0] is None
+    assert ring.payloads[0] is None
     assert np.array_equal(ring.span(), [0])

@@ -48,15 +48,15 @@ def load(data: bytes, judge: Judge) -> SnapshotReader:
 
 
 def remembered(judge: Judge) -> Mapping[str, Any]:
-    held = judge.index.hold()
-    vectors = held.take(len(held.ids))
+    view = judge.index.read_view()
+    vectors = view.next_vectors(len(view.ids))
     return {
-        "ids": held.ids,
-        "notes": [held.notes[i] for i in range(len(held.ids))],
-        "times": held.times.tolist(),
+        "ids": view.ids,
+        "payloads": [view.payloads[i] for i in range(len(view.ids))],
+        "times": view.times.tolist(),
         "vectors": vectors.tobytes(),
-        "axes": None if (axes := held.coordinates.basis) is None else (axes.axes.tobytes(), axes.leading),
-        "final": held.coordinates.final,
+        "axes": None if (axes := view.rotation.basis) is None else (axes.axes.tobytes(), axes.leading),
+        "final": view.rotation.final,
         "state": orjson.dumps(judge.state()[0] | {"unjudged": sorted(judge._unjudged)}),
         "recent": judge.state()[1].tobytes(),
     }
@@ -127,7 +127,7 @@ def whole() -> bytes:
     with patch.object(rotation, "_SOUGHT_AT", 20), patch.object(basis, "_WORTHWHILE", np.inf):
         judge = Judge(VectorIndex(DIMENSIONS, 100), VerdictPolicy())
         judge.judge(stream(1, 30))
-    assert judge.index.hold().coordinates.basis is not None
+    assert judge.index.read_view().rotation.basis is not None
     with patch.object(snapshot_format, "_PIECE", 4 * DIMENSIONS * 7):
         return saved(judge)
 
@@ -189,7 +189,7 @@ def test_what_is_something_else_is_refused_by_name(whole: bytes) -> None:
     assert "cannot be understood: KeyError" in refused(unclear)
 
 
-BOUNDS = TopicBounds(begins={P0: 5, P1: 0}, ends={P0: 20, P1: 9}, committed={P0: 12, P1: 3})
+BOUNDS = TopicBounds(beginning_offsets={P0: 5, P1: 0}, end_offsets={P0: 20, P1: 9}, committed={P0: 12, P1: 3})
 
 
 def judged_unfit(header: Header, bounds: TopicBounds = BOUNDS, **facts: Any) -> str:
@@ -212,9 +212,12 @@ def test_foreign_ones_are_refused_by_name() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda b: replace(b, ends={P0: 20}), "it goes on at vectors/1/2, but that partition is gone"),
-        (lambda b: replace(b, ends={P0: 11, P1: 9}), "vectors/0/12, but that partition holds offsets 5 to 11"),
-        (lambda b: replace(b, begins={P0: 13, P1: 0}), "vectors/0/12, but that partition holds offsets 13 to 20"),
+        (lambda b: replace(b, end_offsets={P0: 20}), "it goes on at vectors/1/2, but that partition is gone"),
+        (lambda b: replace(b, end_offsets={P0: 11, P1: 9}), "vectors/0/12, but that partition holds offsets 5 to 11"),
+        (
+            lambda b: replace(b, beginning_offsets={P0: 13, P1: 0}),
+            "vectors/0/12, but that partition holds offsets 13 to 20",
+        ),
         (lambda b: replace(b, committed={P0: 11, P1: 3}), "vectors/0/12, but verdicts are committed up to 11 only"),
         (lambda b: replace(b, committed={P0: 12}), "vectors/1/2, but verdicts are committed up to 0 only"),
     ],

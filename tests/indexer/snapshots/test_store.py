@@ -66,8 +66,8 @@ def fold(topic: Topic) -> dict[str, bytes]:
 
 
 def held(indexer: Indexer) -> dict[str, bytes]:
-    held = indexer._memory.judge.index.hold()
-    return dict(zip(held.ids, map(bytes, held.take(len(held.ids))), strict=True))
+    view = indexer._state.judge.index.read_view()
+    return dict(zip(view.ids, map(bytes, view.next_vectors(len(view.ids))), strict=True))
 
 
 async def test_after_a_clean_stop_nothing_is_read_again_and_nothing_is_forgotten(
@@ -89,8 +89,8 @@ async def test_after_a_clean_stop_nothing_is_read_again_and_nothing_is_forgotten
             statistics = second.indexer.statistics()
             assert (statistics.records_total, statistics.restore_records, statistics.vectors) == (1, 1, 11)
             assert (told(second).loaded, told(second).ignored, told(second).vectors) == (True, None, 10)
-            (match,) = await second.indexer.search(second.indexer._memory.judge.index.get("id-7"), 1)  # type: ignore[arg-type]
-            assert (match.id, match.note.text, match.note.metadata) == ("id-7", "text 7", {"n": 7})
+            (match,) = await second.indexer.search(second.indexer._state.judge.index.get("id-7"), 1)  # type: ignore[arg-type]
+            assert (match.id, match.payload.text, match.payload.metadata) == ("id-7", "text 7", {"n": 7})
     assert "a file in memory: 10 vectors loaded in" in caplog.text
     assert [id for id, _ in topic.judged()] == [*(f"id-{i}" for i in (0, 3, 6, 9, 1, 2, 4, 5, 7, 8)), "late"]
     assert topic.judged()[-1] == ("late", "id-0")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from streamer.core.events import TopicPartition
 from streamer.core.sketch import sketch, unpack
 from streamer.core.vector_events import TextSource, VectorEvent
-from streamer.core.vectors import normalize
+from streamer.core.vectors import unit_rows
 from streamer.core.verdicts import Verdict
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.verdicts import anomalies, calibration, judge
@@ -143,7 +143,7 @@ def test_batches_do_not_matter_to_what_is_learned_from_the_stream(
 
 def test_a_stranger_is_an_anomaly_once_there_is_enough_to_compare_with() -> None:
     rng = np.random.default_rng(1)
-    usual = normalize(rng.normal(size=(1000, 32)) + 6 * np.eye(32)[0])
+    usual = unit_rows(rng.normal(size=(1000, 32)) + 6 * np.eye(32)[0])
     judge = Judge(VectorIndex(32, 2000), VerdictPolicy())
     said = judge.judge([VectorEvent(id=f"u{i}", vector=row, space="s", model="m") for i, row in enumerate(usual)])
     first = next(i for i, verdict in enumerate(said) if verdict.verdict != "warming_up")

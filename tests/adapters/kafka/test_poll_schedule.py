@@ -7,7 +7,7 @@ from aiokafka import TopicPartition as ClientPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.adapters.kafka.turns import TRIES, Turns
+from streamer.adapters.kafka.poll_schedule import TRIES, PollSchedule
 
 ALL = [ClientPartition("texts", number) for number in range(4)]
 BROKEN = ALL[2]
@@ -22,7 +22,7 @@ class Clock:
         return self.now
 
 
-def poll(turns: Turns, tps: list[ClientPartition], broken: set[ClientPartition]) -> list[ClientPartition]:
+def poll(turns: PollSchedule, tps: list[ClientPartition], broken: set[ClientPartition]) -> list[ClientPartition]:
     """One poll, as the source makes it: it fails if it asks for a broken one. Returns what it asked for."""
     wanted = turns.choose(tps)
     if broken.intersection(wanted):
@@ -32,15 +32,15 @@ def poll(turns: Turns, tps: list[ClientPartition], broken: set[ClientPartition])
     return wanted
 
 
-def broken_and_left_alone(clock: Clock) -> Turns:
-    turns = Turns(LEFT_ALONE, clock)
+def broken_and_left_alone(clock: Clock) -> PollSchedule:
+    turns = PollSchedule(LEFT_ALONE, clock)
     for _ in range(TRIES):  # it was the only one then
         turns.failed([BROKEN], 7, OSError("damaged batch"))
     return turns
 
 
 def test_all_are_read_together_and_each_comes_first_in_its_turn() -> None:
-    turns = Turns(LEFT_ALONE, Clock())
+    turns = PollSchedule(LEFT_ALONE, Clock())
     polls = [poll(turns, ALL[n % 4 :] + ALL[: n % 4], set()) for n in range(8)]  # in whatever order they are named
     assert all(sorted(wanted) == ALL for wanted in polls)
     first = [wanted[0] for wanted in polls]
@@ -49,7 +49,7 @@ def test_all_are_read_together_and_each_comes_first_in_its_turn() -> None:
 
 
 def test_after_a_failure_each_is_read_alone_until_it_is_cleared() -> None:
-    turns = Turns(LEFT_ALONE, Clock())
+    turns = PollSchedule(LEFT_ALONE, Clock())
     assert turns.failed(turns.choose(ALL), 7, OSError()) == ()
     alone = [turns.choose(ALL) for _ in range(4)]
     assert sorted(tp for wanted in alone for tp in wanted) == ALL
@@ -60,7 +60,7 @@ def test_after_a_failure_each_is_read_alone_until_it_is_cleared() -> None:
 
 
 def test_one_that_fails_alone_again_and_again_is_left_alone_and_the_others_flow() -> None:
-    turns = Turns(LEFT_ALONE, Clock())
+    turns = PollSchedule(LEFT_ALONE, Clock())
     assert turns.failed(ALL, 7, OSError()) == ()
     for _ in range(TRIES - 1):
         assert turns.failed([BROKEN], 7, OSError("damaged batch")) == ()
@@ -94,7 +94,7 @@ def test_one_that_is_mended_is_read_with_the_others_and_has_all_its_tries_again(
 
 def test_failures_are_forgiven_only_by_records_that_were_handed_over() -> None:
     """An empty answer may come from before the damaged batch was fetched."""
-    turns = Turns(LEFT_ALONE, Clock())
+    turns = PollSchedule(LEFT_ALONE, Clock())
     for _ in range(TRIES - 1):
         turns.failed([BROKEN], 7, OSError())
         turns.succeeded([BROKEN], ())
@@ -109,7 +109,7 @@ def test_the_readable_are_read_again_soon_whatever_is_broken_and_the_broken_are_
     tps = [ClientPartition("texts", number) for number in range(count)]
     broken = data.draw(st.sets(st.sampled_from(tps)))
     clock = Clock()
-    turns = Turns(LEFT_ALONE, clock)
+    turns = PollSchedule(LEFT_ALONE, clock)
     last_read = dict.fromkeys(tps, 0)
     for number in range(1, 200):
         clock.now += 1

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.embedding.batch import Batch, halves
 from streamer.embedding.planning import TokenEstimator
+from streamer.embedding.text_batch import TextBatch, halves
 
 
 def words(texts: object) -> list[int]:
@@ -15,14 +15,14 @@ def words(texts: object) -> list[int]:
 
 
 def test_sizes_are_in_bytes_and_tokens_are_the_estimators() -> None:
-    batch = Batch(["a b c", "ü"], "query", TokenEstimator(words))
+    batch = TextBatch(["a b c", "ü"], "query", TokenEstimator(words))
     assert (batch.sizes.tolist(), batch.tokens.tolist(), batch.longest) == ([5, 2], [3, 1], 5)
     assert batch.outcomes == [None, None]
-    assert Batch([], "query", TokenEstimator()).longest == 0
+    assert TextBatch([], "query", TokenEstimator()).longest == 0
 
 
 def test_a_text_that_is_shortened_is_counted_anew_and_keeps_its_place() -> None:
-    batch = Batch(["one", "two three four", "five"], "document", TokenEstimator(words))
+    batch = TextBatch(["one", "two three four", "five"], "document", TokenEstimator(words))
     batch.shorten(1, "two")
     assert batch.texts == ["one", "two", "five"]
     assert (batch.sizes.tolist(), batch.tokens.tolist()) == ([3, 3, 4], [1, 1, 1])
