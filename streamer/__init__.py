@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     )
     from streamer.service import EmbeddingService, TextsRejected
 
-__version__ = "0.1.0"
+    __version__: str
 
 __all__ = [
     "EmbeddingService",
@@ -34,6 +34,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Loaded when asked for: `import streamer` is what every command begins with, and numpy alone takes a tenth second.
+    if name == "__version__":
+        return import_module("streamer.version").version()
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = "streamer.service" if name in ("EmbeddingService", "TextsRejected") else "streamer.core.measures"

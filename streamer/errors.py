@@ -18,6 +18,12 @@ StreamerError
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Literal, TypeAlias, get_args
+
+# Why an input never becomes a vector, as the dead-letter topic tells it in `streamer-error-kind`.
+DeadLetterKind: TypeAlias = Literal[
+    "undecodable", "missing_text", "empty_text", "too_long", "rejected", "invalid_vector", "too_large"
+]
 
 
 class StreamerError(Exception):
@@ -29,10 +35,13 @@ class ConfigurationError(StreamerError):
 
 
 class MissingExtra(ConfigurationError):
-    """An optional dependency is missing."""
+    """The optional dependency `package` is missing; `extra` of the distribution brings it."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; run: pip install 'streamer[{extra}]'")
+        super().__init__(
+            f"{package} is not installed; run: pip install 'embedding-streamer[{extra}]' "
+            f"(in a checkout: pip install -c constraints.txt -e '.[{extra}]')"
+        )
 
 
 class Unreachable(StreamerError):
@@ -61,11 +70,13 @@ class ProviderBlocked(RetriableError):
 class RejectedError(StreamerError):
     """The provider refuses this input for good. With several texts in the call, one of them is to blame.
 
-    `kind`: the dead-letter kind that fits when a single text is left.
+    `kind`: the dead-letter kind that fits when a single text is left; ValueError for one that is not documented.
     """
 
-    def __init__(self, message: str, *, kind: str = "rejected") -> None:
+    def __init__(self, message: str, *, kind: DeadLetterKind = "rejected") -> None:
         super().__init__(message)
+        if kind not in get_args(DeadLetterKind):
+            raise ValueError(f"{kind!r} is not a dead-letter kind; known are: {', '.join(get_args(DeadLetterKind))}")
         self.kind = kind
 
 

@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from streamer.core.events import DeadLetterKind, Message, Record, TopicPartition
+from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Matrix, Purpose, Space, Vector
+from streamer.errors import DeadLetterKind
 
 
 class Rebalance(Protocol):

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from streamer.cli import app
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
 from tests.support.brokers import NOBODY, Broker
 
@@ -32,6 +34,14 @@ async def test_every_command_explains_itself_with_an_example(command: str) -> No
     done = await streamer(command, "--help", COLUMNS="100")
     assert done.code == 0
     assert f"Example: streamer {command}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("streamer ta", "tail"), ("streamer run --prov", "--provider")], ids=["command", "option"]
+)
+def test_a_shell_completes_commands_and_options(typed: str, offered: str) -> None:
+    asked = {"_STREAMER_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    assert CliRunner().invoke(app, [], env=asked, prog_name="streamer").stdout.split() == [offered]
 
 
 @pytest.mark.parametrize("command", ["run", "index", "topics", "config", "check"])
@@ -77,7 +87,10 @@ def test_an_unreachable_broker_ends_a_process_with_one_line(command: str, tmp_pa
 def test_a_missing_extra_says_what_to_install(tmp_path: Path) -> None:
     done = program("embed", "hello", folder=tmp_path, blocked="onnxruntime")
     assert done.returncode == 2
-    assert done.stderr == "streamer: onnxruntime is not installed; run: pip install 'streamer[onnx]'\n"
+    assert done.stderr == (
+        "streamer: onnxruntime is not installed; run: pip install 'embedding-streamer[onnx]' "
+        "(in a checkout: pip install -c constraints.txt -e '.[onnx]')\n"
+    )
 
 
 @pytest.mark.kafka

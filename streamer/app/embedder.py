@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from streamer.adapters.sqlite import SqliteVectorCache
 from streamer.app.providers import open_provider
 from streamer.core.vectors import Space
+from streamer.core.vendors import VENDORS
 from streamer.embedding.cached import CachedEmbedder
 from streamer.embedding.dispatcher import Dispatcher
 from streamer.embedding.quota import Quota
@@ -66,7 +67,7 @@ async def open_embedding(
             opened.provider,
             contract,
             limits=quota,
-            concurrency=wanted.max_concurrent_requests,
+            concurrency=wanted.max_concurrent_requests or VENDORS[wanted.name].concurrency,
             timeout=opened.timeout,
             give_up_after=give_up_after,
             count_tokens=opened.count_tokens,

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 import structlog
@@ -37,9 +37,9 @@ log = structlog.get_logger("streamer")
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatistics:
-    """`loop_lag_seconds`: the longest that the event loop was late in the last minute."""
+    """All that a worker counts."""
 
-    loop_lag_seconds: float
+    loop_lag_seconds: float = field(metadata={"help": "Longest delay of the event loop in the last minute."})
     pipeline: PipelineStatistics
     source: SourceStatistics
     sink: SinkStatistics

@@ -32,8 +32,11 @@ class SearchClient:
 
     def __init__(self, url: str = "http://127.0.0.1:8080", *, token: str | None = None, timeout: float = 30.0) -> None:
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._url = url
-        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout)
+        self._url = url.rstrip("/")
+        try:
+            self._http = httpx.AsyncClient(base_url=self._url, headers=headers, timeout=timeout)
+        except httpx.InvalidURL as exc:
+            raise self._absence(exc) from exc
 
     async def __aenter__(self) -> Self:
         return self
@@ -53,9 +56,7 @@ class SearchClient:
     ) -> list[SearchMatch]:
         """The events nearest to a text, a vector or a remembered event; `where`: metadata they must have."""
         body = {"text": text, "vector": vector, "id": id, "min_similarity": min_similarity, "where": where, "k": k}
-        answer = await self._ask(
-            "POST", "/v1/search", {name: value for name, value in body.items() if value is not None}
-        )
+        answer = await self.ask("POST", "/v1/search", body)
         return [
             SearchMatch(match["id"], match["similarity"], match.get("text"), match.get("metadata"))
             for match in answer["matches"]
@@ -63,12 +64,12 @@ class SearchClient:
 
     async def vector(self, id: str) -> Vector:
         """The vector of a remembered event."""
-        answer = await self._ask("GET", f"/v1/vectors/{quote(id, safe='')}")
+        answer = await self.ask("GET", f"/v1/vectors/{quote(id, safe='')}")
         return np.array(answer["vector"], np.float32)
 
     async def statistics(self) -> dict[str, Any]:
         """How the indexer is doing."""
-        return await self._ask("GET", "/v1/stats")
+        return await self.ask("GET", "/v1/stats")
 
     async def verdicts(self) -> AsyncIterator[Verdict]:
         """Verdicts from now on, without Kafka; ends when the indexer stops. Those that come too fast are missed."""
@@ -84,20 +85,31 @@ class SearchClient:
                         if isinstance(verdict, Verdict):
                             yield verdict
         except httpx.HTTPError as exc:
-            raise Unreachable(f"no indexer answers at {self._url}: {exc!r}") from exc
+            raise self._absence(exc) from exc
 
-    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        content = None if body is None else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The indexer's answer to any of its requests, as it came. What is None in `body` is left out."""
+        given = None if body is None else {name: value for name, value in body.items() if value is not None}
+        content = None if given is None else orjson.dumps(given, option=orjson.OPT_SERIALIZE_NUMPY)
         try:
             response = await self._http.request(method, path, content=content)
             if response.is_error:
                 raise self._refusal(response)
-            answer: dict[str, Any] = response.json()
+            answer = response.json()
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise Unreachable(f"no indexer answers at {self._url}: {exc!r}") from exc
+            raise self._absence(exc) from exc
         except ValueError as exc:
-            raise Unreachable(f"what answers at {self._url} is not a streamer indexer") from exc
+            raise self._stranger() from exc
+        if not isinstance(answer, dict):
+            raise self._stranger()
         return answer
+
+    def _absence(self, error: Exception) -> Unreachable:
+        reason = str(error) or type(error).__name__
+        return Unreachable(f"no indexer answers at {self._url} ({reason}); start one with: streamer index")
+
+    def _stranger(self) -> Unreachable:
+        return Unreachable(f"what answers at {self._url} is not a streamer indexer")
 
     def _refusal(self, response: httpx.Response) -> StreamerError:
         try:

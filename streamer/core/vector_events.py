@@ -30,7 +30,7 @@ class TextSource:
     timestamp: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.tp.topic}/{self.tp.partition}/{self.offset}"
+        return f"{self.tp}/{self.offset}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,12 +21,6 @@ class CheckedAnswer:
     rows: Matrix
     is_good: NDArray[np.bool_]
 
-    @property
-    def bad(self) -> list[int]:
-        """The rows that cannot be used and should be asked for again, one by one."""
-        bad: list[int] = np.flatnonzero(~self.is_good).tolist()
-        return bad
-
 
 class InvalidAnswer(ValueError):
     """An answer of which nothing can be used."""

@@ -6,12 +6,12 @@ import random as random_module
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from math import inf
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import anyio
 
-from streamer.core.events import DeadLetterKind
 from streamer.core.vectors import Purpose, Space
+from streamer.core.vendors import CALLS_AT_ONCE
 from streamer.embedding.answer_check import InvalidAnswer
 from streamer.embedding.backoff import BackoffPolicy
 from streamer.embedding.contracts import Contract
@@ -22,7 +22,7 @@ from streamer.embedding.provider_calls import DispatchStatistics, ProviderCalls,
 from streamer.embedding.quota import Quota
 from streamer.embedding.request_caps import RequestCaps
 from streamer.embedding.text_batch import TextBatch, halves
-from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
+from streamer.errors import DeadLetterKind, ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Embedding, Provider, Rejection
 
 HALVE_AFTER = 4  # failures: is it the request and not the provider?
@@ -31,7 +31,6 @@ CONTROLS = 2  # harmless texts that must succeed between its failures before it 
 INVALID_AFTER = 3  # unusable vectors for a single text
 SUSPICIOUS_AFTER = 16  # texts given up in a row: is the provider to blame?
 TOO_LONG = ("too_long", "too_large")
-REMOTE_CONCURRENCY = 8
 
 
 class Dispatcher:
@@ -74,7 +73,7 @@ class Dispatcher:
         )
         self._gate = Gate(
             quota,
-            concurrency=concurrency or (1 if contract.is_local else REMOTE_CONCURRENCY),
+            concurrency=concurrency or (1 if contract.is_local else CALLS_AT_ONCE),
             backoff=self._backoff,
             probing=probing or BackoffPolicy(initial=15.0, maximum=300.0),
             waits_when_blocked=give_up_after is None,
@@ -170,6 +169,7 @@ class Dispatcher:
         """The same for a single text. `invalid_answers`: how often its vector was unusable before."""
         failures = timeouts = controls = 0
         provider_is_sound = False
+        kind: DeadLetterKind
         while True:
             try:
                 _, overlong = await self._calls.ask(batch, [place], attempt=failures, timeouts=timeouts)
@@ -240,9 +240,8 @@ class Dispatcher:
         self._given_up_in_a_row += 1
         return self._given_up_in_a_row >= SUSPICIOUS_AFTER
 
-    def _reject(self, batch: TextBatch, place: int, kind: str, reason: str) -> None:
-        known = cast("DeadLetterKind", kind if kind in get_args(DeadLetterKind) else "rejected")
-        batch.outcomes[place] = Rejection(known, reason, int(batch.attempts[place]))
+    def _reject(self, batch: TextBatch, place: int, kind: DeadLetterKind, reason: str) -> None:
+        batch.outcomes[place] = Rejection(kind, reason, int(batch.attempts[place]))
         self._calls.rejected()
 
     async def _pause(self, failures: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 
 import anyio
@@ -29,20 +29,16 @@ class TimedOut(RetriableError):
 
 @dataclass(slots=True, kw_only=True)
 class DispatchStatistics:
-    """Totals since the start, and the calls open now.
+    """Totals since the start, and the calls open now."""
 
-    `tokens_total`: as billed. `retries_total`: calls that failed and were made again, `rate_limited_total` and
-    `timeouts_total` among them. `rejected_total`: texts that got no vector.
-    """
-
-    requests_total: int = 0
-    texts_total: int = 0
-    tokens_total: int = 0
-    retries_total: int = 0
-    rate_limited_total: int = 0
-    timeouts_total: int = 0
-    rejected_total: int = 0
-    in_flight: int = 0
+    requests_total: int = field(default=0, metadata={"help": "Calls made to the provider."})
+    texts_total: int = field(default=0, metadata={"help": "Texts sent to the provider, repeated ones included."})
+    tokens_total: int = field(default=0, metadata={"help": "Tokens billed by the provider."})
+    retries_total: int = field(default=0, metadata={"help": "Calls that failed and were made again."})
+    rate_limited_total: int = field(default=0, metadata={"help": "Calls that the provider refused for their rate."})
+    timeouts_total: int = field(default=0, metadata={"help": "Calls that were not answered in time."})
+    rejected_total: int = field(default=0, metadata={"help": "Texts that got no vector."})
+    in_flight: int = field(default=0, metadata={"help": "Calls open now."})
 
 
 class ProviderCalls:

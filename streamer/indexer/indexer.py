@@ -17,7 +17,6 @@ from anyio import (
     BrokenResourceError,
     CancelScope,
     EndOfStream,
-    Event,
     WouldBlock,
     create_memory_object_stream,
     create_task_group,
@@ -68,25 +67,29 @@ class IndexerSettings:
 class IndexerStatistics:
     """Where the indexer stands. Names that end in `_total` only grow."""
 
-    ready: bool
+    ready: bool = field(metadata={"help": "Whether the index has caught up with what the topic held at the start."})
     space: str
-    dimensions: int
-    vectors: int
-    capacity: int
-    vector_bytes: int
-    restore_records: int
-    restore_remaining: int
-    unacknowledged_batches: int
-    records_total: int
-    deletions_total: int
-    malformed_total: int
-    searches_total: int
-    commit_failures_total: int
-    foreign_total: Mapping[str, int] = field(metadata={"label": "space"})
-    verdicts_total: Mapping[str, int] = field(metadata={"label": "verdict"})
-    live_listeners: int
-    live_missed_total: int
-    thresholds: Mapping[str, float] = field(metadata={"label": "score"})
+    dimensions: int = field(metadata={"help": "Components of each vector."})
+    vectors: int = field(metadata={"help": "Vectors in the index."})
+    capacity: int = field(metadata={"help": "Most vectors that the index keeps; older ones are evicted."})
+    vector_bytes: int = field(metadata={"help": "IndexerState reserved for vectors."})
+    restore_records: int = field(metadata={"help": "Records to read before the index is ready."})
+    restore_remaining: int = field(metadata={"help": "Records still to read before the index is ready."})
+    unacknowledged_batches: int = field(metadata={"help": "Batches of verdicts not yet acknowledged by the broker."})
+    records_total: int = field(metadata={"help": "Records read from the vector topic."})
+    deletions_total: int = field(metadata={"help": "Tombstones read from the vector topic."})
+    malformed_total: int = field(metadata={"help": "Records that are no vector events and were ignored."})
+    searches_total: int = field(metadata={"help": "Searches answered."})
+    commit_failures_total: int = field(metadata={"help": "Offset commits that failed."})
+    foreign_total: Mapping[str, int] = field(
+        metadata={"label": "space", "help": "Vector events of other spaces, which were ignored."}
+    )
+    verdicts_total: Mapping[str, int] = field(metadata={"label": "verdict", "help": "Verdicts published, by kind."})
+    live_listeners: int = field(metadata={"help": "Clients that follow the live verdicts now."})
+    live_missed_total: int = field(metadata={"help": "Live verdicts that slow clients missed."})
+    thresholds: Mapping[str, float] = field(
+        metadata={"label": "score", "help": "Similarity or score from which a verdict is given."}
+    )
     snapshot: SnapshotStatistics | None
 
 
@@ -119,7 +122,6 @@ class Indexer:
         )
         self.live = Broadcast()
         self._stopping = False
-        self._caught_up = Event()
         self._phase: Literal["not started", "loading the snapshot", "restoring", "following", "stopped"] = "not started"
 
     async def run(self) -> None:
@@ -146,10 +148,6 @@ class Indexer:
     def stop(self) -> None:
         """Make `run` finish what it has begun, and return."""
         self._stopping = True
-
-    async def wait_ready(self) -> None:
-        """Until everything that the topic held at the start has been read."""
-        await self._caught_up.wait()
 
     def ready(self) -> str | None:
         """None once restored; else why not, and how far it has come."""
@@ -232,7 +230,6 @@ class Indexer:
             if self._saving is not None:
                 self._saving.caught_up()
             self._phase = "following"
-            self._caught_up.set()
             _log.info("caught up: %d vectors of space %s", len(self._state.judge.index), self.space.id)
 
     async def _follow(self, tasks: TaskGroup) -> None:

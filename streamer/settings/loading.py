@@ -14,12 +14,12 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from streamer.core.vendors import VENDORS
 from streamer.errors import ConfigurationError
 from streamer.settings.sections import FallbackSettings, Section, Settings
 
 ENV_PREFIX = "STREAMER_"
 ENV_DELIMITER = "__"
-VENDOR_KEYS = {"openai": "OPENAI_API_KEY", "cohere": "COHERE_API_KEY", "voyage": "VOYAGE_API_KEY"}
 
 SECRETS = {
     ("kafka", "sasl_password"),
@@ -56,8 +56,8 @@ def load_settings(
         values.setdefault(section, {})[key] = value
         where[section, key] = origin
     provider = values.setdefault("provider", {})
-    vendor_key = environ.get(VENDOR_KEYS.get(str(provider.get("name", "onnx")), ""))
-    if vendor_key:
+    vendor = VENDORS.get(str(provider.get("name", "onnx")))
+    if vendor is not None and (vendor_key := environ.get(vendor.key_variable)):
         provider.setdefault("api_key", vendor_key)
     _name_keys(provider, environ)
     try:

@@ -90,7 +90,8 @@ async def indexing(indexer: Indexer) -> AsyncIterator[float]:
     began = time.perf_counter()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(indexer.run)
-        await indexer.wait_ready()
+        while indexer.ready() is not None:  # noqa: ASYNC110 - readiness is a plain question
+            await anyio.sleep(0.001)
         yield time.perf_counter() - began
         indexer.stop()
 

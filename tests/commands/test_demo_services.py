@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.mark.parametrize("module", PACKAGES)
 async def test_a_missing_package_is_one_clear_line(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtra, match=rf"{PACKAGES[module]} is not installed.*streamer\[demo\]"):
+    with pytest.raises(MissingExtra, match=rf"{PACKAGES[module]} is not installed.*'embedding-streamer\[demo\]'"):
         await run_demo(once=True)
 
 

@@ -98,7 +98,7 @@ def test_reads_what_the_worker_writes(format: OutputFormat, included: bool) -> N
         TopicPartition("texts", 2), 17, b"a-1", b"hello", 1_700_000_000_000, (("content-type", b"text/plain"),)
     )
     origin = Origin(text.tp, text.offset, epoch=1)
-    sent = encoder.encode(
+    _, sent = encoder.encode(
         EmbeddedEvent(
             Event(origin, text, "a-1", "hello", {"a": 1}), VECTOR, tokens=1, truncated=False, cache_hit=False
         ),
@@ -110,7 +110,7 @@ def test_reads_what_the_worker_writes(format: OutputFormat, included: bool) -> N
     assert (event.id, event.space, event.model) == ("a-1", space.id, "m")
     assert event.source == TextSource(text.tp, 17, 1_700_000_000_000)
     assert (event.text, event.metadata) == (("hello", {"a": 1}) if included else (None, None))
-    assert decode_vector_event(received(encoder.encode(Tombstone(origin, text, "a-1"), now_ms=0))) == Deletion("a-1")
+    assert decode_vector_event(received(encoder.encode(Tombstone(origin, text, "a-1"), now_ms=0)[1])) == Deletion("a-1")
 
 
 def received(sent: Message) -> Record:

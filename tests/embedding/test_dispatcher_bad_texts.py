@@ -40,12 +40,17 @@ async def test_several_poisonous_texts_are_found_and_no_others() -> None:
     assert [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Rejection)] == [50, 101, 102]
 
 
-async def test_the_kind_is_the_providers_if_it_is_a_known_one() -> None:
+async def test_the_kind_is_the_providers() -> None:
     async def behave(call: Call) -> None:
-        raise RejectedError("no text in it", kind="empty_text" if call.texts == [""] else "strange")
+        raise RejectedError("no text in it", kind="empty_text" if call.texts == [""] else "rejected")
 
     outcomes = await dispatcher(FakeProvider(behave)).embed(["", "x"], "document")
     assert [outcome.kind for outcome in outcomes if isinstance(outcome, Rejection)] == ["empty_text", "rejected"]
+
+
+def test_a_kind_that_is_not_documented_is_refused() -> None:
+    with pytest.raises(ValueError, match="'strange' is not a dead-letter kind; known are: undecodable, "):
+        RejectedError("no text in it", kind="strange")  # type: ignore[arg-type]
 
 
 async def test_a_text_that_makes_the_provider_fail_is_found_and_costs_no_other_text() -> None:

@@ -191,3 +191,11 @@ async def test_a_call_that_is_cancelled_gives_back_all_that_it_has(stage: str) -
     with anyio.fail_after(120):
         for _ in range(4):
             await succeed(this)
+
+
+async def test_a_debugger_reads_how_many_calls_are_open_and_what_holds_others_back() -> None:
+    this = gate()
+    async with this.admit(10, 1) as call:
+        assert repr(this) == "<Gate: 1 of 4 calls open, 0 failures in a row>"
+        await this.failed(call, ProviderBlocked("wrong key"), 0)
+    assert repr(this) == "<Gate: 0 of 4 calls open, blocked: wrong key>"

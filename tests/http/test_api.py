@@ -117,7 +117,7 @@ async def test_ready_when_caught_up() -> None:
         assert (response.status_code, response.json()) == (503, {"error": "not started"})
         assert (await client.get("/healthz")).status_code == 200
         tasks.start_soon(this.indexer.run)
-        await this.indexer.wait_ready()
+        await this.catch_up()
         assert (await client.get("/readyz")).status_code == 200
         this.indexer.stop()
 
@@ -242,6 +242,6 @@ async def test_what_it_does_without_is_told_though_it_is_ready() -> None:
     app = create_api(this.indexer, None, degraded=lambda: "snapshot: the disk is full")
     async with anyio.create_task_group() as tasks, serving(app) as client:
         tasks.start_soon(this.indexer.run)
-        await this.indexer.wait_ready()
+        await this.catch_up()
         assert (await client.get("/readyz")).json() == {"ready": True, "without": "snapshot: the disk is full"}
         this.indexer.stop()

@@ -19,7 +19,7 @@ async def test_judges_from_the_beginning_then_follows() -> None:
     for i, degrees in enumerate([0, 90, 5, 180, 95]):
         topic.append(f"id-{i}", degrees)
     async with running(topic) as this:
-        await this.indexer.wait_ready()
+        await this.catch_up()
         await this.settle()
         topic.append("id-5", 3)
         topic.append("id-1", None)
@@ -129,7 +129,7 @@ async def test_ready_only_when_caught_up() -> None:
         statistics = this.indexer.statistics()
         assert (statistics.ready, statistics.restore_records, statistics.restore_remaining) == (False, 11, 7)
         this.sink.broker_answers.set()
-        await this.indexer.wait_ready()
+        await this.catch_up()
         assert this.indexer.ready() is None
         assert this.indexer.statistics().restore_remaining == 0
         this.indexer.stop()
@@ -186,7 +186,7 @@ async def test_cancelling_waits_for_the_poll() -> None:
     this = Running(Topic())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(this.indexer.run)
-        await this.indexer.wait_ready()
+        await this.catch_up()
         await this.until(lambda: this.changelog.idle_polls > 0)
         tasks.cancel_scope.cancel()
     assert this.changelog.cancelled_polls == 0

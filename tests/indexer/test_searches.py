@@ -25,7 +25,7 @@ async def test_a_search_finds_the_nearest_and_get_the_vector_of_an_id() -> None:
     for i in range(8):
         topic.append(f"id-{i}", i * 30)
     async with running(topic) as this:
-        await this.indexer.wait_ready()
+        await this.catch_up()
         query = np.array([1, 0], np.float32)
         found = await this.indexer.search(query, 3, 0.5, exclude=["id-0"])
         assert [(match.id, round(match.similarity, 3)) for match in found] == [("id-1", 0.866), ("id-2", 0.5)]

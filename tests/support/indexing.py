@@ -159,6 +159,10 @@ class Running:
             while not condition():
                 await anyio.lowlevel.checkpoint()
 
+    async def catch_up(self) -> None:
+        """Until everything that the topic held at the start has been read."""
+        await self.until(lambda: self.indexer.ready() is None)
+
     async def settle(self) -> None:
         """Until everything in the topic has been read, judged and committed."""
         ends = {tp: end for tp, end in self.topic.ends.items() if end}

@@ -76,7 +76,7 @@ class KafkaChangelog:
         cluster = await self._consumer._client.fetch_all_metadata()  # noqa: SLF001  # without a subscription the client has no public way
         found = cluster.partitions_for_topic(self._topic)
         if not found:
-            raise Unreachable(f"topic {self._topic!r} does not exist; create it with: streamer topics")
+            raise Unreachable(f"topic {self._topic!r} does not exist; create it with: streamer topics --create")
         tps = [ClientPartition(self._topic, partition) for partition in sorted(found)]
         self._consumer.assign(tps)
         find = self._consumer.beginning_offsets if from_beginning else self._consumer.end_offsets

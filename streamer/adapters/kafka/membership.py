@@ -77,7 +77,7 @@ class Membership:
 
     async def replace(self) -> None:
         """Another client instead of one that is stuck or dead, however long it takes to reach a broker."""
-        log.error("replacing the consumer", reason=self._assignment.health.problem)
+        log.error("replacing the consumer", reason=self._assignment.problem)
         self.replaced_total += 1
         old = self.consumer
         await self._assignment.revoked(old.assignment())
@@ -89,7 +89,7 @@ class Membership:
                 await self.join()
                 return
             except Unreachable as exc:
-                self._assignment.health.problem = str(exc)
+                self._assignment.report(str(exc))
                 await asyncio.sleep(self._timeouts.pause)
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:

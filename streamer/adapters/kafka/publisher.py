@@ -126,7 +126,8 @@ class Publisher:
 
     async def abandon(self) -> None:
         """Send nothing more; whatever is not acknowledged fails."""
-        # The client has no way to say this: `stop` flushes first. These are its parts as of aiokafka 0.14.
+        # The client has no way to say this: `stop` flushes first, for ever while brokers are away
+        # (https://github.com/aio-libs/aiokafka/issues/1101). These are its parts as of aiokafka 0.14.
         producer, client = self.producer, self.producer.client
         producer._closed = True  # noqa: SLF001
         accumulator = producer._message_accumulator  # noqa: SLF001

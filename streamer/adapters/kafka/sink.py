@@ -1,4 +1,8 @@
-"""Publishes in order and keeps every message until it is acknowledged: producers may die, the flow does not notice."""
+"""Publishes in order and keeps every message until it is acknowledged: producers may die, the flow does not notice.
+
+A failed batch ends its producer: the client takes the sequence numbers of a batch before it sends it and never begins a
+new epoch (KIP-360), so that the broker would refuse all that follows (https://github.com/aio-libs/aiokafka/issues/1017).
+"""
 
 from __future__ import annotations
 
@@ -55,8 +59,10 @@ class _Bundle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkStatistics:
-    unacknowledged: int
-    producers_replaced_total: int
+    unacknowledged: int = field(metadata={"help": "Messages sent and not yet acknowledged by the broker."})
+    producers_replaced_total: int = field(
+        metadata={"help": "Producers replaced after an error or a missing acknowledgement."}
+    )
 
 
 class KafkaSink:

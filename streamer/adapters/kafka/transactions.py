@@ -1,9 +1,9 @@
 """Exactly once, for consumers that read committed: outputs and offsets of an input partition in one transaction.
 
 One transactional producer per input partition, its id made of group, topic and partition. The group coordinator does
-not check who commits offsets in a transaction of this protocol version; the producer's epoch does. Hence the order in
-which a partition is taken up: start its producer, which ends whatever the one before it left open, then read the
-committed offset, then seek.
+not check who commits offsets in a transaction of this protocol version (before KIP-447); the producer's epoch does.
+Hence the order in which a partition is taken up: start its producer, which ends whatever the one before it left open,
+then read the committed offset, then seek.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _PartitionProducer:
             if not self._open:
                 return
             producer = self.publisher.producer
-            # The client commits a transaction although a send in it failed: look at each.
+            # Unlike Java's, the client commits a transaction although a send in it failed: look at each.
             await delivered(self._batches)
             with self._over_before_its_time():
                 async with asyncio.timeout(STEP_TIMEOUT):
@@ -201,7 +201,8 @@ class KafkaTransactions:
         try:
             await producer.commit(tp, self._group_id)
         except (KafkaError, TimeoutError, PartitionLost) as exc:
-            # Whether it was committed is not known. The next producer waits for the answer before offsets are read.
+            # Whether it was committed is not known, and an end sent again could hit the next transaction (KIP-890). The
+            # next producer waits for the answer before offsets are read.
             await self._fail(tp, producer, exc)
             return False
         return True
@@ -211,7 +212,7 @@ class KafkaTransactions:
             return
         producer.failure = repr(error)
         self._failures += 1
-        log.warning("transaction failed", partition=f"{tp.topic}/{tp.partition}", reason=producer.failure)
+        log.warning("transaction failed", partition=str(tp), reason=producer.failure)
         await producer.publisher.abandon()  # at once: a late retry of its last request would end the next transaction
         if self._producers.get(tp) is producer:
             self.broken[tp] = producer.failure
@@ -219,7 +220,7 @@ class KafkaTransactions:
             asyncio.get_running_loop().call_later(PAUSE, self.changed.set)
 
     def state(self) -> str | None:
-        whys = "; ".join(f"{topic}/{partition}: {why}" for (topic, partition), why in sorted(self.broken.items()))
+        whys = "; ".join(f"{tp}: {why}" for tp, why in sorted(self.broken.items()))
         return f"transactions failed, reading again: {whys}" if whys else None
 
     def statistics(self) -> SinkStatistics:

@@ -11,6 +11,7 @@ from streamer.adapters.providers.connection import HttpConnection
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, well_formed
 from streamer.core.vectors import Purpose, Space
+from streamer.core.vendors import VENDORS
 from streamer.errors import MissingExtra
 from streamer.protocols import Answer
 
@@ -29,7 +30,7 @@ class CohereProvider:
 
     def __init__(self, space: Space, connection: HttpConnection, *, request_dimensions: bool = False) -> None:
         self._space = space
-        key = connection.key("cohere", "COHERE_API_KEY")
+        key = connection.key("cohere", VENDORS["cohere"].key_variable)
         self._vendor = Vendor("cohere", (key,))
         self._timeout = connection.timeout_seconds
         self._dimensions = space.dimensions if request_dimensions else None

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
+from streamer.core.vendors import CALLS_AT_ONCE
 from streamer.errors import ConfigurationError
 
 CONNECT_SECONDS = 5.0
@@ -20,7 +21,7 @@ class HttpConnection:
     api_key: str | None = field(default=None, repr=False)
     base_url: str | None = None
     timeout_seconds: float = 60.0
-    max_connections: int = 8
+    max_connections: int = CALLS_AT_ONCE
 
     def key(self, vendor: str, variable: str) -> str:
         """The key without surrounding white space. ConfigurationError when it is missing or no header could carry it.

@@ -9,6 +9,7 @@ from streamer.adapters.providers.connection import HttpConnection, checked_heade
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, rows_in_order, well_formed
 from streamer.core.vectors import Purpose, Space
+from streamer.core.vendors import VENDORS
 from streamer.errors import MissingExtra
 from streamer.protocols import Answer
 
@@ -44,7 +45,7 @@ class OpenAIProvider:
         self._space = space
         key = None
         if connection.base_url is None or azure_api_version is not None:
-            key = connection.key("openai", "OPENAI_API_KEY")
+            key = connection.key("openai", VENDORS["openai"].key_variable)
         elif connection.api_key:
             key = connection.key("openai", "STREAMER_PROVIDER__API_KEY")
         extra = checked_headers(headers)

@@ -12,6 +12,7 @@ from streamer.adapters.providers.connection import HttpConnection
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, rows_in_order, well_formed
 from streamer.core.vectors import Purpose, Space
+from streamer.core.vendors import VENDORS
 from streamer.protocols import Answer
 
 
@@ -25,7 +26,7 @@ class VoyageProvider:
 
     def __init__(self, space: Space, connection: HttpConnection, *, request_dimensions: bool = False) -> None:
         self._space = space
-        key = connection.key("voyage", "VOYAGE_API_KEY")
+        key = connection.key("voyage", VENDORS["voyage"].key_variable)
         self._vendor = Vendor("voyage", (key,))
         self._timeout = connection.timeout_seconds
         self._options: dict[str, Any] = {

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -33,19 +33,15 @@ MOST_RETURNED_PAGES = 1024
 
 @dataclass(frozen=True, slots=True)
 class SqliteStatistics:
-    """Entries stored, and why others were not or are no longer, since the start.
+    """Entries stored, and why others were not or are no longer, since the start."""
 
-    `dropped_total`: not stored, for too many writes at once or a fault. `expired_total`, `damaged_total`: found on
-    reading and refused. `faults_total`: incidents that were logged. `available`: whether there is a file to read now.
-    """
-
-    stored_total: int
-    dropped_total: int
-    expired_total: int
-    damaged_total: int
-    evicted_total: int
-    faults_total: int
-    available: bool
+    stored_total: int = field(metadata={"help": "Entries written to the cache file."})
+    dropped_total: int = field(metadata={"help": "Entries not written because of too many writes at once or a fault."})
+    expired_total: int = field(metadata={"help": "Entries found expired on reading and not used."})
+    damaged_total: int = field(metadata={"help": "Entries found damaged on reading and not used."})
+    evicted_total: int = field(metadata={"help": "Entries removed to keep the file within its size."})
+    faults_total: int = field(metadata={"help": "Faults of the cache file that were logged."})
+    available: bool = field(metadata={"help": "Whether the cache file can be read now."})
 
 
 class SqliteVectorCache:

@@ -10,18 +10,16 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamer.core.vectors import Matrix, Vector
 from streamer.core.verdicts import Match
 from streamer.indexer.index.blocks import Beside, VectorStorage
+from streamer.indexer.index.nearest import nearest
 from streamer.indexer.index.read_view import ReadView
 from streamer.indexer.index.ring import Ring
 from streamer.indexer.index.rotation import Rotation
-from streamer.indexer.index.top_k import Best
 
 _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
-_SCORES: Final = 1 << 21  # scores at a time (8 MiB): with more calls, there is more waiting for the interpreter
 _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room for a batch
 # Rows that were never written take no memory, and arrays of at least so many bytes give all of it back when they are
 # left for larger ones: above 32 MiB malloc always takes pages of their own, and SplitBlocks are two arrays.
@@ -69,6 +67,12 @@ class VectorIndex:
         self._ring = Ring(capacity, slots)
         self._storage = self._rotation.storage(slots)
         self._view: ReadView | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<VectorIndex: {len(self)} of at most {self.capacity} vectors of {self.dimensions} dimensions, "
+            f"{self.nbytes} bytes>"
+        )
 
     def __len__(self) -> int:
         return len(self._ring)
@@ -150,7 +154,7 @@ class VectorIndex:
             with self._changing:
                 oldest, first = self._append(ids[part], turned, payloads[part], times[part])
             sees = np.arange(first, first + len(turned))
-            found += self._nearest(turned, sees, oldest, k, np.empty(0, np.int64), self._beside)
+            found += nearest(self._storage, self._ring, turned, sees, oldest, k, np.empty(0, np.int64), self._beside)
         return found
 
     def search(
@@ -177,7 +181,7 @@ class VectorIndex:
         found: list[list[Match]] = []
         for start in range(0, len(queries), _QUERIES):
             part = self._rotation.into(queries[start : start + _QUERIES])
-            found += self._nearest(part, np.full(len(part), ring.head), ring.tail, k, hidden)
+            found += nearest(self._storage, ring, part, np.full(len(part), ring.head), ring.tail, k, hidden)
         return found
 
     def search_before(self, id: str, k: int) -> list[Match]:
@@ -188,7 +192,7 @@ class VectorIndex:
         # Whoever died after this vector arrived would still be seen from its position, but is forgotten by now.
         dead = ring.dead_before(position)
         query = self._storage.get(np.array([position % ring.slots]))
-        return self._nearest(query, np.array([position]), ring.tail, k, dead)[0]
+        return nearest(self._storage, ring, query, np.array([position]), ring.tail, k, dead)[0]
 
     def _check(self, vectors: Matrix, count: int) -> None:
         if vectors.shape != (count, self.dimensions):
@@ -249,62 +253,3 @@ class VectorIndex:
         source, destination = self._ring.close_holes(len(target))
         self._storage.move(source, target, destination)
         self._storage = target
-
-    def _pieces(self, start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
-        """Positions `start` to `stop` in order, in pieces that neither exceed `most` nor run over the ring's seam."""
-        step, slots = most - most % self._storage.step or most, self._ring.slots
-        while start < stop:
-            slot = start % slots
-            end = min(stop, start + step - slot % step, start + slots - slot)
-            yield start, end
-            start = end
-
-    def _nearest(
-        self,
-        queries: Matrix,
-        sees: NDArray[np.int64],
-        oldest: int,
-        k: int,
-        hidden: NDArray[np.int64],
-        beside: Beside | None = None,
-    ) -> list[list[Match]]:
-        """Query i sees the rows from `oldest` up to position `sees[i]`, less those dead by then and the `hidden`.
-
-        Queries are in the coordinates of the rows.
-        """
-        best, rows, ring = Best(len(queries), k), self._storage, self._ring
-        for start, end in self._pieces(oldest, int(sees[-1]), max(1, _SCORES // len(queries))):
-            slot = start % ring.slots
-            scores, exact = rows.compare(queries, slot, slot + end - start, beside)
-            dying, unseen_from = ring.dying(start, end)
-            if dying.size:
-                scores[:, dying] = np.where(unseen_from <= sees[:, None], -np.inf, scores[:, dying])
-            if end > sees[0]:  # the batch itself: each member sees only those before it
-                first = max(start, int(sees[0]))
-                scores[:, first - start :][np.arange(first, end) >= sees[:, None]] = -np.inf
-            scores[:, hidden[(hidden >= start) & (hidden < end)] - start] = -np.inf
-            if exact is None:
-                best.offer(scores, start)
-            else:
-                best.offer_bounds(scores, start, exact)
-        return self._matches(queries, best.positions)
-
-    def _matches(self, queries: Matrix, positions: NDArray[np.int64]) -> list[list[Match]]:
-        """Ids and similarities of positions (n, k), -1 for none; best first, ties in order of arrival.
-
-        Summed once more in float64: a product's last bits depend on how many queries shared it.
-        """
-        ring, slots = self._ring, positions % self._ring.slots
-        exact = np.empty(positions.shape)
-        for i, query in enumerate(queries):  # one by one: many long vectors of many queries are a lot of memory
-            exact[i] = self._storage.get(slots[i]).astype(np.float64) @ query.astype(np.float64)
-        exact = np.where(positions < 0, -np.inf, exact.clip(-1, 1).round(6))
-        order = np.lexsort((positions, -exact), axis=1)
-        return [
-            [
-                Match(ring.names[slots[i, j]], float(exact[i, j]), ring.payloads[slots[i, j]])
-                for j in ranks
-                if positions[i, j] >= 0
-            ]
-            for i, ranks in enumerate(order.tolist())
-        ]

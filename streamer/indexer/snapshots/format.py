@@ -91,11 +91,11 @@ def check(header: Header, facts: Facts, bounds: TopicBounds, *, age: float, most
         begin, end = bounds.beginning_offsets.get(tp, 0), bounds.end_offsets.get(tp)
         if end is None or not begin <= offset <= end:
             where = "is gone" if end is None else f"holds offsets {begin} to {end}"
-            raise UnusableSnapshot(f"it goes on at {_name(tp)}/{offset}, but that partition {where}")
+            raise UnusableSnapshot(f"it goes on at {tp}/{offset}, but that partition {where}")
     if ahead := bounds.uncommitted(header.offsets):
         committed = bounds.committed.get(ahead, 0)
         raise UnusableSnapshot(
-            f"it goes on at {_name(ahead)}/{header.offsets[ahead]}, but verdicts are committed up to {committed} only"
+            f"it goes on at {ahead}/{header.offsets[ahead]}, but verdicts are committed up to {committed} only"
         )
     if age > most:
         hours = f"it is {age / 3600:.1f} hours old, but the topic may keep deletions for {most / 3600:.1f} only"
@@ -245,7 +245,3 @@ def _understood(read: Callable[[], T]) -> T:
         raise
     except (KeyError, TypeError, ValueError, IndexError) as exc:
         raise UnusableSnapshot(f"it is whole, but cannot be understood: {exc!r}") from exc
-
-
-def _name(tp: TopicPartition) -> str:
-    return f"{tp.topic}/{tp.partition}"

@@ -8,6 +8,7 @@ from aiokafka.admin import NewPartitions
 
 from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.errors import Unreachable
 from tests.adapters.kafka.reading import SHORT, administration, fill
 from tests.support.brokers import NewTopicName
 
@@ -20,7 +21,7 @@ async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partiti
     topic = await new_topic("whole", partitions=2)
     await fill(bootstrap_servers, topic, 0, 50)
     changelog = KafkaChangelog(
-        KafkaConnection(bootstrap_servers=bootstrap_servers, metadata_max_age=0.5), topic, None, give_up_after=SHORT
+        KafkaConnection(bootstrap_servers=bootstrap_servers, metadata_max_age=0.5), topic, None, timeouts=SHORT
     )
     await changelog.start()
     try:
@@ -43,6 +44,12 @@ async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partiti
         assert changelog.positions() == await changelog.end_offsets()
     finally:
         await changelog.aclose()
+
+
+async def test_a_topic_that_is_missing_is_told_with_the_command_that_creates_it(bootstrap_servers: str) -> None:
+    changelog = KafkaChangelog(KafkaConnection(bootstrap_servers=bootstrap_servers), "never-created", None)
+    with pytest.raises(Unreachable, match=r"'never-created' does not exist.* streamer topics --create$"):
+        await changelog.start()
 
 
 async def test_what_comes_while_a_changelog_rests_comes_in_one_piece(

@@ -36,7 +36,7 @@ async def test_a_coordinator_that_is_away_bounds_a_commit_and_gets_it_later() ->
         topic = cluster.create_topic("texts")
         await fill(cluster.bootstrap_servers, topic, 0, 10)
         # The client repeats it ten times a second.
-        async with in_a_mock_group(cluster, topic, give_up_after=replace(SHORT, step=0.5)) as reader:
+        async with in_a_mock_group(cluster, topic, timeouts=replace(SHORT, step=0.5)) as reader:
             await reader.read(lambda: len(reader.records) == 10)
             cluster.answer_with(Api.OFFSET_COMMIT, *[Error.COORDINATOR_NOT_AVAILABLE] * 12)
             with anyio.fail_after(10), pytest.raises(RetriableError):

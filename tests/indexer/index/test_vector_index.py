@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from streamer.core.vectors import Matrix, unit_rows
 from streamer.core.verdicts import Match
-from streamer.indexer.index import basis, blocks, rotation, top_k, vector_index
+from streamer.indexer.index import basis, blocks, nearest, rotation, top_k, vector_index
 from streamer.indexer.index.blocks import VectorBlocks
 from streamer.indexer.index.vector_index import VectorIndex
 from tests.support.vectors import like_texts
@@ -80,8 +80,9 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tiny sizes make a ring of a few rows grow, wrap, close holes and fall into several products."""
     with ExitStack() as patches:
         if request.param != "as shipped":
-            tiny = patch.multiple(vector_index, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3, _FEWEST_BYTES=1)
+            tiny = patch.multiple(vector_index, _QUERIES=3, _FEWEST_SLOTS=3, _FEWEST_BYTES=1)
             patches.enter_context(tiny)
+            patches.enter_context(patch.object(nearest, "_SCORES", 6))
             patches.enter_context(patch.object(blocks, "WIDTH", 4))
         if request.param == "tiny, in other coordinates":
             patches.enter_context(other_coordinates_from(4))
@@ -330,3 +331,9 @@ def test_wrong_shapes_and_sizes_are_refused() -> None:
         index.search(rows([(1, 2, 3)]), 0)
     with pytest.raises(ValueError, match="must be positive"):
         VectorIndex(3, 0)
+
+
+def test_a_debugger_reads_how_full_it_is() -> None:
+    index = VectorIndex(3, 5)
+    index.insert(["a", "b"], np.eye(3, dtype=np.float32)[:2])
+    assert repr(index) == f"<VectorIndex: 2 of at most 5 vectors of 3 dimensions, {index.nbytes} bytes>"

@@ -43,7 +43,7 @@ def of(file: MemoryFile, *, interval: float = 1000.0, clock: Clock | None = None
 
 async def settle(this: Running) -> None:
     """Until it has read what the topic holds, even if that was committed before."""
-    await this.indexer.wait_ready()
+    await this.catch_up()
     await this.settle()
 
 
@@ -158,7 +158,7 @@ async def test_without_a_last_commit_the_older_snapshot_is_kept(caplog: pytest.L
     this = Running(topic, replace(SETTINGS, commit_interval=1000.0), of(file))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(this.indexer.run)
-        await this.indexer.wait_ready()
+        await this.catch_up()
         await this.until(lambda: len(topic.verdicts) == 2)
         this.changelog.commit_errors = [RetriableError("no coordinator")]
         this.indexer.stop()
@@ -350,7 +350,7 @@ async def crash_again_and_again(seed: int) -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(this.indexer.run)
                 if rng.random() < 0.5:
-                    await this.indexer.wait_ready()
+                    await this.catch_up()
                 for _ in range(rng.randrange(200)):
                     await anyio.lowlevel.checkpoint()
                     if rng.random() < 0.05:
