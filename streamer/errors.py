@@ -17,13 +17,16 @@ StreamerError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 # Why an input never becomes a vector, as the dead-letter topic tells it in `streamer-error-kind`.
 DeadLetterKind: TypeAlias = Literal[
     "undecodable", "missing_text", "empty_text", "too_long", "rejected", "invalid_vector", "too_large"
 ]
+
+_QUOTED: Final = re.compile(r"“[^”]*(?:”|$)")
 
 
 class StreamerError(Exception):
@@ -49,7 +52,7 @@ class Unreachable(StreamerError):
 
 
 class RetriableError(StreamerError):
-    """The same call may succeed later.
+    """The call failed, and may succeed later: a timeout, a lost connection, a server error.
 
     `retry_after`: seconds the other side asked us to wait, None when it did not say.
     """
@@ -60,15 +63,16 @@ class RetriableError(StreamerError):
 
 
 class RateLimited(RetriableError):
-    """The provider says we are too fast."""
+    """The provider refused the call because too many requests or tokens were sent."""
 
 
 class ProviderBlocked(RetriableError):
-    """The account, not the text, is the problem (key, quota, unknown model). Waits until a person mends it."""
+    """The provider refuses every call: wrong key, exhausted quota, unknown model. Only a person can fix that."""
 
 
 class RejectedError(StreamerError):
-    """The provider refuses this input for good. With several texts in the call, one of them is to blame.
+    """The provider refuses this input, and would refuse it again. With several texts in the call, one of them may be
+    the reason.
 
     `kind`: the dead-letter kind that fits when a single text is left; ValueError for one that is not documented.
     """
@@ -81,7 +85,10 @@ class RejectedError(StreamerError):
 
 
 class TooLarge(StreamerError):
-    """`positions` of the messages, in what was sent, that are larger than their topic allows; the rest was taken."""
+    """The broker refused some messages because they are too large, and took the others.
+
+    `positions`: the indices of the refused ones in what was sent.
+    """
 
     def __init__(self, positions: Collection[int]) -> None:
         super().__init__(
@@ -92,7 +99,7 @@ class TooLarge(StreamerError):
 
 
 class SpaceMismatch(StreamerError):
-    """Vectors of two spaces would be mixed."""
+    """A vector, query or provider belongs to another vector space than the rest."""
 
 
 class PartitionLost(StreamerError):
@@ -104,3 +111,17 @@ class PartitionLost(StreamerError):
     def __init__(self, message: str, partitions: Collection[object] = ()) -> None:
         super().__init__(message)
         self.partitions = frozenset(partitions)
+
+
+def quoted(words: str) -> str:
+    """Words of somebody else, such as a provider's answer, for the text of an error.
+
+    They may repeat what a user wrote, which a log must not hold: `without_quotes` finds them by these quotation marks.
+    """
+    inner = words.replace("“", '"').replace("”", '"')
+    return f"“{inner}”"
+
+
+def without_quotes(text: str) -> str:
+    """The text with all that was `quoted` left out, even where its end has been cut off."""
+    return _QUOTED.sub("“…”", text)

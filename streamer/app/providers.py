@@ -13,7 +13,7 @@ import anyio
 from streamer.adapters.projection_file import load_projection
 from streamer.adapters.providers.connection import HttpConnection
 from streamer.core.vectors import Space
-from streamer.core.vendors import VENDORS
+from streamer.core.vendors import VENDORS, calls_at_once
 from streamer.embedding.contracts import Contract, contract_for, is_known
 from streamer.embedding.fallback import Fallback
 from streamer.embedding.provider_calls import LONGEST_TIMEOUT
@@ -23,6 +23,7 @@ from streamer.protocols import Provider
 from streamer.settings import Settings
 
 LOCAL_BATCHES = 2  # one in the model, one being read from the cache
+UNLIMITED = 2**31  # tokens; longer than any text
 OLLAMA_LOAD_SECONDS = 300.0  # for the first answer, while the server reads the model from disk
 
 
@@ -38,15 +39,16 @@ class OpenProvider:
 
 
 @asynccontextmanager
-async def open_provider(settings: Settings) -> AsyncIterator[OpenProvider]:
+async def open_provider(settings: Settings, own: Provider | None = None) -> AsyncIterator[OpenProvider]:
     """All ways to the model behind one provider, with its vectors reduced if the settings say so.
 
-    Raises ConfigurationError for a model that is not known well enough and for a way to another model.
+    `own`: the user's provider object, in place of the provider that the settings name; it is closed at the end. Raises
+    ConfigurationError for a model that is not known well enough and for a way to another model.
     """
-    contract = contract_of(settings)
-    ways: list[Provider] = []
+    contract = contract_of(settings) if own is None else contract_of_own(own, settings)
+    ways: list[Provider] = [] if own is None else [own]
     try:
-        for name, wanted in ways_of(settings):
+        for name, wanted in ways_of(settings) if own is None else ():
             if (other := contract_of(wanted)) != contract:
                 raise ConfigurationError(
                     f"provider.{name}: {other.provider} {other.model} cannot stand in for {contract.provider} "
@@ -94,10 +96,24 @@ def contract_of(settings: Settings) -> Contract:
     return contract_for(wanted.name, model, **explicit)
 
 
-def batches_at_once(settings: Settings) -> int:
+def contract_of_own(provider: Provider, settings: Settings) -> Contract:
+    """What is known of a provider object: its space, and the limits in the settings."""
+    space, wanted = provider.space, settings.provider
+    return Contract(
+        provider=space.provider,
+        model=space.model,
+        dimensions=space.dimensions,
+        max_item_tokens=wanted.max_item_tokens or space.max_tokens or UNLIMITED,
+        max_items=wanted.max_items or settings.batch.max_events,
+        max_request_tokens=wanted.max_request_tokens,
+        limits=(),
+    )
+
+
+def batches_at_once(settings: Settings, contract: Contract) -> int:
     """How many micro-batches may embed at the same time."""
-    vendor = VENDORS[settings.provider.name]
-    return settings.provider.max_concurrent_requests or (LOCAL_BATCHES if vendor.is_local else vendor.concurrency)
+    limit = LOCAL_BATCHES if contract.is_local else calls_at_once(contract.provider)
+    return settings.provider.max_concurrent_requests or limit
 
 
 def ways_of(settings: Settings) -> list[tuple[str, Settings]]:

@@ -39,3 +39,8 @@ _ROWS: Final = (
     VendorRow(name="ollama", default_model="nomic-embed-text", key_variable="OLLAMA_API_KEY"),
 )
 VENDORS: Final[Mapping[str, VendorRow]] = {row.name: row for row in _ROWS}
+
+
+def calls_at_once(provider: str) -> int:
+    """The most calls open at once to a provider of the table, or to a user's own."""
+    return VENDORS[provider].concurrency if provider in VENDORS else CALLS_AT_ONCE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -192,3 +194,14 @@ def test_any_record_decodes_to_something_and_never_raises(
     event = decode_vector_event(record(value, key=key, headers=headers))
     if isinstance(event, VectorEvent):
         assert abs(np.linalg.norm(event.vector) - 1) < 0.1
+
+
+def test_a_vector_event_is_fit_for_json() -> None:
+    source = TextSource(TopicPartition("texts", 1), 7, 5)
+    event = VectorEvent(id="a", vector=np.array([0.6, 0.8], np.float32), space="s", model="m", source=source)
+    document = json.loads(json.dumps(event.to_dict()))
+    assert document.pop("vector") == pytest.approx([0.6, 0.8])
+    assert document == {"id": "a", "model": "m", "space": "s", "dimensions": 2, "source": source.to_dict()}
+    assert replace(event, text="hello", metadata={"lang": "en"}).to_dict().keys() - document.keys() == {
+        "vector", "text", "metadata",
+    }  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import orjson
 import pytest
 from hypothesis import given
@@ -9,12 +11,13 @@ from hypothesis import strategies as st
 
 from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vector_events import Malformed, TextSource
-from streamer.core.verdicts import Match, Verdict, decode_verdict, encode_verdict, parse_verdict
+from streamer.core.verdicts import NearestEvent, Verdict, decode_verdict, encode_verdict, parse_verdict
 
 TP = TopicPartition("verdicts", 0)
 VERDICT = Verdict(
-    id="ü", verdict="near_duplicate", similarity=0.9, duplicate_of="a", nearest=[Match("b", 0.9), Match("a", 0.5)],
-    space="0123456789ab", source=TextSource(TopicPartition("texts", 3), 42, 1_700_000_000_000),
+    id="ü", verdict="near_duplicate", similarity=0.9, duplicate_of="a", space="0123456789ab",
+    nearest=[NearestEvent("b", 0.9), NearestEvent("a", 0.5)],
+    source=TextSource(TopicPartition("texts", 3), 42, 1_700_000_000_000),
 )  # fmt: skip
 NUMBERS = st.one_of(st.none(), st.floats(-1, 1))
 IDS = st.text(max_size=20)
@@ -42,6 +45,10 @@ def test_a_verdict_is_encoded_as_documented() -> None:
     assert message == Message("verdicts", "ü".encode(), message.value, headers)
 
 
+def test_a_verdict_is_fit_for_json() -> None:
+    assert json.loads(json.dumps(VERDICT.to_dict())) == orjson.loads(encode_verdict(VERDICT, "verdicts").value or b"")
+
+
 @given(
     st.builds(
         Verdict,
@@ -49,7 +56,7 @@ def test_a_verdict_is_encoded_as_documented() -> None:
         verdict=st.sampled_from(["near_duplicate", "anomaly", "ordinary", "warming_up"]),
         similarity=NUMBERS,
         duplicate_of=st.one_of(st.none(), IDS),
-        nearest=st.lists(st.builds(Match, IDS, st.floats(-1, 1), st.none()), max_size=5),
+        nearest=st.lists(st.builds(NearestEvent, IDS, st.floats(-1, 1)), max_size=5),
         space=IDS,
         source=st.one_of(
             st.none(),

@@ -26,7 +26,7 @@ def test_a_vendor_is_usable_with_its_name_alone(name: str) -> None:
     assert row.default_model in known_models(name)
     assert (contract.provider, contract.model, contract.is_local) == (name, row.default_model, row.is_local)
     assert (row.concurrency == 1) == row.is_local
-    assert batches_at_once(settings) == (2 if row.is_local else row.concurrency)
+    assert batches_at_once(settings, contract) == (2 if row.is_local else row.concurrency)
 
 
 @pytest.mark.parametrize("name", [name for name, row in VENDORS.items() if row.key_variable])

@@ -17,9 +17,11 @@ from streamer.errors import ConfigurationError, Unreachable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaConnection:
-    """Addresses and credentials, in Kafka's own words. Times in seconds: `connect_timeout` to find a broker at start,
-    `fetch_max_wait` for a broker to hold a fetch that finds nothing new, `metadata_max_age` until new partitions are
-    noticed."""
+    """Addresses and credentials of the brokers, under Kafka's own names.
+
+    Times in seconds: `connect_timeout` to find a broker at start, `fetch_max_wait` for a broker to hold a fetch that
+    finds nothing new, `metadata_max_age` until new partitions are noticed.
+    """
 
     bootstrap_servers: str
     security_protocol: str = "PLAINTEXT"
@@ -58,7 +60,7 @@ class KafkaConnection:
         return options
 
     def consumer_options(self) -> dict[str, Any]:
-        """Those, and what is common to consumers."""
+        """Keyword arguments of a consumer: the client options and those that every consumer needs."""
         return self.client_options() | {"fetch_max_wait_ms": max(1, int(self.fetch_max_wait * 1000))}
 
     async def reach(self, starting: Awaitable[None], joining: float = 0.0) -> None:
@@ -77,7 +79,7 @@ class KafkaConnection:
 
 
 def connection_to(brokers: str | KafkaConnection) -> KafkaConnection:
-    """Whoever needs no credentials just names the brokers."""
+    """A KafkaConnection as it is, an address as a KafkaConnection without credentials."""
     return brokers if isinstance(brokers, KafkaConnection) else KafkaConnection(bootstrap_servers=brokers)
 
 

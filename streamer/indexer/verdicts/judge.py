@@ -16,7 +16,7 @@ import orjson
 
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Matrix
-from streamer.core.verdicts import Match, Verdict, VerdictKind
+from streamer.core.verdicts import Match, NearestEvent, Verdict, VerdictKind
 from streamer.indexer.index.payloads import Payload
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.verdicts.anomalies import WINDOW, AnomalyScorer, Comparison
@@ -173,7 +173,7 @@ class Judge:
             verdict=kind,
             similarity=nearest[0].match.similarity if nearest else None,
             duplicate_of=first,
-            nearest=[Match(candidate.match.id, candidate.match.similarity) for candidate in nearest],
+            nearest=[NearestEvent(candidate.match.id, candidate.match.similarity) for candidate in nearest],
             space=event.space,
             source=event.source,
             score=score,
