@@ -23,8 +23,8 @@ TEXT = PAGES["operations"]
 SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "streamer").rglob("*.py")))
 
 
-def metrics_of(prefix: str, kind: Any) -> Iterator[tuple[str, str]]:
-    """Names and labels of the metrics that `StatisticsCollector` makes of such statistics."""
+def metrics_of(prefix: str, kind: Any) -> Iterator[tuple[str, str, str]]:
+    """Name, label and help of each metric that `StatisticsCollector` makes of such statistics."""
     hints = get_type_hints(kind)
     for field in fields(kind):
         hint = hints[field.name]
@@ -34,23 +34,26 @@ def metrics_of(prefix: str, kind: Any) -> Iterator[tuple[str, str]]:
         if is_dataclass(only):
             yield from metrics_of(name, only)
         elif get_origin(only) is Mapping:
-            yield name, field.metadata["label"]
+            yield name, field.metadata["label"], field.metadata.get("help", "")
         elif issubclass(only, int | float):
-            yield name, ""
+            yield name, "", field.metadata.get("help", "")
 
 
-def test_the_table_lists_every_metric_in_order() -> None:
-    listed = re.findall(r"^\| `(streamer_\w+)` \| (\w*)", TEXT, flags=re.MULTILINE)
-    made = [*metrics_of("streamer_worker", WorkerStatistics), *metrics_of("streamer_indexer", IndexerStatistics)]
-    assert listed == made
+METRICS = [*metrics_of("streamer_worker", WorkerStatistics), *metrics_of("streamer_indexer", IndexerStatistics)]
+
+
+def test_the_table_is_that_of_the_statistics() -> None:
+    listed = re.findall(r"^\| `(streamer_\w+)` \| (\w*) ?\| (.+) \|$", TEXT, flags=re.MULTILINE)
+    told = {name: meaning for name, _, meaning in listed}
+    made = [(name, label, sentence or told.get(name, "")) for name, label, sentence in METRICS]
+    table = "\n".join(f"| `{name}` | {label}{' ' if label else ''}| {sentence} |" for name, label, sentence in made)
+    assert listed == made, f"the table of docs/operations.md should be:\n{table}"
 
 
 def test_metrics_named_elsewhere_exist() -> None:
-    made = {name for name, _ in metrics_of("streamer_worker", WorkerStatistics)}
-    made |= {name for name, _ in metrics_of("streamer_indexer", IndexerStatistics)}
     named = set(re.findall(r"\bstreamer_(?:worker|indexer)_\w+", "".join(PAGES.values())))
     assert named
-    assert named <= made
+    assert named <= {name for name, _, _ in METRICS}
 
 
 def sentences() -> list[str]:
