@@ -1,34 +1,74 @@
-# Two commands do everything: `make demo` and `make test`. Both set themselves up in .venv first.
+# Every target sets itself up in .venv first; nothing but Python 3.11 (or newer) and make is needed beforehand.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 INPUTS := pyproject.toml constraints.txt
+# pip shows its progress to a person, and keeps quiet in a log.
+PIP := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip --disable-pip-version-check $$([ -t 2 ] || echo -q) install -c constraints.txt
+TEST_EXTRAS := demo,openai,cohere,ollama
+NO_BROKER := not kafka and not real_kafka and not own_broker
+# Of jobs that run side by side a log gets one after the other, where make can do that (4.0); a person sees progress.
+APART := $(if $(MAKE_TERMOUT),,$(if $(filter output-sync,$(.FEATURES)),--output-sync=target))
 
-.PHONY: demo test test-sentence-transformers soak lint format clean
+.PHONY: help demo test check unit lint style types format coverage soak bench test-sentence-transformers hooks wheel clean
 .DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
 
-demo: $(VENV)/.demo  ## the whole thing on one machine; ARGS=--once to exit after the summary
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-27s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo  ## broker, worker, indexer and a sample stream on this machine; ARGS=--once ends after the summary
 	$(BIN)/streamer demo $(ARGS)
 
-test: $(VENV)/.dev  ## the whole test suite; ARGS are passed to pytest
+test: $(VENV)/.dev  ## all tests, on real Apache Kafka where there is Docker or Java; ARGS go to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
-test-sentence-transformers: $(VENV)/.dev  ## its adapter on the real package, which brings torch: gigabytes
-	$(PIP) install -c constraints.txt -e '.[sentence-transformers]'
-	$(BIN)/python -m pytest tests/adapters/providers/test_sentence_transformers_package.py $(ARGS)
+check: $(VENV)/.dev  ## lint and unit side by side: what to run before a commit
+	@$(MAKE) --no-print-directory --keep-going -j2 $(APART) style types unit
 
-soak: $(VENV)/.dev  ## faults at random for MINUTES=15, repeatable by SEED=n; ARGS="--guarantee exactly-once", "--scenario kills" and others
-	$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) $(ARGS)
+unit: $(VENV)/.dev  ## the tests that need no Kafka broker; ARGS go to pytest
+	$(BIN)/python -m pytest -m "$(NO_BROKER)" $(ARGS)
 
-lint: $(VENV)/.dev
+lint: style types  ## style and types
+
+style: $(VENV)/.dev  ## rules, format and spelling (ruff, codespell), and pyproject.toml
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/validate-pyproject pyproject.toml
+
+types: $(VENV)/.dev  ## mypy, strict, on the package and its tests
 	$(BIN)/mypy
 
-format: $(VENV)/.dev
+format: $(VENV)/.dev  ## mend what ruff can mend, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+coverage: $(VENV)/.dev  ## all tests, and which lines and branches they reach; ARGS go to pytest
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS); tests=$$?; $(BIN)/coverage combine -q && $(BIN)/coverage report; exit $$tests
+
+soak: $(VENV)/.dev  ## faults at random for MINUTES=15, repeatable by SEED=n; ARGS="--guarantee exactly-once" and others
+	$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+bench: $(VENV)/.bench  ## one benchmark, NAME=index for tests/bench/index.py; ARGS go to it
+	$(BIN)/python -m tests.bench.$(or $(NAME),index) $(ARGS)
+
+test-sentence-transformers: $(VENV)/.dev  ## that adapter on the real package, which brings torch: gigabytes
+	$(PIP) -e '.[sentence-transformers]'
+	$(BIN)/python -m pytest tests/adapters/providers/test_sentence_transformers_package.py $(ARGS)
+
+hooks: $(VENV)/.dev  ## have git run style before each commit
+	$(BIN)/pre-commit install
+
+wheel: $(VENV)/.dev  ## build dist/embedding_streamer-*.whl
+	rm -rf build
+	$(BIN)/python -m pip --disable-pip-version-check wheel -q --no-deps --no-build-isolation -w dist .
+
+clean:  ## remove .venv, caches, and what was built or fetched
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* \
+	  deploy/kafka/target deploy/kafka/libs
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -36,15 +76,18 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(INPUTS) | $(BIN)/python
-	@echo "Installing streamer and its demo into $(VENV) (once)"
-	$(PIP) install -c constraints.txt -e '.[demo]'
+	@echo "Installing streamer and its demo into $(VENV): 340 MB, a minute or less, once"
+	@$(PIP) -e '.[demo]'
 	@touch $@
 
+# pip itself first: `--group` needs 25.1, and Python 3.11 brings an older one.
 $(VENV)/.dev: $(INPUTS) | $(BIN)/python
-	@echo "Installing streamer and its test tools into $(VENV) (once)"
-	$(PIP) install -c constraints.txt -e '.[dev]'
+	@echo "Installing streamer and the tools of its tests into $(VENV): 770 MB, a minute or two, once"
+	@$(PIP) pip
+	@$(PIP) -e '.[$(TEST_EXTRAS)]' --group dev
 	@touch $@ $(VENV)/.demo
 
-clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis deploy/kafka/target deploy/kafka/libs
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+$(VENV)/.bench: $(INPUTS) | $(VENV)/.dev
+	@echo "Installing what streamer is measured against into $(VENV)"
+	@$(PIP) --group bench
+	@touch $@

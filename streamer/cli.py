@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from streamer import __version__
 from streamer.commands.running import report, run_async, settings_from
+from streamer.version import version
 
 app = typer.Typer(
     name="streamer",
@@ -19,7 +19,6 @@ app = typer.Typer(
     "2 wrong settings or arguments, 3 something outside cannot be reached.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
@@ -42,7 +41,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of text
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"streamer {__version__}")
+        typer.echo(f"streamer {version()}")
         raise typer.Exit
 
 

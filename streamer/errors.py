@@ -18,6 +18,12 @@ StreamerError
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Literal, TypeAlias, get_args
+
+# Why an input never becomes a vector, as the dead-letter topic tells it in `streamer-error-kind`.
+DeadLetterKind: TypeAlias = Literal[
+    "undecodable", "missing_text", "empty_text", "too_long", "rejected", "invalid_vector", "too_large"
+]
 
 
 class StreamerError(Exception):
@@ -29,10 +35,13 @@ class ConfigurationError(StreamerError):
 
 
 class MissingExtra(ConfigurationError):
-    """An optional dependency is missing."""
+    """The optional dependency `package` is missing; `extra` of the distribution brings it."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; run: pip install 'streamer[{extra}]'")
+        super().__init__(
+            f"{package} is not installed; run: pip install 'embedding-streamer[{extra}]' "
+            f"(in a checkout: pip install -c constraints.txt -e '.[{extra}]')"
+        )
 
 
 class Unreachable(StreamerError):
@@ -40,7 +49,7 @@ class Unreachable(StreamerError):
 
 
 class RetriableError(StreamerError):
-    """The same call may succeed later.
+    """The call failed, and may succeed later: a timeout, a lost connection, a server error.
 
     `retry_after`: seconds the other side asked us to wait, None when it did not say.
     """
@@ -51,26 +60,32 @@ class RetriableError(StreamerError):
 
 
 class RateLimited(RetriableError):
-    """The provider says we are too fast."""
+    """The provider refused the call because too many requests or tokens were sent."""
 
 
 class ProviderBlocked(RetriableError):
-    """The account, not the text, is the problem (key, quota, unknown model). Waits until a person mends it."""
+    """The provider refuses every call: wrong key, exhausted quota, unknown model. Only a person can fix that."""
 
 
 class RejectedError(StreamerError):
-    """The provider refuses this input for good. With several texts in the call, one of them is to blame.
+    """The provider refuses this input, and would refuse it again. With several texts in the call, one of them may be
+    the reason.
 
-    `kind`: the dead-letter kind that fits when a single text is left.
+    `kind`: the dead-letter kind that fits when a single text is left; ValueError for one that is not documented.
     """
 
-    def __init__(self, message: str, *, kind: str = "rejected") -> None:
+    def __init__(self, message: str, *, kind: DeadLetterKind = "rejected") -> None:
         super().__init__(message)
+        if kind not in get_args(DeadLetterKind):
+            raise ValueError(f"{kind!r} is not a dead-letter kind; known are: {', '.join(get_args(DeadLetterKind))}")
         self.kind = kind
 
 
 class TooLarge(StreamerError):
-    """`positions` of the messages, in what was sent, that are larger than their topic allows; the rest was taken."""
+    """The broker refused some messages because they are too large, and took the others.
+
+    `positions`: the indices of the refused ones in what was sent.
+    """
 
     def __init__(self, positions: Collection[int]) -> None:
         super().__init__(
@@ -81,7 +96,7 @@ class TooLarge(StreamerError):
 
 
 class SpaceMismatch(StreamerError):
-    """Vectors of two spaces would be mixed."""
+    """A vector, query or provider belongs to another vector space than the rest."""
 
 
 class PartitionLost(StreamerError):

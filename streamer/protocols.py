@@ -1,6 +1,6 @@
 """What the flow needs from the outside world. Adapters implement these; the flow never sees a vendor.
 
-Each protocol has at least two implementations: a real one in `adapters` and a fake in `tests/support/fakes.py`.
+Each protocol has at least two implementations: a real one in `adapters` and a fake in `streamer/testing.py`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from streamer.core.events import DeadLetterKind, Message, Record, TopicPartition
+from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Matrix, Purpose, Space, Vector
+from streamer.errors import DeadLetterKind
 
 
 class Rebalance(Protocol):
@@ -96,14 +97,28 @@ class Answer:
 
 
 class Provider(Protocol):
-    """One vendor's embedding call: no retries, no splitting, no normalising. Raises only the errors of `errors.py`."""
+    """One vendor's embedding call: no retries, no splitting, no normalising.
+
+    Any object with these three members is one. Calls may overlap.
+    """
 
     @property
-    def space(self) -> Space: ...
+    def space(self) -> Space:
+        """The vector space: constant, and the same for every process that shares vectors. Its prefixes are put in
+        front of the texts before `embed` sees them."""
+        ...
 
-    async def embed(self, texts: Sequence[str], purpose: Purpose) -> Answer: ...
+    async def embed(self, texts: Sequence[str], purpose: Purpose) -> Answer:
+        """One vector per text, in order, of `space.dimensions` numbers; `purpose`: "document" or "query".
 
-    async def aclose(self) -> None: ...
+        Raises RejectedError when these texts can never succeed, RateLimited, ProviderBlocked or another RetriableError
+        when the call may succeed later, and nothing else: any other exception ends the caller.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections and memory. Called once, after the last call of `embed`."""
+        ...
 
 
 class VectorCache(Protocol):
@@ -121,7 +136,7 @@ class Changelog(Protocol):
 
     async def poll(self, timeout: float) -> Sequence[Record]: ...
 
-    def resting(self) -> AbstractContextManager[None]:
+    def paused(self) -> AbstractContextManager[None]:
         """Nothing is fetched meanwhile. For right after a poll, and not for a poll."""
         ...
 

@@ -15,27 +15,28 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import NoReturn, Self
 
 import anyio
 import numpy as np
 
 from streamer.app.embedder import EmbeddingStack, open_embedding
-from streamer.app.providers import batches_at_once, contract_of
+from streamer.app.providers import batches_at_once
 from streamer.core import measures
 from streamer.core.vectors import Matrix, Purpose, Space, Vector
-from streamer.errors import ConfigurationError, StreamerError
+from streamer.errors import StreamerError
 from streamer.protocols import Embedding, Rejection
-from streamer.settings import ProviderSettings, Settings, load_settings
-
-Outcome: TypeAlias = Embedding | Rejection
+from streamer.service_base import ServiceBase
 
 PATIENCE_SECONDS = 60.0  # with an outage; a program, unlike a stream, has somebody waiting for it
 CHUNK_CHARACTERS = 1_000_000
 
 
 class TextsRejected(StreamerError):
-    """Some texts have no vector, for good. `rejections`: the reasons by the places of these texts in what was asked."""
+    """Some texts can never have a vector. `rejections`: the reason for each of them, by its index in the texts given.
+
+    The vectors of the other texts are in the cache: calling again without the rejected texts costs nothing.
+    """
 
     def __init__(self, rejections: Mapping[int, Rejection], count: int) -> None:
         self.rejections = dict(rejections)
@@ -47,35 +48,45 @@ class TextsRejected(StreamerError):
 
 @dataclass(frozen=True, slots=True)
 class SimilarText:
-    """One of the documents that were searched, its place among them, and its cosine with the query."""
+    """A document that was searched: its index in the list of documents, its text, and its cosine with the query."""
 
     index: int
     similarity: float
     text: str
 
 
-class EmbeddingService:
-    """Unit vectors of texts. Use it as an async context manager, from any number of tasks.
+class EmbeddingService(ServiceBase):
+    """Unit vectors of texts. Use it as an async context manager; any number of tasks may share it.
 
-    Settings come from `streamer.toml` and the environment, as for the command line, or from `settings`; keyword
-    arguments change them: `provider="openai"`, any other key of [provider] by its name (`model="..."`), keys of other
-    sections with the section before them (`input__on_too_long="chunk"`, `cache__enabled=False`). The cache is that of
-    [cache], so what was embedded once, by whichever process, is not paid for again.
+    Vectors are kept in the cache of [cache], so a text that is in the cache already is not paid for again.
 
-    Rate limits are waited out. Texts that can have no vector raise TextsRejected, which tells their places (`stream`
-    reports them one by one instead); a wrong key or an exhausted quota raises ProviderBlocked at once, an outage of
-    more than PATIENCE_SECONDS RetriableError. What was embedded before is in the cache then.
+    Rate limits are waited out. Raises TextsRejected when some texts can never have a vector (`stream` reports them
+    one by one instead), ProviderBlocked at once for a wrong key or an exhausted quota, RetriableError after an outage
+    of a minute, and ConfigurationError while it opens, for a model that is not known or a package that is missing.
     """
 
-    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
-        self.settings = load_settings(overrides=_by_name(overrides), base=settings)
-        self._opening: AbstractAsyncContextManager[EmbeddingStack] | None = None
-        self._stack: EmbeddingStack | None = None
+    _opening: AbstractAsyncContextManager[EmbeddingStack] | None = None
+    _stack: EmbeddingStack | None = None
+
+    def __repr__(self) -> str:
+        if self._stack is None:
+            return self._described()
+        space = self.space
+        return f"<EmbeddingService {space.provider} {space.model}, {space.dimensions} dimensions, space {space.id}>"
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError(
+            "EmbeddingService is asynchronous: async with EmbeddingService(...) as service; "
+            "without async and await: with SyncEmbeddingService(...) as service"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        """Never reached; Python looks for it before it calls `__enter__`."""
 
     async def __aenter__(self) -> Self:
         if self._opening is not None:
             raise RuntimeError("this EmbeddingService is open already")
-        self._opening = open_embedding(self.settings, patience=PATIENCE_SECONDS)
+        self._opening = open_embedding(self.settings, give_up_after=PATIENCE_SECONDS, own=self._provider)
         try:
             self._stack = await self._opening.__aenter__()
         except BaseException:
@@ -92,53 +103,60 @@ class EmbeddingService:
 
     @property
     def space(self) -> Space:
-        """What the vectors may be compared with."""
+        """The vector space. Only vectors of equal spaces may be compared; `space.id` names it in records and logs."""
         return self._open().embedder.space
 
     @property
     def dimensions(self) -> int:
+        """The length of the vectors."""
         return self.space.dimensions
 
     def state(self) -> str | None:
-        """Why texts have to wait just now (`rate limited until ...`, `down: ...`); None when all is well."""
+        """Why calls are waiting (`rate limited until ...`, `blocked: ...`, `down: ...`); None when nothing is wrong."""
         return self._open().dispatcher.state()
 
     async def embed(self, text: str) -> Vector:
-        """The vector (dimensions,) of a document."""
+        """The unit vector of a document: float32, shape (dimensions,)."""
         vector: Vector = (await self._matrix([text], "document"))[0]
         return vector
 
     async def embed_query(self, text: str) -> Vector:
-        """The vector of a query, for models that tell queries from documents."""
+        """The unit vector of a query. It differs from `embed` only for models that tell queries from documents."""
         vector: Vector = (await self._matrix([text], "query"))[0]
         return vector
 
     async def embed_batch(self, texts: Iterable[str]) -> Matrix:
-        """The vectors (n, dimensions) of documents, row i for text i."""
+        """The unit vectors of documents: float32, shape (n, dimensions); row i belongs to text i."""
         return await self._matrix(texts, "document")
 
     async def similarity(self, a: str, b: str) -> float:
-        """The cosine of two documents."""
+        """The cosine of two documents, between -1 and 1."""
         left, right = await self._matrix([a, b], "document")
         return float(measures.cosine_similarity(left, right))
 
     async def find_most_similar(self, query: str, documents: Sequence[str], k: int = 5) -> list[SimilarText]:
-        """The `k` documents most similar to a query, best first."""
+        """The `k` documents most similar to a query, best first.
+
+        For vectors that you have already: `streamer.find_most_similar`.
+        """
         vector = await self.embed_query(query)
         found = measures.find_most_similar(vector, await self.embed_batch(documents), k)
         return [SimilarText(n.index, n.similarity, documents[n.index]) for n in found]
 
     async def stream(
         self, texts: Iterable[str], purpose: Purpose = "document"
-    ) -> AsyncGenerator[tuple[str, Outcome], None]:
-        """Each text with its outcome, in order. Of any number of texts, only a few thousand are in memory at a time."""
+    ) -> AsyncGenerator[tuple[str, Embedding | Rejection], None]:
+        """Each text with its Embedding or Rejection, in order. Reads `texts` as it goes: any number of texts will do,
+        and only a few thousand are in memory at a time. `purpose`: "document" or "query".
+        """
         stack = self._open()
-        chunks = _chunks(texts, contract_of(self.settings).max_items or self.settings.batch.max_events)
-        underway: deque[tuple[list[str], asyncio.Task[list[Outcome]]]] = deque()
+        at_once = batches_at_once(self.settings, stack.contract)
+        chunks = _chunks(texts, stack.contract.max_items or self.settings.batch.max_events)
+        underway: deque[tuple[list[str], asyncio.Task[list[Embedding | Rejection]]]] = deque()
         try:
             for chunk in chunks:
                 underway.append((chunk, asyncio.create_task(_outcomes(stack, chunk, purpose))))
-                if len(underway) == batches_at_once(self.settings):
+                if len(underway) == at_once:
                     for pair in await _first(underway):
                         yield pair
             while underway:
@@ -172,19 +190,21 @@ class EmbeddingService:
         return self._stack
 
 
-async def _outcomes(stack: EmbeddingStack, texts: list[str], purpose: Purpose) -> list[Outcome]:
+async def _outcomes(stack: EmbeddingStack, texts: list[str], purpose: Purpose) -> list[Embedding | Rejection]:
     # No provider agrees with another on what an empty text is; in a topic, it is a dead letter.
     present = [place for place, text in enumerate(texts) if text.strip()]
-    outcomes: list[Outcome] = [Rejection("empty_text", "the text is empty or only white space", attempts=0)] * len(
-        texts
-    )
+    outcomes: list[Embedding | Rejection] = [
+        Rejection("empty_text", "the text is empty or only white space", attempts=0)
+    ] * len(texts)
     found = await stack.embedder.embed([texts[place] for place in present], purpose)
     for place, outcome in zip(present, found, strict=True):
         outcomes[place] = outcome
     return outcomes
 
 
-async def _first(underway: deque[tuple[list[str], asyncio.Task[list[Outcome]]]]) -> list[tuple[str, Outcome]]:
+async def _first(
+    underway: deque[tuple[list[str], asyncio.Task[list[Embedding | Rejection]]]],
+) -> list[tuple[str, Embedding | Rejection]]:
     texts, task = underway[0]
     outcomes = await task
     underway.popleft()
@@ -204,22 +224,3 @@ def _chunks(texts: Iterable[str], most: int) -> Iterator[list[str]]:
         size += len(text)
     if chunk:
         yield chunk
-
-
-def _by_name(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments as `section.key`."""
-    names: dict[str, Any] = {}
-    for name, value in overrides.items():
-        section, delimiter, key = name.partition("__")
-        if name == "provider":
-            names["provider.name"] = value
-        elif name in ProviderSettings.model_fields:
-            names[f"provider.{name}"] = value
-        elif delimiter and section in Settings.model_fields:
-            names[f"{section}.{key}"] = value
-        else:
-            raise ConfigurationError(
-                f"EmbeddingService({name}=...): unknown; known are provider, section__key and the keys of [provider]: "
-                f"{', '.join(ProviderSettings.model_fields)}"
-            )
-    return names

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from streamer.cli import app
 from tests.support.brokers import Broker
 
 COMMANDS = ("run", "index", "demo", "publish", "tail", "search", "embed", "topics", "config", "check", "cache")
@@ -30,6 +32,14 @@ def test_every_command_explains_itself_with_an_example(command: str, tmp_path: P
     done = streamer(command, "--help", folder=tmp_path)
     assert done.returncode == 0
     assert f"Example: streamer {command}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("streamer ta", "tail"), ("streamer run --prov", "--provider")], ids=["command", "option"]
+)
+def test_a_shell_completes_commands_and_options(typed: str, offered: str) -> None:
+    asked = {"_STREAMER_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    assert CliRunner().invoke(app, [], env=asked, prog_name="streamer").stdout.split() == [offered]
 
 
 @pytest.mark.parametrize("command", ["run", "index", "topics", "config", "check"])
@@ -67,7 +77,10 @@ def test_an_unreachable_broker_is_one_line(arguments: tuple[str, ...], tmp_path:
 def test_a_missing_extra_says_what_to_install(tmp_path: Path) -> None:
     done = streamer("embed", "hello", folder=tmp_path, blocked="onnxruntime")
     assert done.returncode == 2
-    assert done.stderr == "streamer: onnxruntime is not installed; run: pip install 'streamer[onnx]'\n"
+    assert done.stderr == (
+        "streamer: onnxruntime is not installed; run: pip install 'embedding-streamer[onnx]' "
+        "(in a checkout: pip install -c constraints.txt -e '.[onnx]')\n"
+    )
 
 
 @pytest.mark.kafka

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import orjson
 import pytest
@@ -19,8 +20,9 @@ from streamer.cli import app
 from streamer.core.decoding import Decoder
 from streamer.core.encoding import Encoder
 from streamer.core.events import EmbeddedEvent, Event, Origin, Record, TopicPartition
-from streamer.core.vectors import Space, normalize
+from streamer.core.vectors import Space, unit_rows
 from streamer.core.verdicts import Verdict, encode_verdict
+from streamer.errors import DeadLetterKind
 from streamer.settings import load_settings
 
 README = Path(__file__).parent.parent / "README.md"
@@ -81,7 +83,7 @@ def test_records_have_the_fields_shown() -> None:
         dead_letters_topic="d",
         include_text=True,
     )
-    message = encoder.encode(EmbeddedEvent(event, normalize([[1.0, 2.0]])[0], 7, False, False), 0)
+    _, message = encoder.encode(EmbeddedEvent(event, unit_rows([[1.0, 2.0]])[0], 7, False, False), 0)
     assert orjson.loads(message.value or b"").keys() == vector.keys()
     assert vector["source"].keys() == orjson.loads(message.value or b"")["source"].keys()
     made = encode_verdict(
@@ -90,12 +92,17 @@ def test_records_have_the_fields_shown() -> None:
     assert orjson.loads(made.value or b"").keys() == verdict.keys()
 
 
-def test_dead_letter_kinds_and_headers_are_named() -> None:
+def test_dead_letter_kinds_are_those_of_the_code() -> None:
+    [listed] = re.findall(r"Kinds: (.*?)\. ", TEXT, flags=re.DOTALL)
+    assert re.findall(r"`(\w+)`", listed) == list(get_args(DeadLetterKind))
+
+
+def test_dead_letter_headers_are_named() -> None:
     record = Record(TopicPartition("texts", 0), 41, b"k", b"\xff", 0)
     letter = Decoder().decode(record, Origin(record.tp, 41, 1))
     encoder = Encoder(space=Space(provider="p", model="m", dimensions=2), vectors_topic="v", dead_letters_topic="d")
     assert not isinstance(letter, Event)
-    for name, _ in encoder.encode(letter, 0).headers:
+    for name, _ in encoder.encode(letter, 0)[1].headers:
         assert f"`{name}`" in TEXT
 
 

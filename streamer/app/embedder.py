@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from streamer.adapters.sqlite import SqliteVectorCache
 from streamer.app.providers import open_provider
 from streamer.core.vectors import Space
+from streamer.core.vendors import calls_at_once
 from streamer.embedding.cached import CachedEmbedder
+from streamer.embedding.contracts import Contract
 from streamer.embedding.dispatcher import Dispatcher
 from streamer.embedding.quota import Quota
+from streamer.protocols import Provider
 from streamer.settings import Settings
 
 
@@ -44,16 +47,20 @@ class EmbeddingStack:
     embedder: CachedEmbedder
     dispatcher: Dispatcher
     cache: SqliteVectorCache | None
+    contract: Contract
 
 
 @asynccontextmanager
 async def open_embedding(
-    settings: Settings, cache_suffix: str = "", *, patience: float | None = None
+    settings: Settings, cache_suffix: str = "", *, give_up_after: float | None = None, own: Provider | None = None
 ) -> AsyncIterator[EmbeddingStack]:
-    """Provider, dispatcher and cache put together, closed in reverse order. `patience`: as in Dispatcher."""
+    """Provider, dispatcher and cache put together, closed in reverse order.
+
+    `give_up_after`: as in Dispatcher. `own`: as in open_provider.
+    """
     wanted = settings.provider
     async with (
-        open_provider(settings) as opened,
+        open_provider(settings, own) as opened,
         open_cache(settings, opened.provider.space, cache_suffix) as cache,
     ):
         contract = opened.contract
@@ -66,9 +73,9 @@ async def open_embedding(
             opened.provider,
             contract,
             limits=quota,
-            concurrency=wanted.max_concurrent_requests,
+            concurrency=wanted.max_concurrent_requests or calls_at_once(opened.contract.provider),
             timeout=opened.timeout,
-            patience=patience,
+            give_up_after=give_up_after,
             count_tokens=opened.count_tokens,
         )
-        yield EmbeddingStack(CachedEmbedder(dispatcher, cache), dispatcher, cache)
+        yield EmbeddingStack(CachedEmbedder(dispatcher, cache), dispatcher, cache, contract)

@@ -62,7 +62,7 @@ async def run_indexer(settings: Settings) -> None:
                     indexer,
                     embedding.embedder,
                     token=token.get_secret_value() if token else None,
-                    lacks=snapshots.trouble if snapshots else lambda: None,
+                    degraded=snapshots.problem if snapshots else lambda: None,
                 )
                 port = await tasks.start(serve, app, settings.http.host, settings.http.port)
                 log.info("indexer started", space=indexer.space.id, url=f"http://{settings.http.host}:{port}")

@@ -9,7 +9,7 @@ import anyio
 import structlog
 
 from streamer.adapters.kafka.changelog import KafkaChangelog
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.topics import TopicSpec, TopicState, check_topics
 from streamer.errors import Unreachable
@@ -18,9 +18,9 @@ from streamer.settings import Settings
 log = structlog.get_logger("streamer")
 
 
-def connection_of(settings: Settings) -> Connection:
+def connection_of(settings: Settings) -> KafkaConnection:
     kafka = settings.kafka
-    return Connection(
+    return KafkaConnection(
         bootstrap_servers=kafka.bootstrap_servers,
         security_protocol=kafka.security_protocol,
         sasl_mechanism=kafka.sasl_mechanism,
@@ -63,13 +63,13 @@ async def ensure_topics(settings: Settings) -> list[TopicState]:
 
 
 @asynccontextmanager
-async def open_sink(settings: Settings, *, patience: float | None = None) -> AsyncIterator[KafkaSink]:
-    """`patience`: seconds after which a message that is not acknowledged is an error; None waits for the brokers."""
+async def open_sink(settings: Settings, *, give_up_after: float | None = None) -> AsyncIterator[KafkaSink]:
+    """`give_up_after`: seconds until a message without acknowledgement is an error; None waits for the brokers."""
     sink = KafkaSink(
         connection_of(settings),
         idempotent=settings.kafka.idempotent,
         compression=settings.kafka.compression,
-        patience=patience,
+        give_up_after=give_up_after,
     )
     await sink.start()
     try:

@@ -6,7 +6,7 @@ import anyio
 
 from streamer.app.providers import OpenProvider, open_provider
 from streamer.core.vectors import Space
-from streamer.embedding.answer_check import InvalidAnswer, admit
+from streamer.embedding.answer_check import InvalidAnswer, check_answer
 from streamer.embedding.provider_calls import CONTROL_TEXT
 from streamer.errors import ConfigurationError, ProviderBlocked, RateLimited, RetriableError, StreamerError, Unreachable
 from streamer.protocols import Answer
@@ -30,8 +30,8 @@ async def probe(settings: Settings) -> Space:
                 f"set provider.dimensions = {width}"
             )
         try:
-            admission = admit(answer.vectors, 1, space.dimensions, matryoshka=opened.contract.matryoshka)
-            is_good = bool(admission.is_good.all())
+            checked = check_answer(answer.vectors, 1, space.dimensions, matryoshka=opened.contract.matryoshka)
+            is_good = bool(checked.is_good.all())
         except InvalidAnswer as exc:
             raise Unreachable(f"{space.provider} {space.model} cannot be used: {exc}") from exc
         if not is_good:

@@ -11,8 +11,9 @@ from typing import Any
 import anyio
 
 from streamer.adapters.projection_file import load_projection
-from streamer.adapters.providers.connection import Connection
+from streamer.adapters.providers.connection import HttpConnection
 from streamer.core.vectors import Space
+from streamer.core.vendors import VENDORS, calls_at_once
 from streamer.embedding.contracts import Contract, contract_for, is_known
 from streamer.embedding.fallback import Fallback
 from streamer.embedding.provider_calls import LONGEST_TIMEOUT
@@ -21,18 +22,8 @@ from streamer.errors import ConfigurationError
 from streamer.protocols import Provider
 from streamer.settings import Settings
 
-# What a user gets who names a provider and nothing else.
-DEFAULT_MODELS = {
-    "onnx": "all-MiniLM-L6-v2",
-    "sentence-transformers": "all-MiniLM-L6-v2",
-    "openai": "text-embedding-3-small",
-    "cohere": "embed-v4.0",
-    "voyage": "voyage-3.5",
-    "ollama": "nomic-embed-text",
-}
-LOCAL = ("onnx", "sentence-transformers")
 LOCAL_BATCHES = 2  # one in the model, one being read from the cache
-REMOTE_REQUESTS = 8
+UNLIMITED = 2**31  # tokens; longer than any text
 OLLAMA_LOAD_SECONDS = 300.0  # for the first answer, while the server reads the model from disk
 
 
@@ -48,15 +39,16 @@ class OpenProvider:
 
 
 @asynccontextmanager
-async def open_provider(settings: Settings) -> AsyncIterator[OpenProvider]:
+async def open_provider(settings: Settings, own: Provider | None = None) -> AsyncIterator[OpenProvider]:
     """All ways to the model behind one provider, with its vectors reduced if the settings say so.
 
-    Raises ConfigurationError for a model that is not known well enough and for a way to another model.
+    `own`: the user's provider object, in place of the provider that the settings name; it is closed at the end. Raises
+    ConfigurationError for a model that is not known well enough and for a way to another model.
     """
-    contract = contract_of(settings)
-    ways: list[Provider] = []
+    contract = contract_of(settings) if own is None else contract_of_own(own, settings)
+    ways: list[Provider] = [] if own is None else [own]
     try:
-        for name, wanted in ways_of(settings):
+        for name, wanted in ways_of(settings) if own is None else ():
             if (other := contract_of(wanted)) != contract:
                 raise ConfigurationError(
                     f"provider.{name}: {other.provider} {other.model} cannot stand in for {contract.provider} "
@@ -86,7 +78,7 @@ async def open_provider(settings: Settings) -> AsyncIterator[OpenProvider]:
 def contract_of(settings: Settings) -> Contract:
     """What the model demands and promises. Raises ConfigurationError for an unknown model without explicit values."""
     wanted = settings.provider
-    model = wanted.model or DEFAULT_MODELS[wanted.name]
+    model = wanted.model or VENDORS[wanted.name].default_model
     explicit: dict[str, Any] = {
         "matryoshka": wanted.matryoshka,
         "max_item_tokens": wanted.max_item_tokens,
@@ -99,15 +91,29 @@ def contract_of(settings: Settings) -> Contract:
     }
     if not is_known(wanted.name, model):
         explicit["dimensions"] = wanted.dimensions
-        if wanted.name in LOCAL:  # it says itself, once it is loaded, how long its vectors and its context are
+        if VENDORS[wanted.name].is_local:  # it says itself, once it is loaded, how long its vectors and its context are
             explicit |= {"dimensions": wanted.dimensions or 1, "max_item_tokens": wanted.max_item_tokens or 1}
     return contract_for(wanted.name, model, **explicit)
 
 
-def batches_at_once(settings: Settings) -> int:
+def contract_of_own(provider: Provider, settings: Settings) -> Contract:
+    """What is known of a provider object: its space, and the limits in the settings."""
+    space, wanted = provider.space, settings.provider
+    return Contract(
+        provider=space.provider,
+        model=space.model,
+        dimensions=space.dimensions,
+        max_item_tokens=wanted.max_item_tokens or space.max_tokens or UNLIMITED,
+        max_items=wanted.max_items or settings.batch.max_events,
+        max_request_tokens=wanted.max_request_tokens,
+        limits=(),
+    )
+
+
+def batches_at_once(settings: Settings, contract: Contract) -> int:
     """How many micro-batches may embed at the same time."""
-    local = LOCAL_BATCHES if settings.provider.name in LOCAL else REMOTE_REQUESTS
-    return settings.provider.max_concurrent_requests or local
+    limit = LOCAL_BATCHES if contract.is_local else calls_at_once(contract.provider)
+    return settings.provider.max_concurrent_requests or limit
 
 
 def ways_of(settings: Settings) -> list[tuple[str, Settings]]:
@@ -134,7 +140,7 @@ def ways_of(settings: Settings) -> list[tuple[str, Settings]]:
 async def make_provider(settings: Settings, contract: Contract) -> Provider:
     """The adapter for this provider; imports its vendor's package, hence MissingExtra when that is absent."""
     wanted = settings.provider
-    if wanted.name in LOCAL:
+    if VENDORS[wanted.name].is_local:
         return await _local(settings, contract)
     space = Space(
         provider=contract.provider,
@@ -147,12 +153,12 @@ async def make_provider(settings: Settings, contract: Contract) -> Provider:
         on_too_long=settings.input.on_too_long,
         max_tokens=contract.max_item_tokens,
     )
-    connection = Connection(
+    connection = HttpConnection(
         api_key=wanted.api_key.get_secret_value() if wanted.api_key else None,
         base_url=wanted.base_url,
         # The dispatcher keeps the time, and gives a call more of it where it ran out.
         timeout_seconds=wanted.timeout_seconds * LONGEST_TIMEOUT,
-        max_connections=wanted.max_concurrent_requests or REMOTE_REQUESTS,
+        max_connections=wanted.max_concurrent_requests or VENDORS[wanted.name].concurrency,
     )
     request_dimensions = wanted.dimensions is not None and bool(contract.allowed_dimensions)
     if wanted.name == "ollama":
@@ -174,17 +180,19 @@ async def make_provider(settings: Settings, contract: Contract) -> Provider:
         from streamer.adapters.providers.voyage import VoyageProvider
 
         return VoyageProvider(space, connection, request_dimensions=request_dimensions)
-    from streamer.adapters.providers.openai import OpenAIProvider
+    if wanted.name == "openai":
+        from streamer.adapters.providers.openai import OpenAIProvider
 
-    return OpenAIProvider(
-        space,
-        connection,
-        request_dimensions=request_dimensions,
-        azure_api_version=wanted.azure_api_version,
-        azure_deployment=wanted.azure_deployment,
-        headers={name: value.get_secret_value() for name, value in wanted.headers.items()},
-        encoding_format=wanted.encoding_format,
-    )
+        return OpenAIProvider(
+            space,
+            connection,
+            request_dimensions=request_dimensions,
+            azure_api_version=wanted.azure_api_version,
+            azure_deployment=wanted.azure_deployment,
+            headers={name: value.get_secret_value() for name, value in wanted.headers.items()},
+            encoding_format=wanted.encoding_format,
+        )
+    raise AssertionError(f"no adapter for {wanted.name!r}. This is a bug.")
 
 
 async def _local(settings: Settings, contract: Contract) -> Provider:

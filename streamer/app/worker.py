@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 import structlog
@@ -37,9 +37,9 @@ log = structlog.get_logger("streamer")
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatistics:
-    """`loop_lag_seconds`: the longest that the event loop was late in the last minute."""
+    """All that a worker counts."""
 
-    loop_lag_seconds: float
+    loop_lag_seconds: float = field(metadata={"help": "Longest delay of the event loop in the last minute."})
     pipeline: PipelineStatistics
     source: SourceStatistics
     sink: SinkStatistics
@@ -74,7 +74,7 @@ class Worker:
             or (f"provider {state}" if state else None)
         )
 
-    def lacks(self) -> str | None:
+    def degraded(self) -> str | None:
         """What it does without just now."""
         state = self._embedding.cache.state() if self._embedding.cache else None
         return f"cache: {state}" if state else None
@@ -113,7 +113,7 @@ async def run_worker(settings: Settings) -> None:
             async with until_signalled(pipeline.stop), anyio.create_task_group() as tasks:
                 token = settings.http.token
                 worker = Worker(pipeline, embedding, source, sink, lag)
-                app = create_health_app("worker", worker, token.get_secret_value() if token else None, worker.lacks)
+                app = create_health_app("worker", worker, token.get_secret_value() if token else None, worker.degraded)
                 port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port)
                 tasks.start_soon(lag.watch)
                 try:
@@ -170,7 +170,7 @@ def make_pipeline(settings: Settings, source: KafkaSource, embedding: EmbeddingS
     )
     flow = PipelineSettings(
         batch=BatchPolicy(batch.max_events, batch.max_bytes, batch.linger_ms / 1000),
-        max_batches=batches_at_once(settings),
+        max_batches=batches_at_once(settings, embedding.contract),
         max_in_flight_events=batch.max_in_flight_events,
         max_in_flight_bytes=batch.max_in_flight_bytes,
         commit_interval=delivery.commit_interval_ms / 1000,

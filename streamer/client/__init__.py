@@ -20,15 +20,74 @@ async def main() -> None:
 asyncio.run(main())
 ```
 
-Brokers that want credentials: pass a `Connection` in place of the address. What cannot be reached raises Unreachable.
+To a broker that asks for credentials, pass a Connection instead of the address. All of them raise Unreachable when the
+other side does not answer.
 """
 
-from streamer.adapters.kafka.connection import Connection
-from streamer.client.consuming import VectorConsumer, VerdictConsumer
-from streamer.client.publishing import Text, TextProducer
-from streamer.client.searching import SearchClient, SearchMatch
-from streamer.core.vector_events import Deletion, VectorEvent
-from streamer.core.verdicts import Verdict
+from __future__ import annotations
 
-__all__ = ["Connection", "Deletion", "SearchClient", "SearchMatch", "Text", "TextProducer", "VectorConsumer",
-           "VectorEvent", "Verdict", "VerdictConsumer"]  # fmt: skip
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamer.adapters.kafka.connection import KafkaConnection as Connection
+    from streamer.client.consuming import VectorConsumer, VerdictConsumer
+    from streamer.client.publishing import Text, TextProducer
+    from streamer.client.searching import SearchClient, SearchMatch
+    from streamer.core.events import TopicPartition
+    from streamer.core.vector_events import Deletion, TextSource, VectorEvent
+    from streamer.core.verdicts import NearestEvent, Verdict
+    from streamer.errors import ConfigurationError, StreamerError, TooLarge, Unreachable
+
+__all__ = [
+    "ConfigurationError",
+    "Connection",
+    "Deletion",
+    "NearestEvent",
+    "SearchClient",
+    "SearchMatch",
+    "StreamerError",
+    "Text",
+    "TextProducer",
+    "TextSource",
+    "TooLarge",
+    "TopicPartition",
+    "Unreachable",
+    "VectorConsumer",
+    "VectorEvent",
+    "Verdict",
+    "VerdictConsumer",
+]
+
+# Where each name is defined.
+_HOMES = {
+    "ConfigurationError": "streamer.errors.ConfigurationError",
+    "Connection": "streamer.adapters.kafka.connection.KafkaConnection",
+    "Deletion": "streamer.core.vector_events.Deletion",
+    "NearestEvent": "streamer.core.verdicts.NearestEvent",
+    "SearchClient": "streamer.client.searching.SearchClient",
+    "SearchMatch": "streamer.client.searching.SearchMatch",
+    "StreamerError": "streamer.errors.StreamerError",
+    "Text": "streamer.client.publishing.Text",
+    "TextProducer": "streamer.client.publishing.TextProducer",
+    "TextSource": "streamer.core.vector_events.TextSource",
+    "TooLarge": "streamer.errors.TooLarge",
+    "TopicPartition": "streamer.core.events.TopicPartition",
+    "Unreachable": "streamer.errors.Unreachable",
+    "VectorConsumer": "streamer.client.consuming.VectorConsumer",
+    "VectorEvent": "streamer.core.vector_events.VectorEvent",
+    "Verdict": "streamer.core.verdicts.Verdict",
+    "VerdictConsumer": "streamer.client.consuming.VerdictConsumer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when asked for: who searches needs no Kafka client, and who publishes no HTTP client.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].rpartition(".")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

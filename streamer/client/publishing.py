@@ -8,14 +8,14 @@ from typing import Any, Self
 
 import orjson
 
-from streamer.adapters.kafka.connection import Connection, connection_to
+from streamer.adapters.kafka.connection import KafkaConnection, connection_to
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.core.events import Message
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text to publish. Without an id it is called after its place in the topic."""
+    """A text to publish. Without an `id`, the event id is `topic-partition-offset`."""
 
     text: str
     id: str | None = None
@@ -23,9 +23,17 @@ class Text:
 
 
 class TextProducer:
-    """Publishes texts as JSON objects: the text at `text`, metadata beside it."""
+    """Publishes texts to the text topic, as JSON objects: the text in the field `text`, metadata as further fields.
 
-    def __init__(self, brokers: str | Connection, topic: str = "texts", *, idempotent: bool = True) -> None:
+    Use it as an async context manager. While brokers are away, sending waits for them. Raises Unreachable when no
+    broker answers at the start, and TooLarge when the broker refuses some of the messages for their size.
+    """
+
+    def __init__(self, brokers: str | KafkaConnection, topic: str = "texts", *, idempotent: bool = True) -> None:
+        """`brokers`: "host:port", several separated by commas, or a KafkaConnection with credentials.
+
+        `idempotent`: False for brokers without idempotent producers, such as the demo's.
+        """
         self._topic = topic
         self._sink = KafkaSink(connection_to(brokers), idempotent=idempotent)
 
@@ -45,7 +53,7 @@ class TextProducer:
         await self._publish([self._message(text) for text in texts])
 
     async def delete(self, id: str) -> None:
-        """Have an event forgotten: publish its tombstone."""
+        """Publish a tombstone: the index forgets the event `id`, and compaction removes its records."""
         await self._publish([Message(self._topic, id.encode(), None, ())])
 
     def _message(self, text: Text) -> Message:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -18,22 +18,32 @@ from streamer.errors import StreamerError, Unreachable
 
 @dataclass(frozen=True, slots=True)
 class SearchMatch:
-    """A remembered event and its cosine; text and metadata if its vector event carries them."""
+    """An event in the index and its cosine with the query; text and metadata if its vector event carries them."""
 
     id: str
     similarity: float
     text: str | None = None
     metadata: Mapping[str, Any] | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The match in JSON's own types: fit for `json.dumps`."""
+        return asdict(self)
+
 
 class SearchClient:
-    """Asks an indexer. Raises StreamerError with the indexer's own words when it refuses, Unreachable when it is not
-    there."""
+    """Asks a running indexer, over HTTP. Use it as an async context manager.
+
+    Raises StreamerError with the indexer's reason when it refuses a request, and Unreachable when no indexer answers.
+    """
 
     def __init__(self, url: str = "http://127.0.0.1:8080", *, token: str | None = None, timeout: float = 30.0) -> None:
+        """`token`: that of the indexer's `http.token`; `timeout`: seconds for one answer."""
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._url = url
-        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout)
+        self._url = url.rstrip("/")
+        try:
+            self._http = httpx.AsyncClient(base_url=self._url, headers=headers, timeout=timeout)
+        except httpx.InvalidURL as exc:
+            raise self._absence(exc) from exc
 
     async def __aenter__(self) -> Self:
         return self
@@ -51,27 +61,31 @@ class SearchClient:
         min_similarity: float | None = None,
         where: Mapping[str, str | float | bool | None] | None = None,
     ) -> list[SearchMatch]:
-        """The events nearest to a text, a vector or a remembered event; `where`: metadata they must have."""
+        """The `k` events nearest to a text, a vector or the event `id`: exactly one of the three. Best first.
+
+        `min_similarity`: the least cosine; `where`: metadata that they must have.
+        """
         body = {"text": text, "vector": vector, "id": id, "min_similarity": min_similarity, "where": where, "k": k}
-        answer = await self._ask(
-            "POST", "/v1/search", {name: value for name, value in body.items() if value is not None}
-        )
+        answer = await self.ask("POST", "/v1/search", body)
         return [
             SearchMatch(match["id"], match["similarity"], match.get("text"), match.get("metadata"))
             for match in answer["matches"]
         ]
 
     async def vector(self, id: str) -> Vector:
-        """The vector of a remembered event."""
-        answer = await self._ask("GET", f"/v1/vectors/{quote(id, safe='')}")
+        """The unit vector of the event `id`: float32, shape (dimensions,)."""
+        answer = await self.ask("GET", f"/v1/vectors/{quote(id, safe='')}")
         return np.array(answer["vector"], np.float32)
 
     async def statistics(self) -> dict[str, Any]:
-        """How the indexer is doing."""
-        return await self._ask("GET", "/v1/stats")
+        """The indexer's counters and state, as `GET /v1/stats` returns them."""
+        return await self.ask("GET", "/v1/stats")
 
     async def verdicts(self) -> AsyncIterator[Verdict]:
-        """Verdicts from now on, without Kafka; ends when the indexer stops. Those that come too fast are missed."""
+        """New verdicts as they are made, without Kafka; ends when the indexer stops.
+
+        Verdicts that come faster than they are read are dropped. A VerdictConsumer reads all of them from the topic.
+        """
         timeout = httpx.Timeout(30.0, read=60.0)  # the indexer sends a sign of life every 15 seconds
         try:
             async with self._http.stream("GET", "/v1/events", timeout=timeout) as response:
@@ -84,20 +98,31 @@ class SearchClient:
                         if isinstance(verdict, Verdict):
                             yield verdict
         except httpx.HTTPError as exc:
-            raise Unreachable(f"no indexer answers at {self._url}: {exc!r}") from exc
+            raise self._absence(exc) from exc
 
-    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        content = None if body is None else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The indexer's answer to any of its requests, as it came. What is None in `body` is left out."""
+        given = None if body is None else {name: value for name, value in body.items() if value is not None}
+        content = None if given is None else orjson.dumps(given, option=orjson.OPT_SERIALIZE_NUMPY)
         try:
             response = await self._http.request(method, path, content=content)
             if response.is_error:
                 raise self._refusal(response)
-            answer: dict[str, Any] = response.json()
+            answer = response.json()
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise Unreachable(f"no indexer answers at {self._url}: {exc!r}") from exc
+            raise self._absence(exc) from exc
         except ValueError as exc:
-            raise Unreachable(f"what answers at {self._url} is not a streamer indexer") from exc
+            raise self._stranger() from exc
+        if not isinstance(answer, dict):
+            raise self._stranger()
         return answer
+
+    def _absence(self, error: Exception) -> Unreachable:
+        reason = str(error) or type(error).__name__
+        return Unreachable(f"no indexer answers at {self._url} ({reason}); start one with: streamer index")
+
+    def _stranger(self) -> Unreachable:
+        return Unreachable(f"what answers at {self._url} is not a streamer indexer")
 
     def _refusal(self, response: httpx.Response) -> StreamerError:
         try:

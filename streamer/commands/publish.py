@@ -85,7 +85,7 @@ async def publish(
         messages = read_messages(stream, name, chosen, topic, key_field=key_field, text_field=settings.input.text_field)
         sent = 0
         started = time.monotonic()
-        async with open_sink(settings, patience=PATIENCE) as sink:
+        async with open_sink(settings, give_up_after=PATIENCE) as sink:
             while chunk := _take(messages, min(CHUNK, max(1, int(rate))) if rate else CHUNK, settings, name):
                 acknowledged = await sink.send(chunk)
                 await acknowledged()

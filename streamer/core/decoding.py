@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from streamer.core.events import DeadLetter, DeadLetterKind, Event, Input, Origin, Record, Tombstone
+from streamer.core.events import DeadLetter, Event, Input, Origin, Record, Tombstone
+from streamer.errors import DeadLetterKind
 
 InputFormat: TypeAlias = Literal["auto", "json", "text"]
 

@@ -35,17 +35,17 @@ class Encoder:
         headers = tuple((f"streamer-{name}", value.encode()) for name, value in constant.items())
         object.__setattr__(self, "_space_headers", headers)
 
-    def encode(self, outcome: Outcome, now_ms: int) -> Message:
-        """A message of at most `max_bytes`: a vector event too large for the topic becomes a dead letter."""
-        if isinstance(outcome, DeadLetter):
-            return self._dead_letter(outcome, now_ms)
-        message = self._vector(outcome) if isinstance(outcome, EmbeddedEvent) else self._tombstone(outcome)
-        size = message_bytes(message)
-        if size > self.max_bytes:
+    def encode(self, outcome: Outcome, now_ms: int) -> tuple[Outcome, Message]:
+        """What leaves, and its message of at most `max_bytes`: in place of a vector event too large for the topic
+        leaves a dead letter. `now_ms`: milliseconds since the epoch."""
+        if not isinstance(outcome, DeadLetter):
+            message = self._vector(outcome) if isinstance(outcome, EmbeddedEvent) else self._tombstone(outcome)
+            size = message_bytes(message)
+            if size <= self.max_bytes:
+                return outcome, message
             reason = f"the vector event has {size} bytes, the limit is {self.max_bytes} (kafka.max_message_bytes)"
-            origin = outcome.origin
-            return self._dead_letter(DeadLetter(origin, _record_of(outcome), "too_large", reason), now_ms)
-        return message
+            outcome = too_large(outcome, reason)
+        return outcome, self._dead_letter(outcome, now_ms)
 
     def _vector(self, outcome: EmbeddedEvent) -> Message:
         event = outcome.event
@@ -121,7 +121,7 @@ class Encoder:
 
 def source(record: Record) -> bytes:
     """`topic/partition/offset` of a record, as every output carries it."""
-    return f"{record.tp.topic}/{record.tp.partition}/{record.offset}".encode()
+    return f"{record.tp}/{record.offset}".encode()
 
 
 def message_bytes(message: Message) -> int:
@@ -136,5 +136,7 @@ def message_bytes(message: Message) -> int:
     return size
 
 
-def _record_of(outcome: EmbeddedEvent | Tombstone) -> Record:
-    return outcome.event.record if isinstance(outcome, EmbeddedEvent) else outcome.record
+def too_large(outcome: EmbeddedEvent | Tombstone, reason: str) -> DeadLetter:
+    """What leaves in place of an outcome that its topic does not take."""
+    record = outcome.event.record if isinstance(outcome, EmbeddedEvent) else outcome.record
+    return DeadLetter(outcome.origin, record, "too_large", reason)

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from streamer.core.vectors import Vector
+from streamer.errors import DeadLetterKind
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
-
-DeadLetterKind: TypeAlias = Literal[
-    "undecodable", "missing_text", "empty_text", "too_long", "rejected", "invalid_vector", "too_large"
-]
 
 
 class TopicPartition(NamedTuple):
@@ -23,6 +20,9 @@ class TopicPartition(NamedTuple):
 
     topic: str
     partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ Values: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Neighbor:
-    """A vector's place among those that were searched, and its cosine with the query."""
+    """A row of the matrix that was searched: its index, and its cosine with the query."""
 
     index: int
     similarity: float
@@ -41,7 +41,7 @@ def normalize(array: ArrayLike) -> Vector | Matrix:
     largest = np.abs(rows).max(axis=1, initial=0.0, keepdims=True)
     with np.errstate(invalid="ignore"):
         rows = np.divide(rows, largest, out=rows, where=largest > 0)
-    return vectors.normalize(rows).reshape(given.shape)
+    return vectors.unit_rows(rows).reshape(given.shape)
 
 
 def cosine_similarity(a: ArrayLike, b: ArrayLike) -> Any:
@@ -65,7 +65,10 @@ def euclidean_distance(a: ArrayLike, b: ArrayLike) -> Any:
 
 
 def find_most_similar(query: ArrayLike, matrix: ArrayLike, k: int = 5) -> list[Neighbor]:
-    """The `k` rows of `matrix` with the largest cosine with the vector `query`, best first, ties in order of rows."""
+    """The `k` rows of `matrix` with the largest cosine with the vector `query`, best first, ties in order of rows.
+
+    For texts: `EmbeddingService.find_most_similar`. Raises ValueError for a zero vector or arrays of other shapes.
+    """
     if k < 1:
         raise ValueError(f"k must be positive, not {k}")
     if np.asarray(query).ndim != 1 or np.asarray(matrix).ndim != 2:

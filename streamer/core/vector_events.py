@@ -23,14 +23,23 @@ _LENGTH_TOLERANCE = 1e-2
 
 @dataclass(frozen=True, slots=True)
 class TextSource:
-    """The record that held the text. `timestamp`: milliseconds since the epoch, None when the event does not say."""
+    """The record of the text topic that held the text. `timestamp`: milliseconds since the epoch, None when unknown."""
 
     tp: TopicPartition
     offset: int
     timestamp: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.tp.topic}/{self.tp.partition}/{self.offset}"
+        return f"{self.tp}/{self.offset}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The source as JSON carries it: topic, partition, offset, timestamp."""
+        return {
+            "topic": self.tp.topic,
+            "partition": self.tp.partition,
+            "offset": self.offset,
+            "timestamp": self.timestamp,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +60,23 @@ class VectorEvent:
     timestamp: int = 0
     sketch: bytes | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The event in JSON's own types, with the names of the topic's format: fit for `json.dumps`."""
+        document: dict[str, Any] = {
+            "id": self.id,
+            "vector": self.vector.tolist(),
+            "model": self.model,
+            "space": self.space,
+            "dimensions": len(self.vector),
+            "source": None if self.source is None else self.source.to_dict(),
+        }
+        optional = {"text": self.text, "metadata": None if self.metadata is None else dict(self.metadata)}
+        return document | {name: value for name, value in optional.items() if value is not None}
+
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """A tombstone: the id is to be forgotten."""
+    """A tombstone: the event `id` has been deleted."""
 
     id: str
 

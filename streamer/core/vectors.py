@@ -63,7 +63,7 @@ def cache_key(prepared: str, purpose: Purpose) -> bytes:
     return hashlib.blake2b(payload, digest_size=32, person=purpose.encode()).digest()
 
 
-def normalize(rows: ArrayLike) -> Matrix:
+def unit_rows(rows: ArrayLike) -> Matrix:
     """Scale each row of an (n, dimensions) array to Euclidean length 1, as float32.
 
     Raises ValueError, naming the first such row, when one is zero or holds NaN or infinity.

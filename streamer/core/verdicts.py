@@ -17,59 +17,64 @@ VerdictKind: TypeAlias = Literal["near_duplicate", "anomaly", "ordinary", "warmi
 class Match(NamedTuple):
     """A remembered vector and its cosine with the query: between -1 and 1, to six decimals.
 
-    `note`: what was remembered along with the vector.
+    `payload`: what was remembered along with the vector.
     """
 
     id: str
     similarity: float
-    note: Any = None
+    payload: Any = None
+
+
+class NearestEvent(NamedTuple):
+    """An earlier event near the judged one, and the cosine of the two: between -1 and 1, to six decimals."""
+
+    id: str
+    similarity: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One event's verdict.
+    """One event's verdict: "near_duplicate", "anomaly", "ordinary", or "warming_up" while too little has been seen.
 
-    `similarity`: cosine with the nearest event before it, None when there was none. `duplicate_of`: the first event
-    of the group that this near-duplicate joins. `score`: mean distance (1 - cosine) to the nearest of the recent
-    events; `p_value`: share of recent ordinary events that are at least as far off. None while there are too few.
+    - `nearest`: the nearest events before it, best first; `similarity`: the cosine with the first of them, None when
+      there was none.
+    - `duplicate_of`: the first event of the group that this near-duplicate joins.
+    - `score`: mean distance (1 - cosine) to the nearest recent events; `p_value`: share of recent ordinary events that
+      are at least as far off. None while there are too few.
+    - `space`: the id of the vector space; `source`: the record that held the text.
     """
 
     id: str
     verdict: VerdictKind
     similarity: float | None
     duplicate_of: str | None
-    nearest: Sequence[Match]
+    nearest: Sequence[NearestEvent]
     space: str
     source: TextSource | None
     score: float | None = None
     p_value: float | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict in JSON's own types, as the verdict topic carries it: fit for `json.dumps`."""
+        return {
+            "id": self.id,
+            "verdict": self.verdict,
+            "similarity": self.similarity,
+            "duplicate_of": self.duplicate_of,
+            "score": self.score,
+            "p_value": self.p_value,
+            "nearest": [{"id": event.id, "similarity": event.similarity} for event in self.nearest],
+            "space": self.space,
+            "source": None if self.source is None else self.source.to_dict(),
+        }
+
 
 def encode_verdict(verdict: Verdict, topic: str) -> Message:
     """The verdict event: key = event id, value = JSON."""
-    source = verdict.source
-    document: dict[str, Any] = {
-        "id": verdict.id,
-        "verdict": verdict.verdict,
-        "similarity": verdict.similarity,
-        "duplicate_of": verdict.duplicate_of,
-        "score": verdict.score,
-        "p_value": verdict.p_value,
-        "nearest": [{"id": match.id, "similarity": match.similarity} for match in verdict.nearest],
-        "space": verdict.space,
-        "source": None
-        if source is None
-        else {
-            "topic": source.tp.topic,
-            "partition": source.tp.partition,
-            "offset": source.offset,
-            "timestamp": source.timestamp,
-        },
-    }
     headers: Headers = (("content-type", JSON.encode()), ("streamer-space", verdict.space.encode()))
-    if source is not None:
-        headers += (("streamer-source", str(source).encode()),)
-    return Message(topic, verdict.id.encode(), orjson.dumps(document), headers)
+    if verdict.source is not None:
+        headers += (("streamer-source", str(verdict.source).encode()),)
+    return Message(topic, verdict.id.encode(), orjson.dumps(verdict.to_dict()), headers)
 
 
 def decode_verdict(record: Record) -> Verdict | Malformed:
@@ -91,7 +96,7 @@ def parse_verdict(value: bytes) -> Verdict | Malformed:
             verdict=document["verdict"],
             similarity=document["similarity"],
             duplicate_of=document["duplicate_of"],
-            nearest=[Match(match["id"], match["similarity"]) for match in document["nearest"]],
+            nearest=[NearestEvent(event["id"], event["similarity"]) for event in document["nearest"]],
             space=document["space"],
             source=None if source is None else read_source(source),
             score=document["score"],

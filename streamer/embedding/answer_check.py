@@ -15,24 +15,18 @@ SHORTEST, LONGEST = 1e-6, 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class CheckedAnswer:
     """`rows`: (n, dimensions) float32 of unit length, meaningless where `is_good` (n bools) is false."""
 
     rows: Matrix
     is_good: NDArray[np.bool_]
-
-    @property
-    def bad(self) -> list[int]:
-        """The rows that cannot be used and should be asked for again, one by one."""
-        bad: list[int] = np.flatnonzero(~self.is_good).tolist()
-        return bad
 
 
 class InvalidAnswer(ValueError):
     """An answer of which nothing can be used."""
 
 
-def admit(vectors: Matrix, count: int, dimensions: int, *, matryoshka: bool = False) -> Admission:
+def check_answer(vectors: Matrix, count: int, dimensions: int, *, matryoshka: bool = False) -> CheckedAnswer:
     """Check an answer to `count` texts and bring its rows to unit length.
 
     Longer vectors than `dimensions` are cut and renormalised if the model is trained for that (`matryoshka`). Raises
@@ -50,4 +44,4 @@ def admit(vectors: Matrix, count: int, dimensions: int, *, matryoshka: bool = Fa
         norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
         is_good = (norms >= SHORTEST) & (norms <= LONGEST)  # false for NaN, too
         rows = np.multiply(vectors, (1.0 / norms).astype(np.float32)[:, None], dtype=np.float32)
-    return Admission(rows, is_good)
+    return CheckedAnswer(rows, is_good)

@@ -15,11 +15,11 @@ from streamer.protocols import Embedder, Embedding, Rejection, VectorCache
 class CacheStatistics:
     """Texts asked for since the start, by where their result came from."""
 
-    texts_total: int
-    repeats_total: int
-    joined_total: int
-    hits_total: int
-    misses_total: int
+    texts_total: int = field(metadata={"help": "Texts asked for."})
+    repeats_total: int = field(metadata={"help": "Texts that an earlier text of the same batch equals."})
+    joined_total: int = field(metadata={"help": "Texts that waited for the call of another batch."})
+    hits_total: int = field(metadata={"help": "Texts found in the cache."})
+    misses_total: int = field(metadata={"help": "Texts sent to the provider."})
 
 
 @dataclass(slots=True)

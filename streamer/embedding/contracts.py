@@ -1,9 +1,16 @@
 """What each embedding model demands and promises, as data: one row a model.
 
-Sources, named in the rows' comments by their letter. O: OpenAI API reference, "Create embeddings". V: Voyage AI API
-reference, "Text embeddings" (as in the official clients). C: Cohere API reference v2, "Embed", its model page and its
-rate limit page; CO: Oracle's page on the same model. L: Ollama's API reference and the model's page in its library. M:
-the model card and the configuration published with the weights. W: ours, chosen, not demanded.
+Sources, named in the rows' comments by their letter; their figures are those of 2026-11-24.
+
+O: https://platform.openai.com/docs/api-reference/embeddings/create, as in the client openai 3.54.0.
+V: https://docs.voyageai.com/reference/embeddings-api, as in the client voyageai 0.5.0.
+C: https://docs.cohere.com/v2/reference/embed, as in the client cohere 7.3.1; https://docs.cohere.com/docs/cohere-embed;
+   https://docs.cohere.com/v2/docs/rate-limits.
+CO: https://docs.oracle.com/iaas/Content/generative-ai/cohere-embed-4.htm, Oracle's page on the same model.
+L: https://github.com/ollama/ollama/blob/main/docs/api.md, server/routes.go in there, and the models' pages under
+   https://ollama.com/library.
+M: the model card and the configuration published with the weights, under the model's name.
+W: ours, chosen, not demanded.
 """
 
 from __future__ import annotations
@@ -12,6 +19,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+from streamer.core.vendors import VENDORS
 from streamer.errors import ConfigurationError
 
 Truncation: TypeAlias = Literal["never", "optional", "always"]
@@ -157,7 +165,7 @@ _IN_PROCESS = Contract(
     limits=(),
     is_local=True,
 )
-_LOCAL = ("sentence-transformers", "onnx")
+_LOCAL = [vendor.name for vendor in VENDORS.values() if vendor.is_local]
 
 _MRL_VOYAGE = {"allowed_dimensions": (256, 512, 1024, 2048), "matryoshka": True}  # V
 _MRL_NOMIC = {"allowed_dimensions": (64, 128, 256, 512, 768), "matryoshka": True}  # M

@@ -6,23 +6,23 @@ import random as random_module
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from math import inf
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import anyio
 
-from streamer.core.events import DeadLetterKind
 from streamer.core.vectors import Purpose, Space
+from streamer.core.vendors import CALLS_AT_ONCE
 from streamer.embedding.answer_check import InvalidAnswer
 from streamer.embedding.backoff import BackoffPolicy
-from streamer.embedding.batch import Batch, halves
 from streamer.embedding.contracts import Contract
 from streamer.embedding.gate import Gate
-from streamer.embedding.overlong import Lengths
+from streamer.embedding.overlong import OverlongTexts
 from streamer.embedding.planning import TokenEstimator, plan
-from streamer.embedding.provider_calls import Calls, DispatchStatistics, TimedOut
+from streamer.embedding.provider_calls import DispatchStatistics, ProviderCalls, TimedOut
 from streamer.embedding.quota import Quota
 from streamer.embedding.request_caps import RequestCaps
-from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
+from streamer.embedding.text_batch import TextBatch, halves
+from streamer.errors import DeadLetterKind, ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Embedding, Provider, Rejection
 
 HALVE_AFTER = 4  # failures: is it the request and not the provider?
@@ -31,7 +31,6 @@ CONTROLS = 2  # harmless texts that must succeed between its failures before it 
 INVALID_AFTER = 3  # unusable vectors for a single text
 SUSPICIOUS_AFTER = 16  # texts given up in a row: is the provider to blame?
 TOO_LONG = ("too_long", "too_large")
-REMOTE_CONCURRENCY = 8
 
 
 class Dispatcher:
@@ -46,8 +45,8 @@ class Dispatcher:
     has one call at a time without a timeout unless told otherwise. `probing`: when to look whether a blocked account
     works again. `count_tokens`: the model's tokenizer, if at hand. `random`: uniform in [0, 1).
 
-    `patience`: for a person who is waiting. A blocked account then raises ProviderBlocked at once, and an outage of
-    more than so many seconds the RetriableError of the last call; rate limits are still waited out.
+    `give_up_after`: seconds, for a person who is waiting. A blocked account then raises ProviderBlocked at once, and a
+    longer outage the RetriableError of the last call; rate limits are still waited out.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Dispatcher:
         timeout: float | None = 60.0,
         backoff: BackoffPolicy | None = None,
         probing: BackoffPolicy | None = None,
-        patience: float | None = None,
+        give_up_after: float | None = None,
         count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -74,23 +73,23 @@ class Dispatcher:
         )
         self._gate = Gate(
             quota,
-            concurrency=concurrency or (1 if contract.is_local else REMOTE_CONCURRENCY),
+            concurrency=concurrency or (1 if contract.is_local else CALLS_AT_ONCE),
             backoff=self._backoff,
             probing=probing or BackoffPolicy(initial=15.0, maximum=300.0),
-            waits_when_blocked=patience is None,
+            waits_when_blocked=give_up_after is None,
             random=random,
         )
-        self._patience = inf if patience is None else patience
+        self._give_up_after = inf if give_up_after is None else give_up_after
         # A model in this process has no caps on tokens, and counts them anyway when its turn comes.
         self._estimator = TokenEstimator(None if contract.is_local else count_tokens)
         self._caps = RequestCaps(contract, quota)
-        self._lengths = Lengths(contract, provider.space, count_tokens)
-        self._calls = Calls(
+        self._overlong = OverlongTexts(contract, provider.space, count_tokens)
+        self._calls = ProviderCalls(
             provider,
             contract,
             gate=self._gate,
             caps=self._caps,
-            lengths=self._lengths,
+            overlong=self._overlong,
             estimator=self._estimator,
             timeout=None if contract.is_local else timeout,
         )
@@ -108,10 +107,10 @@ class Dispatcher:
         return self._calls.statistics
 
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
-        batch = Batch(texts, purpose, self._estimator)
-        fitting, doubtful, overlong = self._lengths.sort(batch)
+        batch = TextBatch(texts, purpose, self._estimator)
+        fitting, doubtful, overlong = self._overlong.sort(batch)
         groups = plan(batch.tokens[fitting], batch.sizes[fitting], self._caps.current())
-        await _together(
+        await _run_all(
             [
                 *(partial(self._resolve, batch, [fitting[i] for i in group.tolist()]) for group in groups),
                 *(partial(self._resolve_one, batch, place) for place in doubtful),
@@ -120,7 +119,7 @@ class Dispatcher:
         )
         return cast("list[Embedding | Rejection]", batch.outcomes)
 
-    async def _resolve(self, batch: Batch, places: list[int]) -> None:
+    async def _resolve(self, batch: TextBatch, places: list[int]) -> None:
         """See to it that each of these texts has an outcome, in as few calls as possible."""
         failures = attempt = timeouts = 0
         provider_is_sound = False
@@ -130,10 +129,10 @@ class Dispatcher:
             try:
                 bad, overlong = await self._calls.ask(batch, part, attempt=attempt, timeouts=timeouts)
             except (RateLimited, ProviderBlocked) as error:
-                self._bear(batch, error)
+                self._raise_when_overdue(batch, error)
                 continue
             except RetriableError as error:
-                self._bear(batch, error)
+                self._raise_when_overdue(batch, error)
                 failures += 1
                 attempt += 1
                 timeouts += isinstance(error, TimedOut)
@@ -145,14 +144,14 @@ class Dispatcher:
                     provider_is_sound = size == 2 and await self._calls.is_sound(batch.purpose)
                     places, size = rest + part, max(2, size // 2)
                     continue
-                await _together([partial(self._resolve_one, batch, place) for place in part])
+                await _run_all([partial(self._resolve_one, batch, place) for place in part])
             except (RejectedError, InvalidAnswer) as error:
                 await self._bisect(batch, part, error)
             else:
                 self._given_up_in_a_row = 0
-                await _together(
+                await _run_all(
                     [
-                        *(partial(self._resolve_one, batch, place, strikes=1) for place in bad),
+                        *(partial(self._resolve_one, batch, place, invalid_answers=1) for place in bad),
                         *(partial(self._shorten, batch, place, "longer than the model reads") for place in overlong),
                     ]
                 )
@@ -160,24 +159,25 @@ class Dispatcher:
         if places:
             await self._resolve_one(batch, places[0])
 
-    async def _bisect(self, batch: Batch, places: list[int], error: Exception) -> None:
+    async def _bisect(self, batch: TextBatch, places: list[int], error: Exception) -> None:
         parts = halves(places)
-        await _together([partial(self._resolve, batch, part) for part in parts])
+        await _run_all([partial(self._resolve, batch, part) for part in parts])
         if isinstance(error, RejectedError) and all(isinstance(batch.outcomes[place], Embedding) for place in places):
             self._caps.refused(len(parts[1]), float(batch.tokens[parts[1]].sum()), str(error))
 
-    async def _resolve_one(self, batch: Batch, place: int, strikes: int = 0) -> None:
-        """The same for a single text. `strikes`: how often its vector was unusable before."""
+    async def _resolve_one(self, batch: TextBatch, place: int, invalid_answers: int = 0) -> None:
+        """The same for a single text. `invalid_answers`: how often its vector was unusable before."""
         failures = timeouts = controls = 0
         provider_is_sound = False
+        kind: DeadLetterKind
         while True:
             try:
                 _, overlong = await self._calls.ask(batch, [place], attempt=failures, timeouts=timeouts)
             except (RateLimited, ProviderBlocked) as error:
-                self._bear(batch, error)
+                self._raise_when_overdue(batch, error)
                 continue
             except RetriableError as error:
-                self._bear(batch, error)
+                self._raise_when_overdue(batch, error)
                 failures += 1
                 timeouts += isinstance(error, TimedOut)
                 if failures < HOPELESS_AFTER:
@@ -192,10 +192,10 @@ class Dispatcher:
                     await self._shorten(batch, place, reason)
                     return
             except InvalidAnswer as error:
-                strikes += 1
+                invalid_answers += 1
                 kind, reason = "invalid_vector", str(error)
-                if strikes < INVALID_AFTER:
-                    await self._pause(strikes)
+                if invalid_answers < INVALID_AFTER:
+                    await self._pause(invalid_answers)
                     continue
             else:
                 self._given_up_in_a_row = 0
@@ -210,29 +210,29 @@ class Dispatcher:
             if provider_is_sound:
                 self._given_up_in_a_row = 0
 
-    async def _shorten(self, batch: Batch, place: int, reason: str) -> None:
+    async def _shorten(self, batch: TextBatch, place: int, reason: str) -> None:
         """Deal with a text that the model does not read whole, as the space's policy says."""
         text = batch.texts[place]
-        if self._lengths.policy == "truncate" and (shorter := self._lengths.shortened(text)) is not None:
+        if self._overlong.policy == "truncate" and (shorter := self._overlong.shortened(text)) is not None:
             batch.shorten(place, shorter)
             await self._resolve_one(batch, place)
-        elif self._lengths.policy == "chunk" and (parts := self._lengths.parts(text, batch.purpose)) is not None:
+        elif self._overlong.policy == "chunk" and (parts := self._overlong.parts(text, batch.purpose)) is not None:
             outcomes = await self.embed(parts, batch.purpose)
             embeddings = [outcome for outcome in outcomes if isinstance(outcome, Embedding)]
             if len(embeddings) == len(parts):
-                batch.outcomes[place] = self._lengths.combined(parts, embeddings)
+                batch.outcomes[place] = self._overlong.combined(parts, embeddings)
             else:
                 batch.outcomes[place] = next(outcome for outcome in outcomes if isinstance(outcome, Rejection))
         else:
             self._reject(batch, place, "too_long", reason)
 
-    def _bear(self, batch: Batch, error: RetriableError) -> None:
-        """Nothing, while patience lasts; then the error."""
-        if isinstance(error, RateLimited) or self._patience == inf:
+    def _raise_when_overdue(self, batch: TextBatch, error: RetriableError) -> None:
+        """Raise the error once it has been `give_up_after` seconds since the first failure."""
+        if isinstance(error, RateLimited) or self._give_up_after == inf:
             return
         now = anyio.current_time()
         batch.failing_since = min(batch.failing_since, now)
-        if isinstance(error, ProviderBlocked) or now - batch.failing_since >= self._patience:
+        if isinstance(error, ProviderBlocked) or now - batch.failing_since >= self._give_up_after:
             raise error
 
     def _is_suspicious(self) -> bool:
@@ -240,16 +240,15 @@ class Dispatcher:
         self._given_up_in_a_row += 1
         return self._given_up_in_a_row >= SUSPICIOUS_AFTER
 
-    def _reject(self, batch: Batch, place: int, kind: str, reason: str) -> None:
-        known = cast("DeadLetterKind", kind if kind in get_args(DeadLetterKind) else "rejected")
-        batch.outcomes[place] = Rejection(known, reason, int(batch.attempts[place]))
+    def _reject(self, batch: TextBatch, place: int, kind: DeadLetterKind, reason: str) -> None:
+        batch.outcomes[place] = Rejection(kind, reason, int(batch.attempts[place]))
         self._calls.rejected()
 
     async def _pause(self, failures: int) -> None:
         await anyio.sleep(self._backoff.delay(failures - 1, jitter=self._random()))
 
 
-async def _together(jobs: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+async def _run_all(jobs: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
     """Run all, side by side. The first error cancels the others and comes out as itself, not as a group."""
     if len(jobs) < 2:
         for job in jobs:

@@ -70,6 +70,10 @@ class Gate:
         self._probe_at = -inf
         self.in_flight = 0
 
+    def __repr__(self) -> str:
+        problem = f"blocked: {self._blocked}" if self._blocked is not None else f"{self._failures} failures in a row"
+        return f"<Gate: {self.in_flight} of {self._aimd.limit} calls open, {problem}>"
+
     def state(self) -> str | None:
         """Why calls are held back, in words for a person; None when all is well."""
         if self._blocked is not None:

@@ -10,18 +10,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from streamer.core.vectors import Purpose, Space, normalize
-from streamer.embedding.batch import Batch
+from streamer.core.vectors import Purpose, Space, unit_rows
 from streamer.embedding.chunking import cut, typical_tokens, windows
 from streamer.embedding.contracts import Contract
 from streamer.embedding.planning import SPECIAL_TOKENS
+from streamer.embedding.text_batch import TextBatch
 from streamer.protocols import Embedding
 
 MOST_BYTES_A_TOKEN = 8  # no ordinary text has more on average, so a text above it is too long for certain
 SHRINK = 0.75  # when the provider still finds a text too long that we thought fits
 
 
-class Lengths:
+class OverlongTexts:
     """The policy of one space, for the model of one contract."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Lengths:
         """Tokens of a text: exact with a tokenizer, else a usual number."""
         return self._count_tokens([text])[0] if self._count_tokens else typical_tokens(text)
 
-    def sort(self, batch: Batch) -> tuple[list[int], list[int], list[int]]:
+    def sort(self, batch: TextBatch) -> tuple[list[int], list[int], list[int]]:
         """The places of a batch: those that fit, those that may not and had better go alone, those to deal with now."""
         fitting = np.flatnonzero(batch.sizes <= self.limit).tolist()
         if len(fitting) == len(batch.texts):
@@ -54,7 +54,7 @@ class Lengths:
                 doubtful.append(place)
         return fitting, doubtful, overlong
 
-    def was_cut(self, batch: Batch, place: int, tokens: int) -> bool:
+    def was_cut(self, batch: TextBatch, place: int, tokens: int) -> bool:
         """Whether the provider read only the beginning of this text, if it does not say so itself."""
         if self._contract.truncation == "never" or batch.sizes[place] <= self.limit:
             return False
@@ -80,7 +80,7 @@ class Lengths:
         """The mean of the parts' vectors, weighted by their tokens, at unit length."""
         weights = np.array([e.tokens or self.count(part) for part, e in zip(parts, embeddings, strict=True)])
         mean = weights @ np.stack([e.vector for e in embeddings]).astype(np.float64)
-        return Embedding(normalize(mean)[0], sum(e.tokens for e in embeddings), truncated=True)
+        return Embedding(unit_rows(mean)[0], sum(e.tokens for e in embeddings), truncated=True)
 
     def _is_certain(self, size: float) -> bool:
         if self._count_tokens is not None or self._contract.truncation == "always":

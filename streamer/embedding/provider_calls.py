@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 
 import anyio
 
 from streamer.core.vectors import Purpose
-from streamer.embedding.answer_check import Admission, InvalidAnswer, admit
-from streamer.embedding.batch import Batch
+from streamer.embedding.answer_check import CheckedAnswer, InvalidAnswer, check_answer
 from streamer.embedding.contracts import Contract
 from streamer.embedding.gate import Gate
-from streamer.embedding.overlong import Lengths
+from streamer.embedding.overlong import OverlongTexts
 from streamer.embedding.planning import TokenEstimator
 from streamer.embedding.request_caps import RequestCaps
+from streamer.embedding.text_batch import TextBatch
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Answer, Embedding, Provider
 
@@ -29,23 +29,19 @@ class TimedOut(RetriableError):
 
 @dataclass(slots=True, kw_only=True)
 class DispatchStatistics:
-    """Totals since the start, and the calls open now.
+    """Totals since the start, and the calls open now."""
 
-    `tokens_total`: as billed. `retries_total`: calls that failed and were made again, `rate_limited_total` and
-    `timeouts_total` among them. `rejected_total`: texts that got no vector.
-    """
-
-    requests_total: int = 0
-    texts_total: int = 0
-    tokens_total: int = 0
-    retries_total: int = 0
-    rate_limited_total: int = 0
-    timeouts_total: int = 0
-    rejected_total: int = 0
-    in_flight: int = 0
+    requests_total: int = field(default=0, metadata={"help": "Calls made to the provider."})
+    texts_total: int = field(default=0, metadata={"help": "Texts sent to the provider, repeated ones included."})
+    tokens_total: int = field(default=0, metadata={"help": "Tokens billed by the provider."})
+    retries_total: int = field(default=0, metadata={"help": "Calls that failed and were made again."})
+    rate_limited_total: int = field(default=0, metadata={"help": "Calls that the provider refused for their rate."})
+    timeouts_total: int = field(default=0, metadata={"help": "Calls that were not answered in time."})
+    rejected_total: int = field(default=0, metadata={"help": "Texts that got no vector."})
+    in_flight: int = field(default=0, metadata={"help": "Calls open now."})
 
 
-class Calls:
+class ProviderCalls:
     """Makes calls for the Dispatcher, one per `ask`, and records in the batch what came of it.
 
     `timeout`: seconds for one call from sending to the last byte; None for no bound.
@@ -58,7 +54,7 @@ class Calls:
         *,
         gate: Gate,
         caps: RequestCaps,
-        lengths: Lengths,
+        overlong: OverlongTexts,
         estimator: TokenEstimator,
         timeout: float | None,
     ) -> None:
@@ -66,7 +62,7 @@ class Calls:
         self._contract = contract
         self._gate = gate
         self._caps = caps
-        self._lengths = lengths
+        self._overlong = overlong
         self._estimator = estimator
         self._timeout = timeout
         self._totals = DispatchStatistics()
@@ -80,7 +76,7 @@ class Calls:
         self._totals.rejected_total += 1
 
     async def ask(
-        self, batch: Batch, places: list[int], *, attempt: int = 0, timeouts: int = 0, is_control: bool = False
+        self, batch: TextBatch, places: list[int], *, attempt: int = 0, timeouts: int = 0, is_control: bool = False
     ) -> tuple[list[int], list[int]]:
         """Make one call for these texts and record the embeddings that are fit for use.
 
@@ -97,7 +93,7 @@ class Calls:
             self._totals.texts_total += len(places)
             try:
                 answer = await self._answer(texts, batch.purpose, timeouts)
-                admission = self._admitted(answer, len(places))
+                checked = self._checked(answer, len(places))
             except RetriableError as error:
                 self._totals.retries_total += 1
                 self._totals.rate_limited_total += isinstance(error, RateLimited)
@@ -120,14 +116,14 @@ class Calls:
         if billed is not None:
             self._totals.tokens_total += billed
             self._estimator.learn(len(places), float(batch.sizes[places].sum()), billed)
-        return self._record(batch, places, answer, admission)
+        return self._record(batch, places, answer, checked)
 
     async def is_sound(self, purpose: Purpose) -> bool:
         """Whether a harmless text gets a vector, so that a failing text and not the provider is to blame.
 
         A refusal of it blocks the provider: what it refuses then is not the texts.
         """
-        control = Batch([self._provider.space.prepare(CONTROL_TEXT, purpose)], purpose, self._estimator)
+        control = TextBatch([self._provider.space.prepare(CONTROL_TEXT, purpose)], purpose, self._estimator)
         try:
             await self.ask(control, [0], is_control=True)
         except RetriableError:
@@ -143,17 +139,17 @@ class Calls:
             return await self._provider.embed(texts, purpose)
         raise TimedOut(f"no answer within {timeout:g} s")
 
-    def _admitted(self, answer: Answer, count: int) -> Admission:
+    def _checked(self, answer: Answer, count: int) -> CheckedAnswer:
         dimensions = self._provider.space.dimensions
-        admission = admit(answer.vectors, count, dimensions, matryoshka=self._contract.matryoshka)
-        if admission.is_good.any():
-            return admission
+        checked = check_answer(answer.vectors, count, dimensions, matryoshka=self._contract.matryoshka)
+        if checked.is_good.any():
+            return checked
         if count > 1:  # a text can be bad, but not all of them: the provider is in trouble
             raise RetriableError(f"none of {count} vectors is of finite, positive length")
         raise InvalidAnswer("the vector is not of finite, positive length")
 
     def _record(
-        self, batch: Batch, places: list[int], answer: Answer, admission: Admission
+        self, batch: TextBatch, places: list[int], answer: Answer, checked: CheckedAnswer
     ) -> tuple[list[int], list[int]]:
         tokens: Sequence[int]
         if answer.tokens is not None:
@@ -167,8 +163,8 @@ class Calls:
         cut = answer.truncated if answer.truncated is not None else self._cut(batch, places, tokens)
         bad: list[int] = []
         overlong: list[int] = []
-        refuses_cut = self._lengths.policy != "truncate"
-        rows = zip(places, admission.rows, tokens, cut, admission.is_good.tolist(), strict=True)
+        refuses_cut = self._overlong.policy != "truncate"
+        rows = zip(places, checked.rows, tokens, cut, checked.is_good.tolist(), strict=True)
         for place, vector, count, was_cut, is_good in rows:
             if not is_good:
                 bad.append(place)
@@ -178,7 +174,7 @@ class Calls:
                 batch.outcomes[place] = Embedding(vector, count, was_cut or place in batch.shortened)
         return bad, overlong
 
-    def _cut(self, batch: Batch, places: list[int], tokens: Sequence[int]) -> Sequence[bool]:
-        if batch.longest <= self._lengths.limit:
+    def _cut(self, batch: TextBatch, places: list[int], tokens: Sequence[int]) -> Sequence[bool]:
+        if batch.longest <= self._overlong.limit:
             return [False] * len(places)
-        return [self._lengths.was_cut(batch, place, count) for place, count in zip(places, tokens, strict=True)]
+        return [self._overlong.was_cut(batch, place, count) for place, count in zip(places, tokens, strict=True)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from streamer.core.projection import Projection
 from streamer.core.vectors import Purpose, Space
-from streamer.embedding.answer_check import admit
+from streamer.embedding.answer_check import check_answer
 from streamer.errors import ConfigurationError
 from streamer.protocols import Answer, Provider
 
@@ -17,8 +17,8 @@ from streamer.protocols import Answer, Provider
 class Reduced:
     """A Provider around a Provider. Its space is its own, named after the content of the projection.
 
-    `matryoshka`: the inner one's vectors may be longer than its space says, as in `admit`. Raises ConfigurationError
-    when the projection was fitted to another space, where it would mean nothing.
+    `matryoshka`: the inner one's vectors may be longer than its space says, as in `check_answer`. Raises
+    ConfigurationError when the projection was fitted to another space, where it would mean nothing.
     """
 
     def __init__(self, provider: Provider, projection: Projection, *, matryoshka: bool = False) -> None:
@@ -42,8 +42,8 @@ class Reduced:
         answer = await self._provider.embed(texts, purpose)
         # Judged before they are projected, which would hide garbage and a changed width.
         dimensions = self._provider.space.dimensions
-        admission = admit(answer.vectors, len(texts), dimensions, matryoshka=self._matryoshka)
-        rows = np.where(admission.is_good[:, None], admission.rows, np.float32(np.nan))
+        checked = check_answer(answer.vectors, len(texts), dimensions, matryoshka=self._matryoshka)
+        rows = np.where(checked.is_good[:, None], checked.rows, np.float32(np.nan))
         return replace(answer, vectors=self._projection.project(rows))
 
     async def aclose(self) -> None:

@@ -55,13 +55,14 @@ def create_api(
     *,
     token: str | None = None,
     embed_timeout: float = 30.0,
-    lacks: Callable[[], str | None] = lambda: None,
+    degraded: Callable[[], str | None] = lambda: None,
 ) -> Starlette:
     """The application. Without an embedder, searches by text are refused.
 
-    `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. `lacks`: what the
-    index does without just now, though it is ready. Raises
-    SpaceMismatch when the embedder's vectors cannot be compared with those of the index.
+    `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. `degraded`: what
+    the index does without at the moment, though it is ready.
+
+    Raises SpaceMismatch when the embedder's vectors cannot be compared with those of the index.
     """
     if embedder is not None and embedder.space != index.space:
         raise SpaceMismatch(
@@ -129,14 +130,14 @@ def create_api(
         Route("/v1/stats", stats),
         Route("/v1/events", live_endpoint(index.live)),
         Route("/openapi.json", openapi),
-        *health_routes("indexer", index, lacks),
+        *health_routes("indexer", index, degraded),
     ]
     return create_app(routes, token, {ClientDisconnect: _gone})
 
 
 def _described(match: Match) -> dict[str, Any]:
     """Text and metadata are there when the worker sends them along."""
-    known = {"text": match.note.text, "metadata": match.note.metadata} if match.note else {}
+    known = {"text": match.payload.text, "metadata": match.payload.metadata} if match.payload else {}
     return {
         "id": match.id,
         "similarity": match.similarity,

@@ -35,9 +35,9 @@ def json_response(document: Any, status: int = 200, headers: Mapping[str, str] |
     return Response(body, status, headers, media_type="application/json")
 
 
-def health_routes(role: str, observed: Observable, lacks: Callable[[], str | None] = lambda: None) -> list[Route]:
+def health_routes(role: str, observed: Observable, degraded: Callable[[], str | None] = lambda: None) -> list[Route]:
     """`/healthz` (the process answers), `/readyz` (503 and why until ready) and `/metrics` (`streamer_<role>_...`).
-    `lacks`: what it does without just now, though it is ready."""
+    `degraded`: what it does without just now, though it is ready."""
 
     async def healthz(_: Request) -> Response:
         return json_response({"alive": True})
@@ -46,7 +46,7 @@ def health_routes(role: str, observed: Observable, lacks: Callable[[], str | Non
         reason = observed.ready()
         if reason is not None:
             return json_response({"error": reason}, 503)
-        lacking = lacks()
+        lacking = degraded()
         return json_response({"ready": True} if lacking is None else {"ready": True, "without": lacking})
 
     scrape = metrics_endpoint(f"streamer_{role}", observed.statistics)
@@ -58,10 +58,10 @@ def health_routes(role: str, observed: Observable, lacks: Callable[[], str | Non
 
 
 def create_health_app(
-    role: str, observed: Observable, token: str | None = None, lacks: Callable[[], str | None] = lambda: None
+    role: str, observed: Observable, token: str | None = None, degraded: Callable[[], str | None] = lambda: None
 ) -> Starlette:
     """What a worker serves."""
-    return create_app(health_routes(role, observed, lacks), token)
+    return create_app(health_routes(role, observed, degraded), token)
 
 
 def create_app(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any, Final
 
 from streamer.http.search_request import DEFAULT_K, LARGEST_K, MOST_CONDITIONS
+from streamer.version import version
 
 Schema = dict[str, Any]
 
@@ -30,7 +30,7 @@ def openapi_document(dimensions: int, *, secured: bool) -> Schema:
     """`secured`: whether a token is needed."""
     document: Schema = {
         "openapi": "3.1.0",
-        "info": {"title": "streamer indexer", "version": version("streamer")},
+        "info": {"title": "streamer indexer", "version": version()},
         "paths": {
             "/v1/search": {"post": _search(dimensions)},
             "/v1/vectors/{id}": {"get": _vector(dimensions)},

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from streamer.core.vectors import Vector, normalize
+from streamer.core.vectors import Vector, unit_rows
 from streamer.indexer.index.payloads import Scalar
 
 DEFAULT_K: Final = 10
@@ -80,7 +80,7 @@ def _vector(numbers: Any, dimensions: int) -> Vector:
     if len(numbers) != dimensions:
         raise ValueError(f"'vector' has {len(numbers)} dimensions, the vectors of this index have {dimensions}")
     try:
-        unit: Vector = normalize([numbers])[0]
+        unit: Vector = unit_rows([numbers])[0]
     except ValueError:
         raise ValueError("'vector' must not be zero") from None
     return unit

@@ -18,7 +18,7 @@ _Step: TypeAlias = Literal["judge", "restore", "delete"]
 
 
 @dataclass(slots=True)
-class Absorbed:
+class AppliedRecords:
     """What came of a batch: verdicts in order of arrival, ids deleted, and what was left aside, with the reason."""
 
     verdicts: list[Verdict] = field(default_factory=list)
@@ -27,33 +27,35 @@ class Absorbed:
     foreign: list[VectorEvent] = field(default_factory=list)
 
 
-def absorb(judge: Judge, space: Space, records: Sequence[Record], is_new: Callable[[Record], bool]) -> Absorbed:
+def apply_records(
+    judge: Judge, space: Space, records: Sequence[Record], is_new: Callable[[Record], bool]
+) -> AppliedRecords:
     """Remember, judge (new records) or restore (older ones), and forget, in order of arrival. Never raises.
 
     Vectors of another space are left aside: a cosine between two spaces is a number without a meaning.
     """
-    absorbed = Absorbed()
+    applied = AppliedRecords()
     steps: list[tuple[_Step, VectorEvent | Deletion]] = []
     for record in records:
         event = decode_vector_event(record)
         if isinstance(event, Malformed):
-            absorbed.malformed.append((record, event.reason))
+            applied.malformed.append((record, event.reason))
         elif isinstance(event, Deletion):
             steps.append(("delete", event))
         elif event.space != space.id:
-            absorbed.foreign.append(event)
+            applied.foreign.append(event)
         elif event.vector.shape != (space.dimensions,):
             reason = f"{event.vector.size} dimensions, but its space has {space.dimensions}"
-            absorbed.malformed.append((record, reason))
+            applied.malformed.append((record, reason))
         else:
             steps.append(("judge" if is_new(record) else "restore", event))
     for step, group in groupby(steps, key=itemgetter(0)):
         inputs = [event for _, event in group]
         events = [event for event in inputs if isinstance(event, VectorEvent)]
         if step == "judge":
-            absorbed.verdicts += judge.judge(events)
+            applied.verdicts += judge.judge(events)
         elif step == "restore":
             judge.restore(events)
         else:
-            absorbed.deletions += sum(judge.forget(event.id) for event in inputs)
-    return absorbed
+            applied.deletions += sum(judge.forget(event.id) for event in inputs)
+    return applied

@@ -17,7 +17,6 @@ from anyio import (
     BrokenResourceError,
     CancelScope,
     EndOfStream,
-    Event,
     WouldBlock,
     create_memory_object_stream,
     create_task_group,
@@ -37,7 +36,7 @@ from streamer.indexer.progress import Progress, remaining
 from streamer.indexer.snapshots.format import Offsets
 from streamer.indexer.snapshots.schedule import Saving
 from streamer.indexer.snapshots.store import Snapshots, SnapshotStatistics
-from streamer.indexer.state import Memory
+from streamer.indexer.state import IndexerState
 from streamer.indexer.verdicts.judge import VerdictPolicy
 from streamer.protocols import Changelog, Sink
 
@@ -68,25 +67,29 @@ class IndexerSettings:
 class IndexerStatistics:
     """Where the indexer stands. Names that end in `_total` only grow."""
 
-    ready: bool
+    ready: bool = field(metadata={"help": "Whether the index has caught up with what the topic held at the start."})
     space: str
-    dimensions: int
-    vectors: int
-    capacity: int
-    vector_bytes: int
-    restore_records: int
-    restore_remaining: int
-    unacknowledged_batches: int
-    records_total: int
-    deletions_total: int
-    malformed_total: int
-    searches_total: int
-    commit_failures_total: int
-    foreign_total: Mapping[str, int] = field(metadata={"label": "space"})
-    verdicts_total: Mapping[str, int] = field(metadata={"label": "verdict"})
-    live_listeners: int
-    live_missed_total: int
-    thresholds: Mapping[str, float] = field(metadata={"label": "score"})
+    dimensions: int = field(metadata={"help": "Components of each vector."})
+    vectors: int = field(metadata={"help": "Vectors in the index."})
+    capacity: int = field(metadata={"help": "Most vectors that the index keeps; older ones are evicted."})
+    vector_bytes: int = field(metadata={"help": "IndexerState reserved for vectors."})
+    restore_records: int = field(metadata={"help": "Records to read before the index is ready."})
+    restore_remaining: int = field(metadata={"help": "Records still to read before the index is ready."})
+    unacknowledged_batches: int = field(metadata={"help": "Batches of verdicts not yet acknowledged by the broker."})
+    records_total: int = field(metadata={"help": "Records read from the vector topic."})
+    deletions_total: int = field(metadata={"help": "Tombstones read from the vector topic."})
+    malformed_total: int = field(metadata={"help": "Records that are no vector events and were ignored."})
+    searches_total: int = field(metadata={"help": "Searches answered."})
+    commit_failures_total: int = field(metadata={"help": "Offset commits that failed."})
+    foreign_total: Mapping[str, int] = field(
+        metadata={"label": "space", "help": "Vector events of other spaces, which were ignored."}
+    )
+    verdicts_total: Mapping[str, int] = field(metadata={"label": "verdict", "help": "Verdicts published, by kind."})
+    live_listeners: int = field(metadata={"help": "Clients that follow the live verdicts now."})
+    live_missed_total: int = field(metadata={"help": "Live verdicts that slow clients missed."})
+    thresholds: Mapping[str, float] = field(
+        metadata={"label": "score", "help": "Similarity or score from which a verdict is given."}
+    )
     snapshot: SnapshotStatistics | None
 
 
@@ -105,7 +108,7 @@ class Indexer:
         self._changelog = changelog
         self._sink = sink
         self._settings = settings
-        self._memory = Memory(space, settings.capacity, settings.policy)
+        self._state = IndexerState(space, settings.capacity, settings.policy)
         self._progress = Progress()
         self._commits = Commits(
             changelog,
@@ -115,12 +118,11 @@ class Indexer:
             renewal=settings.renewal_interval,
         )
         self._saving = (
-            None if snapshots is None else Saving(snapshots, self._memory, changelog, self._progress, self._commits)
+            None if snapshots is None else Saving(snapshots, self._state, changelog, self._progress, self._commits)
         )
         self.live = Broadcast()
         self._stopping = False
-        self._caught_up = Event()
-        self._state: Literal["not started", "loading the snapshot", "restoring", "following", "stopped"] = "not started"
+        self._phase: Literal["not started", "loading the snapshot", "restoring", "following", "stopped"] = "not started"
 
     async def run(self) -> None:
         """Restore, then follow until `stop`. Ends with every verdict acknowledged and its offset committed.
@@ -136,26 +138,22 @@ class Indexer:
                     tasks.start_soon(self._saving.regularly, following)
                 await self._follow(tasks)
                 following.cancel()
-            if self._saving is not None and self._state == "following":
+            if self._saving is not None and self._phase == "following":
                 await self._saving.at_the_end()
         finally:
-            self._state = "stopped"
+            self._phase = "stopped"
             self.live.close()
-            self._memory.close()
+            self._state.close()
 
     def stop(self) -> None:
         """Make `run` finish what it has begun, and return."""
         self._stopping = True
 
-    async def wait_ready(self) -> None:
-        """Until everything that the topic held at the start has been read."""
-        await self._caught_up.wait()
-
     def ready(self) -> str | None:
         """None once restored; else why not, and how far it has come."""
-        if self._state != "restoring":
-            return None if self._state == "following" else self._state
-        total, left = self._progress.restore_records, self._remaining(self._progress.ends)
+        if self._phase != "restoring":
+            return None if self._phase == "following" else self._phase
+        total, left = self._progress.restore_records, self._remaining(self._progress.end_offsets)
         return f"restoring: {total - left:,} of {total:,} records read"
 
     async def search(
@@ -169,16 +167,16 @@ class Indexer:
     ) -> Sequence[Match]:
         """The `k` nearest of a unit vector of this space, best first; only those at least so similar.
 
-        `where`: values that an event's metadata must have. A match's note is what is remembered of its event.
+        `where`: values that an event's metadata must have. A match's payload is what is remembered of its event.
         """
-        return await self._memory.searches.search(vector, k, min_similarity, exclude, where)
+        return await self._state.searches.search(vector, k, min_similarity, exclude, where)
 
     async def get(self, id: str) -> Vector | None:
         """The vector of an id, None when it is not (or no longer) known."""
-        return await self._memory.searches.get(id)
+        return await self._state.searches.get(id)
 
     def statistics(self) -> IndexerStatistics:
-        memory, index = self._memory, self._memory.judge.index
+        memory, index = self._state, self._state.judge.index
         return IndexerStatistics(
             ready=self.ready() is None,
             space=self.space.id,
@@ -187,7 +185,7 @@ class Indexer:
             capacity=index.capacity,
             vector_bytes=index.nbytes,
             restore_records=self._progress.restore_records,
-            restore_remaining=self._remaining(self._progress.ends),
+            restore_remaining=self._remaining(self._progress.end_offsets),
             unacknowledged_batches=self._commits.unacknowledged,
             records_total=memory.records,
             deletions_total=memory.deletions,
@@ -208,10 +206,10 @@ class Indexer:
         for tp in progress.begin(self._changelog.positions(), ends, await self._changelog.committed()):
             _log.warning("verdicts were committed beyond the end of %s/%d; judging it from its beginning", *tp)
         if self._saving is not None:
-            self._state = "loading the snapshot"
+            self._phase = "loading the snapshot"
             await self._saving.load()
         progress.read_from(self._changelog.positions())
-        self._state = "restoring"
+        self._phase = "restoring"
 
         # Partitions are not read in step. What is to be judged waits until all that is older has been remembered,
         # or near-duplicates of events in slower partitions would be missed after every restart.
@@ -226,14 +224,13 @@ class Indexer:
         if self._stopping:
             return  # what is held back would be judged against half a memory; the next run does better
         await self._process(held)
-        while not self._stopping and self._remaining(progress.ends):
+        while not self._stopping and self._remaining(progress.end_offsets):
             await self._process(await self._poll())
         if not self._stopping:
             if self._saving is not None:
                 self._saving.caught_up()
-            self._state = "following"
-            self._caught_up.set()
-            _log.info("caught up: %d vectors of space %s", len(self._memory.judge.index), self.space.id)
+            self._phase = "following"
+            _log.info("caught up: %d vectors of space %s", len(self._state.judge.index), self.space.id)
 
     async def _follow(self, tasks: TaskGroup) -> None:
         send, receive = create_memory_object_stream[Sequence[Record]](_POLLED_AHEAD)
@@ -256,7 +253,7 @@ class Indexer:
             while not self._stopping:
                 if records := await self._poll():
                     self._progress.waiting += len(records)
-                    with suppress(BrokenResourceError), self._changelog.resting():  # broken: stopping
+                    with suppress(BrokenResourceError), self._changelog.paused():  # broken: stopping
                         await send.send(records)
                         await sleep(_BETWEEN_POLLS)
 
@@ -271,7 +268,7 @@ class Indexer:
         """Remember, judge and publish, in order; waits while too many verdicts are unacknowledged."""
         for start in range(0, len(records), self._settings.batch_events):
             batch = records[start : start + self._settings.batch_events]
-            messages = await self._memory.absorb(batch, self._progress, self._settings.verdict_topic)
+            messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic)
             acknowledged = await self._sink.send(messages) if messages else None
             for message in messages:
                 self.live.send(message.value or b"")

@@ -13,7 +13,7 @@ from anyio.to_thread import run_sync
 
 from streamer.core.vectors import Vector
 from streamer.core.verdicts import Match
-from streamer.indexer.index.payloads import Remembered, Scalar
+from streamer.indexer.index.payloads import Payload, Scalar
 from streamer.indexer.index.vector_index import VectorIndex
 
 
@@ -84,5 +84,5 @@ class Searches:
             return self._index().get(id)
 
 
-def _satisfies(where: Mapping[str, Scalar], note: Remembered | None) -> bool:
-    return note is not None and note.satisfies(where)
+def _satisfies(where: Mapping[str, Scalar], payload: Payload | None) -> bool:
+    return payload is not None and payload.satisfies(where)

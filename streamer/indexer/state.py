@@ -17,7 +17,7 @@ from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Space
 from streamer.core.verdicts import VerdictKind, encode_verdict
 from streamer.cpus import usable_cores
-from streamer.indexer.apply import absorb
+from streamer.indexer.apply import apply_records
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.progress import Progress
 from streamer.indexer.searches import Searches
@@ -30,7 +30,7 @@ _MOST_FOREIGN_SPACES = 20  # told apart by name; the rest is counted together
 Seen = TypeVar("Seen")
 
 
-class Memory:
+class IndexerState:
     """The judge of one vector space. Batches are judged one after the other, in a thread; `searches` go on meanwhile,
     in another.
 
@@ -56,10 +56,10 @@ class Memory:
         beside = self._beside if usable_cores() > 1 else None
         return Judge(VectorIndex(self.space.dimensions, self.capacity, self._changing, beside), self.policy)
 
-    async def absorb(self, records: Sequence[Record], progress: Progress, verdict_topic: str) -> list[Message]:
+    async def apply(self, records: Sequence[Record], progress: Progress, verdict_topic: str) -> list[Message]:
         """Remember a batch, in order, and judge what is new; the verdicts to publish."""
         async with self._judging:
-            return await run_sync(self._absorb, records, progress, verdict_topic)
+            return await run_sync(self._apply, records, progress, verdict_topic)
 
     async def between_batches(self, look: Callable[[], Seen]) -> Seen:
         """Do something in a thread, while nothing is judged."""
@@ -74,18 +74,18 @@ class Memory:
         begun = self._helper.submit(work)
         return lambda: begun.cancel() or begun.result()
 
-    def _absorb(self, records: Sequence[Record], progress: Progress, verdict_topic: str) -> list[Message]:
-        absorbed = absorb(self.judge, self.space, records, progress.is_new)
+    def _apply(self, records: Sequence[Record], progress: Progress, verdict_topic: str) -> list[Message]:
+        applied = apply_records(self.judge, self.space, records, progress.is_new)
         progress.remembered.update({record.tp: record.offset + 1 for record in records})
         self.records += len(records)
-        self.deletions += absorbed.deletions
-        self.malformed += len(absorbed.malformed)
-        self.verdicts.update(verdict.verdict for verdict in absorbed.verdicts)
-        for record, reason in absorbed.malformed:
+        self.deletions += applied.deletions
+        self.malformed += len(applied.malformed)
+        self.verdicts.update(verdict.verdict for verdict in applied.verdicts)
+        for record, reason in applied.malformed:
             _log.warning("%s/%d/%d is not a vector event: %s", *record.tp, record.offset, reason)
-        for event in absorbed.foreign:
+        for event in applied.foreign:
             self._refuse(event)
-        return [encode_verdict(verdict, verdict_topic) for verdict in absorbed.verdicts]
+        return [encode_verdict(verdict, verdict_topic) for verdict in applied.verdicts]
 
     def _refuse(self, event: VectorEvent) -> None:
         known = event.space in self.foreign or len(self.foreign) < _MOST_FOREIGN_SPACES

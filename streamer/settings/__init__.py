@@ -1,6 +1,6 @@
 """All settings of all roles."""
 
 from streamer.settings.loading import ENV_DELIMITER, ENV_PREFIX, SECRETS, load_settings
-from streamer.settings.sections import ProviderSettings, Settings
+from streamer.settings.sections import ProviderName, ProviderSettings, Settings
 
-__all__ = ["ENV_DELIMITER", "ENV_PREFIX", "SECRETS", "ProviderSettings", "Settings", "load_settings"]
+__all__ = ["ENV_DELIMITER", "ENV_PREFIX", "SECRETS", "ProviderName", "ProviderSettings", "Settings", "load_settings"]

@@ -14,12 +14,12 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from streamer.core.vendors import VENDORS
 from streamer.errors import ConfigurationError
 from streamer.settings.sections import FallbackSettings, Section, Settings
 
 ENV_PREFIX = "STREAMER_"
 ENV_DELIMITER = "__"
-VENDOR_KEYS = {"openai": "OPENAI_API_KEY", "cohere": "COHERE_API_KEY", "voyage": "VOYAGE_API_KEY"}
 
 SECRETS = {
     ("kafka", "sasl_password"),
@@ -36,11 +36,13 @@ def load_settings(
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, Any] | None = None,
     base: Settings | None = None,
+    argument_of: Mapping[str, str] | None = None,
 ) -> Settings:
     """File, then environment, then `overrides` ("section.key": value, None is skipped). Raises ConfigurationError.
 
     Without `path`, `streamer.toml` in the working directory is read when it exists. With `base`, neither a file nor the
-    environment's settings are read: `overrides` change what it says.
+    environment's settings are read: `overrides` change what it says. `argument_of`: for overrides that come from the
+    keyword arguments of a Python call, each argument by its "section.key", so that errors quote the call.
     """
     values: dict[str, dict[str, Any]] = {}
     where: dict[tuple[str, str], str] = {}
@@ -56,14 +58,15 @@ def load_settings(
         values.setdefault(section, {})[key] = value
         where[section, key] = origin
     provider = values.setdefault("provider", {})
-    vendor_key = environ.get(VENDOR_KEYS.get(str(provider.get("name", "onnx")), ""))
-    if vendor_key:
+    vendor = VENDORS.get(str(provider.get("name", "onnx")))
+    if vendor is not None and (vendor_key := environ.get(vendor.key_variable)):
         provider.setdefault("api_key", vendor_key)
     _name_keys(provider, environ)
     try:
         return Settings.model_validate(values)
     except ValidationError as exc:
-        raise ConfigurationError(_explain(exc, where)) from None  # the cause would print values of secrets
+        explained = _explain(exc, where, argument_of or {})
+        raise ConfigurationError(explained) from None  # the cause would print values of secrets
 
 
 def _name_keys(provider: dict[str, Any], environ: Mapping[str, str]) -> None:
@@ -134,7 +137,7 @@ def _from_overrides(overrides: Mapping[str, Any]) -> list[_Item]:
     return items
 
 
-def _explain(exc: ValidationError, where: Mapping[tuple[str, str], str]) -> str:
+def _explain(exc: ValidationError, where: Mapping[tuple[str, str], str], argument_of: Mapping[str, str]) -> str:
     lines = []
     for error in exc.errors(include_url=False, include_context=False):
         location = tuple(str(part) for part in error["loc"])
@@ -147,10 +150,14 @@ def _explain(exc: ValidationError, where: Mapping[tuple[str, str], str]) -> str:
             model = FallbackSettings if is_entry else model
             known = ", ".join(getattr(model, "model_fields", {}))
             what = "section" if len(location) == 1 else "key"
+            origin = f"{argument_of[name]}=..." if name in argument_of else origin
             lines.append(f"{origin}: unknown {what} {name}; known are: {known}")
         else:
             secret = location[:2] in SECRETS and not (is_entry and location[-1] in ("name", "model", "base_url"))
             given = "" if secret or isinstance(error["input"], dict | Section) else f" = {error['input']!r}"
             message = error["msg"].removeprefix("Value error, ")
-            lines.append(f"{origin}: {name}{given}: {message[0].lower()}{message[1:]}")
+            setting = f"{origin}: {name}{given}"
+            if name in argument_of:
+                setting = f"{argument_of[name]}{given.replace(' ', '', 2) or '=...'}"
+            lines.append(f"{setting}: {message[0].lower()}{message[1:]}")
     return "\n".join(dict.fromkeys(lines))

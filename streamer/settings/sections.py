@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from streamer.core.vendors import VENDORS
+
 ProviderName = Literal["onnx", "sentence-transformers", "openai", "cohere", "voyage", "ollama"]
 Positive = Annotated[int, Field(gt=0)]
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
@@ -158,7 +160,7 @@ class ProviderSettings(Section):
 
     @model_validator(mode="after")
     def _has_ways_to_fall_back_on(self) -> ProviderSettings:
-        if self.fallback and self.name in ("onnx", "sentence-transformers"):
+        if self.fallback and VENDORS[self.name].is_local:
             raise ValueError(f"{self.name} runs in this process: there is no other way to it, so no fallback")
         return self
 
@@ -229,6 +231,7 @@ class Settings(Section):
 
     @property
     def isolation_level(self) -> str:
+        """What consumers read: "read_committed" with exactly-once delivery, unless kafka.isolation_level is set."""
         exactly_once = self.delivery.guarantee == "exactly-once"
         return self.kafka.isolation_level or ("read_committed" if exactly_once else "read_uncommitted")
 

@@ -34,6 +34,9 @@ class Batcher:
         self._queue: deque[tuple[Event, int, float]] = deque()  # event, bytes, arrival
         self._bytes = 0
 
+    def __repr__(self) -> str:
+        return f"<Batcher: {len(self)} events of {self._bytes} bytes, window ends at {self.deadline:.3f}>"
+
     def __len__(self) -> int:
         return len(self._queue)
 
@@ -69,8 +72,3 @@ class Batcher:
             room -= size
             batch.append(event)
         return batch
-
-    def discard(self) -> None:
-        """Forget everything that waits: its partitions went to another member, which reads them again."""
-        self._queue.clear()
-        self._bytes = 0

@@ -1,11 +1,11 @@
-"""Two ways for the flow's tasks to wait for each other."""
+"""How the flow's tasks wake each other."""
 
 from __future__ import annotations
 
 import anyio
 
 
-class Signal:
+class Notify:
     """Wakes everyone who waits now. Check the condition, then wait: without an await between, no wake-up is lost."""
 
     def __init__(self) -> None:
@@ -20,21 +20,3 @@ class Signal:
         if self._event is None:
             self._event = anyio.Event()
         await self._event.wait()
-
-
-class Slots:
-    """At most `total` holders at once; unlike a semaphore it can be asked how many there are."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.busy = 0
-        self._freed = Signal()
-
-    async def acquire(self) -> None:
-        while self.busy >= self.total:
-            await self._freed.wait()
-        self.busy += 1
-
-    def release(self) -> None:
-        self.busy -= 1
-        self._freed.notify()

@@ -27,6 +27,12 @@ class PartitionWindow:
         self._incomplete: deque[tuple[int, int]] = deque()  # offset, bytes
         self._completed: set[int] = set()
 
+    def __repr__(self) -> str:
+        return (
+            f"<PartitionWindow: epoch {self.epoch}, {self.in_flight} in flight from {self.oldest} to {self._highest}, "
+            f"{len(self._settled)} settled and held back, committable {self.committable}>"
+        )
+
     @property
     def in_flight(self) -> int:
         """Offsets tracked and not yet part of the completed prefix."""
@@ -81,6 +87,10 @@ class OffsetTracker:
         self._epoch = 0
         self._windows: dict[TopicPartition, PartitionWindow] = {}
         self._committed: dict[TopicPartition, int] = {}
+
+    def __repr__(self) -> str:
+        windows = ", ".join(f"{tp}: {window.in_flight} from {window.oldest}" for tp, window in self._windows.items())
+        return f"<OffsetTracker: epoch {self._epoch}, in flight {windows or 'nothing'}>"
 
     @property
     def partitions(self) -> frozenset[TopicPartition]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import anyio
 import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from streamer.core.encoding import Encoder
+from streamer.core.encoding import MAX_REASON, Encoder, source, too_large
 from streamer.core.events import DeadLetter, EmbeddedEvent, Message, Outcome
 from streamer.errors import PartitionLost, TooLarge
 from streamer.protocols import Acknowledgement, Sink
-from streamer.worker.notify import Signal
+from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
 
 log = structlog.get_logger("streamer.pipeline")
@@ -29,7 +29,7 @@ class Outbox:
     """`counts` by kind of outcome that was published, and `stale`. `advanced` is notified when offsets are complete."""
 
     def __init__(
-        self, sink: Sink, encoder: Encoder, tracker: OffsetTracker, advanced: Signal, *, wall_clock: Callable[[], float]
+        self, sink: Sink, encoder: Encoder, tracker: OffsetTracker, advanced: Notify, *, wall_clock: Callable[[], float]
     ) -> None:
         self._sink = sink
         self._encoder = encoder
@@ -37,7 +37,7 @@ class Outbox:
         self._advanced = advanced
         self._wall_clock = wall_clock
         self._waiting: deque[Outcome] = deque()
-        self._released = Signal()
+        self._released = Notify()
         self.counts: Counter[str] = Counter()
 
     def add(self, released: Iterable[Outcome]) -> None:
@@ -58,58 +58,62 @@ class Outbox:
         while True:
             while not self._waiting:
                 await self._released.wait()
-            messages: list[Message] = []
-            outcomes: list[Outcome] = []
-            now_ms = int(self._wall_clock() * 1000)
-            while self._waiting and len(messages) < CHUNK:
+            leaving: list[tuple[Outcome, Message]] = []
+            now_ms = self._now_ms()
+            while self._waiting and len(leaving) < CHUNK:
                 outcome = self._waiting.popleft()
                 if self._tracker.is_current(outcome.origin):
-                    messages.append(self._encode(outcome, now_ms))
-                    outcomes.append(outcome)
+                    leaving.append(self._encoder.encode(outcome, now_ms))
                 else:
                     self.counts["stale"] += 1
-            await acks.send((await self._sink.send(messages), outcomes))
+            acknowledged = await self._sink.send([message for _, message in leaving])
+            await acks.send((acknowledged, [outcome for outcome, _ in leaving]))
 
     async def _complete(self, acks: MemoryObjectReceiveStream[_Sent]) -> None:
         async for acknowledged, outcomes in acks:
-            lost: Collection[object] = ()
-            try:
-                await acknowledged()
-            except PartitionLost as exc:
-                lost = exc.partitions or {outcome.origin.tp for outcome in outcomes}
-                log.warning("outcomes not published; their partitions are read again", reason=str(exc))
-            except TooLarge as exc:
-                await self._bury([outcomes[position] for position in sorted(exc.positions)], exc)
-            for outcome in outcomes:
-                if outcome.origin.tp not in lost:
-                    self._tracker.complete(outcome.origin)
+            for outcome in await self._published(acknowledged, outcomes):
+                self._count(outcome)
+                self._tracker.complete(outcome.origin)
             self._advanced.notify()
 
-    async def _bury(self, outcomes: Sequence[Outcome], error: TooLarge) -> None:
-        """Dead letters for what the broker refused. If it refuses those too, the worker ends."""
-        letters = []
-        for outcome in outcomes:
-            if isinstance(outcome, DeadLetter):
-                raise error
-            record = outcome.event.record if isinstance(outcome, EmbeddedEvent) else outcome.record
-            letters.append(DeadLetter(outcome.origin, record, "too_large", str(error)))
-        now_ms = int(self._wall_clock() * 1000)
-        await (await self._sink.send([self._encode(letter, now_ms) for letter in letters]))()
+    async def _published(self, acknowledged: Acknowledgement, outcomes: list[Outcome]) -> list[Outcome]:
+        """Those of them that were, a dead letter in place of each that the broker refused."""
+        try:
+            try:
+                await acknowledged()
+            except TooLarge as exc:
+                await self._bury(outcomes, exc)
+        except PartitionLost as exc:
+            log.warning("outcomes not published; their partitions are read again", reason=str(exc))
+            lost = exc.partitions or {outcome.origin.tp for outcome in outcomes}
+            return [outcome for outcome in outcomes if outcome.origin.tp not in lost]
+        return outcomes
 
-    def _encode(self, outcome: Outcome, now_ms: int) -> Message:
-        message = self._encoder.encode(outcome, now_ms)
-        if message.topic == self._encoder.dead_letters_topic:
+    async def _bury(self, outcomes: list[Outcome], error: TooLarge) -> None:
+        """Put dead letters in the places of what the broker refused. If it refuses those too, the worker ends."""
+        letters: list[Message] = []
+        for position in sorted(error.positions):
+            refused = outcomes[position]
+            if isinstance(refused, DeadLetter):
+                raise error
+            outcomes[position], letter = self._encoder.encode(too_large(refused, str(error)), self._now_ms())
+            letters.append(letter)
+        await (await self._sink.send(letters))()
+
+    def _count(self, outcome: Outcome) -> None:
+        if isinstance(outcome, DeadLetter):
             self.counts["dead_letters"] += 1
-            why = {name: value.decode() for name, value in message.headers[-6:] if name.startswith("streamer-")}
             log.warning(
                 "dead letter",
-                kind=why["streamer-error-kind"],
-                source=why["streamer-source"],
-                reason=why["streamer-error"],
+                kind=outcome.kind,
+                source=source(outcome.record).decode(),
+                reason=outcome.reason[:MAX_REASON],
             )
         elif isinstance(outcome, EmbeddedEvent):
             self.counts["embedded"] += 1
             self.counts["cache_hits"] += outcome.cache_hit
         else:
             self.counts["tombstones"] += 1
-        return message
+
+    def _now_ms(self) -> int:
+        return int(self._wall_clock() * 1000)

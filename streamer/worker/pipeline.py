@@ -22,7 +22,7 @@ from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Outcome, Reco
 from streamer.errors import PartitionLost, RetriableError
 from streamer.protocols import Embedder, Embedding, Sink, Source
 from streamer.worker.batching import Batcher, BatchPolicy
-from streamer.worker.notify import Signal, Slots
+from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
 from streamer.worker.outbox import Outbox
 
@@ -46,21 +46,25 @@ class PipelineSettings:
 class PipelineStatistics:
     """Counters since the start, and what is in flight now."""
 
-    records_total: int
-    embedded_total: int
-    cache_hits_total: int
-    tombstones_total: int
-    dead_letters_total: int
-    stale_total: int
-    batches_total: int
-    commits_total: int
-    commit_failures_total: int
-    rebalances_total: int
-    partitions: int
-    in_flight: int
-    in_flight_bytes: int
-    batches_in_flight: int
-    lowest_unfinished_offset: Mapping[str, int] = field(metadata={"label": "partition"})
+    records_total: int = field(metadata={"help": "Records read, each counted once per assignment of its partition."})
+    embedded_total: int = field(metadata={"help": "Vector events that the broker has acknowledged."})
+    cache_hits_total: int = field(metadata={"help": "Vector events whose vector came from the cache."})
+    tombstones_total: int = field(metadata={"help": "Tombstones passed on to the vector topic."})
+    dead_letters_total: int = field(metadata={"help": "Events published to the dead-letter topic."})
+    stale_total: int = field(metadata={"help": "Results dropped because their partition was revoked or read again."})
+    batches_total: int = field(metadata={"help": "Micro-batches sent to be embedded."})
+    commits_total: int = field(metadata={"help": "Successful offset commits."})
+    commit_failures_total: int = field(
+        metadata={"help": "Offset commits that failed; the next one covers their offsets."}
+    )
+    rebalances_total: int = field(metadata={"help": "Assignments received from the consumer group."})
+    partitions: int = field(metadata={"help": "Input partitions assigned now."})
+    in_flight: int = field(metadata={"help": "Events read and not yet acknowledged."})
+    in_flight_bytes: int = field(metadata={"help": "Bytes of the events in flight."})
+    batches_in_flight: int = field(metadata={"help": "Micro-batches being embedded now."})
+    lowest_unfinished_offset: Mapping[str, int] = field(
+        metadata={"label": "partition", "help": "Lowest offset per partition that is not acknowledged yet."}
+    )
 
 
 class Pipeline:
@@ -85,13 +89,13 @@ class Pipeline:
         self._clock = clock
         self._tracker = OffsetTracker()
         self._batcher = Batcher(settings.batch)
-        self._slots = Slots(settings.max_batches)
+        self._slots = anyio.Semaphore(settings.max_batches, max_value=settings.max_batches, fast_acquire=True)
         self._draining: set[TopicPartition] = set()
         self._stopping = anyio.Event()
         self._joined = False
         self._commit_lock = anyio.Lock()
-        self._arrived = Signal()  # events wait in the batcher, or a drain begins
-        self._advanced = Signal()  # offsets became complete: room to read, maybe drained
+        self._arrived = Notify()  # events wait in the batcher, or a drain begins
+        self._advanced = Notify()  # offsets became complete: room to read, maybe drained
         self._outbox = Outbox(sink, encoder, self._tracker, self._advanced, wall_clock=wall_clock)
         self._counts: Counter[str] = Counter()
 
@@ -175,8 +179,8 @@ class Pipeline:
             partitions=offsets.partitions,
             in_flight=offsets.in_flight,
             in_flight_bytes=offsets.in_flight_bytes,
-            batches_in_flight=self._slots.busy,
-            lowest_unfinished_offset={f"{tp.topic}/{tp.partition}": offset for tp, offset in offsets.oldest.items()},
+            batches_in_flight=self._settings.max_batches - self._slots.value,
+            lowest_unfinished_offset={str(tp): offset for tp, offset in offsets.oldest.items()},
         )
 
     # ------------------------------------------------------------------------------------------------ the stages
@@ -276,4 +280,4 @@ class Pipeline:
 
 
 def _names(tps: Collection[TopicPartition]) -> list[str]:
-    return sorted(f"{topic}/{partition}" for topic, partition in tps)
+    return sorted(map(str, tps))

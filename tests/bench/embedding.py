@@ -35,7 +35,7 @@ from scipy.stats import spearmanr
 
 from streamer.adapters.providers.onnx import OnnxProvider
 from streamer.core.projection import PrincipalAxes
-from streamer.core.vectors import Matrix, normalize
+from streamer.core.vectors import Matrix, unit_rows
 from streamer.protocols import Provider
 from tests.support.vendors.sentence_transformers import installed_model
 
@@ -78,7 +78,7 @@ def sentence_pairs() -> tuple[list[str], list[float]]:
 
 async def vectors(provider: Provider, texts: list[str]) -> Matrix:
     parts = [await provider.embed(texts[i : i + GROUP], "document") for i in range(0, len(texts), GROUP)]
-    return normalize(np.concatenate([part.vectors for part in parts]))
+    return unit_rows(np.concatenate([part.vectors for part in parts]))
 
 
 def agreement(unit: Matrix, scores: list[float]) -> float:
@@ -90,7 +90,7 @@ def agreement(unit: Matrix, scores: list[float]) -> float:
 def projected(sample: Matrix, unit: Matrix) -> Matrix:
     axes = PrincipalAxes(sample.shape[1])
     axes.add(sample)
-    return normalize(axes.projection(SHORTER, "").project(unit))
+    return unit_rows(axes.projection(SHORTER, "").project(unit))
 
 
 def operations_per_second() -> float:

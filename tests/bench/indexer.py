@@ -29,7 +29,7 @@ import psutil
 from anyio.to_thread import run_sync
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.topics import TopicSpec, check_topics
 from streamer.core.sketch import SKETCH_HEADER, sketch
 from tests.support.brokers import Java
@@ -235,7 +235,7 @@ async def measure(
 async def main(servers: str, options: argparse.Namespace) -> None:
     run = uuid.uuid4().hex[:8]
     vectors, verdicts, group = f"vectors-{run}", f"verdicts-{run}", f"group-{run}"
-    await check_topics(Connection(bootstrap_servers=servers), [TopicSpec(vectors, PARTITIONS)], create=True)
+    await check_topics(KafkaConnection(bootstrap_servers=servers), [TopicSpec(vectors, PARTITIONS)], create=True)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder:

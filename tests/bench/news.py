@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.adapters.providers.onnx import OnnxProvider
-from streamer.core.vectors import Matrix, normalize
+from streamer.core.vectors import Matrix, unit_rows
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "ag_news_test.csv"
 CLASSES = {1: "world", 2: "sports", 3: "business", 4: "science"}
@@ -46,7 +46,7 @@ async def _embed(texts: Sequence[str]) -> Matrix:
     provider = await OnnxProvider.open()
     try:
         groups = [texts[start : start + _GROUP] for start in range(0, len(texts), _GROUP)]
-        return normalize(np.concatenate([(await provider.embed(group, "document")).vectors for group in groups]))
+        return unit_rows(np.concatenate([(await provider.embed(group, "document")).vectors for group in groups]))
     finally:
         await provider.aclose()
 

@@ -28,7 +28,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streamer.adapters.kafka.changelog import KafkaChangelog
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.core.events import Message
 from streamer.core.sketch import SKETCH_HEADER, sketch
@@ -90,7 +90,8 @@ async def indexing(indexer: Indexer) -> AsyncIterator[float]:
     began = time.perf_counter()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(indexer.run)
-        await indexer.wait_ready()
+        while indexer.ready() is not None:  # noqa: ASYNC110 - readiness is a plain question
+            await anyio.sleep(0.001)
         yield time.perf_counter() - began
         indexer.stop()
 
@@ -105,7 +106,7 @@ async def measure(broker: str, count: int, dimensions: int, folder: Path) -> dic
         await fill(broker, topic, space, count)
         found: dict[str, Any] = {"vectors": count, "dimensions": dimensions}
         for turn in ("topic", "snapshot"):
-            changelog = KafkaChangelog(Connection(bootstrap_servers=broker), topic, group)
+            changelog = KafkaChangelog(KafkaConnection(bootstrap_servers=broker), topic, group)
             await changelog.start()
             if turn == "topic":
                 await changelog.commit(await changelog.end_offsets())  # judged before: this is about restarts

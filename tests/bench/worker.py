@@ -22,7 +22,7 @@ import orjson
 import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.adapters.kafka.topics import TopicSpec, check_topics
@@ -53,7 +53,7 @@ class Stub:
         return [Embedding(self._vectors[n % 4096], 5, False) for n in range(len(texts))]
 
 
-async def fill(connection: Connection, topic: str, events: int) -> None:
+async def fill(connection: KafkaConnection, topic: str, events: int) -> None:
     sink = KafkaSink(connection)
     await sink.start()
     for start in range(0, events, 5000):
@@ -66,7 +66,7 @@ async def fill(connection: Connection, topic: str, events: int) -> None:
     await sink.aclose()
 
 
-async def bare_loop(connection: Connection, topic: str, target: str, events: int) -> float:
+async def bare_loop(connection: KafkaConnection, topic: str, target: str, events: int) -> float:
     """What one would write by hand: getmany, send per record, await all, commit. Seconds for `events`."""
     consumer = AIOKafkaConsumer(
         topic,
@@ -101,7 +101,7 @@ async def bare_loop(connection: Connection, topic: str, target: str, events: int
 
 
 async def through_the_worker(
-    connection: Connection, topic: str, target: str, events: int, output: OutputFormat
+    connection: KafkaConnection, topic: str, target: str, events: int, output: OutputFormat
 ) -> tuple[float, list[int], int]:
     """Seconds for `events`, resident MiB at the start, in the middle and at the end, most tasks."""
     sink = KafkaSink(connection)
@@ -137,7 +137,7 @@ def _distance(wanted: int, tenth: int) -> int:
 
 
 async def main(bootstrap_servers: str, events: int, output: OutputFormat) -> None:
-    connection = Connection(bootstrap_servers=bootstrap_servers)
+    connection = KafkaConnection(bootstrap_servers=bootstrap_servers)
     run = uuid.uuid4().hex[:8]
     topic, ours, bare = f"texts-{run}", f"vectors-{run}", f"bare-{run}"
     await check_topics(connection, [TopicSpec(name, PARTITIONS) for name in (topic, ours, bare)], create=True)

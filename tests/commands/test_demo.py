@@ -256,7 +256,7 @@ def test_the_program_is_named_as_it_has_to_be_typed(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("module", PACKAGES)
 async def test_a_missing_package_is_one_clear_line(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtra, match=rf"{PACKAGES[module]} is not installed.*streamer\[demo\]"):
+    with pytest.raises(MissingExtra, match=rf"{PACKAGES[module]} is not installed.*'embedding-streamer\[demo\]'"):
         await run_demo(once=True)
 
 
@@ -381,6 +381,7 @@ def start_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
         demo.close()
 
 
+@pytest.mark.own_broker
 def test_once_everything_that_was_planted_is_found_and_nothing_is_left(start_demo: Callable[..., Demo]) -> None:
     demo = start_demo("--once")
     assert demo.ends() == 0, demo.output
@@ -405,6 +406,7 @@ def test_once_everything_that_was_planted_is_found_and_nothing_is_left(start_dem
         ("Ctrl-C ends it", signal.SIGINT, 0),
     ],
 )
+@pytest.mark.own_broker
 def test_stopped_at_any_time_it_stops_all(
     start_demo: Callable[..., Demo], moment: str, number: signal.Signals, code: int
 ) -> None:
@@ -417,6 +419,7 @@ def test_stopped_at_any_time_it_stops_all(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes children along with a killed parent")
+@pytest.mark.own_broker
 def test_killed_it_takes_its_processes_along(start_demo: Callable[..., Demo]) -> None:
     demo = start_demo()
     demo.says("near-duplicate")
@@ -424,6 +427,7 @@ def test_killed_it_takes_its_processes_along(start_demo: Callable[..., Demo]) ->
     assert not [left for left in demo.leaves() if "psutil" in left]
 
 
+@pytest.mark.own_broker
 def test_a_part_that_dies_ends_it_and_its_log_is_kept(start_demo: Callable[..., Demo]) -> None:
     demo = start_demo()
     demo.says("near-duplicate")

@@ -12,7 +12,7 @@ from streamer.adapters.providers.onnx import OnnxProvider
 from streamer.commands.sample import EXPECT, NEAR_DUPLICATE_SIMILARITY, SampleRecord, sample_records
 from streamer.core.decoding import Decoder
 from streamer.core.events import DeadLetter, Event, Origin, Record, Tombstone, TopicPartition
-from streamer.core.vectors import normalize
+from streamer.core.vectors import unit_rows
 
 TP = TopicPartition("texts", 0)
 RECORDS = sample_records()
@@ -123,7 +123,7 @@ async def test_the_model_agrees_with_the_labels() -> None:
         answer = await provider.embed([record.text for record in EVENTS], "document")
     finally:
         await provider.aclose()
-    vectors = normalize(answer.vectors)
+    vectors = unit_rows(answer.vectors)
     similarity = vectors @ vectors.T
     groups = np.array([record.expectation.of or record.key.decode() for record in EVENTS])
     alike = groups[:, None] == groups[None, :]

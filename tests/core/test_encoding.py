@@ -12,7 +12,7 @@ from streamer.core.decoding import Decoder
 from streamer.core.encoding import Encoder, message_bytes
 from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Headers, Origin, Record, Tombstone, TopicPartition
 from streamer.core.sketch import sketch
-from streamer.core.vectors import Space, normalize
+from streamer.core.vectors import Space, unit_rows
 
 TP = TopicPartition("texts", 2)
 ORIGIN = Origin(TP, 17, 1)
@@ -30,12 +30,12 @@ def encoder(**settings: Any) -> Encoder:
 def embedded(value: bytes, headers: Headers = ()) -> EmbeddedEvent:
     event = Decoder().decode(record(value, headers=headers), ORIGIN)
     assert isinstance(event, Event)
-    return EmbeddedEvent(event, normalize([[1.0, 2.0, 2.0]])[0], tokens=4, truncated=False, cache_hit=True)
+    return EmbeddedEvent(event, unit_rows([[1.0, 2.0, 2.0]])[0], tokens=4, truncated=False, cache_hit=True)
 
 
 def test_a_json_vector_event() -> None:
     headers = (("traceparent", b"00-abc"), ("content-type", b"text/plain"), ("streamer-space", b"forged"))
-    message = encoder(include_text=True).encode(
+    _, message = encoder(include_text=True).encode(
         embedded(b'{"text": "hello", "lang": "en"}', headers[:1] + headers[2:]), 0
     )
     assert (message.topic, message.key, message.timestamp) == ("vectors", b"k1", 1_700_000_000_123)
@@ -59,7 +59,7 @@ def test_a_json_vector_event() -> None:
 
 
 def test_a_binary_vector_event() -> None:
-    message = encoder(format="binary", include_text=True).encode(embedded(b'{"text": "hello", "lang": "en"}'), 0)
+    _, message = encoder(format="binary", include_text=True).encode(embedded(b'{"text": "hello", "lang": "en"}'), 0)
     assert message.value is not None
     assert len(message.value) == 12
     assert np.frombuffer(message.value, "<f4") == pytest.approx([1 / 3, 2 / 3, 2 / 3])
@@ -72,13 +72,13 @@ def test_a_binary_vector_event() -> None:
 
 
 def test_a_tombstone_deletes_the_id_downstream() -> None:
-    message = encoder().encode(Tombstone(ORIGIN, record(None), "k1"), 0)
+    _, message = encoder().encode(Tombstone(ORIGIN, record(None), "k1"), 0)
     assert (message.topic, message.key, message.value) == ("vectors", b"k1", None)
 
 
 def test_a_dead_letter_is_the_original_and_the_reason() -> None:
     original = record(b"\xff", key=b"\xfe", headers=(("h", b"v"),))
-    message = encoder().encode(DeadLetter(ORIGIN, original, "undecodable", "not UTF-8: é", attempts=2), 99)
+    _, message = encoder().encode(DeadLetter(ORIGIN, original, "undecodable", "not UTF-8: é", attempts=2), 99)
     assert (message.topic, message.key, message.value) == ("dead-letters", b"\xfe", b"\xff")
     assert message.headers == (
         ("h", b"v"),
@@ -93,8 +93,12 @@ def test_a_dead_letter_is_the_original_and_the_reason() -> None:
 @given(st.integers(0, 5_000), st.integers(300, 3_000))
 def test_no_message_exceeds_the_limit(text_bytes: int, limit: int) -> None:
     outcome = embedded(orjson.dumps({"text": "x" * (text_bytes + 1)}))
-    message = encoder(include_text=True, max_bytes=limit).encode(outcome, 0)
+    leaving, message = encoder(include_text=True, max_bytes=limit).encode(outcome, 0)
     headers = dict(message.headers)
     if message.topic == "dead-letters":
+        assert isinstance(leaving, DeadLetter)
+        assert leaving.kind == "too_large"
         assert headers["streamer-error-kind"] == b"too_large"
+    else:
+        assert leaving is outcome
     assert message_bytes(message) <= limit or message.value == b""

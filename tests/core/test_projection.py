@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.core.projection import PrincipalAxes, Projection
-from streamer.core.vectors import Matrix, normalize
+from streamer.core.vectors import Matrix, unit_rows
 
 
 def sample(count: int, dimensions: int, seed: int = 0) -> Matrix:
@@ -14,7 +14,7 @@ def sample(count: int, dimensions: int, seed: int = 0) -> Matrix:
     rng = np.random.default_rng(seed)
     turn, _ = np.linalg.qr(rng.normal(size=(dimensions, dimensions)))
     rows = rng.normal(size=(count, dimensions)) * np.geomspace(1, 0.01, dimensions)
-    return normalize(rows @ turn)
+    return unit_rows(rows @ turn)
 
 
 def fitted(rows: Matrix, k: int, *cuts: int) -> Projection:
@@ -53,9 +53,9 @@ def test_the_way_the_sample_is_cut_does_not_matter_and_neither_does_its_order() 
 def test_cosines_survive_where_the_sample_is_flat() -> None:
     flat = sample(300, 32).copy()
     basis = np.linalg.qr(np.random.default_rng(1).normal(size=(32, 6)))[0]
-    flat = normalize(flat @ basis @ basis.T)
+    flat = unit_rows(flat @ basis @ basis.T)
     projection = fitted(flat, 6)
-    reduced = normalize(projection.project(flat))
+    reduced = unit_rows(projection.project(flat))
     np.testing.assert_allclose(reduced @ reduced.T, flat @ flat.T, atol=1e-5)
     assert projection.kept == pytest.approx(1)
 

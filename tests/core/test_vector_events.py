@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -98,7 +100,7 @@ def test_reads_what_the_worker_writes(format: OutputFormat, included: bool) -> N
         TopicPartition("texts", 2), 17, b"a-1", b"hello", 1_700_000_000_000, (("content-type", b"text/plain"),)
     )
     origin = Origin(text.tp, text.offset, epoch=1)
-    sent = encoder.encode(
+    _, sent = encoder.encode(
         EmbeddedEvent(
             Event(origin, text, "a-1", "hello", {"a": 1}), VECTOR, tokens=1, truncated=False, cache_hit=False
         ),
@@ -110,7 +112,7 @@ def test_reads_what_the_worker_writes(format: OutputFormat, included: bool) -> N
     assert (event.id, event.space, event.model) == ("a-1", space.id, "m")
     assert event.source == TextSource(text.tp, 17, 1_700_000_000_000)
     assert (event.text, event.metadata) == (("hello", {"a": 1}) if included else (None, None))
-    assert decode_vector_event(received(encoder.encode(Tombstone(origin, text, "a-1"), now_ms=0))) == Deletion("a-1")
+    assert decode_vector_event(received(encoder.encode(Tombstone(origin, text, "a-1"), now_ms=0)[1])) == Deletion("a-1")
 
 
 def received(sent: Message) -> Record:
@@ -190,3 +192,14 @@ def test_never_raises(value: bytes | None, key: bytes | None, headers: Headers) 
     event = decode_vector_event(record(value, key=key, headers=headers))
     if isinstance(event, VectorEvent):
         assert abs(np.linalg.norm(event.vector) - 1) < 0.1
+
+
+def test_a_vector_event_is_fit_for_json() -> None:
+    source = TextSource(TopicPartition("texts", 1), 7, 5)
+    event = VectorEvent(id="a", vector=np.array([0.6, 0.8], np.float32), space="s", model="m", source=source)
+    document = json.loads(json.dumps(event.to_dict()))
+    assert document.pop("vector") == pytest.approx([0.6, 0.8])
+    assert document == {"id": "a", "model": "m", "space": "s", "dimensions": 2, "source": source.to_dict()}
+    assert replace(event, text="hello", metadata={"lang": "en"}).to_dict().keys() - document.keys() == {
+        "vector", "text", "metadata",
+    }  # fmt: skip

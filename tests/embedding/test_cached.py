@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streamer.core.vectors import Purpose
 from streamer.embedding.cached import CachedEmbedder
 from streamer.protocols import Embedding, Rejection
-from tests.support.fakes import HashEmbedder, MemoryCache, vector_of
+from streamer.testing import HashEmbedder, MemoryCache, vector_of
 
 pytestmark = pytest.mark.anyio
 

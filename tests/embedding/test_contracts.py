@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from streamer.core.vendors import VENDORS
 from streamer.embedding.contracts import Contract, contract_for, known_models
 from streamer.errors import ConfigurationError
 
-PROVIDERS = ["openai", "voyage", "cohere", "ollama", "sentence-transformers", "onnx"]
-ROWS = [contract_for(provider, model) for provider in PROVIDERS for model in known_models(provider)]
+ROWS = [contract_for(provider, model) for provider in VENDORS for model in known_models(provider)]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.provider}/{row.model}")

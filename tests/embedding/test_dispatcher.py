@@ -266,7 +266,7 @@ class TestTransientFaults:
             if call.texts[0].startswith("down"):
                 raise RetriableError("503")
 
-        service = dispatcher(FakeProvider(behave), patience=30.0)
+        service = dispatcher(FakeProvider(behave), give_up_after=30.0)
         assert_right(texts(3), await service.embed(texts(3), "document"))
         assert anyio.current_time() >= 100
         for given in (["down"], ["down 1", "down 2"]):
@@ -282,7 +282,7 @@ class TestTransientFaults:
                 raise RetriableError("503")
 
         service = dispatcher(
-            FakeProvider(behave, latency=8.0), contract=contract(max_items=1), concurrency=1, patience=30
+            FakeProvider(behave, latency=8.0), contract=contract(max_items=1), concurrency=1, give_up_after=30
         )
         assert_right(texts(9), await service.embed(texts(9), "document"))
         assert anyio.current_time() > 9 * 8
@@ -293,7 +293,7 @@ class TestTransientFaults:
                 raise ProviderBlocked("401")
 
         provider = FakeProvider(behave)
-        service = dispatcher(provider, patience=30.0)
+        service = dispatcher(provider, give_up_after=30.0)
         while True:
             try:
                 outcomes = await service.embed(texts(2), "document")
@@ -386,12 +386,16 @@ class TestBadInput:
         outcomes = await dispatcher(provider).embed(given, "document")
         assert [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Rejection)] == [50, 101, 102]
 
-    async def test_the_kind_is_the_providers_if_it_is_a_known_one(self) -> None:
+    async def test_the_kind_is_the_providers(self) -> None:
         async def behave(call: Call) -> None:
-            raise RejectedError("no text in it", kind="empty_text" if call.texts == [""] else "strange")
+            raise RejectedError("no text in it", kind="empty_text" if call.texts == [""] else "rejected")
 
         outcomes = await dispatcher(FakeProvider(behave)).embed(["", "x"], "document")
         assert [outcome.kind for outcome in outcomes if isinstance(outcome, Rejection)] == ["empty_text", "rejected"]
+
+    def test_a_kind_that_is_not_documented_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="'strange' is not a dead-letter kind; known are: undecodable, "):
+            RejectedError("no text in it", kind="strange")  # type: ignore[arg-type]
 
     async def test_a_text_that_makes_the_provider_fail_is_found_and_costs_no_other_text(self) -> None:
         provider = FakeProvider(refusing(POISON, error=RetriableError))

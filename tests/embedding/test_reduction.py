@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from streamer.core.projection import PrincipalAxes, Projection
-from streamer.core.vectors import normalize
+from streamer.core.vectors import unit_rows
 from streamer.embedding.dispatcher import Dispatcher
 from streamer.embedding.reduction import Reduced
 from streamer.errors import ConfigurationError, SpaceMismatch
@@ -18,7 +18,7 @@ K = 3
 
 def projection(of: str | None = None) -> Projection:
     axes = PrincipalAxes(DIMENSIONS)
-    axes.add(normalize(rows([f"sample {i}" for i in range(50)])))
+    axes.add(unit_rows(rows([f"sample {i}" for i in range(50)])))
     return axes.projection(K, of or space().id)
 
 
@@ -28,7 +28,7 @@ async def test_vectors_are_projected_and_the_space_is_named_after_the_projection
     given = [f"text {i}" for i in range(20)]
     outcomes = await service.embed(given, "document")
     found = np.stack([outcome.vector for outcome in outcomes if isinstance(outcome, Embedding)])
-    np.testing.assert_allclose(found, normalize(normalize(rows(given)) @ projection().axes.T), atol=1e-6)
+    np.testing.assert_allclose(found, unit_rows(unit_rows(rows(given)) @ projection().axes.T), atol=1e-6)
     assert reduced.space.dimensions == K
     assert reduced.space.reduction == f"pca-{projection().fingerprint}"
     assert reduced.space.id != space().id != space(dimensions=K).id
@@ -66,7 +66,7 @@ async def test_a_model_that_may_be_cut_is_cut_first() -> None:
         return Answer(rows(call.texts, 2 * DIMENSIONS))
 
     answer = await Reduced(FakeProvider(behave), projection(), matryoshka=True).embed(["a"], "document")
-    expected = normalize(rows(["a"], 2 * DIMENSIONS)[:, :DIMENSIONS]) @ projection().axes.T
+    expected = unit_rows(rows(["a"], 2 * DIMENSIONS)[:, :DIMENSIONS]) @ projection().axes.T
     np.testing.assert_allclose(answer.vectors, expected, atol=1e-6)
 
 

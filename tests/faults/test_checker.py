@@ -11,8 +11,8 @@ import numpy as np
 import orjson
 import pytest
 
+from streamer.testing import vector_of
 from tests.faults.checker import Ledger, Sample, Sight, Verdict, check, sight_of
-from tests.support.fakes import vector_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,7 @@ async def test_ready_when_caught_up() -> None:
         assert (response.status_code, response.json()) == (503, {"error": "not started"})
         assert (await client.get("/healthz")).status_code == 200
         tasks.start_soon(this.indexer.run)
-        await this.indexer.wait_ready()
+        await this.catch_up()
         assert (await client.get("/readyz")).status_code == 200
         this.indexer.stop()
 
@@ -217,7 +217,7 @@ async def test_metadata_and_text_are_remembered_and_can_be_asked_for() -> None:
     topic.append("a", 0, text="x" * 2000, lang="en", stars=5)
     topic.append("b", 10, text="hello", lang="de", stars=True)
     topic.append("c", 20)
-    topic.append("d", 30, lang="en", notes="x" * 3000)
+    topic.append("d", 30, lang="en", payloads="x" * 3000)
     async with serving_an_index(topic) as (client, _):
         body = {"vector": [1, 0]}
         answer = (await client.post("/v1/search", json=body)).json()["matches"]
@@ -273,9 +273,9 @@ async def test_the_interface_describes_itself(token: str | None) -> None:
 
 async def test_what_it_does_without_is_told_though_it_is_ready() -> None:
     this = Running(Topic())
-    app = create_api(this.indexer, None, lacks=lambda: "snapshot: the disk is full")
+    app = create_api(this.indexer, None, degraded=lambda: "snapshot: the disk is full")
     async with anyio.create_task_group() as tasks, serving(app) as client:
         tasks.start_soon(this.indexer.run)
-        await this.indexer.wait_ready()
+        await this.catch_up()
         assert (await client.get("/readyz")).json() == {"ready": True, "without": "snapshot: the disk is full"}
         this.indexer.stop()

@@ -67,7 +67,7 @@ async def test_readiness_says_why_not() -> None:
 async def test_readiness_says_what_it_does_without() -> None:
     worker = Worker()
     lacking: str | None = "cache: database or disk is full"
-    async with serving(create_health_app("worker", worker, lacks=lambda: lacking)) as client:
+    async with serving(create_health_app("worker", worker, degraded=lambda: lacking)) as client:
         assert (await client.get("/readyz")).json() == {"error": "rate limited by the provider"}
         worker.reason = None
         response = await client.get("/readyz")

@@ -6,7 +6,7 @@ import numpy as np
 
 from streamer.core.events import Record, TopicPartition
 from streamer.core.vectors import Space
-from streamer.indexer.apply import Absorbed, absorb
+from streamer.indexer.apply import AppliedRecords, apply_records
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 
@@ -24,34 +24,34 @@ def record(offset: int, id: str | None, *vector: float, space: Space = SPACE) ->
     return Record(TopicPartition("vectors", 0), offset, None if id is None else id.encode(), value, 0, headers)
 
 
-def absorb_all(judge: Judge, records: list[Record], *, new_from: int = 0) -> Absorbed:
-    return absorb(judge, SPACE, records, lambda record: record.offset >= new_from)
+def absorb_all(judge: Judge, records: list[Record], *, new_from: int = 0) -> AppliedRecords:
+    return apply_records(judge, SPACE, records, lambda record: record.offset >= new_from)
 
 
 def test_deletions_take_effect_where_they_stand() -> None:
     judge = Judge(VectorIndex(2, 10), VerdictPolicy())
     records = [record(0, "a", 1, 0), record(1, "b", 1, 0), record(2, "a"), record(3, "x"), record(4, "c", 1, 0)]
-    absorbed = absorb_all(judge, records)
-    assert [(verdict.id, [match.id for match in verdict.nearest]) for verdict in absorbed.verdicts] == [
+    applied = absorb_all(judge, records)
+    assert [(verdict.id, [match.id for match in verdict.nearest]) for verdict in applied.verdicts] == [
         ("a", []),
         ("b", ["a"]),
         ("c", ["b"]),
     ]
-    assert absorbed.deletions == 1
+    assert applied.deletions == 1
     assert "a" not in judge.index
 
 
 def test_older_records_are_remembered_without_a_verdict() -> None:
     judge = Judge(VectorIndex(2, 10), VerdictPolicy())
-    absorbed = absorb_all(judge, [record(0, "a", 1, 0), record(1, "b", 0.8, 0.6)], new_from=1)
-    assert [(verdict.id, [match.id for match in verdict.nearest]) for verdict in absorbed.verdicts] == [("b", ["a"])]
+    applied = absorb_all(judge, [record(0, "a", 1, 0), record(1, "b", 0.8, 0.6)], new_from=1)
+    assert [(verdict.id, [match.id for match in verdict.nearest]) for verdict in applied.verdicts] == [("b", ["a"])]
 
 
 def test_other_spaces_and_bad_records_are_left_aside() -> None:
     judge = Judge(VectorIndex(2, 10), VerdictPolicy())
     foreign, wrong, no_key = record(0, "a", 1, 0, space=OTHER), record(1, "b", 1, 0, 0), record(2, None)
-    absorbed = absorb_all(judge, [foreign, wrong, no_key, record(3, "c", 1, 0)])
-    assert [verdict.id for verdict in absorbed.verdicts] == ["c"]
-    assert [event.space for event in absorbed.foreign] == [OTHER.id]
-    assert absorbed.malformed == [(wrong, "3 dimensions, but its space has 2"), (no_key, "a tombstone needs a key")]
+    applied = absorb_all(judge, [foreign, wrong, no_key, record(3, "c", 1, 0)])
+    assert [verdict.id for verdict in applied.verdicts] == ["c"]
+    assert [event.space for event in applied.foreign] == [OTHER.id]
+    assert applied.malformed == [(wrong, "3 dimensions, but its space has 2"), (no_key, "a tombstone needs a key")]
     assert len(judge.index) == 1

@@ -25,7 +25,7 @@ from streamer.indexer.index.payloads import Scalar
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.indexer import Indexer, IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
-from streamer.indexer.verdicts.anomalies import Comparison, Novelty
+from streamer.indexer.verdicts.anomalies import AnomalyScorer, Comparison
 from streamer.protocols import Acknowledgement
 
 pytestmark = pytest.mark.anyio
@@ -103,7 +103,7 @@ class MemoryChangelog:
         self._positions.update(offsets)
 
     @contextmanager
-    def resting(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         self._rests = True
         try:
             yield
@@ -172,6 +172,10 @@ class Running:
             while not condition():
                 await anyio.lowlevel.checkpoint()
 
+    async def catch_up(self) -> None:
+        """Until everything that the topic held at the start has been read."""
+        await self.until(lambda: self.indexer.ready() is None)
+
     async def settle(self) -> None:
         """Until everything in the topic has been read, judged and committed."""
         ends = {tp: end for tp, end in self.topic.ends.items() if end}
@@ -196,7 +200,7 @@ async def test_judges_from_the_beginning_then_follows() -> None:
     for i, degrees in enumerate([0, 90, 5, 180, 95]):
         topic.append(f"id-{i}", degrees)
     async with running(topic) as this:
-        await this.indexer.wait_ready()
+        await this.catch_up()
         await this.settle()
         topic.append("id-5", 3)
         topic.append("id-1", None)
@@ -306,7 +310,7 @@ async def test_ready_only_when_caught_up() -> None:
         statistics = this.indexer.statistics()
         assert (statistics.ready, statistics.restore_records, statistics.restore_remaining) == (False, 11, 7)
         this.sink.broker_answers.set()
-        await this.indexer.wait_ready()
+        await this.catch_up()
         assert this.indexer.ready() is None
         assert this.indexer.statistics().restore_remaining == 0
         this.indexer.stop()
@@ -346,7 +350,7 @@ async def test_search_and_get() -> None:
     for i in range(8):
         topic.append(f"id-{i}", i * 30)
     async with running(topic) as this:
-        await this.indexer.wait_ready()
+        await this.catch_up()
         query = np.array([1, 0], np.float32)
         found = await this.indexer.search(query, 3, 0.5, exclude=["id-0"])
         assert [(match.id, round(match.similarity, 3)) for match in found] == [("id-1", 0.866), ("id-2", 0.5)]
@@ -440,7 +444,7 @@ async def test_cancelling_waits_for_the_poll() -> None:
     this = Running(Topic())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(this.indexer.run)
-        await this.indexer.wait_ready()
+        await this.catch_up()
         await this.until(lambda: this.changelog.idle_polls > 0)
         tasks.cancel_scope.cancel()
     assert this.changelog.cancelled_polls == 0
@@ -452,7 +456,7 @@ async def test_searches_that_wait_together_share_a_product() -> None:
         topic.append(f"id-{i}", i * 10, color="red" if i % 2 else "blue")
     async with running(topic) as this:
         await this.settle()
-        index = this.indexer._memory.judge.index
+        index = this.indexer._state.judge.index
         found: dict[tuple[int, str], list[str]] = {}
         calls: list[int] = []
 
@@ -468,7 +472,7 @@ async def test_searches_that_wait_together_share_a_product() -> None:
             found[degrees, color] = [match.id for match in matches]
 
         with patch.object(index, "search", search):
-            async with anyio.create_task_group() as tasks, this.indexer._memory.searches._turn:
+            async with anyio.create_task_group() as tasks, this.indexer._state.searches._turn:
                 for degrees in range(2, 302, 10):
                     tasks.start_soon(ask, degrees)
                 tasks.start_soon(ask, 42, "blue")
@@ -485,14 +489,14 @@ async def test_a_search_does_not_wait_for_events_that_are_being_judged() -> None
     async with running(topic) as this:
         await this.settle()
         judging, go_on = threading.Event(), threading.Event()
-        compare = Novelty.compare
+        compare = AnomalyScorer.compare
 
-        def held_up(novelty: Novelty, vectors: Matrix) -> Comparison:
+        def held_up(novelty: AnomalyScorer, vectors: Matrix) -> Comparison:
             judging.set()
             assert go_on.wait(30)
             return compare(novelty, vectors)
 
-        with patch.object(Novelty, "compare", held_up):
+        with patch.object(AnomalyScorer, "compare", held_up):
             topic.append("new", 90)
             await this.until(judging.is_set)
             with anyio.fail_after(20):

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.topics import find_home
 from tests.support.brokers import NewTopicName
 from tests.support.processes import StreamerProcess, streamer
@@ -200,7 +200,7 @@ async def test_a_topic_made_anew_does_not_get_the_snapshot_of_its_predecessor(st
 
 @pytest.mark.real_kafka("settings of topics")
 async def test_the_broker_tells_where_a_topic_lives(bootstrap_servers: str, new_topic: NewTopicName) -> None:
-    connection = Connection(bootstrap_servers=bootstrap_servers)
+    connection = KafkaConnection(bootstrap_servers=bootstrap_servers)
     usual, quick = await new_topic("usual"), await new_topic("quick", configs={"delete.retention.ms": "60000"})
     homes = [await find_home(connection, topic) for topic in (usual, quick, "there-is-no-such-topic")]
     assert [home.tombstones_kept for home in homes] == [86_400, 60, 86_400]

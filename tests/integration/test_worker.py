@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from streamer.adapters.providers.onnx import OnnxProvider
-from streamer.core.vectors import normalize
+from streamer.core.vectors import unit_rows
 from tests.support.processes import streamer
 from tests.support.stages import DIMENSIONS, Stage, free_port
 from tests.support.topics import Pair, read_all, read_until
@@ -84,7 +84,7 @@ async def test_real_texts_become_the_models_vectors(stage: Stage) -> None:
                 continue
             event = orjson.loads(record.value)
             answer = await model.embed([texts[event["id"]]], "document")
-            cosine = float(normalize(answer.vectors)[0] @ np.asarray(event["vector"], np.float32))
+            cosine = float(unit_rows(answer.vectors)[0] @ np.asarray(event["vector"], np.float32))
             assert cosine > 0.9999, (event["id"], cosine)
     finally:
         await model.aclose()

@@ -73,9 +73,21 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make check` leaves tests out by their markers, so what has a broker among its fixtures must have one."""
+    unmarked = [item.nodeid for item in items if "broker" in getattr(item, "fixturenames", ()) and not _is_marked(item)]
+    if unmarked:
+        raise pytest.UsageError(f"tests of a broker that are not marked kafka or real_kafka: {', '.join(unmarked)}")
+
+
+def _is_marked(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(marker) for marker in ("kafka", "real_kafka"))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Not left to the first test: fetching Kafka may take longer than a test is given."""
-    wanted = any(item.get_closest_marker(marker) for item in session.items for marker in ("kafka", "real_kafka"))
+    wanted = any(_is_marked(item) for item in session.items)
     if wanted and not session.config.option.collectonly:
         try:
             session.config.stash[SHARED].get()

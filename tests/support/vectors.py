@@ -19,7 +19,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.vectors import Matrix, normalize
+from streamer.core.vectors import Matrix, unit_rows
 
 _MEAN = 0.25
 # Extents along the axes, squared: at so much of all axes, and geometrically in between.
@@ -32,7 +32,7 @@ _SHARED = (0.3, 0.2)  # of a text's variance: with others of its subject, and of
 
 def noise(rng: np.random.Generator, count: int, dimensions: int) -> Matrix:
     """(count, dimensions), in all directions alike."""
-    return normalize(rng.standard_normal((count, dimensions), dtype=np.float32))
+    return unit_rows(rng.standard_normal((count, dimensions), dtype=np.float32))
 
 
 def like_texts(rng: np.random.Generator, count: int, dimensions: int) -> Matrix:
@@ -49,7 +49,7 @@ def like_texts(rng: np.random.Generator, count: int, dimensions: int) -> Matrix:
         + np.sqrt(of_story) * _spread_out(rng, stories, dimensions)[told]
         + np.sqrt(1 - of_subject - of_story) * _spread_out(rng, count, dimensions)
     )
-    return normalize(texts + _mean(dimensions))
+    return unit_rows(texts + _mean(dimensions))
 
 
 @cache
@@ -73,7 +73,7 @@ def _spread(dimensions: int) -> Matrix:
 
 @cache
 def _mean(dimensions: int) -> NDArray[np.float32]:
-    direction: Matrix = normalize(np.random.default_rng(1).standard_normal((1, dimensions)))
+    direction: Matrix = unit_rows(np.random.default_rng(1).standard_normal((1, dimensions)))
     mean: NDArray[np.float32] = direction[0] * np.float32(_MEAN)
     return mean
 

@@ -79,3 +79,10 @@ def test_what_stays_behind_keeps_its_own_window() -> None:
 def test_a_policy_that_could_never_cut_is_refused() -> None:
     with pytest.raises(ValueError, match="max_events"):
         BatchPolicy(max_events=0)
+
+
+def test_a_debugger_reads_what_waits() -> None:
+    batcher = Batcher(BatchPolicy(linger=0.5))
+    assert repr(batcher) == "<Batcher: 0 events of 0 bytes, window ends at inf>"
+    batcher.add(event(0, 30), 100.0)
+    assert repr(batcher) == "<Batcher: 1 events of 30 bytes, window ends at 100.500>"

@@ -144,3 +144,19 @@ def test_a_sought_back_consumer_does_not_track_twice() -> None:
     assert tracker.track(A, 4) is None
     assert tracker.track(A, 5) is None
     assert tracker.track(A, 6) is not None
+
+
+def test_a_debugger_reads_where_a_partition_stands() -> None:
+    tracker = OffsetTracker()
+    assert repr(tracker) == "<OffsetTracker: epoch 0, in flight nothing>"
+    tracker.assign([A])
+    first, _, third = (tracker.track(A, offset, 10) for offset in (5, 7, 8))
+    assert first is not None
+    assert third is not None
+    tracker.settle(outcome(first))
+    tracker.settle(outcome(third))
+    tracker.complete(first)
+    assert repr(tracker) == "<OffsetTracker: epoch 1, in flight texts/0: 2 from 7>"
+    assert repr(tracker._windows[A]) == (
+        "<PartitionWindow: epoch 1, 2 in flight from 7 to 8, 1 settled and held back, committable 6>"
+    )

@@ -18,9 +18,9 @@ from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Purpose
 from streamer.errors import PartitionLost, TooLarge
 from streamer.protocols import Acknowledgement, Embedder, Embedding, Rejection
+from streamer.testing import SPACE, HashEmbedder, MemorySink, MemorySource, record, vector_of
 from streamer.worker.batching import BatchPolicy
 from streamer.worker.pipeline import Pipeline, PipelineSettings
-from tests.support.fakes import SPACE, HashEmbedder, MemorySink, MemorySource, record, vector_of
 
 pytestmark = pytest.mark.anyio
 
@@ -63,6 +63,11 @@ def pipeline(
     )
     encoder = Encoder(space=SPACE, vectors_topic="vectors", dead_letters_topic="dead-letters")
     return Pipeline(source, embedder, sink, Decoder(), encoder, settings)
+
+
+def outcomes_counted(flow: Pipeline) -> int:
+    counts = flow.statistics()
+    return counts.embedded_total + counts.tombstones_total + counts.dead_letters_total
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -259,6 +264,7 @@ async def test_a_lost_partition_is_read_again_from_where_it_was_committed() -> N
         await until(lambda: source.committed == {A: 59, B: 59})
         flow.stop()
     assert len(keys(sink, 1)) == 30, "the other partition did not notice"
+    assert outcomes_counted(flow) == 60, "what was lost counts when it is published after all"
 
 
 async def test_what_the_broker_finds_too_large_becomes_a_dead_letter() -> None:
@@ -284,6 +290,8 @@ async def test_what_the_broker_finds_too_large_becomes_a_dead_letter() -> None:
     (letter,) = [m for m in sink.sent if m.topic == "dead-letters"]
     assert letter.key == b"0-3"
     assert dict(letter.headers)["streamer-error-kind"] == b"too_large"
+    statistics = flow.statistics()
+    assert (statistics.embedded_total, statistics.dead_letters_total) == (8, 1), "a dead letter and nothing else"
 
 
 async def test_a_dead_letter_that_is_too_large_itself_ends_the_worker() -> None:

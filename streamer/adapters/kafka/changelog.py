@@ -14,8 +14,8 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from streamer.adapters.kafka.commits import commit_offsets
-from streamer.adapters.kafka.connection import Connection
-from streamer.adapters.kafka.diagnosis import Diagnosis, Health, Patience, leave
+from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, Diagnosis, Health, leave
 from streamer.adapters.kafka.records import record_of
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import RetriableError, Unreachable
@@ -33,19 +33,19 @@ class KafkaChangelog:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: KafkaConnection,
         topic: str,
         group_id: str | None,
         *,
         isolation_level: str = "read_uncommitted",
         max_poll_records: int = 1000,
-        patience: Patience | None = None,
+        timeouts: ConsumerTimeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._topic = topic
         self._max_poll_records = max_poll_records
-        self._patience = patience or Patience()
+        self._timeouts = timeouts or ConsumerTimeouts()
         self._clock = clock
         self._positions: dict[TopicPartition, int] = {}
         self._options = {
@@ -57,7 +57,7 @@ class KafkaChangelog:
             "max_partition_fetch_bytes": 2 * 1024 * 1024,
         }
         self._consumer: Any = None
-        self._health = Health(self._patience, clock)
+        self._health = Health(self._timeouts, clock)
         self._check_at = 0.0
 
     async def start(self, *, from_beginning: bool = True) -> None:
@@ -69,14 +69,14 @@ class KafkaChangelog:
         except BaseException:
             await self.aclose()
             raise
-        self._health = Health(self._patience, self._clock)
-        self._check_at = self._clock() + self._patience.interval
+        self._health = Health(self._timeouts, self._clock)
+        self._check_at = self._clock() + self._timeouts.interval
 
     async def _assign(self, from_beginning: bool) -> None:
         cluster = await self._consumer._client.fetch_all_metadata()  # noqa: SLF001  # without a subscription the client has no public way
         found = cluster.partitions_for_topic(self._topic)
         if not found:
-            raise Unreachable(f"topic {self._topic!r} does not exist; create it with: streamer topics")
+            raise Unreachable(f"topic {self._topic!r} does not exist; create it with: streamer topics --create")
         tps = [ClientPartition(self._topic, partition) for partition in sorted(found)]
         self._consumer.assign(tps)
         find = self._consumer.beginning_offsets if from_beginning else self._consumer.end_offsets
@@ -92,11 +92,11 @@ class KafkaChangelog:
     async def _survives(self) -> bool:
         """Whether there is a consumer to poll; a sick one is replaced, as soon as a broker answers."""
         if self._consumer is not None and self._clock() >= self._check_at:
-            self._check_at = self._clock() + self._patience.interval
+            self._check_at = self._clock() + self._timeouts.interval
             known = self._consumer._client.cluster.partitions_for_topic(self._topic) or ()  # noqa: SLF001
             grown = len(known) > len(self._positions)
             if grown or await self._health.check(self._consumer, [self._topic]) is Diagnosis.SICK:
-                log.warning("replacing the consumer", reason="new partitions" if grown else self._health.trouble)
+                log.warning("replacing the consumer", reason="new partitions" if grown else self._health.problem)
                 await self.aclose()
         if self._consumer is None:
             try:
@@ -144,7 +144,7 @@ class KafkaChangelog:
         return [record_of(record) for batch in batches.values() for record in batch]
 
     @contextmanager
-    def resting(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Nothing is asked of the brokers meanwhile. Right after a poll: the client asks for more as soon as it has
         handed over what it had, and gets the next single record while those behind it have to wait for another turn."""
         consumer, tps = self._consumer, [ClientPartition(*tp) for tp in self._positions]

@@ -16,10 +16,12 @@ from streamer.errors import ConfigurationError, Unreachable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
-    """Addresses and credentials, in Kafka's own words. Times in seconds: `connect_timeout` to find a broker at start,
-    `fetch_max_wait` for a broker to hold a fetch that finds nothing new, `metadata_max_age` until new partitions are
-    noticed."""
+class KafkaConnection:
+    """Addresses and credentials of the brokers, under Kafka's own names.
+
+    Times in seconds: `connect_timeout` to find a broker at start, `fetch_max_wait` for a broker to hold a fetch that
+    finds nothing new, `metadata_max_age` until new partitions are noticed.
+    """
 
     bootstrap_servers: str
     security_protocol: str = "PLAINTEXT"
@@ -58,7 +60,7 @@ class Connection:
         return options
 
     def consumer_options(self) -> dict[str, Any]:
-        """Those, and what is common to consumers."""
+        """Keyword arguments of a consumer: the client options and those that every consumer needs."""
         return self.client_options() | {"fetch_max_wait_ms": max(1, int(self.fetch_max_wait * 1000))}
 
     async def reach(self, starting: Awaitable[None], joining: float = 0.0) -> None:
@@ -76,9 +78,9 @@ class Connection:
             raise Unreachable(f"Kafka at {self.bootstrap_servers} cannot be reached: {reason}") from exc
 
 
-def connection_to(brokers: str | Connection) -> Connection:
-    """Whoever needs no credentials just names the brokers."""
-    return brokers if isinstance(brokers, Connection) else Connection(bootstrap_servers=brokers)
+def connection_to(brokers: str | KafkaConnection) -> KafkaConnection:
+    """A KafkaConnection as it is, an address as a KafkaConnection without credentials."""
+    return brokers if isinstance(brokers, KafkaConnection) else KafkaConnection(bootstrap_servers=brokers)
 
 
 def _sending(send: Callable[..., Any]) -> Callable[..., Any]:

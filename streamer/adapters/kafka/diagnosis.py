@@ -1,4 +1,8 @@
-"""Whether a consumer is well: the client may be stuck or dead without saying so, while its heartbeats go on."""
+"""Whether a consumer is well: the client may be stuck or dead without saying so, while its heartbeats go on.
+
+Reported of whole clusters that went down and came back (https://github.com/aio-libs/aiokafka/issues/703) and of
+positions out of range (https://github.com/aio-libs/aiokafka/issues/718).
+"""
 
 from __future__ import annotations
 
@@ -20,11 +24,11 @@ log = structlog.get_logger("streamer.kafka")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class ConsumerTimeouts:
     """Seconds. `interval`: between checks. `quiet`: without records, until the broker is asked whether there are any.
     `stuck`: with records there and none handed over, until the consumer is replaced. `unreachable`: without any answer,
     until it is replaced, which also looks the brokers' addresses up again. `request`: for an answer to a check. `step`:
-    for one that the flow waits for, such as to a commit. `pause`: before a failed attempt is repeated. `left_alone`:
+    for one that the flow waits for, such as to a commit. `pause`: before a failed attempt is repeated. `quarantine`:
     before a partition that cannot be read is tried again."""
 
     interval: float = 2.0
@@ -34,7 +38,7 @@ class Patience:
     request: float = 5.0
     step: float = 10.0
     pause: float = 2.0
-    left_alone: float = 60.0
+    quarantine: float = 60.0
 
 
 class Diagnosis(Enum):
@@ -44,11 +48,11 @@ class Diagnosis(Enum):
 
 
 class Health:
-    """What is known of one assignment. `trouble`: in words for a person, None while all is well."""
+    """What is known of one assignment."""
 
-    def __init__(self, patience: Patience, clock: Callable[[], float]) -> None:
-        self.trouble: str | None = None
-        self._patience = patience
+    def __init__(self, timeouts: ConsumerTimeouts, clock: Callable[[], float]) -> None:
+        self._trouble: str | None = None
+        self._timeouts = timeouts
         self._clock = clock
         self._asked: dict[ClientPartition, float] = {}  # since when in vain
         self._last_asked: dict[ClientPartition, float] = {}
@@ -57,11 +61,20 @@ class Health:
         self._refusals = CLIENT_LOG.refusals
         self._refused = False
 
+    @property
+    def problem(self) -> str | None:
+        """In words for a person, None while all is well."""
+        return self._trouble
+
+    def report(self, problem: str | None) -> None:
+        """What has been found out last; None when it is over."""
+        self._trouble = problem
+
     def asked(self, tps: Iterable[ClientPartition]) -> None:
         now = self._clock()
         for tp in tps:
             # Time in which nobody asked, for want of room, says nothing about the consumer.
-            if now - self._last_asked.get(tp, now) > self._patience.quiet:
+            if now - self._last_asked.get(tp, now) > self._timeouts.quiet:
                 self._asked.pop(tp, None)
             self._asked.setdefault(tp, now)
             self._last_asked[tp] = now
@@ -75,30 +88,30 @@ class Health:
         """Raises Unreachable when one of these topics has been deleted."""
         death = cause_of_death(consumer)
         if death is not None:
-            self.trouble = death
+            self.report(death)
             return Diagnosis.SICK
         if self._is_refused():
-            self.trouble = f"Kafka refuses us: {CLIENT_LOG.refusal}"
+            self.report(f"Kafka refuses us: {CLIENT_LOG.refusal}")
             return Diagnosis.WAITING  # another consumer would not be let in either
         await self._check_topics(consumer, topics)
         now = self._clock()
-        idle = [tp for tp, since in self._asked.items() if now - since > self._patience.quiet]
+        idle = [tp for tp, since in self._asked.items() if now - since > self._timeouts.quiet]
         if not idle:
             if self._silent_since is not None:
-                self._silent_since = self.trouble = None
+                self._silent_since = None
+                self.report(None)
             return Diagnosis.WELL
         try:
-            ends = await asyncio.wait_for(consumer.end_offsets(idle), self._patience.request)
+            ends = await asyncio.wait_for(consumer.end_offsets(idle), self._timeouts.request)
         except (KafkaError, TimeoutError) as exc:
             return self._silence(exc)
-        self._silent_since = self.trouble = None
+        self._silent_since = None
+        self.report(None)
         for tp in idle:
             if await self._position(consumer, tp) >= ends[tp]:
                 self._asked[tp] = self._clock()  # all read; transaction markers have no records
-            elif now - self._asked.get(tp, now) > self._patience.stuck:
-                self.trouble = (
-                    f"no record of {tp.topic}/{tp.partition} for {self._patience.stuck:g} s, though there are"
-                )
+            elif now - self._asked.get(tp, now) > self._timeouts.stuck:
+                self.report(f"no record of {tp.topic}/{tp.partition} for {self._timeouts.stuck:g} s, though there are")
                 return Diagnosis.SICK
         return Diagnosis.WELL
 
@@ -107,7 +120,7 @@ class Health:
         was_refused, self._refused = self._refused, CLIENT_LOG.refusals > self._refusals
         self._refusals = CLIENT_LOG.refusals
         if was_refused and not self._refused:
-            self.trouble = None
+            self.report(None)
         return self._refused
 
     def _silence(self, error: Exception) -> Diagnosis:
@@ -115,8 +128,8 @@ class Health:
         if self._silent_since is None:
             self._silent_since = now
         silent = now - self._silent_since
-        self.trouble = f"no answer from Kafka: {str(error) or type(error).__name__}"
-        return Diagnosis.SICK if silent > self._patience.unreachable else Diagnosis.WAITING
+        self.report(f"no answer from Kafka: {str(error) or type(error).__name__}")
+        return Diagnosis.SICK if silent > self._timeouts.unreachable else Diagnosis.WAITING
 
     async def _position(self, consumer: Any, tp: ClientPartition) -> int:
         """-1 where it has none."""
@@ -131,7 +144,7 @@ class Health:
             self._missing.clear()
             return
         try:
-            cluster = await asyncio.wait_for(consumer._client.fetch_all_metadata(), self._patience.request)  # noqa: SLF001
+            cluster = await asyncio.wait_for(consumer._client.fetch_all_metadata(), self._timeouts.request)  # noqa: SLF001
         except (KafkaError, TimeoutError):
             return
         missing = {topic for topic in topics if not cluster.partitions_for_topic(topic)}
@@ -144,7 +157,8 @@ class Health:
 def cause_of_death(consumer: Any) -> str | None:
     """Why this consumer will never hand over a record again; None while it lives.
 
-    Its tasks may end and nobody reads their errors; there is no public way to ask, these are its parts as of 0.14.
+    Its tasks may end and nobody reads their errors (https://github.com/aio-libs/aiokafka/issues/1037); there is no
+    public way to ask, these are its parts as of 0.14.
     """
     fetching = consumer._fetcher and consumer._fetcher._fetch_task  # noqa: SLF001
     coordinating = getattr(consumer._coordinator, "_coordination_task", None)  # noqa: SLF001
@@ -161,7 +175,8 @@ def cause_of_death(consumer: Any) -> str | None:
 
 
 async def leave(consumer: Any, timeout: float) -> None:
-    """Bounded, and whatever its parts died of is not ours to die of."""
+    """Bounded, since it may hang (https://github.com/aio-libs/aiokafka/issues/773), and whatever its parts died of is
+    not ours to die of."""
     stopping = asyncio.ensure_future(consumer.stop())
     await asyncio.wait([stopping], timeout=timeout)
     if not stopping.done():

@@ -14,8 +14,8 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, InvalidSession
 
 from streamer.adapters.kafka.assignment import Assignment
 from streamer.adapters.kafka.commits import commit_offsets
-from streamer.adapters.kafka.connection import Connection
-from streamer.adapters.kafka.diagnosis import Patience, leave
+from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, leave
 from streamer.core.events import TopicPartition
 from streamer.errors import ConfigurationError, PartitionLost, RetriableError, Unreachable
 
@@ -33,17 +33,17 @@ class Membership:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: KafkaConnection,
         topics: Sequence[str] | re.Pattern[str],
         options: Mapping[str, Any],
         assignment: Assignment,
-        patience: Patience,
+        timeouts: ConsumerTimeouts,
     ) -> None:
         self._connection = connection
         self._topics = topics
         self._options = options
         self._assignment = assignment
-        self._patience = patience
+        self._timeouts = timeouts
         self.consumer: Any = None
         self.given_up = asyncio.Event()
         self.error: Exception | None = None
@@ -62,7 +62,7 @@ class Membership:
             # The others may take a whole rebalance to let it in.
             await self._connection.reach(consumer.start(), REBALANCE_TIMEOUT)
         except BaseException as exc:
-            await leave(consumer, self._patience.step)  # a failed start leaves its connections and tasks behind
+            await leave(consumer, self._timeouts.step)  # a failed start leaves its connections and tasks behind
             if isinstance(exc.__cause__, InvalidSessionTimeoutError):
                 raise ConfigurationError(
                     f"kafka.session_timeout_ms = {self._options['session_timeout_ms']} is not what the brokers allow: "
@@ -77,20 +77,20 @@ class Membership:
 
     async def replace(self) -> None:
         """Another client instead of one that is stuck or dead, however long it takes to reach a broker."""
-        log.error("replacing the consumer", reason=self._assignment.health.trouble)
+        log.error("replacing the consumer", reason=self._assignment.problem)
         self.replaced_total += 1
         old = self.consumer
         await self._assignment.revoked(old.assignment())
         self.consumer = None  # its last words to the listener are not ours any more
         self.given_up.set()
-        await leave(old, self._patience.step)
+        await leave(old, self._timeouts.step)
         while True:
             try:
                 await self.join()
                 return
             except Unreachable as exc:
-                self._assignment.health.trouble = str(exc)
-                await asyncio.sleep(self._patience.pause)
+                self._assignment.report(str(exc))
+                await asyncio.sleep(self._timeouts.pause)
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Raises PartitionLost when the group has moved on, RetriableError when the coordinator does not answer."""
@@ -99,11 +99,11 @@ class Membership:
         if len(mine) < len(offsets):
             raise PartitionLost("partitions were taken away before their offsets were committed")
         try:
-            await commit_offsets(self.consumer, mine, self._patience.step)
+            await commit_offsets(self.consumer, mine, self._timeouts.step)
         except (CommitFailedError, IllegalStateError) as exc:
             raise PartitionLost(f"the group has moved on: {exc}") from exc
         except TimeoutError as exc:
-            raise RetriableError(f"no answer to the commit within {self._patience.step:g} s") from exc
+            raise RetriableError(f"no answer to the commit within {self._timeouts.step:g} s") from exc
         except KafkaError as exc:
             raise RetriableError(f"commit failed: {exc!r}") from exc
 

@@ -93,7 +93,8 @@ class Positions:
                     log.error("records deleted by retention before they were read", partition=where, offsets=gone)
                     self._next[tp] = begin
                 else:
-                    # Truncated, or deleted and created again. What is new in it may lie anywhere below our position.
+                    # Truncated (the client does not look for that, KIP-320), or deleted and created again. What is new
+                    # in it may lie anywhere below our position.
                     self.truncations_total += 1
                     log.error("the log ends before our position; reading it from its beginning", partition=where)
                     anew[tp] = begin

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.partitioner import DefaultPartitioner
 
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.core.events import Message
 
 MAX_BATCH_BYTES = 512 * 1024
@@ -23,7 +23,7 @@ Target = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class RecordBatch:
     """Messages on their way to one partition; `positions` are theirs in what was submitted."""
 
     target: Target
@@ -43,12 +43,12 @@ class Publisher:
 
     It has to be: sequence numbers are spent when a batch leaves, so after a batch that failed for good the broker
     refuses everything that follows. Records of one key go to one partition (murmur2, as Kafka's own clients choose it).
-    `patience`: seconds to wait for room.
+    `give_up_after`: seconds to wait for room.
     """
 
-    def __init__(self, connection: Connection, compression: str, *, patience: float, **options: Any) -> None:
+    def __init__(self, connection: KafkaConnection, compression: str, *, give_up_after: float, **options: Any) -> None:
         self.connection = connection
-        self._patience = patience
+        self._give_up_after = give_up_after
         self._partitioner = DefaultPartitioner()
         self.producer = AIOKafkaProducer(
             **connection.client_options(),
@@ -66,11 +66,11 @@ class Publisher:
             await self.abandon()  # a failed start leaves its connections and tasks behind
             raise
 
-    async def submit(self, messages: Sequence[Message], positions: Sequence[int], *, singly: bool) -> list[Batch]:
+    async def submit(self, messages: Sequence[Message], positions: Sequence[int], *, singly: bool) -> list[RecordBatch]:
         """Enqueue these of the messages, in order; `singly`: each in a batch of its own. Raises KafkaError, and then
         some may be on their way all the same."""
         partitions = {topic: await self._partitions(topic) for topic in {messages[p].topic for p in positions}}
-        batches: list[Batch] = []
+        batches: list[RecordBatch] = []
         open_batches: dict[Target, tuple[Any, list[int]]] = {}
         for position in positions:
             message = messages[position]
@@ -90,9 +90,9 @@ class Publisher:
     async def _partitions(self, topic: str) -> list[int]:
         # Of a topic that it has not used yet the client asks its brokers, for longer than anybody here waits.
         try:
-            return sorted(await asyncio.wait_for(self.producer.partitions_for(topic), self._patience))
+            return sorted(await asyncio.wait_for(self.producer.partitions_for(topic), self._give_up_after))
         except TimeoutError as exc:
-            raise KafkaTimeoutError(f"nothing known of topic {topic!r} within {self._patience:g} s") from exc
+            raise KafkaTimeoutError(f"nothing known of topic {topic!r} within {self._give_up_after:g} s") from exc
 
     def _append(self, builder: Any, message: Message) -> bool:
         appended = builder.append(
@@ -100,10 +100,10 @@ class Publisher:
         )
         return appended is not None
 
-    async def _enqueue(self, target: Target, builder: Any, members: list[int]) -> Batch:
+    async def _enqueue(self, target: Target, builder: Any, members: list[int]) -> RecordBatch:
         builder.close()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._patience
+        deadline = loop.time() + self._give_up_after
         while True:
             try:
                 sending = self.producer.send_batch(builder, target[0], partition=target[1])
@@ -114,7 +114,7 @@ class Publisher:
                 if loop.time() >= deadline:
                     raise
         future.add_done_callback(_retrieve)
-        return Batch(target, tuple(members), future)
+        return RecordBatch(target, tuple(members), future)
 
     async def close(self, timeout: float) -> None:
         """Deliver what is left, if that takes no longer than this; with the brokers away the client would wait for
@@ -126,7 +126,8 @@ class Publisher:
 
     async def abandon(self) -> None:
         """Send nothing more; whatever is not acknowledged fails."""
-        # The client has no way to say this: `stop` flushes first. These are its parts as of aiokafka 0.14.
+        # The client has no way to say this: `stop` flushes first, for ever while brokers are away
+        # (https://github.com/aio-libs/aiokafka/issues/1101). These are its parts as of aiokafka 0.14.
         producer, client = self.producer, self.producer.client
         producer._closed = True  # noqa: SLF001
         accumulator = producer._message_accumulator  # noqa: SLF001

@@ -1,4 +1,8 @@
-"""Publishes in order and keeps every message until it is acknowledged: producers may die, the flow does not notice."""
+"""Publishes in order and keeps every message until it is acknowledged: producers may die, the flow does not notice.
+
+A failed batch ends its producer: the client takes the sequence numbers of a batch before it sends it and never begins a
+new epoch (KIP-360), so that the broker would refuse all that follows (https://github.com/aio-libs/aiokafka/issues/1017).
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ from functools import partial
 import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from streamer.adapters.kafka.connection import Connection
-from streamer.adapters.kafka.publisher import Batch, Publisher, Target
+from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.adapters.kafka.publisher import Publisher, RecordBatch, Target
 from streamer.core.events import Message
 from streamer.errors import TooLarge, Unreachable
 from streamer.protocols import Acknowledgement
@@ -32,7 +36,7 @@ class _Bundle:
     messages: Sequence[Message]
     since: float
     waiting: list[int]
-    batches: list[Batch] = field(default_factory=list)
+    batches: list[RecordBatch] = field(default_factory=list)
     singly: bool = False
     refused: list[int] = field(default_factory=list)
 
@@ -55,32 +59,38 @@ class _Bundle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkStatistics:
-    unacknowledged: int
-    producers_replaced_total: int
+    unacknowledged: int = field(metadata={"help": "Messages sent and not yet acknowledged by the broker."})
+    producers_replaced_total: int = field(
+        metadata={"help": "Producers replaced after an error or a missing acknowledgement."}
+    )
 
 
 class KafkaSink:
     """A Sink. `delivery_timeout`: seconds without an acknowledgement after which the producer is replaced.
 
-    While brokers are away it waits, and so does whoever sends; with a `patience` it raises Unreachable after that many
+    While brokers are away it waits, and so does its caller; with `give_up_after` it raises Unreachable after that many
     seconds instead.
     """
 
     def __init__(
         self,
-        connection: Connection,
+        connection: KafkaConnection,
         *,
         idempotent: bool = True,
         compression: str = "none",
         delivery_timeout: float = DELIVERY_TIMEOUT,
-        patience: float | None = None,
+        give_up_after: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make = partial(
-            Publisher, connection, compression, patience=patience or delivery_timeout, enable_idempotence=idempotent
+            Publisher,
+            connection,
+            compression,
+            give_up_after=give_up_after or delivery_timeout,
+            enable_idempotence=idempotent,
         )
         self._delivery_timeout = delivery_timeout
-        self._patience = patience
+        self._give_up_after = give_up_after
         self._clock = clock
         self._publisher = self._make()
         self._lock = asyncio.Lock()  # held by whoever gives messages to the producer
@@ -111,12 +121,12 @@ class KafkaSink:
     async def _acknowledged(self, bundle: _Bundle) -> None:
         while True:
             generation = self._generation
-            trouble = await self._delivered(bundle)
-            if trouble is None:
+            problem = await self._delivered(bundle)
+            if problem is None:
                 break
             async with self._lock:
                 if generation == self._generation:  # else somebody else's error has done it already
-                    await self._replace(trouble)
+                    await self._replace(problem)
         self._pending.remove(bundle)
         self._failures, self._trouble = 0, None
         if bundle.refused:
@@ -126,16 +136,16 @@ class KafkaSink:
         """None when all of it is; else why not."""
         futures = [batch.future for batch in bundle.batches]
         if futures:
-            _, open_ones = await asyncio.wait(futures, timeout=self._patience or self._delivery_timeout)
+            _, open_ones = await asyncio.wait(futures, timeout=self._give_up_after or self._delivery_timeout)
             if open_ones:
-                return f"no acknowledgement within {self._patience or self._delivery_timeout:g} s"
+                return f"no acknowledgement within {self._give_up_after or self._delivery_timeout:g} s"
         return next((repr(batch.error) for batch in bundle.batches if batch.error), None)
 
     async def _replace(self, reason: str) -> None:
         """Another producer gets all that is not acknowledged, in order. The lock is held."""
         while True:
             oldest = min(bundle.since for bundle in self._pending)
-            if self._patience is not None and self._clock() - oldest >= self._patience:
+            if self._give_up_after is not None and self._clock() - oldest >= self._give_up_after:
                 raise Unreachable(f"publishing failed: {reason}")
             log.warning("replacing the producer", reason=reason, unacknowledged=len(self._pending))
             self._trouble = reason

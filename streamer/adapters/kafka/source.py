@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import structlog
@@ -15,9 +15,10 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from streamer.adapters.kafka.assignment import Assignment
-from streamer.adapters.kafka.connection import Connection
-from streamer.adapters.kafka.diagnosis import Diagnosis, Patience, cause_of_death
+from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, Diagnosis, cause_of_death
 from streamer.adapters.kafka.membership import REBALANCE_TIMEOUT, Membership
+from streamer.adapters.kafka.positions import Positions
 from streamer.adapters.kafka.records import record_of
 from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.core.events import Record, TopicPartition
@@ -31,15 +32,18 @@ MAX_POLL_INTERVAL_MS = 24 * 3600 * 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceStatistics:
-    """`deleted_offsets_total`: offsets that retention took before they were read. `truncations_total`: logs that ended
-    before our position. `unreadable_partitions`: left alone now, because reading them fails."""
+    """What the client went through since the start."""
 
-    poll_failures_total: int
-    consumers_replaced_total: int
-    partitions_restarted_total: int
-    deleted_offsets_total: int
-    truncations_total: int
-    unreadable_partitions: int
+    poll_failures_total: int = field(
+        metadata={"help": "Polls that failed; reading resumed at the last record handed over."}
+    )
+    consumers_replaced_total: int = field(metadata={"help": "Consumers replaced because they were stuck or dead."})
+    partitions_restarted_total: int = field(metadata={"help": "Partitions taken up again from their committed offset."})
+    deleted_offsets_total: int = field(metadata={"help": "Offsets that retention deleted before they were read."})
+    truncations_total: int = field(
+        metadata={"help": "Logs that ended before our position and are read from their beginning."}
+    )
+    unreadable_partitions: int = field(metadata={"help": "Partitions paused now because reading them fails."})
 
 
 class KafkaSource:
@@ -52,7 +56,7 @@ class KafkaSource:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: KafkaConnection,
         topics: Sequence[str] | re.Pattern[str],
         group_id: str,
         *,
@@ -62,7 +66,7 @@ class KafkaSource:
         transactions: KafkaTransactions | None = None,
         max_poll_records: int = 1000,
         max_partition_fetch_bytes: int = 2 * 1024 * 1024,
-        patience: Patience | None = None,
+        timeouts: ConsumerTimeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         options = {
@@ -83,10 +87,19 @@ class KafkaSource:
         self._topics = topics
         self._transactions = transactions
         self._max_poll_records = max_poll_records
-        self._patience = patience or Patience()
-        self._assignment = Assignment(transactions, self._patience, clock)
-        self._membership = Membership(connection, topics, options, self._assignment, self._patience)
+        self._timeouts = timeouts or ConsumerTimeouts()
+        self._positions = Positions(self._timeouts.step)
+        self._assignment = Assignment(self._positions, transactions, self._timeouts, clock)
+        self._membership = Membership(connection, topics, options, self._assignment, self._timeouts)
         self._poll_failures = 0
+
+    def __repr__(self) -> str:
+        topics = self._topics.pattern if isinstance(self._topics, re.Pattern) else ", ".join(self._topics)
+        consumer = self._membership.consumer
+        owned = (
+            sorted(str(TopicPartition(*tp)) for tp in consumer.assignment()) if consumer is not None else "no client"
+        )
+        return f"<KafkaSource of {topics}: {owned}, generation {self._positions.generation}, {self.state() or 'well'}>"
 
     async def start(self, rebalance: Rebalance) -> None:
         """Join the group. Raises Unreachable when no broker answers."""
@@ -101,15 +114,15 @@ class KafkaSource:
 
     async def poll(self, tps: Collection[TopicPartition], timeout: float) -> Sequence[Record]:
         """Records of these partitions, first served in turn. After any error of the client our own position is sought
-        again, because it may have moved past records that it never handed over."""
+        again, because it may have moved past records that it never handed over (Java's had the same, KAFKA-5075)."""
         self._membership.raise_error()
-        assignment, positions = self._assignment, self._assignment.positions
-        consumer, given_up, generation = self._membership.consumer, self._membership.given_up, positions.generation
-        wanted = assignment.readable(tps)
+        generation = self._positions.generation
+        consumer, given_up = self._membership.consumer, self._membership.given_up
+        wanted = self._assignment.readable(tps)
         if not wanted or given_up.is_set():
             await asyncio.sleep(timeout)
             return []
-        assignment.health.asked(wanted)
+        self._assignment.asked(wanted)
         getting = asyncio.ensure_future(
             consumer.getmany(*wanted, timeout_ms=max(1, int(timeout * 1000)), max_records=self._max_poll_records)
         )
@@ -125,38 +138,33 @@ class KafkaSource:
             return []  # given up
         # The client's own task may have been cancelled, and its error is then handed on.
         error = KafkaError("cancelled") if getting.cancelled() else getting.exception()
-        if generation != positions.generation:
+        if generation != self._positions.generation:
             if error is not None or getting.result():
-                await assignment.seek_back(consumer)
+                await self._assignment.seek_back(consumer)
             return []
         if error is not None:
             await self._survive(consumer, wanted, error, timeout)
             return []
         batches = {tp: batch for tp, batch in getting.result().items() if batch}
-        for tp, batch in batches.items():
-            positions.advance(tp, batch[-1].offset + 1)
-        assignment.health.excused(batches)
-        assignment.turns.succeeded(wanted, batches)
+        self._assignment.handed_over(wanted, {tp: batch[-1].offset + 1 for tp, batch in batches.items()})
         return [record_of(record) for batch in batches.values() for record in batch]
 
     async def _survive(
         self, consumer: Any, wanted: Sequence[ClientPartition], error: BaseException, pause: float
     ) -> None:
         """An error of the client's while it read these partitions: nothing of it may be lost, nor hold up the rest."""
-        assignment, positions = self._assignment, self._assignment.positions
         if isinstance(error, NoOffsetForPartitionError):
-            await positions.begin(consumer, error.args[0])
+            await self._positions.begin(consumer, error.args[0])
             return
         self._poll_failures += 1
         log.warning("poll failed; reading again from the last record handed over", reason=repr(error))
         if isinstance(error, OffsetOutOfRangeError):
-            assignment.restart(await positions.find_the_log(consumer, error.args[0]))
+            self._assignment.restart(await self._positions.find_the_log(consumer, error.args[0]))
         elif cause_of_death(consumer) is not None:
-            assignment.wake.set()
+            self._assignment.wake.set()
         else:
-            left_alone = assignment.turns.failed(wanted, positions.get(wanted[0]), error)
-            assignment.health.excused(left_alone)  # a new consumer could not read them either
-        await assignment.seek_back(consumer)
+            self._assignment.failed(wanted, error)
+        await self._assignment.seek_back(consumer)
         await asyncio.sleep(pause)
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -172,15 +180,15 @@ class KafkaSource:
             await self._news()
             self._membership.raise_error()
             await self._assignment.take_up_again(self._membership.consumer)
-            if await self._assignment.health.check(self._membership.consumer, topics) is Diagnosis.SICK:
+            if await self._assignment.check(self._membership.consumer, topics) is Diagnosis.SICK:
                 await self._membership.replace()
 
     async def _news(self) -> None:
         """Until there is something to do, or it is time to look."""
-        events = [self._assignment.wake] + ([self._transactions.news] if self._transactions else [])
+        events = [self._assignment.wake] + ([self._transactions.changed] if self._transactions else [])
         waits = [asyncio.ensure_future(event.wait()) for event in events]
         try:
-            await asyncio.wait(waits, timeout=self._patience.interval, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=self._timeouts.interval, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
@@ -189,15 +197,14 @@ class KafkaSource:
 
     def state(self) -> str | None:
         """Why records are not coming in, in words for a person; None when they are, or when there are none."""
-        return self._assignment.health.trouble or "; ".join(self._assignment.turns.unreadable) or None
+        return self._assignment.problem
 
     def statistics(self) -> SourceStatistics:
-        positions = self._assignment.positions
         return SourceStatistics(
             poll_failures_total=self._poll_failures,
             consumers_replaced_total=self._membership.replaced_total,
             partitions_restarted_total=self._assignment.restarts_total,
-            deleted_offsets_total=positions.deleted_offsets_total,
-            truncations_total=positions.truncations_total,
-            unreadable_partitions=len(self._assignment.turns.unreadable),
+            deleted_offsets_total=self._positions.deleted_offsets_total,
+            truncations_total=self._positions.truncations_total,
+            unreadable_partitions=self._assignment.unreadable_partitions,
         )

@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.errors import Unreachable
 
 TOPIC_ALREADY_EXISTS = 36
@@ -35,7 +35,7 @@ class TopicState:
     created: bool = False
 
 
-async def check_topics(connection: Connection, specs: Sequence[TopicSpec], *, create: bool) -> list[TopicState]:
+async def check_topics(connection: KafkaConnection, specs: Sequence[TopicSpec], *, create: bool) -> list[TopicState]:
     """What exists, creating what does not if asked to. Raises Unreachable on no answer or a refusal."""
     admin = AIOKafkaAdminClient(**connection.client_options())
     try:
@@ -64,7 +64,7 @@ class TopicHome:
     tombstones_kept: float
 
 
-async def find_home(connection: Connection, topic: str) -> TopicHome:
+async def find_home(connection: KafkaConnection, topic: str) -> TopicHome:
     """Raises Unreachable when no broker answers; what a broker does not tell is taken to be the default."""
     admin = AIOKafkaAdminClient(**connection.client_options())
     cluster, kept = None, TOMBSTONES_KEPT

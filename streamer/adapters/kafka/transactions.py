@@ -1,9 +1,9 @@
 """Exactly once, for consumers that read committed: outputs and offsets of an input partition in one transaction.
 
 One transactional producer per input partition, its id made of group, topic and partition. The group coordinator does
-not check who commits offsets in a transaction of this protocol version; the producer's epoch does. Hence the order in
-which a partition is taken up: start its producer, which ends whatever the one before it left open, then read the
-committed offset, then seek.
+not check who commits offsets in a transaction of this protocol version (before KIP-447); the producer's epoch does.
+Hence the order in which a partition is taken up: start its producer, which ends whatever the one before it left open,
+then read the committed offset, then seek.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.producer.transaction_manager import TransactionState
 
-from streamer.adapters.kafka.connection import Connection
-from streamer.adapters.kafka.publisher import Batch, Publisher
+from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.adapters.kafka.publisher import Publisher, RecordBatch
 from streamer.adapters.kafka.sink import SinkStatistics
 from streamer.core.events import Message, TopicPartition
 from streamer.errors import ConfigurationError, PartitionLost, Unreachable
@@ -32,7 +32,7 @@ PAUSE = 1.0
 STEP_TIMEOUT = 30.0  # of each step on the way to a commit
 
 
-class _Lane:
+class _PartitionProducer:
     """One input partition's producer and its open transaction. After the first error it is good for nothing."""
 
     def __init__(self, publisher: Publisher) -> None:
@@ -40,17 +40,17 @@ class _Lane:
         self.failure: str | None = None
         self.lock = asyncio.Lock()
         self._open = False
-        self._batches: list[Batch] = []
+        self._batches: list[RecordBatch] = []
         self._next_offset = 0
 
-    async def send(self, messages: Sequence[Message], positions: Sequence[int]) -> Sequence[Batch]:
+    async def send(self, messages: Sequence[Message], positions: Sequence[int]) -> Sequence[RecordBatch]:
         async with self.lock, asyncio.timeout(STEP_TIMEOUT):
             if self.failure is not None:
                 raise PartitionLost(self.failure)
             with self._over_before_its_time():
                 return await self._send(messages, positions)
 
-    async def _send(self, messages: Sequence[Message], positions: Sequence[int]) -> Sequence[Batch]:
+    async def _send(self, messages: Sequence[Message], positions: Sequence[int]) -> Sequence[RecordBatch]:
         if not self._open:
             await self.publisher.producer.begin_transaction()
             self._open = True
@@ -70,7 +70,7 @@ class _Lane:
             if not self._open:
                 return
             producer = self.publisher.producer
-            # The client commits a transaction although a send in it failed: look at each.
+            # Unlike Java's, the client commits a transaction although a send in it failed: look at each.
             await delivered(self._batches)
             with self._over_before_its_time():
                 async with asyncio.timeout(STEP_TIMEOUT):
@@ -93,23 +93,23 @@ class _Lane:
 class KafkaTransactions:
     """A Sink whose messages say which input record they come from. A partition in `broken` has to be taken up again."""
 
-    def __init__(self, connection: Connection, group_id: str, *, compression: str = "none") -> None:
+    def __init__(self, connection: KafkaConnection, group_id: str, *, compression: str = "none") -> None:
         self._group_id = group_id
         self._make = partial(
             Publisher,
             connection,
             compression,
-            patience=STEP_TIMEOUT,
+            give_up_after=STEP_TIMEOUT,
             transaction_timeout_ms=int(TRANSACTION_TIMEOUT * 1000),
         )
-        self._lanes: dict[TopicPartition, _Lane] = {}
+        self._producers: dict[TopicPartition, _PartitionProducer] = {}
         self._failures = 0
         self.broken: dict[TopicPartition, str] = {}
-        self.news = asyncio.Event()
+        self.changed = asyncio.Event()
 
     @property
     def partitions(self) -> frozenset[TopicPartition]:
-        return frozenset(self._lanes)
+        return frozenset(self._producers)
 
     async def check(self) -> None:
         """Raises ConfigurationError where the broker has no transactions."""
@@ -125,7 +125,7 @@ class KafkaTransactions:
         await trial.close(STEP_TIMEOUT)
 
     async def _answers(self) -> bool:
-        plain = self._make.func(*self._make.args, patience=STEP_TIMEOUT)
+        plain = self._make.func(*self._make.args, give_up_after=STEP_TIMEOUT)
         try:
             await plain.start()
         except Unreachable:
@@ -138,48 +138,50 @@ class KafkaTransactions:
         await self.end([tp])
         publisher = self._make(transactional_id=f"{self._group_id}-{tp.topic}-{tp.partition}")
         await publisher.start()
-        self._lanes[tp] = _Lane(publisher)
+        self._producers[tp] = _PartitionProducer(publisher)
 
     async def end(self, tps: Collection[TopicPartition]) -> None:
         """Give the producers up; what is not committed will be aborted by the next owner, or by the broker in time."""
-        lanes = [self._lanes.pop(tp) for tp in tps if tp in self._lanes]
+        producers = [self._producers.pop(tp) for tp in tps if tp in self._producers]
         for tp in tps:
             self.broken.pop(tp, None)
-        for lane in lanes:
-            lane.failure = lane.failure or "taken away"
-        await asyncio.gather(*(lane.publisher.abandon() for lane in lanes))
+        for producer in producers:
+            producer.failure = producer.failure or "taken away"
+        await asyncio.gather(*(producer.publisher.abandon() for producer in producers))
 
     async def send(self, messages: Sequence[Message]) -> Acknowledgement:
         """Into the open transactions. The acknowledgement raises PartitionLost, naming partitions, when their messages
         will never be committed."""
-        # Before the first await: a lane that is replaced later must not get what was meant for this one.
-        shares: dict[TopicPartition, tuple[_Lane | None, list[int]]] = {}
+        # Before the first await: a producer that is replaced later must not get what was meant for this one.
+        shares: dict[TopicPartition, tuple[_PartitionProducer | None, list[int]]] = {}
         for position, message in enumerate(messages):
             tp = message.origin.tp if message.origin else TopicPartition("", -1)
-            shares.setdefault(tp, (self._lanes.get(tp), []))[1].append(position)
+            shares.setdefault(tp, (self._producers.get(tp), []))[1].append(position)
         lost: set[TopicPartition] = set()
-        underway: list[tuple[TopicPartition, _Lane, Sequence[Batch]]] = []
-        for tp, (lane, positions) in shares.items():
-            if lane is None:
+        underway: list[tuple[TopicPartition, _PartitionProducer, Sequence[RecordBatch]]] = []
+        for tp, (producer, positions) in shares.items():
+            if producer is None:
                 lost.add(tp)
                 continue
             try:
-                underway.append((tp, lane, await lane.send(messages, positions)))
+                underway.append((tp, producer, await producer.send(messages, positions)))
             except (KafkaError, TimeoutError, PartitionLost) as exc:
-                await self._fail(tp, lane, exc)
+                await self._fail(tp, producer, exc)
                 lost.add(tp)
         return partial(self._acknowledged, underway, lost)
 
     async def _acknowledged(
-        self, underway: Iterable[tuple[TopicPartition, _Lane, Sequence[Batch]]], lost: set[TopicPartition]
+        self,
+        underway: Iterable[tuple[TopicPartition, _PartitionProducer, Sequence[RecordBatch]]],
+        lost: set[TopicPartition],
     ) -> None:
-        for tp, lane, batches in underway:
+        for tp, producer, batches in underway:
             try:
                 await delivered(batches)
             except (KafkaError, TimeoutError, asyncio.CancelledError) as exc:
                 if isinstance(exc, asyncio.CancelledError) and not any(batch.future.cancelled() for batch in batches):
                     raise
-                await self._fail(tp, lane, exc)
+                await self._fail(tp, producer, exc)
                 lost.add(tp)
         if lost:
             raise PartitionLost("a transaction failed; its partition is read again", lost)
@@ -193,38 +195,39 @@ class KafkaTransactions:
             raise PartitionLost("a transaction was not committed; its partition is read again", lost)
 
     async def _commit(self, tp: TopicPartition) -> bool:
-        lane = self._lanes.get(tp)
-        if lane is None:
+        producer = self._producers.get(tp)
+        if producer is None:
             return False
         try:
-            await lane.commit(tp, self._group_id)
+            await producer.commit(tp, self._group_id)
         except (KafkaError, TimeoutError, PartitionLost) as exc:
-            # Whether it was committed is not known. The next producer waits for the answer before offsets are read.
-            await self._fail(tp, lane, exc)
+            # Whether it was committed is not known, and an end sent again could hit the next transaction (KIP-890). The
+            # next producer waits for the answer before offsets are read.
+            await self._fail(tp, producer, exc)
             return False
         return True
 
-    async def _fail(self, tp: TopicPartition, lane: _Lane, error: BaseException) -> None:
-        if lane.failure is not None:
+    async def _fail(self, tp: TopicPartition, producer: _PartitionProducer, error: BaseException) -> None:
+        if producer.failure is not None:
             return
-        lane.failure = repr(error)
+        producer.failure = repr(error)
         self._failures += 1
-        log.warning("transaction failed", partition=f"{tp.topic}/{tp.partition}", reason=lane.failure)
-        await lane.publisher.abandon()  # at once: a late retry of its last request would end the next transaction
-        if self._lanes.get(tp) is lane:
-            self.broken[tp] = lane.failure
+        log.warning("transaction failed", partition=str(tp), reason=producer.failure)
+        await producer.publisher.abandon()  # at once: a late retry of its last request would end the next transaction
+        if self._producers.get(tp) is producer:
+            self.broken[tp] = producer.failure
             # Not at once: what failed for a lasting reason would be tried without a breath.
-            asyncio.get_running_loop().call_later(PAUSE, self.news.set)
+            asyncio.get_running_loop().call_later(PAUSE, self.changed.set)
 
     def state(self) -> str | None:
-        whys = "; ".join(f"{topic}/{partition}: {why}" for (topic, partition), why in sorted(self.broken.items()))
+        whys = "; ".join(f"{tp}: {why}" for tp, why in sorted(self.broken.items()))
         return f"transactions failed, reading again: {whys}" if whys else None
 
     def statistics(self) -> SinkStatistics:
         return SinkStatistics(unacknowledged=0, producers_replaced_total=self._failures)
 
 
-async def delivered(batches: Iterable[Batch]) -> None:
+async def delivered(batches: Iterable[RecordBatch]) -> None:
     """Wait for all; raises the first error."""
     futures = [batch.future for batch in batches]
     if futures:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from streamer.adapters.providers.connection import Connection
+from streamer.adapters.providers.connection import HttpConnection
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, well_formed
 from streamer.core.vectors import Purpose, Space
+from streamer.core.vendors import VENDORS
 from streamer.errors import MissingExtra
 from streamer.protocols import Answer
 
@@ -27,9 +28,9 @@ class CohereProvider:
     index: position decides.
     """
 
-    def __init__(self, space: Space, connection: Connection, *, request_dimensions: bool = False) -> None:
+    def __init__(self, space: Space, connection: HttpConnection, *, request_dimensions: bool = False) -> None:
         self._space = space
-        key = connection.key("cohere", "COHERE_API_KEY")
+        key = connection.key("cohere", VENDORS["cohere"].key_variable)
         self._vendor = Vendor("cohere", (key,))
         self._timeout = connection.timeout_seconds
         self._dimensions = space.dimensions if request_dimensions else None
@@ -82,7 +83,7 @@ class CohereProvider:
         await self._pool.aclose()
 
 
-def _client(key: str, connection: Connection) -> tuple[httpx.AsyncClient, AsyncClientV2]:
+def _client(key: str, connection: HttpConnection) -> tuple[httpx.AsyncClient, AsyncClientV2]:
     try:
         import cohere
     except ImportError:

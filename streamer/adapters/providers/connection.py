@@ -8,19 +8,20 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
+from streamer.core.vendors import CALLS_AT_ONCE
 from streamer.errors import ConfigurationError
 
 CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class HttpConnection:
     """`base_url` None is the vendor's own address. `timeout_seconds` bounds one call, its whole answer included."""
 
     api_key: str | None = field(default=None, repr=False)
     base_url: str | None = None
     timeout_seconds: float = 60.0
-    max_connections: int = 8
+    max_connections: int = CALLS_AT_ONCE
 
     def key(self, vendor: str, variable: str) -> str:
         """The key without surrounding white space. ConfigurationError when it is missing or no header could carry it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import replace
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from streamer.adapters.providers.connection import Connection
+from streamer.adapters.providers.connection import HttpConnection
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, well_formed
 from streamer.core.vectors import Purpose, Space
+from streamer.core.vendors import VENDORS
 from streamer.errors import MissingExtra, RetriableError
 from streamer.protocols import Answer
 
@@ -39,16 +39,14 @@ class OllamaProvider:
     def __init__(
         self,
         space: Space,
-        connection: Connection,
+        connection: HttpConnection,
         *,
         request_dimensions: bool = False,
         keep_alive: float | str | None = None,
         load_timeout_seconds: float = 300.0,
     ) -> None:
         self._space = space
-        # The client would read the variable by itself, and then this adapter would not know what to redact.
-        connection = replace(connection, api_key=connection.api_key or os.environ.get("OLLAMA_API_KEY"))
-        key = connection.key("ollama", "OLLAMA_API_KEY") if connection.api_key else ""
+        key = connection.key("ollama", VENDORS["ollama"].key_variable) if connection.api_key else ""
         self._vendor = Vendor("ollama", (key,) if key else ())
         self._timeout = connection.timeout_seconds
         self._load_timeout = max(load_timeout_seconds, connection.timeout_seconds)
@@ -98,11 +96,16 @@ class OllamaProvider:
         await self._client.close()  # type: ignore[no-untyped-call]
 
 
+async def _drop_key(request: httpx.Request) -> None:
+    """The client would take the key of the environment, which this host was perhaps not meant to get."""
+    request.headers.pop("authorization", None)
+
+
 async def _keep(response: httpx.Response) -> None:
     _RESPONSES.get().append(response)
 
 
-def _client(key: str, connection: Connection) -> AsyncClient:
+def _client(key: str, connection: HttpConnection) -> AsyncClient:
     try:
         import ollama
     except ImportError:
@@ -110,6 +113,6 @@ def _client(key: str, connection: Connection) -> AsyncClient:
     return ollama.AsyncClient(
         host=None if connection.base_url is None else connection.url(),  # without one it reads OLLAMA_HOST
         headers={"authorization": f"Bearer {key}"} if key else {},
-        event_hooks={"response": [_keep]},
+        event_hooks={"request": [] if key else [_drop_key], "response": [_keep]},
         **connection.bounds(httpx),
     )

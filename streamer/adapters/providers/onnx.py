@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from streamer.adapters.providers.onnx_encoder import BUNDLED_MODEL, Encoder, load
+from streamer.adapters.providers.onnx_encoder import BUNDLED_MODEL, SentenceEncoder, load
 from streamer.adapters.providers.packing import packed
 from streamer.adapters.providers.wire import check_dimensions
 from streamer.core.vectors import Matrix, Purpose, Space
@@ -40,7 +40,7 @@ class OnnxProvider:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: SentenceEncoder,
         *,
         threads: int = 1,
         dimensions: int | None = None,

@@ -46,7 +46,7 @@ class Description:
     reads_first_token: bool = False
 
 
-class Encoder:
+class SentenceEncoder:
     """A loaded model. Any number of threads may use it at the same time.
 
     Raises ConfigurationError when the weights are no sentence encoder: one text goes through them right away.
@@ -117,7 +117,7 @@ class Encoder:
         return mean
 
 
-def load(model: str) -> Encoder:
+def load(model: str) -> SentenceEncoder:
     """Read a model and try it once.
 
     `model`: "all-MiniLM-L6-v2", or a folder with `model.onnx`, `tokenizer.json` and a `sentence_bert_config.json` or
@@ -137,7 +137,7 @@ def load(model: str) -> Encoder:
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     options.log_severity_level = 3
-    return Encoder(
+    return SentenceEncoder(
         _bundled() if model == BUNDLED_MODEL else _folder(Path(model).expanduser()),
         lambda path: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]),
     )

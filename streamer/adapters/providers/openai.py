@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from streamer.adapters.providers.connection import Connection, checked_headers
+from streamer.adapters.providers.connection import HttpConnection, checked_headers
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, rows_in_order, well_formed
 from streamer.core.vectors import Purpose, Space
+from streamer.core.vendors import VENDORS
 from streamer.errors import MissingExtra
 from streamer.protocols import Answer
 
@@ -33,7 +34,7 @@ class OpenAIProvider:
     def __init__(
         self,
         space: Space,
-        connection: Connection,
+        connection: HttpConnection,
         *,
         azure_api_version: str | None = None,
         azure_deployment: str | None = None,
@@ -44,7 +45,7 @@ class OpenAIProvider:
         self._space = space
         key = None
         if connection.base_url is None or azure_api_version is not None:
-            key = connection.key("openai", "OPENAI_API_KEY")
+            key = connection.key("openai", VENDORS["openai"].key_variable)
         elif connection.api_key:
             key = connection.key("openai", "STREAMER_PROVIDER__API_KEY")
         extra = checked_headers(headers)
@@ -94,7 +95,7 @@ class OpenAIProvider:
 
 
 def _client(
-    key: str | None, connection: Connection, azure: tuple[str, str] | None, headers: dict[str, str]
+    key: str | None, connection: HttpConnection, azure: tuple[str, str] | None, headers: dict[str, str]
 ) -> AsyncOpenAI:
     """`azure`: version of the API and name of the deployment, where it is Azure's."""
     try:

@@ -8,10 +8,11 @@ from typing import Any
 import httpx
 import orjson
 
-from streamer.adapters.providers.connection import Connection
+from streamer.adapters.providers.connection import HttpConnection
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, rows_in_order, well_formed
 from streamer.core.vectors import Purpose, Space
+from streamer.core.vendors import VENDORS
 from streamer.protocols import Answer
 
 
@@ -23,9 +24,9 @@ class VoyageProvider:
     where the space says "truncate", else a text beyond the context is refused.
     """
 
-    def __init__(self, space: Space, connection: Connection, *, request_dimensions: bool = False) -> None:
+    def __init__(self, space: Space, connection: HttpConnection, *, request_dimensions: bool = False) -> None:
         self._space = space
-        key = connection.key("voyage", "VOYAGE_API_KEY")
+        key = connection.key("voyage", VENDORS["voyage"].key_variable)
         self._vendor = Vendor("voyage", (key,))
         self._timeout = connection.timeout_seconds
         self._options: dict[str, Any] = {

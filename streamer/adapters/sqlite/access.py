@@ -73,13 +73,13 @@ class Access:
         except FAULTS as exc:
             self._leave_alone(exc)
 
-    async def read(self, work: Read[T], *, patience: float = PATIENCE_SECONDS) -> T | None:
-        """What `work` returns; None when the file cannot be read, or not in `patience` seconds."""
+    async def read(self, work: Read[T], *, give_up_after: float = PATIENCE_SECONDS) -> T | None:
+        """What `work` returns; None when the file cannot be read, or not in `give_up_after` seconds."""
         connection = await self._available()
         if connection is None:
             return None
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(give_up_after):
                 return await work(connection, self._space_id)
         except FAULTS as exc:
             await self._fault(connection, exc)

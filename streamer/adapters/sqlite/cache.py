@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -33,19 +33,15 @@ MOST_RETURNED_PAGES = 1024
 
 @dataclass(frozen=True, slots=True)
 class SqliteStatistics:
-    """Entries stored, and why others were not or are no longer, since the start.
+    """Entries stored, and why others were not or are no longer, since the start."""
 
-    `dropped_total`: not stored, for too many writes at once or a fault. `expired_total`, `damaged_total`: found on
-    reading and refused. `faults_total`: incidents that were logged. `available`: whether there is a file to read now.
-    """
-
-    stored_total: int
-    dropped_total: int
-    expired_total: int
-    damaged_total: int
-    evicted_total: int
-    faults_total: int
-    available: bool
+    stored_total: int = field(metadata={"help": "Entries written to the cache file."})
+    dropped_total: int = field(metadata={"help": "Entries not written because of too many writes at once or a fault."})
+    expired_total: int = field(metadata={"help": "Entries found expired on reading and not used."})
+    damaged_total: int = field(metadata={"help": "Entries found damaged on reading and not used."})
+    evicted_total: int = field(metadata={"help": "Entries removed to keep the file within its size."})
+    faults_total: int = field(metadata={"help": "Faults of the cache file that were logged."})
+    available: bool = field(metadata={"help": "Whether the cache file can be read now."})
 
 
 class SqliteVectorCache:
@@ -121,7 +117,7 @@ class SqliteVectorCache:
                 found += await connection.execute_fetchall(statement, parameters)  # type: ignore[arg-type]
             return found
 
-        return self._admit(await self._access.read(find) or []) if wanted else {}
+        return self._checked(await self._access.read(find) or []) if wanted else {}
 
     async def put_many(self, entries: Mapping[bytes, Embedding]) -> None:
         if not entries:
@@ -167,7 +163,7 @@ class SqliteVectorCache:
         """What the file holds when the writes under way are done. Raises StreamerError when it cannot be read."""
         await self._access.written()
         contents = await self._access.read(
-            lambda connection, _: contents_of(connection, self._file.path), patience=60.0
+            lambda connection, _: contents_of(connection, self._file.path), give_up_after=60.0
         )
         if contents is None:
             raise self._useless()
@@ -210,7 +206,7 @@ class SqliteVectorCache:
     def _useless(self) -> StreamerError:
         return StreamerError(f"cache.path = {self._file.path} cannot be used: {self._access.reason or 'busy'}")
 
-    def _admit(self, found: Iterable[rows.Row]) -> dict[bytes, Embedding]:
+    def _checked(self, found: Iterable[rows.Row]) -> dict[bytes, Embedding]:
         """The entries that count, by key. The others are deleted, and last uses noted, when there is time for it."""
         now = self._clock()
         hour = int(now // rows.HOUR)

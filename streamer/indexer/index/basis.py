@@ -1,4 +1,4 @@
-"""Coordinates in which the first few of a vector's components tell nearly all of it."""
+"""Rotation in which the first few of a vector's components tell nearly all of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamer.core.projection import PrincipalAxes
 from streamer.core.vectors import Matrix
-from streamer.indexer.index.blocks import Storage
+from streamer.indexer.index.blocks import VectorStorage
 
 # Turning a vector costs dimensions squared, and finding the axes dimensions cubed: all of it takes 0.3 s for 16,384
 # vectors of 384 dimensions, and 7 s for those of so many.
@@ -44,7 +44,7 @@ class Basis:
         return (turned.astype(np.float64) @ self.axes).astype(np.float32)
 
 
-def find_basis(rows: Storage, slots: NDArray[np.int64]) -> Basis | None:
+def find_basis(rows: VectorStorage, slots: NDArray[np.int64]) -> Basis | None:
     """The principal axes of the unit vectors in these slots, None where they would not make searches faster.
 
     They are tried: for some of the vectors, how many others have so much in common with it by their leading components

@@ -34,7 +34,7 @@ class Exact(Protocol):
         """Of all pairs, but -inf where a bound has been set to that."""
 
 
-class Storage(Protocol):
+class VectorStorage(Protocol):
     """A vector for each of so many slots. Two that are moved between have the same layout."""
 
     def __len__(self) -> int: ...
@@ -69,7 +69,7 @@ class Storage(Protocol):
         """
 
 
-class Rows:
+class VectorBlocks:
     """A float32 vector for each of so many slots, zero at first.
 
     They lie in blocks of 2,048, component by component: (dimensions, 2048) each. With vectors one after the other,
@@ -93,16 +93,16 @@ class Rows:
 
     @property
     def nbytes(self) -> int:
-        """See Storage."""
+        """See VectorStorage."""
         return 4 * self._slots * self._dimensions
 
     @property
     def step(self) -> int:
-        """See Storage."""
+        """See VectorStorage."""
         return self._width
 
     def get(self, slots: NDArray[np.int64]) -> Matrix:
-        """See Storage."""
+        """See VectorStorage."""
         found = np.empty((len(slots), self._dimensions), np.float32)
         for start, stop in self._runs(slots):
             found[start:stop] = self._part(slots[start], stop - start).T
@@ -112,8 +112,8 @@ class Rows:
         for start, stop in self._runs(slots):
             self._part(slots[start], stop - start)[:] = vectors[start:stop].T
 
-    def move(self, source: NDArray[np.int64], target: Rows, destination: NDArray[np.int64]) -> None:
-        """See Storage."""
+    def move(self, source: NDArray[np.int64], target: VectorBlocks, destination: NDArray[np.int64]) -> None:
+        """See VectorStorage."""
         for start, stop in self._runs(source):
             for first, last in target._runs(destination[start:stop]):
                 part = self._part(source[start + first], last - first)
@@ -132,7 +132,7 @@ class Rows:
     def compare(
         self, queries: Matrix, start: int, stop: int, beside: Beside | None = None
     ) -> tuple[Matrix, Exact | None]:
-        """See Storage."""
+        """See VectorStorage."""
         return self.products(queries, start, stop, beside), None
 
     def products(self, queries: Matrix, start: int, stop: int, beside: Beside | None = None) -> Matrix:

@@ -15,7 +15,7 @@ Scalar: TypeAlias = str | int | float | bool | None
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class Payload:
     """What the index keeps of an event along with its vector. Long texts are cut, large metadata is left out."""
 
     sketch: bytes | None
@@ -31,11 +31,11 @@ class Remembered:
         )
 
 
-_NOTHING_MORE: Final = Remembered(None, None, None)
+_NOTHING_MORE: Final = Payload(None, None, None)
 
 
-class Notes:
-    """A note (any object) for each of so many slots, None at first.
+class Payloads:
+    """A payload (any object) for each of so many slots, None at first.
 
     Of an event that is remembered, the sketch lies in an array with all others: 120 bytes, where objects would take 220
     and keep the garbage collector busy. A text or metadata cost what their objects take.
@@ -50,28 +50,28 @@ class Notes:
         return len(self._rest)
 
     def __getitem__(self, slot: int) -> Any:
-        note = self._rest[slot]
+        payload = self._rest[slot]
         if self._sketches is None or not self._sketched[slot]:
-            return note
-        return replace(note, sketch=self._sketches[slot].tobytes())
+            return payload
+        return replace(payload, sketch=self._sketches[slot].tobytes())
 
-    def __setitem__(self, slot: int, note: Any) -> None:
+    def __setitem__(self, slot: int, payload: Any) -> None:
         self._sketched[slot] = False
-        if isinstance(note, Remembered) and note.sketch is not None:
+        if isinstance(payload, Payload) and payload.sketch is not None:
             if self._sketches is None:
                 self._sketches = self._room()
-            self._sketches[slot] = np.frombuffer(note.sketch, np.uint8)
+            self._sketches[slot] = np.frombuffer(payload.sketch, np.uint8)
             self._sketched[slot] = True
-            bare = note.text is None and note.metadata is None
-            note = _NOTHING_MORE if bare else replace(note, sketch=None)
-        self._rest[slot] = note
+            bare = payload.text is None and payload.metadata is None
+            payload = _NOTHING_MORE if bare else replace(payload, sketch=None)
+        self._rest[slot] = payload
 
     def without_sketch(self, slot: int) -> Any:
-        """The note less its sketch: faster, for whoever looks at many."""
+        """The payload less its sketch: faster, for whoever looks at many."""
         return self._rest[slot]
 
-    def take(self, other: Notes, old: NDArray[np.int64], new: NDArray[np.int64]) -> None:
-        """Slot `new[i]` gets the note of slot `old[i]` of another one, or of this one."""
+    def take(self, other: Payloads, old: NDArray[np.int64], new: NDArray[np.int64]) -> None:
+        """Slot `new[i]` gets the payload of slot `old[i]` of another one, or of this one."""
         rest = self._rest
         for old_slot, new_slot in zip(old.tolist(), new.tolist(), strict=True):
             rest[new_slot] = other._rest[old_slot]

@@ -1,4 +1,4 @@
-"""What has streamed past, in order of arrival: its ids, notes and times. The vectors lie with whoever searches them."""
+"""What has streamed past, in order of arrival: its ids, payloads and times. The vectors lie elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.indexer.index.payloads import Notes
+from streamer.indexer.index.payloads import Payloads
 from streamer.indexer.index.slot_table import SlotTable
 
 _ALIVE: Final = np.iinfo(np.int64).max
@@ -29,7 +29,7 @@ class Ring:
         self.tail = 0
         self.head = 0
         self.names: list[str] = [""] * slots
-        self.notes = Notes(slots)
+        self.payloads = Payloads(slots)
         self.times: NDArray[np.int64] = np.zeros(slots, np.int64)
         self._table = SlotTable(capacity)
         # The first position that no longer sees the entry. Entries die in the middle of a batch; members before that
@@ -71,11 +71,11 @@ class Ring:
         columns = np.flatnonzero(unseen_from != _ALIVE)
         return columns, unseen_from[columns]
 
-    def append(self, ids: Sequence[str], notes: Sequence[Any], times: Sequence[int]) -> tuple[int, int]:
+    def append(self, ids: Sequence[str], payloads: Sequence[Any], times: Sequence[int]) -> tuple[int, int]:
         """Into slots that are free; the positions of the oldest entry that these can see and of the first of them.
 
         An older entry of the same id dies, and so does the oldest where there would be more than `capacity`; they keep
-        their place until `drop_dead`. Notes default to None, times to 0.
+        their place until `drop_dead`. Payloads default to None, times to 0.
         """
         oldest, first = self.tail, self.head
         table, names, unseen_from, slots = self._table, self.names, self._unseen_from, self.slots
@@ -91,7 +91,7 @@ class Ring:
             slot = position % slots
             names[slot] = id
             table.add(id, slot, names)
-            self.notes[slot] = notes[position - first] if notes else None
+            self.payloads[slot] = payloads[position - first] if payloads else None
             self.times[slot] = times[position - first] if times else 0
             unseen_from[slot] = _ALIVE
             self.head = position + 1
@@ -102,7 +102,7 @@ class Ring:
         slot = self._table.remove(id, self.names)
         if slot is not None:
             self._unseen_from[slot] = self.head
-            self.notes[slot] = None
+            self.payloads[slot] = None
         return slot is not None
 
     def before(self, time: int) -> list[str]:
@@ -115,13 +115,13 @@ class Ring:
         while self.tail < self.head and self._unseen_from[self.tail % self.slots] != _ALIVE:
             self.tail += 1
 
-    def contents(self) -> tuple[list[str], Notes, NDArray[np.int64]]:
-        """Copies of ids, notes and times, in order. There must be no holes."""
+    def contents(self) -> tuple[list[str], Payloads, NDArray[np.int64]]:
+        """Copies of ids, payloads and times, in order. There must be no holes."""
         slots, count = self.span(), len(self)
         start = self.tail % self.slots
-        notes = Notes(count)
-        notes.take(self.notes, slots, np.arange(count))
-        return (self.names[start:] + self.names[:start])[:count], notes, np.roll(self.times, -start)[:count]
+        payloads = Payloads(count)
+        payloads.take(self.payloads, slots, np.arange(count))
+        return (self.names[start:] + self.names[:start])[:count], payloads, np.roll(self.times, -start)[:count]
 
     def close_holes(self, slots: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Into so many slots, as many as there are or more; from which slot to which everything has moved, in order.
@@ -131,18 +131,18 @@ class Ring:
         source = self.alive() % self.slots
         destination = np.arange(self.tail, self.tail + len(source)) % slots
         names = [""] * slots
-        notes = self.notes if slots == self.slots else Notes(slots)
+        payloads = self.payloads if slots == self.slots else Payloads(slots)
         times = np.zeros(slots, np.int64)
         times[destination] = self.times[source]
         for start in range(0, len(source), _CHUNK):  # each is copied before it is written
             old, new = source[start : start + _CHUNK], destination[start : start + _CHUNK]
-            notes.take(self.notes, old, new)
+            payloads.take(self.payloads, old, new)
             for old_slot, new_slot in zip(old.tolist(), new.tolist(), strict=True):
                 names[new_slot] = self.names[old_slot]
         moved = np.empty(self.slots, np.int64)
         moved[source] = destination
         self._table.renumber(moved)
-        self.names, self.notes, self.times, self.slots = names, notes, times, slots
+        self.names, self.payloads, self.times, self.slots = names, payloads, times, slots
         self.head = self.tail + len(source)
         self._unseen_from = np.full(slots, _ALIVE, np.int64)
         return source, destination

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from streamer.core.vectors import Matrix
 from streamer.indexer.index.basis import LONGEST, Basis, find_basis
-from streamer.indexer.index.blocks import Rows, Storage
-from streamer.indexer.index.split_blocks import SplitRows
+from streamer.indexer.index.blocks import VectorBlocks, VectorStorage
+from streamer.indexer.index.split_blocks import SplitBlocks
 
 _SOUGHT_AT: Final = 16_384  # vectors: enough for their axes, and fewer are searched in no time
 _PIECE: Final = 256  # vectors turned at a time: what is made of more would stay with the process
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Coordinates:
+class Rotation:
     """`basis`: None for the vectors' own. `final`: no others will be looked for."""
 
     dimensions: int
@@ -26,7 +26,7 @@ class Coordinates:
     final: bool
 
     @classmethod
-    def initial(cls, dimensions: int, capacity: int) -> Coordinates:
+    def initial(cls, dimensions: int, capacity: int) -> Rotation:
         """Those of a new index."""
         return cls(dimensions, None, capacity < _SOUGHT_AT or dimensions > LONGEST)
 
@@ -34,15 +34,15 @@ class Coordinates:
         """After how many more vectors than `count` others are to be looked for; None: never."""
         return None if self.final else max(0, _SOUGHT_AT - count)
 
-    def improved(self, rows: Storage, alive: NDArray[np.int64]) -> Coordinates:
+    def improved(self, rows: VectorStorage, alive: NDArray[np.int64]) -> Rotation:
         """The final ones, chosen for the vectors in the slots `alive`."""
         return replace(self, basis=find_basis(rows, alive), final=True)
 
-    def storage(self, slots: int) -> Storage:
+    def storage(self, slots: int) -> VectorStorage:
         """Empty, for vectors in these coordinates."""
         if self.basis is None:
-            return Rows(slots, self.dimensions)
-        return SplitRows(slots, self.dimensions, self.basis.leading)
+            return VectorBlocks(slots, self.dimensions)
+        return SplitBlocks(slots, self.dimensions, self.basis.leading)
 
     def into(self, vectors: Matrix) -> Matrix:
         """Vectors (n, dimensions) in these coordinates."""
@@ -52,7 +52,7 @@ class Coordinates:
         """The vectors that these were."""
         return turned if self.basis is None else self.basis.back(turned)
 
-    def moved(self, rows: Storage, slots: NDArray[np.int64]) -> Storage:
+    def moved(self, rows: VectorStorage, slots: NDArray[np.int64]) -> VectorStorage:
         """As many slots, with what others keep in the vectors' own coordinates in those of `slots`."""
         target = self.storage(len(rows))
         for start in range(0, len(slots), _PIECE):

@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.vectors import Matrix
-from streamer.indexer.index.blocks import Beside, Exact, Rows
+from streamer.indexer.index.blocks import Beside, Exact, VectorBlocks
 
 _CHUNK: Final = 1024
 
 
-class SplitRows:
-    """Like `Rows`, about half of which has to be fetched for a search.
+class SplitBlocks:
+    """Like `VectorBlocks`, about half of which has to be fetched for a search.
 
-    The `leading` components lie as in `Rows`, followed by the length of the rest: with a query's own as one more
-    component, a product is the most that the whole product can be (Cauchy and Schwarz). The rests lie one after the
-    other, because few of them are looked at. Meant for coordinates in which rests are short, see Basis.
+    The `leading` components lie as in `VectorBlocks`, followed by the length of the rest: with a query's own as one
+    more component, a product is the most that the whole product can be (Cauchy and Schwarz). The rests are
+    stored one by one, because few of them are looked at. Meant for coordinates in which rests are short, see Basis.
     """
 
     def __init__(self, slots: int, dimensions: int, leading: int) -> None:
         self.leading = leading
-        self._first = Rows(slots, leading + 1)
+        self._first = VectorBlocks(slots, leading + 1)
         self._rests: Matrix = np.zeros((slots, dimensions - leading), np.float32)
         self._lengths: NDArray[np.float32] = np.zeros(slots, np.float32)  # of the rests, side by side once more
 
@@ -34,16 +34,16 @@ class SplitRows:
 
     @property
     def nbytes(self) -> int:
-        """See Storage."""
+        """See VectorStorage."""
         return self._first.nbytes + self._rests.nbytes + self._lengths.nbytes
 
     @property
     def step(self) -> int:
-        """See Storage."""
+        """See VectorStorage."""
         return self._first.step
 
     def get(self, slots: NDArray[np.int64]) -> Matrix:
-        """See Storage."""
+        """See VectorStorage."""
         return np.concatenate((self._first.get(slots)[:, : self.leading], self._rests[slots]), axis=1)
 
     def put(self, slots: NDArray[np.int64], vectors: Matrix) -> None:
@@ -52,8 +52,8 @@ class SplitRows:
         self._lengths[slots] = first[:, self.leading]
         self._rests[slots] = vectors[:, self.leading :]
 
-    def move(self, source: NDArray[np.int64], target: SplitRows, destination: NDArray[np.int64]) -> None:
-        """See Storage."""
+    def move(self, source: NDArray[np.int64], target: SplitBlocks, destination: NDArray[np.int64]) -> None:
+        """See VectorStorage."""
         self._first.move(source, target._first, destination)
         for start in range(0, len(source), _CHUNK):
             old, new = source[start : start + _CHUNK], destination[start : start + _CHUNK]
@@ -63,7 +63,7 @@ class SplitRows:
     def compare(
         self, queries: Matrix, start: int, stop: int, beside: Beside | None = None
     ) -> tuple[Matrix, Exact | None]:
-        """See Storage."""
+        """See VectorStorage."""
         first = self._begin(queries)
         bounds = self._first.products(first, start, stop, beside)
         rests = queries[:, self.leading :]

@@ -15,8 +15,8 @@ from streamer.indexer.index.blocks import Exact
 
 # Two rows whose float32 products with a query differ by no more than this count as tied. BLAS sums a row in another
 # order depending on where in the matrix it lies and on how many queries share the product, so that two copies of one
-# vector score up to 4.8e-7 apart (OpenBLAS, 96 to 3072 dimensions, every way of `Rows.products`); without the margin
-# the earliest of several copies would be found by luck.
+# vector score up to 4.8e-7 apart (OpenBLAS, 96 to 3072 dimensions, every way of `VectorBlocks.products`); without the
+# margin the earliest of several copies would be found by luck.
 RESOLUTION: Final = 2.0**-20
 
 _MANY: Final = 1 / 64  # of the pairs: beyond, the scores of all in one product cost less than those of some, one by one

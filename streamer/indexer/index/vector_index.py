@@ -10,21 +10,19 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamer.core.vectors import Matrix, Vector
 from streamer.core.verdicts import Match
-from streamer.indexer.index.blocks import Beside, Storage
-from streamer.indexer.index.read_view import Held
+from streamer.indexer.index.blocks import Beside, VectorStorage
+from streamer.indexer.index.nearest import nearest
+from streamer.indexer.index.read_view import ReadView
 from streamer.indexer.index.ring import Ring
-from streamer.indexer.index.rotation import Coordinates
-from streamer.indexer.index.top_k import Best
+from streamer.indexer.index.rotation import Rotation
 
 _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
-_SCORES: Final = 1 << 21  # scores at a time (8 MiB): with more calls, there is more waiting for the interpreter
 _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room for a batch
 # Rows that were never written take no memory, and arrays of at least so many bytes give all of it back when they are
-# left for larger ones: above 32 MiB malloc always takes pages of their own, and SplitRows are two arrays.
+# left for larger ones: above 32 MiB malloc always takes pages of their own, and SplitBlocks are two arrays.
 _FEWEST_BYTES: Final = 1 << 27
 
 
@@ -34,15 +32,15 @@ class VectorIndex:
     Once there are enough of them, they are kept in coordinates in which a search need not look at all components (see
     Basis), where such can be found; what `get` returns is exact to a bit or two of float32 then.
 
-    A vector of a known id replaces the older one and counts as having arrived now. A note (any object) and a time (any
-    integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes (8 more in such
+    A vector of a known id replaces the older one and counts as having arrived now. A payload (any object) and a time
+    (any integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes (8 more in such
     coordinates) for each of at most `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 45 bytes
-    a row, its id (50 bytes and one for each character) and its note (a sketch: 120 bytes); twice that for the vectors
+    a row, its id (50 bytes and one for each character) and its payload (a sketch: 120 bytes). Vectors take twice that
     while coordinates change, or while rows are held that stand in the way of new ones.
 
     One caller at a time, except that others may search and get while they hold `changing` (a lock), which is held here
     only while something changes, not while rows are compared. `beside`: where some of the products of a small batch
-    are made, see Rows.
+    are made, see VectorBlocks.
     """
 
     def __init__(
@@ -65,10 +63,16 @@ class VectorIndex:
         # Sizes are halves of the last one, so that the copy made while growing never exceeds the final size.
         while slots // 2 >= max(_FEWEST_SLOTS, _FEWEST_BYTES // (4 * dimensions)):
             slots = (slots + 1) // 2
-        self._coordinates = Coordinates.initial(dimensions, capacity)
+        self._rotation = Rotation.initial(dimensions, capacity)
         self._ring = Ring(capacity, slots)
-        self._rows = self._coordinates.storage(slots)
-        self._held: Held | None = None
+        self._storage = self._rotation.storage(slots)
+        self._view: ReadView | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<VectorIndex: {len(self)} of at most {self.capacity} vectors of {self.dimensions} dimensions, "
+            f"{self.nbytes} bytes>"
+        )
 
     def __len__(self) -> int:
         return len(self._ring)
@@ -79,47 +83,49 @@ class VectorIndex:
     @property
     def nbytes(self) -> int:
         """Bytes reserved for vectors."""
-        return self._rows.nbytes
+        return self._storage.nbytes
 
     def get(self, id: str) -> Vector | None:
         """A copy of the vector of this id, None when it is not (or no longer) known."""
         slot = self._ring.slot(id)
-        return None if slot is None else self._coordinates.back(self._rows.get(np.array([slot])))[0]
+        return None if slot is None else self._rotation.back(self._storage.get(np.array([slot])))[0]
 
-    def note(self, id: str) -> Any:
+    def payload(self, id: str) -> Any:
         """What was remembered along with the vector of this id; None when it is not (or no longer) known."""
         slot = self._ring.slot(id)
-        return None if slot is None else self._ring.notes[slot]
+        return None if slot is None else self._ring.payloads[slot]
 
-    def insert(self, ids: Sequence[str], vectors: Matrix, notes: Sequence[Any] = (), times: Sequence[int] = ()) -> None:
-        """Remember a batch, in order, without looking for neighbours. Notes default to None, times to 0."""
+    def insert(
+        self, ids: Sequence[str], vectors: Matrix, payloads: Sequence[Any] = (), times: Sequence[int] = ()
+    ) -> None:
+        """Remember a batch, in order, without looking for neighbours. Payloads default to None, times to 0."""
         self._check(vectors, len(ids))
         for part in self._parts(len(ids)):
-            turned = self._coordinates.into(vectors[part])
+            turned = self._rotation.into(vectors[part])
             with self._changing:
-                self._append(ids[part], turned, notes[part], times[part])
+                self._append(ids[part], turned, payloads[part], times[part])
 
-    def resume(self, coordinates: Coordinates) -> None:
+    def resume(self, rotation: Rotation) -> None:
         """Go on in those of another index. For a new one, which then is to `take_back` what was held."""
-        self._coordinates = coordinates
-        self._rows = coordinates.storage(self._ring.slots)
+        self._rotation = rotation
+        self._storage = rotation.storage(self._ring.slots)
 
-    def take_back(self, ids: Sequence[str], rows: Matrix, notes: Sequence[Any], times: Sequence[int]) -> None:
+    def take_back(self, ids: Sequence[str], rows: Matrix, payloads: Sequence[Any], times: Sequence[int]) -> None:
         """Remember what was `taken` from what another index held, to the last bit."""
         self._check(rows, len(ids))
         for start in range(0, len(ids), _QUERIES):
             part = slice(start, start + _QUERIES)
             with self._changing:
-                self._append(ids[part], rows[part], notes[part], times[part])
+                self._append(ids[part], rows[part], payloads[part], times[part])
 
-    def hold(self) -> Held:
+    def read_view(self) -> ReadView:
         """All that is remembered now. One at a time: an earlier one must have been taken or released."""
         ring = self._ring
         if len(ring) < ring.head - ring.tail:
             with self._changing:
-                self._move(self._rows)  # without holes, rows are seldom in the way of new ones
-        self._held = Held(self._rows, self._coordinates, ring.tail, *ring.contents())
-        return self._held
+                self._move(self._storage)  # without holes, rows are seldom in the way of new ones
+        self._view = ReadView(self._storage, self._rotation, ring.tail, *ring.contents())
+        return self._view
 
     def delete(self, id: str) -> bool:
         """Forget an id; False when it was not known."""
@@ -134,7 +140,7 @@ class VectorIndex:
         return len(late)
 
     def observe(
-        self, ids: Sequence[str], vectors: Matrix, k: int, notes: Sequence[Any] = (), times: Sequence[int] = ()
+        self, ids: Sequence[str], vectors: Matrix, k: int, payloads: Sequence[Any] = (), times: Sequence[int] = ()
     ) -> list[list[Match]]:
         """Remember a batch and tell, for each member, its `k` nearest among all that were remembered before it.
 
@@ -144,11 +150,11 @@ class VectorIndex:
         self._check(vectors, len(ids))
         found: list[list[Match]] = []
         for part in self._parts(len(ids)):
-            turned = self._coordinates.into(vectors[part])
+            turned = self._rotation.into(vectors[part])
             with self._changing:
-                oldest, first = self._append(ids[part], turned, notes[part], times[part])
+                oldest, first = self._append(ids[part], turned, payloads[part], times[part])
             sees = np.arange(first, first + len(turned))
-            found += self._nearest(turned, sees, oldest, k, np.empty(0, np.int64), self._beside)
+            found += nearest(self._storage, self._ring, turned, sees, oldest, k, np.empty(0, np.int64), self._beside)
         return found
 
     def search(
@@ -161,8 +167,8 @@ class VectorIndex:
     ) -> list[list[Match]]:
         """The `k` most similar of all remembered vectors for each query, best first, ties in order of arrival.
 
-        `exclude`: ids that no query shall find. `accept`: what the note of a vector (less its sketch) must be like for
-        it to be found.
+        `exclude`: ids that no query shall find. `accept`: what the payload of a vector (less its sketch) must be like
+        for it to be found.
         """
         self._check(queries, len(queries))
         ring = self._ring
@@ -170,12 +176,12 @@ class VectorIndex:
         if accept is not None:
             alive = ring.alive()
             slots = (alive % ring.slots).tolist()
-            refused = [not accept(ring.notes.without_sketch(slot)) for slot in slots]
+            refused = [not accept(ring.payloads.without_sketch(slot)) for slot in slots]
             hidden = np.concatenate((hidden, alive[np.array(refused, np.bool_)]))
         found: list[list[Match]] = []
         for start in range(0, len(queries), _QUERIES):
-            part = self._coordinates.into(queries[start : start + _QUERIES])
-            found += self._nearest(part, np.full(len(part), ring.head), ring.tail, k, hidden)
+            part = self._rotation.into(queries[start : start + _QUERIES])
+            found += nearest(self._storage, ring, part, np.full(len(part), ring.head), ring.tail, k, hidden)
         return found
 
     def search_before(self, id: str, k: int) -> list[Match]:
@@ -185,15 +191,15 @@ class VectorIndex:
             return []
         # Whoever died after this vector arrived would still be seen from its position, but is forgotten by now.
         dead = ring.dead_before(position)
-        query = self._rows.get(np.array([position % ring.slots]))
-        return self._nearest(query, np.array([position]), ring.tail, k, dead)[0]
+        query = self._storage.get(np.array([position % ring.slots]))
+        return nearest(self._storage, ring, query, np.array([position]), ring.tail, k, dead)[0]
 
     def _check(self, vectors: Matrix, count: int) -> None:
         if vectors.shape != (count, self.dimensions):
             raise ValueError(f"expected {count} vectors of {self.dimensions} dimensions, got shape {vectors.shape}")
 
     def _append(
-        self, ids: Sequence[str], vectors: Matrix, notes: Sequence[Any], times: Sequence[int]
+        self, ids: Sequence[str], vectors: Matrix, payloads: Sequence[Any], times: Sequence[int]
     ) -> tuple[int, int]:
         """Write at most _QUERIES rows; the positions of the oldest row they can see and of the first of them.
 
@@ -201,15 +207,15 @@ class VectorIndex:
         """
         self._make_room(len(ids))
         ring = self._ring
-        oldest, first = ring.append(ids, notes, times)
-        self._rows.put(np.arange(first, ring.head) % ring.slots, vectors)
+        oldest, first = ring.append(ids, payloads, times)
+        self._storage.put(np.arange(first, ring.head) % ring.slots, vectors)
         return oldest, first
 
     def _parts(self, count: int) -> Iterator[slice]:
         """Of a batch, each of a size that one product likes; in between, coordinates change when it is time for it."""
         start = 0
         while start < count:
-            due = self._coordinates.due_after(len(self))
+            due = self._rotation.due_after(len(self))
             if due == 0:
                 self._improve()
             # At the same vector however the stream is cut.
@@ -219,90 +225,31 @@ class VectorIndex:
 
     def _improve(self) -> None:
         """Go over to coordinates in which searches are faster, if there are any. Searches go on meanwhile."""
-        coordinates = self._coordinates.improved(self._rows, self._ring.alive() % self._ring.slots)
-        if coordinates.basis is None:
-            self._coordinates = coordinates
+        rotation = self._rotation.improved(self._storage, self._ring.alive() % self._ring.slots)
+        if rotation.basis is None:
+            self._rotation = rotation
             return
-        rows = coordinates.moved(self._rows, self._ring.span())
+        rows = rotation.moved(self._storage, self._ring.span())
         with self._changing:
-            self._coordinates, self._rows = coordinates, rows
-            self._held = None  # what is left of it has the old rows to itself
+            self._rotation, self._storage = rotation, rows
+            self._view = None  # what is left of it has the old rows to itself
 
     def _make_room(self, count: int) -> None:
         ring = self._ring
         ring.drop_dead()
-        held = self._held if self._held is not None and not self._held.taken else None
-        oldest = ring.tail if held is None else min(ring.tail, held.untaken)
+        view = self._view if self._view is not None and not self._view.taken else None
+        oldest = ring.tail if view is None else min(ring.tail, view.untaken)
         if ring.head - oldest + count <= ring.slots:
             return
         # Closing holes must pay: at least a quarter of the rows, or the spare ones once there is no growing any more.
         if ring.slots < self._most_slots and 4 * (len(ring) + count) > 3 * ring.slots:
-            self._move(self._coordinates.storage(min(2 * ring.slots, self._most_slots)))
+            self._move(self._rotation.storage(min(2 * ring.slots, self._most_slots)))
         else:
-            self._move(self._rows if held is None else self._coordinates.storage(ring.slots))
-        self._held = None  # what is left of it has the old rows to itself
+            self._move(self._storage if view is None else self._rotation.storage(ring.slots))
+        self._view = None  # what is left of it has the old rows to itself
 
-    def _move(self, target: Storage) -> None:
+    def _move(self, target: VectorStorage) -> None:
         """Close the holes: into more rows, or towards the tail of the same ones."""
         source, destination = self._ring.close_holes(len(target))
-        self._rows.move(source, target, destination)
-        self._rows = target
-
-    def _pieces(self, start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
-        """Positions `start` to `stop` in order, in pieces that neither exceed `most` nor run over the ring's seam."""
-        step, slots = most - most % self._rows.step or most, self._ring.slots
-        while start < stop:
-            slot = start % slots
-            end = min(stop, start + step - slot % step, start + slots - slot)
-            yield start, end
-            start = end
-
-    def _nearest(
-        self,
-        queries: Matrix,
-        sees: NDArray[np.int64],
-        oldest: int,
-        k: int,
-        hidden: NDArray[np.int64],
-        beside: Beside | None = None,
-    ) -> list[list[Match]]:
-        """Query i sees the rows from `oldest` up to position `sees[i]`, less those dead by then and the `hidden`.
-
-        Queries are in the coordinates of the rows.
-        """
-        best, rows, ring = Best(len(queries), k), self._rows, self._ring
-        for start, end in self._pieces(oldest, int(sees[-1]), max(1, _SCORES // len(queries))):
-            slot = start % ring.slots
-            scores, exact = rows.compare(queries, slot, slot + end - start, beside)
-            dying, unseen_from = ring.dying(start, end)
-            if dying.size:
-                scores[:, dying] = np.where(unseen_from <= sees[:, None], -np.inf, scores[:, dying])
-            if end > sees[0]:  # the batch itself: each member sees only those before it
-                first = max(start, int(sees[0]))
-                scores[:, first - start :][np.arange(first, end) >= sees[:, None]] = -np.inf
-            scores[:, hidden[(hidden >= start) & (hidden < end)] - start] = -np.inf
-            if exact is None:
-                best.offer(scores, start)
-            else:
-                best.offer_bounds(scores, start, exact)
-        return self._matches(queries, best.positions)
-
-    def _matches(self, queries: Matrix, positions: NDArray[np.int64]) -> list[list[Match]]:
-        """Ids and similarities of positions (n, k), -1 for none; best first, ties in order of arrival.
-
-        Summed once more in float64: a product's last bits depend on how many queries shared it.
-        """
-        ring, slots = self._ring, positions % self._ring.slots
-        exact = np.empty(positions.shape)
-        for i, query in enumerate(queries):  # one by one: many long vectors of many queries are a lot of memory
-            exact[i] = self._rows.get(slots[i]).astype(np.float64) @ query.astype(np.float64)
-        exact = np.where(positions < 0, -np.inf, exact.clip(-1, 1).round(6))
-        order = np.lexsort((positions, -exact), axis=1)
-        return [
-            [
-                Match(ring.names[slots[i, j]], float(exact[i, j]), ring.notes[slots[i, j]])
-                for j in ranks
-                if positions[i, j] >= 0
-            ]
-            for i, ranks in enumerate(order.tolist())
-        ]
+        self._storage.move(source, target, destination)
+        self._storage = target

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from streamer.core.events import TopicPartition
 from streamer.core.vectors import Matrix
 from streamer.indexer.index.basis import Basis
-from streamer.indexer.index.payloads import Remembered
-from streamer.indexer.index.read_view import Held
-from streamer.indexer.index.rotation import Coordinates
+from streamer.indexer.index.payloads import Payload
+from streamer.indexer.index.read_view import ReadView
+from streamer.indexer.index.rotation import Rotation
 from streamer.indexer.verdicts.judge import Judge
 
 MAGIC: Final = b"streamer index\n"
@@ -57,7 +57,7 @@ class Cut:
     """Everything of one moment. `state` and `recent`: of the judge."""
 
     header: Header
-    held: Held
+    view: ReadView
     state: Mapping[str, Any]
     recent: Matrix
 
@@ -66,14 +66,14 @@ class Cut:
 class TopicBounds:
     """Where each partition begins and ends, and up to where verdicts are committed (none: left out)."""
 
-    begins: Offsets
-    ends: Offsets
+    beginning_offsets: Offsets
+    end_offsets: Offsets
     committed: Offsets
 
     def uncommitted(self, offsets: Offsets) -> TopicPartition | None:
         """A partition whose offset lies beyond what has been committed for it."""
         for tp, offset in offsets.items():
-            if offset > max(self.committed.get(tp, 0), self.begins.get(tp, 0)):
+            if offset > max(self.committed.get(tp, 0), self.beginning_offsets.get(tp, 0)):
                 return tp
         return None
 
@@ -88,14 +88,14 @@ def check(header: Header, facts: Facts, bounds: TopicBounds, *, age: float, most
         if (theirs := header.facts.get(name)) != ours:
             raise UnusableSnapshot(f"its {name} is {theirs}, but here it is {ours}")
     for tp, offset in header.offsets.items():
-        begin, end = bounds.begins.get(tp, 0), bounds.ends.get(tp)
+        begin, end = bounds.beginning_offsets.get(tp, 0), bounds.end_offsets.get(tp)
         if end is None or not begin <= offset <= end:
             where = "is gone" if end is None else f"holds offsets {begin} to {end}"
-            raise UnusableSnapshot(f"it goes on at {_name(tp)}/{offset}, but that partition {where}")
+            raise UnusableSnapshot(f"it goes on at {tp}/{offset}, but that partition {where}")
     if ahead := bounds.uncommitted(header.offsets):
         committed = bounds.committed.get(ahead, 0)
         raise UnusableSnapshot(
-            f"it goes on at {_name(ahead)}/{header.offsets[ahead]}, but verdicts are committed up to {committed} only"
+            f"it goes on at {ahead}/{header.offsets[ahead]}, but verdicts are committed up to {committed} only"
         )
     if age > most:
         hours = f"it is {age / 3600:.1f} hours old, but the topic may keep deletions for {most / 3600:.1f} only"
@@ -112,7 +112,7 @@ def encode(cut: Cut) -> Iterator[bytes]:
         seal.update(framed)
         return framed + seal.digest()
 
-    header, held = cut.header, cut.held
+    header, view = cut.header, cut.view
     document = {
         "version": VERSION,
         "facts": header.facts,
@@ -121,8 +121,8 @@ def encode(cut: Cut) -> Iterator[bytes]:
         "vectors": header.vectors,
     }
     yield MAGIC + frame(orjson.dumps(document))
-    basis = held.coordinates.basis
-    yield frame(orjson.dumps({"final": held.coordinates.final, "leading": basis and basis.leading}))
+    basis = view.rotation.basis
+    yield frame(orjson.dumps({"final": view.rotation.final, "leading": basis and basis.leading}))
     if basis is not None:
         rows = max(1, _PIECE // basis.axes[0].nbytes)
         for start in range(0, len(basis.axes), rows):
@@ -130,11 +130,13 @@ def encode(cut: Cut) -> Iterator[bytes]:
     rows = max(1, _PIECE // (4 * cut.recent.shape[1]))
     for start in range(0, header.vectors, rows):
         part = slice(start, start + rows)
-        ids, times = held.ids[part], held.times[part].tolist()
-        notes = [held.notes[i] for i in range(start, start + len(ids))]
-        described = orjson.dumps([ids, times, [_described(note) for note in notes]])
-        sketches = b"".join(note.sketch for note in notes if note is not None and note.sketch is not None)
-        vectors = held.take(rows).astype("<f4", copy=False).tobytes()
+        ids, times = view.ids[part], view.times[part].tolist()
+        payloads = [view.payloads[i] for i in range(start, start + len(ids))]
+        described = orjson.dumps([ids, times, [_described(payload) for payload in payloads]])
+        sketches = b"".join(
+            payload.sketch for payload in payloads if payload is not None and payload.sketch is not None
+        )
+        vectors = view.next_vectors(rows).astype("<f4", copy=False).tobytes()
         yield frame(len(described).to_bytes(_LENGTH, "little"), described, vectors, sketches)
     yield frame(orjson.dumps(cut.state))
     yield frame(cut.recent.astype("<f4", copy=False).tobytes())
@@ -165,7 +167,7 @@ class SnapshotReader:
         )
 
     def _rebuild(self, judge: Judge) -> None:
-        judge.index.resume(self._coordinates(judge.index.dimensions))
+        judge.index.resume(self._rotation(judge.index.dimensions))
         left = self.header.vectors
         while left > 0:
             left -= _insert(judge, memoryview(self._frame()))
@@ -175,17 +177,17 @@ class SnapshotReader:
         if left or self._left:
             raise UnusableSnapshot("it does not end where it should")
 
-    def _coordinates(self, dimensions: int) -> Coordinates:
+    def _rotation(self, dimensions: int) -> Rotation:
         document = orjson.loads(self._frame())
         if document["leading"] is None:
-            return Coordinates(dimensions, None, document["final"])
+            return Rotation(dimensions, None, document["final"])
         axes: NDArray[np.float64] = np.empty((dimensions, dimensions))
         read = 0
         while read < dimensions:
             piece = np.frombuffer(self._frame(), "<f8").reshape(-1, dimensions)
             axes[read : read + len(piece)] = piece
             read += len(piece)
-        return Coordinates(dimensions, Basis(axes, document["leading"]), document["final"])
+        return Rotation(dimensions, Basis(axes, document["leading"]), document["final"])
 
     def _frame(self) -> bytes:
         prefix = self._take(_LENGTH)
@@ -213,22 +215,26 @@ def _insert(judge: Judge, payload: memoryview) -> int:
     dimensions = judge.index.dimensions
     split = start + 4 * dimensions * len(ids)
     vectors = np.frombuffer(payload[start:split], "<f4").reshape(len(ids), dimensions)
-    notes: list[Remembered | None] = []
-    for note in described:
-        if note is None:
-            notes.append(None)
+    payloads: list[Payload | None] = []
+    for entry in described:
+        if entry is None:
+            payloads.append(None)
             continue
-        length, text, metadata = note
+        length, text, metadata = entry
         sketch = None if length is None else bytes(payload[split : split + length])
         split += length or 0
-        notes.append(Remembered(sketch, text, metadata))
-    judge.index.take_back(ids, vectors.astype(np.float32, copy=False), notes, times)
+        payloads.append(Payload(sketch, text, metadata))
+    judge.index.take_back(ids, vectors.astype(np.float32, copy=False), payloads, times)
     return len(ids)
 
 
-def _described(note: Remembered | None) -> Sequence[Any] | None:
-    """All of a note but the bytes of its sketch, of which only the number is told."""
-    return None if note is None else (None if note.sketch is None else len(note.sketch), note.text, note.metadata)
+def _described(payload: Payload | None) -> Sequence[Any] | None:
+    """All of a payload but the bytes of its sketch, of which only the number is told."""
+    return (
+        None
+        if payload is None
+        else (None if payload.sketch is None else len(payload.sketch), payload.text, payload.metadata)
+    )
 
 
 def _understood(read: Callable[[], T]) -> T:
@@ -239,7 +245,3 @@ def _understood(read: Callable[[], T]) -> T:
         raise
     except (KeyError, TypeError, ValueError, IndexError) as exc:
         raise UnusableSnapshot(f"it is whole, but cannot be understood: {exc!r}") from exc
-
-
-def _name(tp: TopicPartition) -> str:
-    return f"{tp.topic}/{tp.partition}"

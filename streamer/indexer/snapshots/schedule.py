@@ -13,7 +13,7 @@ from streamer.indexer.commits import Commits
 from streamer.indexer.progress import Progress, remaining
 from streamer.indexer.snapshots.format import Cut, Facts, Header, Offsets
 from streamer.indexer.snapshots.store import Snapshots, SnapshotStatistics
-from streamer.indexer.state import Memory
+from streamer.indexer.state import IndexerState
 from streamer.protocols import Changelog
 
 _log = logging.getLogger("streamer.indexer")
@@ -24,10 +24,10 @@ class Saving:
     at the end."""
 
     def __init__(
-        self, snapshots: Snapshots, memory: Memory, changelog: Changelog, progress: Progress, commits: Commits
+        self, snapshots: Snapshots, state: IndexerState, changelog: Changelog, progress: Progress, commits: Commits
     ) -> None:
         self._snapshots = snapshots
-        self._memory = memory
+        self._state = state
         self._changelog = changelog
         self._progress = progress
         self._commits = commits
@@ -39,11 +39,11 @@ class Saving:
 
     async def load(self) -> None:
         """Make the memory what the snapshot holds, if there is a good one, and have reading go on from there."""
-        self._looked_at = (self._snapshots.clock(), self._progress.ends)
-        judge = self._memory.new_judge()
+        self._looked_at = (self._snapshots.clock(), self._progress.end_offsets)
+        judge = self._state.new_judge()
         header = await self._snapshots.load(judge, self._facts(), self._progress.bounds())
         if header is not None:
-            self._memory.judge = judge
+            self._state.judge = judge
             self._changelog.seek(header.offsets)
 
     def caught_up(self) -> None:
@@ -69,20 +69,20 @@ class Saving:
         """Unless the snapshot that is there holds just the same."""
         if self._snapshots.has(self._progress.remembered, self._read_at):
             return
-        cut = await self._memory.between_batches(self._cut)
+        cut = await self._state.between_batches(self._cut)
         # Verdicts are published from the committed offsets on. With a snapshot ahead of these, those in between would
         # be left out; and the older snapshot, which is not, would be lost.
         await self._snapshots.save(cut, partial(self._commits.until_committed, cut.header.offsets))
 
     def _cut(self) -> Cut:
-        """All of one moment. Vectors are taken later, see Held."""
-        judge = self._memory.judge
+        """All of one moment. Vectors are taken later, see ReadView."""
+        judge = self._state.judge
         state, recent = judge.state()
-        held = judge.index.hold()
+        view = judge.index.read_view()
         header = Header(
-            facts=self._facts(), offsets=dict(self._progress.remembered), read_at=self._read_at, vectors=len(held.ids)
+            facts=self._facts(), offsets=dict(self._progress.remembered), read_at=self._read_at, vectors=len(view.ids)
         )
-        return Cut(header, held, state, recent)
+        return Cut(header, view, state, recent)
 
     async def _look_at_the_ends(self, now: float) -> None:
         """Where the topic ends now; and whether all has been read by now that it held at the last look."""
@@ -93,7 +93,7 @@ class Saving:
                 self._looked_at = (now, await self._changelog.end_offsets())
 
     def _facts(self) -> Facts:
-        memory, policy = self._memory, self._memory.policy
+        memory, policy = self._state, self._state.policy
         return {
             **self._snapshots.facts,
             "space": memory.space.id,

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import SEEK_END
 from typing import BinaryIO, Protocol
 
@@ -45,17 +45,18 @@ class ReplaceableFile(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotStatistics:
-    """`age_seconds`: since it was last known to hold all that there was, None while there is none. `ignored`: why the
-    one that was found at the start was not used. `error`: why the last attempt to write one failed."""
+    """`ignored`: why the one found at the start was not used. `error`: why the last attempt to write one failed."""
 
-    loaded: bool
+    loaded: bool = field(metadata={"help": "Whether a snapshot was loaded at the start."})
     ignored: str | None
-    age_seconds: float | None
-    vectors: int
-    bytes: int
-    write_seconds: float
-    saved_total: int
-    failures_total: int
+    age_seconds: float | None = field(
+        metadata={"help": "Seconds since the snapshot was last known to hold all that there was."}
+    )
+    vectors: int = field(metadata={"help": "Vectors in the snapshot."})
+    bytes: int = field(metadata={"help": "Size of the snapshot file."})
+    write_seconds: float = field(metadata={"help": "Seconds that the last write took."})
+    saved_total: int = field(metadata={"help": "Snapshots written."})
+    failures_total: int = field(metadata={"help": "Attempts to write a snapshot that failed."})
     error: str | None
 
 
@@ -96,7 +97,7 @@ class Snapshots:
         self._bytes = self._saved = self._failures = 0
         self._write_seconds = 0.0
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Why there is no newer one, after an attempt that failed."""
         return None if self._error is None else f"snapshot: {self._error}"
 
@@ -165,7 +166,7 @@ class Snapshots:
             _log.warning("no snapshot could be written to %s, the older one is kept: %s", self._file, exc)
             return
         finally:
-            cut.held.release()
+            cut.view.release()
         self._error = None
         self._saved += 1
         self._bytes, self._write_seconds = size, seconds

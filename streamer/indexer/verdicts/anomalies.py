@@ -27,7 +27,7 @@ _SLACK: Final = 512  # rows in the buffer besides the window: it is closed up on
 _STEPS: Final = 2048.0
 
 
-class Novelty:
+class AnomalyScorer:
     """The latest `window` ordinary vectors. Not safe for threads."""
 
     def __init__(self, dimensions: int, window: int = WINDOW) -> None:
@@ -86,8 +86,8 @@ class Novelty:
 class Comparison:
     """A batch against the window as it stands before each of its members."""
 
-    def __init__(self, novelty: Novelty, rows: Matrix, products: Matrix, among: Matrix) -> None:
-        self._novelty = novelty
+    def __init__(self, novelty: AnomalyScorer, rows: Matrix, products: Matrix, among: Matrix) -> None:
+        self._anomalies = novelty
         self._rows = rows
         self._products = products
         self._among = among
@@ -106,4 +106,4 @@ class Comparison:
     def accept(self, member: int) -> None:
         """Let a member into the window, for those behind it to be compared with."""
         self._taken.append(member)
-        self._gone += self._novelty.append(self._rows[member])
+        self._gone += self._anomalies.append(self._rows[member])

@@ -16,13 +16,13 @@ import orjson
 
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Matrix
-from streamer.core.verdicts import Match, Verdict, VerdictKind
-from streamer.indexer.index.payloads import Remembered
+from streamer.core.verdicts import Match, NearestEvent, Verdict, VerdictKind
+from streamer.indexer.index.payloads import Payload
 from streamer.indexer.index.vector_index import VectorIndex
-from streamer.indexer.verdicts.anomalies import WINDOW, Comparison, Novelty
+from streamer.indexer.verdicts.anomalies import WINDOW, AnomalyScorer, Comparison
 from streamer.indexer.verdicts.calibration import Reference
-from streamer.indexer.verdicts.near_duplicates import Candidate, CopyDetector, Threshold, candidates
-from streamer.indexer.verdicts.retention import Horizon
+from streamer.indexer.verdicts.near_duplicates import Candidate, NearDuplicateDetector, Threshold, candidates
+from streamer.indexer.verdicts.retention import EventTimeRetention
 
 _RUN: Final = 64  # events compared in one product
 _LONGEST_TEXT: Final = 1_000  # characters remembered of a text
@@ -37,7 +37,7 @@ _MOST_HOPS: Final = 16  # a search each; longer chains of restored near-duplicat
 class VerdictPolicy:
     """What the user decides.
 
-    `near_duplicate_similarity`: cosine from which two events are near-duplicates, or "auto" (see CopyDetector).
+    `near_duplicate_similarity`: cosine from which two events are near-duplicates, or "auto", see NearDuplicateDetector.
     `neighbors`: how many of the nearest events a verdict looks at and lists. `false_alarm_rate`: share of ordinary
     events that are called anomalies, or near-duplicates without being sure ones. `window`: milliseconds of event time
     after which an event is forgotten, None for never.
@@ -55,10 +55,10 @@ class Judge:
     def __init__(self, index: VectorIndex, policy: VerdictPolicy) -> None:
         self.index = index
         self._policy = policy
-        self._copies = CopyDetector(policy.near_duplicate_similarity, policy.false_alarm_rate)
-        self._novelty = Novelty(index.dimensions)
+        self._near_duplicates = NearDuplicateDetector(policy.near_duplicate_similarity, policy.false_alarm_rate)
+        self._anomalies = AnomalyScorer(index.dimensions)
         self._ordinary = Reference(policy.false_alarm_rate)
-        self._horizon = Horizon(policy.window)
+        self._retention = EventTimeRetention(policy.window)
         self._arrived = 0
         self._firsts: dict[str, str] = {}  # near-duplicates only: id -> first of its group
         self._unjudged: set[str] = set()  # restored without a verdict, and not needed since
@@ -79,7 +79,7 @@ class Judge:
         self._sweep()
         for run in self._runs(events):
             ids = [event.id for event in run]
-            self.index.insert(ids, self._matrix(run), *_notes(run))
+            self.index.insert(ids, self._matrix(run), *_payloads(run))
             self._unjudged.update(ids)
             self._unseen += ids
             self._arrived += len(ids)
@@ -94,12 +94,12 @@ class Judge:
 
     def state(self) -> tuple[dict[str, Any], Matrix]:
         """A copy of all it knows beside the index, as JSON can hold it, and the rows of recent events."""
-        recent, accepted, background = self._novelty.state()
+        recent, accepted, background = self._anomalies.state()
         return {
             "references": [reference.state() for reference in self._references()],
             "accepted": accepted,
             "background": background,
-            "horizon": self._horizon.state,
+            "horizon": self._retention.state,
             "arrived": self._arrived,
             "firsts": dict(self._firsts),
             "unjudged": list(self._unjudged),
@@ -111,25 +111,25 @@ class Judge:
         for reference, scores in zip(self._references(), state["references"], strict=True):
             for score, crowd in scores:
                 reference.add(score, crowd)
-        self._novelty.resume(recent, state["accepted"], state["background"])
-        self._horizon.state = tuple(state["horizon"])
+        self._anomalies.resume(recent, state["accepted"], state["background"])
+        self._retention.state = tuple(state["horizon"])
         self._arrived = state["arrived"]
         self._firsts.update(state["firsts"])
         self._unjudged.update(state["unjudged"])
         self._unseen.extend(state["unseen"])
 
     def _references(self) -> list[Reference]:
-        return [*self._copies.references(), self._ordinary]
+        return [*self._near_duplicates.references(), self._ordinary]
 
     def thresholds(self) -> dict[str, float]:
         """The scores from which events are near-duplicates or anomalies now; infinite while there are too few."""
-        return {**self._copies.thresholds(), "anomaly": self._ordinary.critical()}
+        return {**self._near_duplicates.thresholds(), "anomaly": self._ordinary.critical()}
 
     def _runs(self, events: Sequence[VectorEvent]) -> Iterator[Sequence[VectorEvent]]:
         """The events in pieces during which nothing expires, each of a size that one product likes."""
         start = 0
         for i, event in enumerate(events):
-            before = self._horizon.advance(event.timestamp)
+            before = self._retention.advance(event.timestamp)
             if before is not None or i - start == _RUN:
                 if i > start:
                     yield events[start:i]
@@ -145,16 +145,18 @@ class Judge:
 
     def _judge(self, events: Sequence[VectorEvent]) -> list[Verdict]:
         vectors = self._matrix(events)
-        found = self.index.observe([event.id for event in events], vectors, self._policy.neighbors, *_notes(events))
+        found = self.index.observe([event.id for event in events], vectors, self._policy.neighbors, *_payloads(events))
         compared = self._compare([event.sketch for event in events], found)
-        recent = self._novelty.compare(vectors)
+        recent = self._anomalies.compare(vectors)
         return [
             self._verdict(event, nearest, recent, i)
             for i, (event, nearest) in enumerate(zip(events, compared, strict=True))
         ]
 
     def _verdict(self, event: VectorEvent, nearest: Sequence[Candidate], recent: Comparison, member: int) -> Verdict:
-        copies = self._copies.copies(nearest, self._novelty.background, min(self._arrived, self.index.capacity))
+        copies = self._near_duplicates.copies(
+            nearest, self._anomalies.background, min(self._arrived, self.index.capacity)
+        )
         self._arrived += 1
         first = self._join(event.id, copies)
         score = recent.score(member)
@@ -171,7 +173,7 @@ class Judge:
             verdict=kind,
             similarity=nearest[0].match.similarity if nearest else None,
             duplicate_of=first,
-            nearest=[Match(candidate.match.id, candidate.match.similarity) for candidate in nearest],
+            nearest=[NearestEvent(candidate.match.id, candidate.match.similarity) for candidate in nearest],
             space=event.space,
             source=event.source,
             score=score,
@@ -188,7 +190,7 @@ class Judge:
             self._ordinary.add(score)
 
     def _compare(self, sketches: Sequence[bytes | None], found: Sequence[Sequence[Match]]) -> list[list[Candidate]]:
-        theirs = [[match.note.sketch if match.note else None for match in matches] for matches in found]
+        theirs = [[match.payload.sketch if match.payload else None for match in matches] for matches in found]
         return candidates(sketches, found, theirs)
 
     def _join(self, id: str, copies: Sequence[Match], hops: int = 0) -> str | None:
@@ -209,9 +211,9 @@ class Judge:
     def _first_of(self, id: str, hops: int) -> str:
         if id in self._unjudged and hops < _MOST_HOPS:
             nearest = self.index.search_before(id, self._policy.neighbors)
-            note = self.index.note(id)
-            (compared,) = self._compare([note.sketch if note else None], [nearest])
-            copies = self._copies.copies(compared, self._novelty.background, self._arrived, learn=False)
+            payload = self.index.payload(id)
+            (compared,) = self._compare([payload.sketch if payload else None], [nearest])
+            copies = self._near_duplicates.copies(compared, self._anomalies.background, self._arrived, learn=False)
             return self._join(id, copies, hops + 1) or id
         return self._firsts.get(id, id)
 
@@ -221,7 +223,7 @@ class Judge:
         self._unseen.clear()
         for start in range(0, len(ids), _RUN):
             vectors = [vector for id in ids[start : start + _RUN] if (vector := self.index.get(id)) is not None]
-            recent = self._novelty.compare(np.array(vectors, np.float32))
+            recent = self._anomalies.compare(np.array(vectors, np.float32))
             for member in range(len(vectors)):
                 score = recent.score(member)
                 self._learn(recent, member, score, self._p_value(score))
@@ -233,16 +235,14 @@ class Judge:
             self._unjudged = {id for id in self._unjudged if id in self.index}
 
 
-def _notes(events: Sequence[VectorEvent]) -> tuple[list[Remembered | None], list[int]]:
-    notes = [
+def _payloads(events: Sequence[VectorEvent]) -> tuple[list[Payload | None], list[int]]:
+    payloads = [
         None
         if event.sketch is None and event.text is None and event.metadata is None
-        else Remembered(
-            event.sketch, None if event.text is None else event.text[:_LONGEST_TEXT], _bounded(event.metadata)
-        )
+        else Payload(event.sketch, None if event.text is None else event.text[:_LONGEST_TEXT], _bounded(event.metadata))
         for event in events
     ]
-    return notes, [event.timestamp for event in events]
+    return payloads, [event.timestamp for event in events]
 
 
 def _bounded(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

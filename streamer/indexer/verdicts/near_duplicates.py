@@ -53,7 +53,7 @@ def candidates(
     ]
 
 
-class CopyDetector:
+class NearDuplicateDetector:
     """Tells copies from neighbours, and learns from every event what is no more than ordinary resemblance.
 
     With a fixed threshold, a copy is what has at least that cosine. With "auto", a copy is sure, or resembles the event

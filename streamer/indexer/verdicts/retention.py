@@ -7,7 +7,7 @@ from typing import Final
 _STEPS: Final = 64
 
 
-class Horizon:
+class EventTimeRetention:
     """Follows event time; what lies a whole `window` behind it has expired. Milliseconds.
 
     It moves in steps of a 64th of the window, so that expiry costs little, never back, and only to a time that two

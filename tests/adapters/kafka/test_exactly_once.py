@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 
 from streamer.adapters.kafka import transactions as transactions_module
 from streamer.adapters.kafka.changelog import KafkaChangelog
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.core.events import Message, Origin, TopicPartition
 from streamer.errors import PartitionLost
@@ -36,7 +36,7 @@ class Stage:
         self.group = f"group-{texts}"
 
     def transactions(self, servers: str | None = None) -> KafkaTransactions:
-        return KafkaTransactions(Connection(bootstrap_servers=servers or self.servers), self.group)
+        return KafkaTransactions(KafkaConnection(bootstrap_servers=servers or self.servers), self.group)
 
     async def visible(self) -> list[int]:
         records = await read_everything(self.servers, self.vectors, "read_committed")
@@ -109,7 +109,7 @@ async def test_a_producer_that_learns_by_itself_that_it_is_fenced_loses_its_part
     await second.begin(stage.tp)
     unheard = await first.send(outcomes(stage.vectors, stage.tp, 0, 5))
     with anyio.fail_after(15):
-        while not first._lanes[stage.tp].publisher.producer._txn_manager.is_fatal_error():
+        while not first._producers[stage.tp].publisher.producer._txn_manager.is_fatal_error():
             await anyio.lowlevel.checkpoint()
     with pytest.raises(PartitionLost) as raised:
         await (await first.send(outcomes(stage.vectors, stage.tp, 5, 5)))()
@@ -164,7 +164,7 @@ async def test_positions_pass_what_holds_no_records(stage: Stage) -> None:
             await producer.send_and_wait(stage.vectors, b"%d" % number)
             await (producer.abort_transaction() if number == 2 else producer.commit_transaction())
     changelog = KafkaChangelog(
-        Connection(bootstrap_servers=stage.servers), stage.vectors, None, isolation_level="read_committed"
+        KafkaConnection(bootstrap_servers=stage.servers), stage.vectors, None, isolation_level="read_committed"
     )
     await changelog.start()
     try:

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from streamer.adapters.kafka.connection import Connection
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.core.events import Message
 from streamer.errors import TooLarge, Unreachable
@@ -32,7 +32,7 @@ def cluster() -> Iterator[MockCluster]:
 
 @asynccontextmanager
 async def opened(servers: str, **options: Any) -> AsyncIterator[KafkaSink]:
-    sink = KafkaSink(Connection(bootstrap_servers=servers), **options)
+    sink = KafkaSink(KafkaConnection(bootstrap_servers=servers), **options)
     await sink.start()
     try:
         yield sink
@@ -142,7 +142,7 @@ async def test_brokers_that_go_away_are_waited_for(cluster: MockCluster) -> None
 
 
 async def test_a_command_line_gives_up_where_a_worker_waits(cluster: MockCluster) -> None:
-    async with opened(cluster.bootstrap_servers, patience=0.5) as sink:
+    async with opened(cluster.bootstrap_servers, give_up_after=0.5) as sink:
         cluster.set_down()
         with anyio.fail_after(60), pytest.raises(Unreachable, match="publishing failed"):
             await (await sink.send(messages(0, 5)))()

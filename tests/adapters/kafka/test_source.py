@@ -15,8 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, Records
 from aiokafka.errors import CorruptRecordException
 
 from streamer.adapters.kafka.changelog import KafkaChangelog
-from streamer.adapters.kafka.connection import Connection
-from streamer.adapters.kafka.diagnosis import Patience
+from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.adapters.kafka.diagnosis import ConsumerTimeouts
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import ConfigurationError, PartitionLost, RetriableError, Unreachable
@@ -27,7 +27,9 @@ from tests.support.topics import committed, produce
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 
-SHORT = Patience(interval=0.1, quiet=0.3, stuck=1.0, unreachable=2.0, request=2.0, step=2.0, pause=0.1, left_alone=1.0)
+SHORT = ConsumerTimeouts(
+    interval=0.1, quiet=0.3, stuck=1.0, unreachable=2.0, request=2.0, step=2.0, pause=0.1, quarantine=1.0
+)
 
 
 class Reader:
@@ -66,8 +68,8 @@ class Reader:
 
 @asynccontextmanager
 async def reading(servers: str, topic: str, *, leave_within: float = 5.0, **options: Any) -> AsyncIterator[Reader]:
-    connection = Connection(bootstrap_servers=servers, metadata_max_age=0.5, fetch_max_wait=0.05)
-    given: dict[str, Any] = {"session_timeout": 6.0, "patience": SHORT, **options}
+    connection = KafkaConnection(bootstrap_servers=servers, metadata_max_age=0.5, fetch_max_wait=0.05)
+    given: dict[str, Any] = {"session_timeout": 6.0, "timeouts": SHORT, **options}
     source = KafkaSource(connection, [topic], f"group-{topic}", **given)
     reader = Reader(source)
     try:
@@ -148,7 +150,7 @@ async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partiti
     topic = await new_topic("whole", partitions=2)
     await fill(bootstrap_servers, topic, 0, 50)
     changelog = KafkaChangelog(
-        Connection(bootstrap_servers=bootstrap_servers, metadata_max_age=0.5), topic, None, patience=SHORT
+        KafkaConnection(bootstrap_servers=bootstrap_servers, metadata_max_age=0.5), topic, None, timeouts=SHORT
     )
     await changelog.start()
     try:
@@ -173,11 +175,17 @@ async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partiti
         await changelog.aclose()
 
 
+async def test_a_topic_that_is_missing_is_told_with_the_command_that_creates_it(bootstrap_servers: str) -> None:
+    changelog = KafkaChangelog(KafkaConnection(bootstrap_servers=bootstrap_servers), "never-created", None)
+    with pytest.raises(Unreachable, match=r"'never-created' does not exist.* streamer topics --create$"):
+        await changelog.start()
+
+
 async def test_what_comes_while_a_changelog_rests_comes_in_one_piece(
     bootstrap_servers: str, new_topic: NewTopicName
 ) -> None:
     topic = await new_topic("resting", partitions=2)
-    changelog = KafkaChangelog(Connection(bootstrap_servers=bootstrap_servers), topic, None)
+    changelog = KafkaChangelog(KafkaConnection(bootstrap_servers=bootstrap_servers), topic, None)
     await changelog.start()
     try:
         with anyio.fail_after(40):
@@ -185,7 +193,7 @@ async def test_what_comes_while_a_changelog_rests_comes_in_one_piece(
                 await fill(bootstrap_servers, topic, first, 1)
                 while not (records := await changelog.poll(0.5)):
                     pass
-                with changelog.resting():
+                with changelog.paused():
                     for value in range(first + 1, first + 10):
                         await fill(bootstrap_servers, topic, value, 1)
                 while not (records := await changelog.poll(0.5)):
@@ -299,8 +307,8 @@ async def test_a_connection_that_goes_dead_or_is_cut_loses_nothing(
     bootstrap_servers: str, kafka_proxy: Proxy, new_topic: NewTopicName
 ) -> None:
     topic = await new_topic("far-away", partitions=2)
-    patience = Patience(interval=0.1, quiet=0.3, request=1.0, step=1.0)
-    async with reading(kafka_proxy.address, topic, patience=patience) as reader:
+    timeouts = ConsumerTimeouts(interval=0.1, quiet=0.3, request=1.0, step=1.0)
+    async with reading(kafka_proxy.address, topic, timeouts=timeouts) as reader:
         for n in range(3):
             await fill(bootstrap_servers, topic, n * 20, 20)
             await reader.read(lambda wanted=(n + 1) * 20: len(reader.records) >= wanted)  # type: ignore[misc]
@@ -323,8 +331,8 @@ async def test_brokers_silent_for_long_are_looked_up_again(
     """As when all of them got new addresses: what a client knows of the cluster is of no use any more."""
     topic = await new_topic("moved")
     await fill(bootstrap_servers, topic, 0, 5)
-    patience = replace(SHORT, unreachable=0.5, request=0.5, step=0.5)
-    async with reading(bootstrap_servers, topic, patience=patience) as reader:
+    timeouts = replace(SHORT, unreachable=0.5, request=0.5, step=0.5)
+    async with reading(bootstrap_servers, topic, timeouts=timeouts) as reader:
         await reader.read(lambda: len(reader.records) == 5)
         await reader.source.commit({TopicPartition(topic, 0): 5})
         client = reader.source._membership.consumer._client
@@ -375,7 +383,7 @@ async def test_a_coordinator_that_is_away_bounds_a_commit_and_gets_it_later() ->
         topic = cluster.create_topic("texts")
         await fill(cluster.bootstrap_servers, topic, 0, 10)
         # The client repeats it ten times a second.
-        async with in_a_mock_group(cluster, topic, patience=replace(SHORT, step=0.5)) as reader:
+        async with in_a_mock_group(cluster, topic, timeouts=replace(SHORT, step=0.5)) as reader:
             await reader.read(lambda: len(reader.records) == 10)
             cluster.answer_with(Api.OFFSET_COMMIT, *[Error.COORDINATOR_NOT_AVAILABLE] * 12)
             with anyio.fail_after(10), pytest.raises(RetriableError):
@@ -412,7 +420,9 @@ async def test_an_error_in_the_flow_at_a_rebalance_ends_it(bootstrap_servers: st
         async def on_assigned(self, tps: Collection[TopicPartition]) -> None:
             raise ZeroDivisionError
 
-    source = KafkaSource(Connection(bootstrap_servers=bootstrap_servers), [topic], f"group-{topic}", patience=SHORT)
+    source = KafkaSource(
+        KafkaConnection(bootstrap_servers=bootstrap_servers), [topic], f"group-{topic}", timeouts=SHORT
+    )
     try:
         await source.start(Unlucky(source))
         with anyio.fail_after(20), pytest.raises(ZeroDivisionError):
@@ -433,5 +443,5 @@ async def test_a_session_that_the_brokers_do_not_allow_is_a_setting_to_be_change
 
 async def test_there_is_one_assignor_only() -> None:
     """With two, the client joins once for each and waits for itself."""
-    source = KafkaSource(Connection(bootstrap_servers="127.0.0.1:1"), ["texts"], "group")
+    source = KafkaSource(KafkaConnection(bootstrap_servers="127.0.0.1:1"), ["texts"], "group")
     assert len(source._membership._options["partition_assignment_strategy"]) == 1

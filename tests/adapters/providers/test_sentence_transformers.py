@@ -120,7 +120,7 @@ def test_a_model_that_cannot_be_loaded(package):
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'streamer\[sentence-transformers\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'embedding-streamer\[sentence-transformers\]'"):
         SentenceTransformersProvider(model="m")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from streamer.adapters.providers.sentence_transformers import SentenceTransformersProvider
-from streamer.core.vectors import Matrix, normalize
+from streamer.core.vectors import Matrix, unit_rows
 from streamer.errors import RetriableError
 from streamer.protocols import Provider
 from tests.support.vendors import misbehaviour as bad
@@ -193,7 +193,7 @@ async def test_a_bad_row_does_not_spoil_the_others(service, rows, floats):
         server.misbehave(Fault(rows=rows, floats=floats))
         vectors = (await provider.embed(TEXTS, "document")).vectors
         with pytest.raises(ValueError, match="row 0"):
-            normalize(vectors)
+            unit_rows(vectors)
         assert_same(vectors[1:], service.expected(TEXTS, "document")[1:])
 
 

@@ -1,19 +1,19 @@
-"""Coordinates: nothing is lost in them, and they are found where they help."""
+"""Rotation: nothing is lost in them, and they are found where they help."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from streamer.core.vectors import Matrix, normalize
+from streamer.core.vectors import Matrix, unit_rows
 from streamer.indexer.index.basis import Basis, find_basis
-from streamer.indexer.index.blocks import Rows
+from streamer.indexer.index.blocks import VectorBlocks
 from tests.support.vectors import like_texts, noise
 
 
 def found(vectors: Matrix) -> Basis | None:
     count, dimensions = vectors.shape
-    rows = Rows(count + 9, dimensions)
+    rows = VectorBlocks(count + 9, dimensions)
     rows.put(np.arange(9, count + 9), vectors)
     return find_basis(rows, np.arange(9, count + 9))
 
@@ -53,6 +53,6 @@ def test_vectors_without_any_order_are_left_as_they_are(dimensions: int) -> None
 
 def test_vectors_of_a_few_dimensions_need_no_more() -> None:
     few = np.linalg.qr(np.random.default_rng(1).normal(size=(64, 12)))[0]
-    basis = found(normalize(np.random.default_rng(0).normal(size=(2000, 12)) @ few.T))
+    basis = found(unit_rows(np.random.default_rng(0).normal(size=(2000, 12)) @ few.T))
     assert basis is not None
     assert basis.leading == 16

@@ -1,4 +1,4 @@
-"""Rows, and split ones, against a plain matrix."""
+"""VectorBlocks, and split ones, against a plain matrix."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from streamer.core.vectors import Matrix
 from streamer.indexer.index import blocks, split_blocks
-from streamer.indexer.index.blocks import Rows, Storage
-from streamer.indexer.index.split_blocks import SplitRows
+from streamer.indexer.index.blocks import VectorBlocks, VectorStorage
+from streamer.indexer.index.split_blocks import SplitBlocks
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -24,8 +24,8 @@ def test_equal_a_matrix(split: bool, data: st.DataObject, slots: int, dimensions
     rng = np.random.default_rng(0)
     leading = data.draw(st.integers(1, dimensions - 1))
 
-    def empty(slots: int) -> Storage:
-        return SplitRows(slots, dimensions, leading) if split else Rows(slots, dimensions)
+    def empty(slots: int) -> VectorStorage:
+        return SplitBlocks(slots, dimensions, leading) if split else VectorBlocks(slots, dimensions)
 
     with patch.object(blocks, "WIDTH", width), patch.object(split_blocks, "_CHUNK", 4):
         ours, model = empty(slots), np.zeros((slots, dimensions), np.float32)
@@ -56,7 +56,7 @@ def test_equal_a_matrix(split: bool, data: st.DataObject, slots: int, dimensions
         compares_like(ours, queries, 0, model[kept], pairs)
 
 
-def compares_like(ours: Storage, queries: Matrix, start: int, model: Matrix, pairs: NDArray[np.int64]) -> None:
+def compares_like(ours: VectorStorage, queries: Matrix, start: int, model: Matrix, pairs: NDArray[np.int64]) -> None:
     """Alone and with another thread. `pairs`: numbers of some of them."""
     expected = queries @ model.T
     which, columns = np.divmod(pairs[pairs < expected.size], max(1, len(model)))
@@ -77,7 +77,7 @@ def compares_like(ours: Storage, queries: Matrix, start: int, model: Matrix, pai
 
 def test_small_batches_are_shared_with_another_thread() -> None:
     with patch.object(blocks, "WIDTH", 4):
-        many = Rows(64, 3)
+        many = VectorBlocks(64, 3)
         for count, parts in ((1, 1), (2, 1), (4, 1), (48, 1), (49, 0), (64, 0)):
             begun: list[object] = []
 

@@ -1,4 +1,4 @@
-"""Notes against a list, and through an index that grows, wraps and closes its holes."""
+"""Payloads against a list, and through an index that grows, wraps and closes its holes."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from hypothesis import strategies as st
 
 from streamer.core.sketch import sketch, unpack
 from streamer.indexer.index import vector_index
-from streamer.indexer.index.payloads import Notes, Remembered
+from streamer.indexer.index.payloads import Payload, Payloads
 from streamer.indexer.index.vector_index import VectorIndex
 
 SKETCHES = st.sampled_from([None, *(unpack(sketch(f"text number {i}")) for i in range(4))])
 NOTES = st.one_of(
     st.none(),
     st.integers(),
-    st.builds(Remembered, SKETCHES, st.none() | st.text(max_size=3), st.none() | st.just({"language": "en"})),
+    st.builds(Payload, SKETCHES, st.none() | st.text(max_size=3), st.none() | st.just({"language": "en"})),
 )
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), NOTES), max_size=40), st.permutations(range(8)))
 @settings(deadline=None)
 def test_a_slot_has_the_note_that_it_was_given_last(steps: list[tuple[int, Any]], order: list[int]) -> None:
-    notes, model = Notes(8), [None] * 8
-    for slot, note in steps:
-        notes[slot] = model[slot] = note
-    assert [notes[slot] for slot in range(8)] == model
-    for slot, note in enumerate(model):
-        assert notes.without_sketch(slot) == (
-            Remembered(None, note.text, note.metadata) if isinstance(note, Remembered) else note
+    payloads, model = Payloads(8), [None] * 8
+    for slot, payload in steps:
+        payloads[slot] = model[slot] = payload
+    assert [payloads[slot] for slot in range(8)] == model
+    for slot, payload in enumerate(model):
+        assert payloads.without_sketch(slot) == (
+            Payload(None, payload.text, payload.metadata) if isinstance(payload, Payload) else payload
         )
 
-    larger = Notes(16)
-    larger.take(notes, np.array(order[:5]), np.arange(5))
+    larger = Payloads(16)
+    larger.take(payloads, np.array(order[:5]), np.arange(5))
     assert [larger[slot] for slot in range(16)] == [model[slot] for slot in order[:5]] + [None] * 11
-    notes.take(notes, np.array([2, 4, 6]), np.array([0, 1, 2]))
-    assert [notes[slot] for slot in range(3)] == [model[2], model[4], model[6]]
+    payloads.take(payloads, np.array([2, 4, 6]), np.array([0, 1, 2]))
+    assert [payloads[slot] for slot in range(3)] == [model[2], model[4], model[6]]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), NOTES), max_size=60), st.integers(1, 7))
 @settings(deadline=None)
 def test_notes_stay_with_their_vectors(arrivals: list[tuple[int, Any]], capacity: int) -> None:
-    with patch.multiple(vector_index, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3, _FEWEST_BYTES=1):
+    with patch.multiple(vector_index, _QUERIES=3, _FEWEST_SLOTS=3, _FEWEST_BYTES=1):
         index, model = VectorIndex(2, capacity), dict[str, Any]()
-        for number, note in arrivals:
+        for number, payload in arrivals:
             id = str(number)
             if number == 9:
                 index.delete("0")
                 model.pop("0", None)
                 continue
-            index.insert([id], np.ones((1, 2), np.float32), [note])
+            index.insert([id], np.ones((1, 2), np.float32), [payload])
             model.pop(id, None)
-            model[id] = note
+            model[id] = payload
             if len(model) > capacity:
                 del model[next(iter(model))]
-        assert {str(i): index.note(str(i)) for i in range(9)} == dict.fromkeys(map(str, range(9))) | model
+        assert {str(i): index.payload(str(i)) for i in range(9)} == dict.fromkeys(map(str, range(9))) | model

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamer.core.vectors import normalize
+from streamer.core.vectors import unit_rows
 from streamer.indexer.index import top_k
-from streamer.indexer.index.split_blocks import SplitRows
+from streamer.indexer.index.split_blocks import SplitBlocks
 
 
 @pytest.mark.parametrize("dimensions", [96, 384, 1024, 2048])
 def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_is_multiplied(dimensions: int) -> None:
     rng = np.random.default_rng(8)
-    queries = normalize(rng.normal(size=(64, dimensions)))
-    copied = normalize(queries[:1] + 0.02 * normalize(rng.normal(size=(1, dimensions))))
-    copies = SplitRows(2500, dimensions, dimensions // 2)
+    queries = unit_rows(rng.normal(size=(64, dimensions)))
+    copied = unit_rows(queries[:1] + 0.02 * unit_rows(rng.normal(size=(1, dimensions))))
+    copies = SplitBlocks(2500, dimensions, dimensions // 2)
     copies.put(np.arange(2500), np.tile(copied, (2500, 1)))
     scores, most = [], []
     for count in (1, 2, 3, 7, 64):

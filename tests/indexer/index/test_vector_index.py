@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamer.core.vectors import Matrix, normalize
+from streamer.core.vectors import Matrix, unit_rows
 from streamer.core.verdicts import Match
-from streamer.indexer.index import basis, blocks, rotation, top_k, vector_index
-from streamer.indexer.index.blocks import Rows
+from streamer.indexer.index import basis, blocks, nearest, rotation, top_k, vector_index
+from streamer.indexer.index.blocks import VectorBlocks
 from streamer.indexer.index.vector_index import VectorIndex
 from tests.support.vectors import like_texts
 
@@ -80,8 +80,9 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tiny sizes make a ring of a few rows grow, wrap, close holes and fall into several products."""
     with ExitStack() as patches:
         if request.param != "as shipped":
-            tiny = patch.multiple(vector_index, _QUERIES=3, _SCORES=6, _FEWEST_SLOTS=3, _FEWEST_BYTES=1)
+            tiny = patch.multiple(vector_index, _QUERIES=3, _FEWEST_SLOTS=3, _FEWEST_BYTES=1)
             patches.enter_context(tiny)
+            patches.enter_context(patch.object(nearest, "_SCORES", 6))
             patches.enter_context(patch.object(blocks, "WIDTH", 4))
         if request.param == "tiny, in other coordinates":
             patches.enter_context(other_coordinates_from(4))
@@ -112,7 +113,7 @@ def test_equals_the_model_however_the_stream_is_cut(
             model.nearest(query, k, [id for id in everything if id not in ("a", "b")])
         ]
     for i, (id, vector) in enumerate(model.vectors.items()):
-        in_their_own = index.hold().coordinates.basis is None
+        in_their_own = index.read_view().rotation.basis is None
         found = index.get(id)
         assert found is not None
         np.testing.assert_allclose(found, rows([vector])[0], rtol=0, atol=0 if in_their_own else 1e-7)
@@ -127,7 +128,7 @@ def test_notes_and_times_stay_with_their_vectors(
     stream: list[Arrival], cuts: set[int], capacity: int, times: list[int]
 ) -> None:
     index, model = VectorIndex(3, capacity), Model(capacity)
-    known: dict[str, int] = {}  # id -> number of its latest arrival, which is its note too
+    known: dict[str, int] = {}  # id -> number of its latest arrival, which is its payload too
     arrived = 0
     for batch in batches(stream, cuts):
         if batch[0][1] is None:
@@ -148,10 +149,10 @@ def test_notes_and_times_stay_with_their_vectors(
         vectors = rows([vector for _, vector in batch if vector is not None])
         index.observe(ids, vectors, 1, numbers, [times[number] for number in numbers])
         arrived += len(batch)
-    assert {id: index.note(id) for id in model.vectors} == {id: known[id] for id in model.vectors}
+    assert {id: index.payload(id) for id in model.vectors} == {id: known[id] for id in model.vectors}
     assert len(index) == len(model.vectors)
     (found,) = index.search(rows([(1, 0, 2)]), 9, accept=lambda number: number % 2 == 0)
-    assert {(match.id, match.note) for match in found} == {
+    assert {(match.id, match.payload) for match in found} == {
         (id, known[id]) for id in model.vectors if known[id] % 2 == 0
     }
 
@@ -171,7 +172,7 @@ def test_insert_leaves_the_same_index_as_observe(stream: list[Arrival], cuts: se
 
 
 def units(count: int, dimensions: int, seed: int) -> Matrix:
-    return normalize(np.random.default_rng(seed).normal(size=(count, dimensions)))
+    return unit_rows(np.random.default_rng(seed).normal(size=(count, dimensions)))
 
 
 def test_finds_the_same_as_a_full_product_on_real_vectors() -> None:
@@ -191,7 +192,7 @@ def test_the_earliest_of_many_copies_is_found_although_their_products_differ_in_
     index = VectorIndex(384, 10_000)
     index.insert([f"other-{i}" for i in range(3000)], others)
     index.insert([f"copy-{i}" for i in range(5000)], np.tile(copied, (5000, 1)))
-    near = normalize(copied + 0.01 * units(64, 384, 5))
+    near = unit_rows(copied + 0.01 * units(64, 384, 5))
     for k in (1, 4):
         for matches in index.search(near, k):
             assert [match.id for match in matches] == [f"copy-{i}" for i in range(k)]
@@ -289,8 +290,8 @@ def test_neighbours_do_not_depend_on_how_many_queries_share_a_product(dimensions
 @pytest.mark.parametrize("dimensions", [96, 384, 768, 1024, 3072])
 def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_is_multiplied(dimensions: int) -> None:
     queries = units(64, dimensions, 8)
-    copied = normalize(queries[:1] + 0.02 * units(1, dimensions, 9))
-    copies = Rows(2500, dimensions)
+    copied = unit_rows(queries[:1] + 0.02 * units(1, dimensions, 9))
+    copies = VectorBlocks(2500, dimensions)
     copies.put(np.arange(2500), np.tile(copied, (2500, 1)))
     scores = [
         copies.products(queries[:count], start, stop)[0]
@@ -310,15 +311,15 @@ def test_coordinates_change_at_the_same_vector_however_a_stream_is_cut() -> None
             for start in range(0, 3000, size):
                 ids = [str(i % 2500) for i in range(start, min(start + size, 3000))]
                 matches += index.observe(ids, stream[start : start + size], 3)
-                assert (index.hold().coordinates.basis is not None) == (start + size > 1000), start
-                index.hold().release()
+                assert (index.read_view().rotation.basis is not None) == (start + size > 1000), start
+                index.read_view().release()
         found.append(matches)
     assert all(other == found[0] for other in found)
     plain = VectorIndex(64, 2000)
     for ours, theirs in zip(found[0], plain.observe([str(i % 2500) for i in range(3000)], stream, 3), strict=True):
         assert [match.id for match in ours] == [match.id for match in theirs]
         assert [match.similarity for match in ours] == pytest.approx([match.similarity for match in theirs], abs=1.1e-6)
-    assert plain.hold().coordinates.basis is None
+    assert plain.read_view().rotation.basis is None
 
 
 def test_a_stream_that_turns_elsewhere_is_searched_exactly_all_the_same() -> None:
@@ -326,7 +327,7 @@ def test_a_stream_that_turns_elsewhere_is_searched_exactly_all_the_same() -> Non
     with other_coordinates_from(1000):
         index = VectorIndex(64, 3000)
         index.insert([str(i) for i in range(3000)], stream)
-    assert index.hold().coordinates.basis is not None
+    assert index.read_view().rotation.basis is not None
     queries = units(40, 64, 14)
     scores = queries.astype(float) @ stream.astype(float).T
     expected = np.argsort(-scores, axis=1)[:, :3]
@@ -338,11 +339,11 @@ def test_a_snapshot_begun_in_old_coordinates_is_finished_in_them() -> None:
     with other_coordinates_from(1000):
         index = VectorIndex(64, 1200)
         index.insert([str(i) for i in range(900)], stream[:900])
-        held = index.hold()
+        view = index.read_view()
         index.insert([str(i) for i in range(900, 1200)], stream[900:])
-        assert index.hold().coordinates.basis is not None
-        assert held.coordinates.basis is None
-        assert (held.take(900) == stream[:900]).all()
+        assert index.read_view().rotation.basis is not None
+        assert view.rotation.basis is None
+        assert (view.next_vectors(900) == stream[:900]).all()
 
 
 def test_a_snapshot_stays_whole_where_no_better_coordinates_are_found() -> None:
@@ -350,11 +351,11 @@ def test_a_snapshot_stays_whole_where_no_better_coordinates_are_found() -> None:
     with patch.object(rotation, "_SOUGHT_AT", 1000):
         index = VectorIndex(64, 1000)
         index.insert([str(i) for i in range(900)], stream[:900])
-        held = index.hold()
+        view = index.read_view()
         index.insert([str(i) for i in range(900, 1600)], stream[900:])
-        assert index.hold().coordinates.final
-        assert index.hold().coordinates.basis is None
-        assert (held.take(900) == stream[:900]).all()
+        assert index.read_view().rotation.final
+        assert index.read_view().rotation.basis is None
+        assert (view.next_vectors(900) == stream[:900]).all()
 
 
 def test_searches_in_another_thread_meet_whole_rows_only() -> None:
@@ -368,7 +369,7 @@ def test_searches_in_another_thread_meet_whole_rows_only() -> None:
             rng = np.random.default_rng(0)
             while not stop.is_set():
                 numbers = rng.choice(64, 8, replace=False)
-                index.observe([str(number) for number in numbers], vectors[numbers], 3, notes=numbers.tolist())
+                index.observe([str(number) for number in numbers], vectors[numbers], 3, payloads=numbers.tolist())
                 index.delete(str(rng.integers(64)))
 
         with ThreadPoolExecutor(1) as pool:
@@ -379,8 +380,8 @@ def test_searches_in_another_thread_meet_whole_rows_only() -> None:
                         (found,) = index.search(vectors[number][None], 5)
                         assert [match.id for match in found if match.id not in index] == []
                     for match in found:
-                        exact = vectors[match.note].astype(float) @ vectors[number].astype(float)
-                        assert match.id == str(match.note)
+                        exact = vectors[match.payload].astype(float) @ vectors[number].astype(float)
+                        assert match.id == str(match.payload)
                         assert match.similarity == pytest.approx(exact, abs=1e-5)
             finally:
                 stop.set()
@@ -405,3 +406,9 @@ def test_wrong_shapes_and_sizes_are_refused() -> None:
         index.search(rows([(1, 2, 3)]), 0)
     with pytest.raises(ValueError, match="must be positive"):
         VectorIndex(3, 0)
+
+
+def test_a_debugger_reads_how_full_it_is() -> None:
+    index = VectorIndex(3, 5)
+    index.insert(["a", "b"], np.eye(3, dtype=np.float32)[:2])
+    assert repr(index) == f"<VectorIndex: 2 of at most 5 vectors of 3 dimensions, {index.nbytes} bytes>"

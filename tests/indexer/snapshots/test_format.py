@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from streamer.core.events import TopicPartition
 from streamer.core.sketch import sketch, unpack
 from streamer.core.vector_events import VectorEvent
-from streamer.core.vectors import normalize
+from streamer.core.vectors import unit_rows
 from streamer.indexer.index import basis, rotation
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.snapshots import format as snapshot_format
@@ -47,21 +47,21 @@ def soon_warmed_up() -> Iterator[None]:
 
 def new_judge(policy: VerdictPolicy, capacity: int) -> Judge:
     judge = Judge(VectorIndex(DIMENSIONS, capacity), policy)
-    judge._novelty = anomalies.Novelty(DIMENSIONS, window=40)
+    judge._anomalies = anomalies.AnomalyScorer(DIMENSIONS, window=40)
     return judge
 
 
 def stream(seed: int, count: int) -> list[VectorEvent]:
     """Copies, look-alikes, ids sent again, events with and without text, in an order of times that mostly grows."""
     rng = np.random.default_rng(seed)
-    vectors = normalize(rng.standard_normal((count, DIMENSIONS)) + 1)
+    vectors = unit_rows(rng.standard_normal((count, DIMENSIONS)) + 1)
     events: list[VectorEvent] = []
     for i in range(count):
         text = " ".join(rng.choice(WORDS, 6)) + f" {rng.integers(100)}" if rng.random() < 0.7 else None
         vector = vectors[i]
         if events and rng.random() < 0.3:
             earlier = events[rng.integers(len(events))]
-            vector = normalize(earlier.vector[None] + rng.normal(0, 0.02, DIMENSIONS))[0]
+            vector = unit_rows(earlier.vector[None] + rng.normal(0, 0.02, DIMENSIONS))[0]
             text = earlier.text if rng.random() < 0.5 else text
         id = f"id-{rng.integers(i + 1)}" if rng.random() < 0.2 else f"id-{i}"
         events.append(
@@ -85,7 +85,7 @@ def header_of(judge: Judge) -> Header:
 
 def cut(judge: Judge) -> Cut:
     state, recent = judge.state()
-    return Cut(header_of(judge), judge.index.hold(), state, recent)
+    return Cut(header_of(judge), judge.index.read_view(), state, recent)
 
 
 def saved(judge: Judge) -> bytes:
@@ -99,15 +99,15 @@ def load(data: bytes, judge: Judge) -> SnapshotReader:
 
 
 def remembered(judge: Judge) -> Mapping[str, Any]:
-    held = judge.index.hold()
-    vectors = held.take(len(held.ids))
+    view = judge.index.read_view()
+    vectors = view.next_vectors(len(view.ids))
     return {
-        "ids": held.ids,
-        "notes": [held.notes[i] for i in range(len(held.ids))],
-        "times": held.times.tolist(),
+        "ids": view.ids,
+        "payloads": [view.payloads[i] for i in range(len(view.ids))],
+        "times": view.times.tolist(),
         "vectors": vectors.tobytes(),
-        "axes": None if (axes := held.coordinates.basis) is None else (axes.axes.tobytes(), axes.leading),
-        "final": held.coordinates.final,
+        "axes": None if (axes := view.rotation.basis) is None else (axes.axes.tobytes(), axes.leading),
+        "final": view.rotation.final,
         "state": orjson.dumps(judge.state()[0] | {"unjudged": sorted(judge._unjudged)}),
         "recent": judge.state()[1].tobytes(),
     }
@@ -178,7 +178,7 @@ def whole() -> bytes:
     with patch.object(rotation, "_SOUGHT_AT", 20), patch.object(basis, "_WORTHWHILE", np.inf):
         judge = Judge(VectorIndex(DIMENSIONS, 100), VerdictPolicy())
         judge.judge(stream(1, 30))
-    assert judge.index.hold().coordinates.basis is not None
+    assert judge.index.read_view().rotation.basis is not None
     with patch.object(snapshot_format, "_PIECE", 4 * DIMENSIONS * 7):
         return saved(judge)
 
@@ -240,7 +240,7 @@ def test_what_is_something_else_is_refused_by_name(whole: bytes) -> None:
     assert "cannot be understood: KeyError" in refused(unclear)
 
 
-BOUNDS = TopicBounds(begins={P0: 5, P1: 0}, ends={P0: 20, P1: 9}, committed={P0: 12, P1: 3})
+BOUNDS = TopicBounds(beginning_offsets={P0: 5, P1: 0}, end_offsets={P0: 20, P1: 9}, committed={P0: 12, P1: 3})
 
 
 def judged_unfit(header: Header, bounds: TopicBounds = BOUNDS, **facts: Any) -> str:
@@ -263,9 +263,12 @@ def test_foreign_ones_are_refused_by_name() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda b: replace(b, ends={P0: 20}), "it goes on at vectors/1/2, but that partition is gone"),
-        (lambda b: replace(b, ends={P0: 11, P1: 9}), "vectors/0/12, but that partition holds offsets 5 to 11"),
-        (lambda b: replace(b, begins={P0: 13, P1: 0}), "vectors/0/12, but that partition holds offsets 13 to 20"),
+        (lambda b: replace(b, end_offsets={P0: 20}), "it goes on at vectors/1/2, but that partition is gone"),
+        (lambda b: replace(b, end_offsets={P0: 11, P1: 9}), "vectors/0/12, but that partition holds offsets 5 to 11"),
+        (
+            lambda b: replace(b, beginning_offsets={P0: 13, P1: 0}),
+            "vectors/0/12, but that partition holds offsets 13 to 20",
+        ),
         (lambda b: replace(b, committed={P0: 11, P1: 3}), "vectors/0/12, but verdicts are committed up to 11 only"),
         (lambda b: replace(b, committed={P0: 12}), "vectors/1/2, but verdicts are committed up to 0 only"),
     ],

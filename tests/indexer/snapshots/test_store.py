@@ -43,7 +43,7 @@ def of(file: MemoryFile, *, interval: float = 1000.0, clock: Clock | None = None
 
 async def settle(this: Running) -> None:
     """Until it has read what the topic holds, even if that was committed before."""
-    await this.indexer.wait_ready()
+    await this.catch_up()
     await this.settle()
 
 
@@ -66,8 +66,8 @@ def fold(topic: Topic) -> dict[str, bytes]:
 
 
 def held(indexer: Indexer) -> dict[str, bytes]:
-    held = indexer._memory.judge.index.hold()
-    return dict(zip(held.ids, map(bytes, held.take(len(held.ids))), strict=True))
+    view = indexer._state.judge.index.read_view()
+    return dict(zip(view.ids, map(bytes, view.next_vectors(len(view.ids))), strict=True))
 
 
 async def test_after_a_clean_stop_nothing_is_read_again_and_nothing_is_forgotten(
@@ -89,8 +89,8 @@ async def test_after_a_clean_stop_nothing_is_read_again_and_nothing_is_forgotten
             statistics = second.indexer.statistics()
             assert (statistics.records_total, statistics.restore_records, statistics.vectors) == (1, 1, 11)
             assert (told(second).loaded, told(second).ignored, told(second).vectors) == (True, None, 10)
-            (match,) = await second.indexer.search(second.indexer._memory.judge.index.get("id-7"), 1)  # type: ignore[arg-type]
-            assert (match.id, match.note.text, match.note.metadata) == ("id-7", "text 7", {"n": 7})
+            (match,) = await second.indexer.search(second.indexer._state.judge.index.get("id-7"), 1)  # type: ignore[arg-type]
+            assert (match.id, match.payload.text, match.payload.metadata) == ("id-7", "text 7", {"n": 7})
     assert "a file in memory: 10 vectors loaded in" in caplog.text
     assert [id for id, _ in topic.judged()] == [*(f"id-{i}" for i in (0, 3, 6, 9, 1, 2, 4, 5, 7, 8)), "late"]
     assert topic.judged()[-1] == ("late", "id-0")
@@ -158,7 +158,7 @@ async def test_without_a_last_commit_the_older_snapshot_is_kept(caplog: pytest.L
     this = Running(topic, replace(SETTINGS, commit_interval=1000.0), of(file))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(this.indexer.run)
-        await this.indexer.wait_ready()
+        await this.catch_up()
         await this.until(lambda: len(topic.verdicts) == 2)
         this.changelog.commit_errors = [RetriableError("no coordinator")]
         this.indexer.stop()
@@ -350,7 +350,7 @@ async def crash_again_and_again(seed: int) -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(this.indexer.run)
                 if rng.random() < 0.5:
-                    await this.indexer.wait_ready()
+                    await this.catch_up()
                 for _ in range(rng.randrange(200)):
                     await anyio.lowlevel.checkpoint()
                     if rng.random() < 0.05:

@@ -1,4 +1,4 @@
-"""Novelty against a slow model: the mean distance to the nearest of the latest, to the last bit for any batches."""
+"""AnomalyScorer against a slow model: the mean distance to the nearest of the latest, to the last bit for any cut."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core.vectors import Matrix, normalize
+from streamer.core.vectors import Matrix, unit_rows
 from streamer.indexer.verdicts import anomalies
-from streamer.indexer.verdicts.anomalies import FEWEST, Novelty
+from streamer.indexer.verdicts.anomalies import FEWEST, AnomalyScorer
 
 
 def units(count: int, dimensions: int, seed: int) -> Matrix:
-    return normalize(np.random.default_rng(seed).normal(size=(count, dimensions)) + 0.3)
+    return unit_rows(np.random.default_rng(seed).normal(size=(count, dimensions)) + 0.3)
 
 
 def scores(vectors: Matrix, edges: Sequence[int], window: int, refused: set[int]) -> list[float | None]:
     with patch.multiple(anomalies, FEWEST=3, _SHARE=0.3, _SLACK=5):
-        memory = Novelty(vectors.shape[1], window)
+        memory = AnomalyScorer(vectors.shape[1], window)
         found: list[float | None] = []
         for start, end in pairwise(edges):
             batch = memory.compare(vectors[start:end])
@@ -49,8 +49,8 @@ def test_equals_the_model_however_the_stream_is_cut(seed: int, cuts: set[int], w
 
 
 def test_a_stranger_scores_higher_than_what_there_is_much_of() -> None:
-    memory = Novelty(64)
-    usual = normalize(units(500, 64, 1) + 5 * np.eye(64)[0])
+    memory = AnomalyScorer(64)
+    usual = unit_rows(units(500, 64, 1) + 5 * np.eye(64)[0])
     for row in usual:
         batch = memory.compare(row[None])
         batch.accept(0)
@@ -62,7 +62,7 @@ def test_a_stranger_scores_higher_than_what_there_is_much_of() -> None:
 
 
 def test_the_background_is_the_mean_cosine() -> None:
-    memory = Novelty(16, window=FEWEST)
+    memory = AnomalyScorer(16, window=FEWEST)
     vectors = units(FEWEST * 2, 16, 3)
     for start in range(0, len(vectors), 64):
         batch = memory.compare(vectors[start : start + 64])

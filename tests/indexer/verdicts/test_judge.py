@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from streamer.core.events import Message, TopicPartition
 from streamer.core.sketch import sketch, unpack
 from streamer.core.vector_events import TextSource, VectorEvent
-from streamer.core.vectors import normalize
-from streamer.core.verdicts import Match, Verdict, encode_verdict
+from streamer.core.vectors import unit_rows
+from streamer.core.verdicts import NearestEvent, Verdict, encode_verdict
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.verdicts import anomalies, calibration, judge
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
@@ -144,7 +144,7 @@ def test_batches_do_not_matter_to_what_is_learned_from_the_stream(
 
 def test_a_stranger_is_an_anomaly_once_there_is_enough_to_compare_with() -> None:
     rng = np.random.default_rng(1)
-    usual = normalize(rng.normal(size=(1000, 32)) + 6 * np.eye(32)[0])
+    usual = unit_rows(rng.normal(size=(1000, 32)) + 6 * np.eye(32)[0])
     judge = Judge(VectorIndex(32, 2000), VerdictPolicy())
     said = judge.judge([VectorEvent(id=f"u{i}", vector=row, space="s", model="m") for i, row in enumerate(usual)])
     first = next(i for i, verdict in enumerate(said) if verdict.verdict != "warming_up")
@@ -201,7 +201,7 @@ def test_encoding() -> None:
         verdict="near_duplicate",
         similarity=0.9,
         duplicate_of="a",
-        nearest=[Match("b", 0.9), Match("a", 0.5)],
+        nearest=[NearestEvent("b", 0.9), NearestEvent("a", 0.5)],
         space="0123456789ab",
         source=TextSource(TopicPartition("texts", 3), 42, 1_700_000_000_000),
     )

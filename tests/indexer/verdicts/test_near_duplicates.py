@@ -7,19 +7,19 @@ import pytest
 
 from streamer.core.sketch import Overlap, sketch, unpack
 from streamer.core.verdicts import Match
-from streamer.indexer.verdicts.near_duplicates import Candidate, CopyDetector, candidates
+from streamer.indexer.verdicts.near_duplicates import Candidate, NearDuplicateDetector, candidates
 
 
 def candidate(similarity: float, share: float | None, id: str = "a", agreement: float = 1.0) -> Candidate:
     return Candidate(Match(id, similarity), None if share is None else Overlap(share, agreement))
 
 
-def found(detector: CopyDetector, *given: Candidate, background: float = 0.0) -> list[str]:
+def found(detector: NearDuplicateDetector, *given: Candidate, background: float = 0.0) -> list[str]:
     return [match.id for match in detector.copies(given, background, 100)]
 
 
 def test_a_fixed_threshold_looks_at_the_cosine_only() -> None:
-    detector = CopyDetector(0.8, 0.01)
+    detector = NearDuplicateDetector(0.8, 0.01)
     assert found(detector, candidate(0.81, 0.0), candidate(0.8, None, "b"), candidate(0.79, 1.0, "c")) == ["a", "b"]
     assert detector.thresholds() == {"words": 0.8, "cosine": 0.8}
 
@@ -39,14 +39,14 @@ def test_a_fixed_threshold_looks_at_the_cosine_only() -> None:
 def test_before_anything_is_learned_only_sure_copies_count(
     similarity: float, overlap: float | None, background: float, sure: bool
 ) -> None:
-    detector = CopyDetector("auto", 0.01)
+    detector = NearDuplicateDetector("auto", 0.01)
     assert bool(found(detector, candidate(similarity, overlap), background=background)) == sure
 
 
 @pytest.mark.parametrize("overlap", [True, False])
 def test_the_threshold_follows_the_stream(overlap: bool) -> None:
     rng = np.random.default_rng(1)
-    detector = CopyDetector("auto", 0.01)
+    detector = NearDuplicateDetector("auto", 0.01)
     raised = 0
     for _ in range(4000):
         level = float(rng.uniform(0.3, 0.7))
@@ -59,20 +59,20 @@ def test_the_threshold_follows_the_stream(overlap: bool) -> None:
 
 
 def test_where_nothing_resembles_anything_nothing_is_a_copy() -> None:
-    detector = CopyDetector("auto", 0.01)
+    detector = NearDuplicateDetector("auto", 0.01)
     assert not any(found(detector, candidate(i % 7 / 20, i % 7 / 20)) for i in range(1000))
     assert not found(detector, candidate(0.45, 0.45))
     assert found(detector, candidate(0.6, 0.5))
 
 
 def test_exchanged_numbers_make_another_text() -> None:
-    detector = CopyDetector("auto", 0.01)
+    detector = NearDuplicateDetector("auto", 0.01)
     assert found(detector, candidate(0.99, 0.7))
     assert not found(detector, candidate(0.99, 0.7, agreement=0.7))
 
 
 def test_the_most_similar_comes_first() -> None:
-    detector = CopyDetector("auto", 0.01)
+    detector = NearDuplicateDetector("auto", 0.01)
     assert found(detector, candidate(0.99, 0.82), candidate(0.9, 0.99, "b"), candidate(0.95, 0.2, "c")) == ["b", "a"]
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from streamer.adapters.providers.cohere import CohereProvider
-from streamer.adapters.providers.connection import Connection
+from streamer.adapters.providers.connection import HttpConnection
 from streamer.adapters.providers.ollama import OllamaProvider
 from streamer.adapters.providers.openai import OpenAIProvider
 from streamer.adapters.providers.voyage import VoyageProvider
-from streamer.core.vectors import Matrix, Space, normalize
+from streamer.core.vectors import Matrix, Space, unit_rows
 from streamer.errors import StreamerError
 from streamer.protocols import Provider
 from tests.support.vendors.cohere import FakeCohere
@@ -53,7 +53,7 @@ def make(adapter: Callable[..., Provider], provider: str, **options: Any) -> Pro
     def taken(part: type) -> dict[str, Any]:
         return {f.name: options.pop(f.name) for f in fields(part) if f.init and f.name in options}
 
-    return adapter(Space(provider=provider, **taken(Space)), Connection(**taken(Connection)), **options)
+    return adapter(Space(provider=provider, **taken(Space)), HttpConnection(**taken(HttpConnection)), **options)
 
 
 def _openai(server: Any, **options: Any) -> Provider:
@@ -195,5 +195,5 @@ def assert_same(vectors: Matrix, expected: Matrix) -> None:
     assert vectors.dtype == np.float32
     assert vectors.shape == expected.shape
     # Not to the bit: in a local model, the padding of a group moves the last digits.
-    cosines = np.einsum("ij,ij->i", normalize(vectors), normalize(expected))
+    cosines = np.einsum("ij,ij->i", unit_rows(vectors), unit_rows(expected))
     assert cosines.min() > 1 - 1e-5

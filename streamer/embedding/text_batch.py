@@ -12,7 +12,7 @@ from streamer.embedding.planning import TokenEstimator, byte_sizes
 from streamer.protocols import Embedding, Rejection
 
 
-class Batch:
+class TextBatch:
     """A text is known by its place, 0..n-1, through every split and retry, so no vector can end up at another text.
 
     `shortened`: the places whose text was cut by us. `failing_since`: when the first call failed after the last one

@@ -13,15 +13,15 @@ log = structlog.get_logger("streamer.kafka")
 TRIES = 3  # of reading a partition by itself, before it is left alone for a while
 
 
-class Turns:
+class PollSchedule:
     """Which partitions the next poll asks for.
 
     The client does not say whose error a failed poll was. So all of them are suspects, and are read one at a time until
-    they are cleared; one that fails by itself is left alone for `left_alone` seconds, and the others flow on.
+    they are cleared; one that fails by itself is left alone for `quarantine` seconds, and the others flow on.
     """
 
-    def __init__(self, left_alone: float, clock: Callable[[], float]) -> None:
-        self._left_alone = left_alone
+    def __init__(self, quarantine: float, clock: Callable[[], float]) -> None:
+        self._quarantine = quarantine
         self._clock = clock
         self._turn = 0
         self._suspects: set[ClientPartition] = set()
@@ -69,5 +69,5 @@ class Turns:
             return ()
         where = f"{tp.topic}/{tp.partition}"
         log.error("partition cannot be read", partition=where, offset=offset, reason=repr(error))
-        self._unreadable[tp] = (self._clock() + self._left_alone, f"{where} cannot be read: {error}")
+        self._unreadable[tp] = (self._clock() + self._quarantine, f"{where} cannot be read: {error}")
         return wanted

@@ -1,0 +1,70 @@
+"""`streamer search` against an indexer, and against what is none."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from tests.commands.in_process import empty_folder as empty_folder
+from tests.commands.in_process import streamer
+from tests.http.test_api import DegreesEmbedder, serving_an_index
+from tests.indexer.test_indexer import SPACE, Topic
+from tests.support.serving import serving
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_nearest_as_a_table_and_as_the_indexers_own_answer() -> None:
+    topic = Topic()
+    topic.append("a", 0, text="hello", lang="en")
+    topic.append("b", 90)
+    async with serving_an_index(topic, DegreesEmbedder()) as (http, _):
+        table = await streamer("search", "0", "--url", f"{http.base_url}", "-k", "1")
+        answer = await streamer("search", "0", "--url", f"{http.base_url}", "--min-similarity", "0.5", "--json")
+        nothing = await streamer("search", "180", "--url", f"{http.base_url}", "--min-similarity", "0.9")
+    assert table.stdout.split() == ["similarity", "id", "text", "1.000", "a", "hello"]
+    assert orjson.loads(answer.stdout) == {
+        "space": SPACE.id,
+        "matches": [{"id": "a", "similarity": 1.0, "text": "hello", "metadata": {"lang": "en"}}],
+    }
+    assert nothing.stdout == "nothing found\n"
+
+
+async def test_the_token_comes_from_the_settings() -> None:
+    topic = Topic()
+    topic.append("a", 0)
+    async with serving_an_index(topic, DegreesEmbedder(), token="s3cret") as (http, _):
+        without = await streamer("search", "0", "--url", f"{http.base_url}")
+        done = await streamer("search", "0", "--url", f"{http.base_url}", STREAMER_HTTP__TOKEN="s3cret")
+    assert (without.code, done.code) == (1, 0)
+    assert "refused (401): this needs the header" in without.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "code", "message"),
+    [
+        (502, ["not an object"], 1, "refused (502): Bad Gateway"),
+        (200, ["not an object"], 3, "is not a streamer indexer"),
+    ],
+)
+async def test_a_server_that_is_no_indexer(status: int, document: object, code: int, message: str) -> None:
+    async def answer(_: Request) -> JSONResponse:
+        return JSONResponse(document, status)
+
+    async with serving(Starlette(routes=[Route("/v1/search", answer, methods=["POST"])])) as http:
+        done = await streamer("search", "hello", "--url", f"{http.base_url}")
+    assert done.code == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[", "nowhere"])
+async def test_no_indexer(url: str) -> None:
+    done = await streamer("search", "hello", "--url", url)
+    assert done.code == 3
+    assert f"no indexer answers at {url} (" in done.stderr
+    assert "start one with: streamer index" in done.stderr
