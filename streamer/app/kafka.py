@@ -15,7 +15,7 @@ from streamer.adapters.kafka.topics import TopicSpec, TopicState, check_topics
 from streamer.errors import Unreachable
 from streamer.settings import Settings
 
-log = structlog.get_logger("streamer")
+log = structlog.get_logger(__name__)
 
 
 def connection_of(settings: Settings) -> KafkaConnection:
