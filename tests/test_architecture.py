@@ -69,7 +69,6 @@ TESTED_THROUGH = {
     "app/embedder": "test_service",
     "app/indexer": "integration/test_index",
     "app/kafka": "integration/test_worker",
-    "app/outages": "embedding/test_outages",
     "app/probe": "commands/test_check",
     "app/signals": "integration/test_worker",
     "app/worker": "integration/test_worker",
