@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from streamer.commands import options
+from streamer.commands.options import AsJson, Bootstrap, Config, ModelOption, ProviderOption, Set
 from streamer.commands.running import report, run_async, settings_from
 from streamer.version import version
 
@@ -22,21 +24,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="settings (default: streamer.toml here, if there is one)"),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="any setting, as in --set batch.linger_ms=10; repeatable"),
-]
-Bootstrap = Annotated[
-    str | None, typer.Option("--bootstrap-servers", "-b", metavar="HOST:PORT", help="kafka.bootstrap_servers")
-]
-ProviderOption = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="provider.name")]
-ModelOption = Annotated[str | None, typer.Option("--model", metavar="NAME", help="provider.model")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of text for people")]
 
 
 def _version(wanted: bool) -> None:
@@ -93,37 +80,45 @@ def index(
 @app.command(epilog="Example: streamer publish reviews.csv --text-field body --key-field id")
 def publish(
     file: Annotated[
-        Path | None, typer.Argument(help="text, .jsonl or .csv; standard input without it or with -")
+        Path | None,
+        typer.Argument(help="text, .csv, .tsv, .jsonl or .json, also .gz; standard input without it or with -"),
     ] = None,
     config: Config = None,
     set_: Set = None,
     bootstrap_servers: Bootstrap = None,
     topic: Annotated[str | None, typer.Option("--topic", "-t", metavar="TOPIC", help="default: topics.input")] = None,
-    format_: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="auto (by file name), text, jsonl or csv")
-    ] = "auto",
-    text_field: Annotated[
-        str | None, typer.Option("--text-field", metavar="NAME", help="the text column of a CSV file")
-    ] = None,
+    format_: options.FormatOption = "auto",
+    text_field: options.TextField = None,
     key_field: Annotated[
-        str | None, typer.Option("--key-field", metavar="NAME", help="field or column used as record key")
+        str | None,
+        typer.Option("--key-field", metavar="NAME", help="the file's column or field with the record key"),
     ] = None,
+    delimiter: options.Delimiter = None,
+    columns: options.Columns = None,
+    no_quotes: options.NoQuotes = False,
+    encoding: options.Encoding = None,
+    from_line: Annotated[
+        int, typer.Option("--from-line", metavar="N", min=1, help="go on where an earlier run ended")
+    ] = 1,
+    skip_bad: options.SkipBad = False,
     rate: Annotated[
         float, typer.Option("--rate", metavar="N", min=0, help="messages per second; 0: as fast as it goes")
     ] = 0,
 ) -> None:
-    """Publish texts from a file or standard input to the text topic."""
-    from streamer.commands.publish import FORMATS
+    """Publish texts from a file or standard input to the text topic.
+
+    The text goes where a worker with the same settings reads it (input.text_field); other fields stay beside it.
+    """
+    from streamer.commands.publish import Publishing
     from streamer.commands.publish import publish as publish_file
 
-    if format_ not in FORMATS:
-        raise typer.BadParameter(f"{format_!r} is not one of {', '.join(FORMATS)}", param_hint="--format")
-    settings = settings_from(
-        config, set_ or [], kafka__bootstrap_servers=bootstrap_servers, input__text_field=text_field
-    )
+    wanted = Publishing(
+        format=options.file_format(format_, delimiter, columns, encoding, no_quotes=no_quotes), topic=topic,
+        text_field=text_field, key_field=key_field, from_line=from_line, skip_bad=skip_bad, rate=rate,
+    )  # fmt: skip
+    settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)
     path = None if file is None or str(file) == "-" else file
-    sent = run_async(_bind(publish_file, settings, path, format_, topic=topic, key_field=key_field, rate=rate))
-    typer.echo(f"{sent} messages published", err=True)
+    typer.echo(run_async(_bind(publish_file, settings, path, wanted)), err=True)
 
 
 @app.command(epilog="Example: streamer tail verdicts --json --from-beginning")
