@@ -24,7 +24,8 @@ class Text:
 
 
 class TextProducer:
-    """Publishes texts to the text topic, as JSON objects: the text in the field `text` (or `text_field`), metadata as further fields.
+    """Publishes texts to the text topic, as JSON objects: the text in the field `text`, or in `text_field`, metadata as
+    further fields.
 
     Use it as an async context manager. While brokers are away, sending waits for them. Raises Unreachable when no
     broker answers at the start, and TooLarge when the broker refuses some of the messages for their size.

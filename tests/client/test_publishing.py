@@ -28,7 +28,6 @@ async def test_texts_are_published_as_workers_read_them(broker: Broker, new_topi
     ]
 
 
-@pytest.mark.anyio
 async def test_texts_go_where_the_workers_setting_says() -> None:
     producer = TextProducer("127.0.0.1:1", text_field="data.body")
     message = producer._message(Text("hello", metadata={"data": {"n": 1}}))
