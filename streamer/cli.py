@@ -44,7 +44,7 @@ def run(
     config: Config = None,
     set_: Set = None,
     bootstrap_servers: Bootstrap = None,
-    input_: Annotated[str | None, typer.Option("--input", metavar="TOPIC", help="topics.input")] = None,
+    input_: options.InputTopic = None,
     provider: ProviderOption = None,
     model: ModelOption = None,
 ) -> None:
@@ -195,13 +195,14 @@ def topics(
     config: Config = None,
     set_: Set = None,
     bootstrap_servers: Bootstrap = None,
+    input_: options.InputTopic = None,
     create: Annotated[bool, typer.Option("--create", help="create what is missing")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check the topics, or create them."""
+    """Check the topics, or create them. A worker creates its output topics, but never an input topic."""
     from streamer.commands.admin import topics as check
 
-    settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)
+    settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers, topics__input=input_)
     run_async(_bind(check, settings, create=create, as_json=as_json))
 
 

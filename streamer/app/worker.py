@@ -17,7 +17,7 @@ from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.adapters.sqlite import SqliteStatistics
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
-from streamer.app.kafka import connection_of, ensure_topics, open_sink
+from streamer.app.kafka import connection_of, ensure_topics, open_sink, require_topics
 from streamer.app.loop_lag import LoopLag
 from streamer.app.providers import batches_at_once
 from streamer.app.signals import until_signalled
@@ -96,6 +96,7 @@ async def run_worker(settings: Settings) -> None:
     check_file_handles()
     topics: Sequence[str] | re.Pattern[str] = settings.topics.pattern or settings.topics.inputs
     async with open_embedding(settings) as embedding:
+        await require_topics(settings, settings.topics.inputs)
         await ensure_topics(settings)
         async with open_outlet(settings) as sink:
             kafka = settings.kafka

@@ -22,6 +22,7 @@ Bootstrap = Annotated[
 ]
 ProviderOption = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="provider.name")]
 ModelOption = Annotated[str | None, typer.Option("--model", metavar="NAME", help="provider.model")]
+InputTopic = Annotated[str | None, typer.Option("--input", metavar="TOPIC", help="topics.input")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of text for people")]
 
 FormatOption = Annotated[

@@ -15,7 +15,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from streamer.app.kafka import open_sink
+from streamer.app.kafka import open_sink, require_topics
 from streamer.commands.text_files import AnyRow, BadRow, FileFormat, Row, open_text_file
 from streamer.core.encoding import message_bytes
 from streamer.core.events import Headers, Message
@@ -99,6 +99,7 @@ async def publish(settings: Settings, path: Path | None, wanted: Publishing) -> 
         started = time.monotonic()
         count = min(CHUNK, max(1, int(wanted.rate))) if wanted.rate else CHUNK
         try:
+            await require_topics(settings, [topic])
             async with open_sink(settings, give_up_after=PATIENCE) as sink:
                 error: StreamerError | None = None
                 while error is None:

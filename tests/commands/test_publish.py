@@ -34,7 +34,10 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> MemorySink:
     async def open_memory(*_: object, **__: object) -> AsyncIterator[MemorySink]:
         yield memory
 
+    async def all_exist(*_: object) -> None: ...
+
     monkeypatch.setattr(module, "open_sink", open_memory)
+    monkeypatch.setattr(module, "require_topics", all_exist)
     return memory
 
 
