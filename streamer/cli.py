@@ -128,6 +128,9 @@ def tail(
     set_: Set = None,
     bootstrap_servers: Bootstrap = None,
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="not only what is new")] = False,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="KIND", help="only verdicts or dead letters of it, as in anomaly")
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="stop after so many")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -138,7 +141,9 @@ def tail(
     if stream not in STREAMS:
         raise typer.BadParameter(f"{stream!r} is not one of {', '.join(STREAMS)}", param_hint="STREAM")
     settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)
-    run_async(_bind(tail_stream, settings, stream, from_beginning=from_beginning, limit=limit, as_json=as_json))
+    run_async(
+        _bind(tail_stream, settings, stream, kind=kind, from_beginning=from_beginning, limit=limit, as_json=as_json)
+    )
 
 
 @app.command(epilog='Example: streamer search "where is my parcel" -k 3')
