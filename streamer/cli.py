@@ -165,15 +165,26 @@ def search(
     run_async(_bind(search_text, settings, text, url=url, k=k, min_similarity=min_similarity, as_json=as_json))
 
 
-@app.command(epilog='Example: streamer embed "hello world"    or: streamer embed --file texts.txt --output vectors.npy')
+@app.command(
+    epilog='Example: streamer embed "hello world"    or: streamer embed --file texts.txt --output vectors.npy    or: '
+    "streamer embed --file reviews.csv --text-field body --id-field id --output vectors.jsonl"
+)
 def embed(
     texts: Annotated[list[str] | None, typer.Argument()] = None,
     config: Config = None,
     set_: Set = None,
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="one text a line; - for standard input")] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help=".npy or .jsonl; without it JSON lines on standard output")
+    file: options.TextFile = None,
+    format_: options.FormatOption = "auto",
+    text_field: options.TextField = None,
+    id_field: Annotated[
+        str | None, typer.Option("--id-field", metavar="NAME", help="the file's column or field that names each text")
     ] = None,
+    delimiter: options.Delimiter = None,
+    columns: options.Columns = None,
+    no_quotes: options.NoQuotes = False,
+    encoding: options.Encoding = None,
+    skip_bad: options.SkipBad = False,
+    output: options.Output = None,
     query: Annotated[
         bool, typer.Option("--query", help="as a query, for models that tell queries from documents")
     ] = False,
@@ -184,15 +195,20 @@ def embed(
     model: ModelOption = None,
 ) -> None:
     """Embed texts without Kafka: save the vectors, or print them. Run again, it goes on where it was stopped."""
+    from streamer.commands.embed import Sources
     from streamer.commands.embed import embed as embed_texts
     from streamer.commands.embed import fit_pca as fit
 
     settings = settings_from(config, set_ or [], provider__name=provider, provider__model=model)
+    sources = Sources(
+        texts=texts or [], path=file, text_field=text_field or settings.input.text_field, id_field=id_field,
+        format=options.file_format(format_, delimiter, columns, encoding, no_quotes=no_quotes), skip_bad=skip_bad,
+    )  # fmt: skip
     if fit_pca is not None:
-        run_async(_bind(fit, settings, texts or [], file, output=output, dimensions=fit_pca))
+        run_async(_bind(fit, settings, sources, output=output, dimensions=fit_pca))
         return
     purpose = "query" if query else "document"
-    run_async(_bind(embed_texts, settings, texts or [], file, output=output, purpose=purpose))
+    run_async(_bind(embed_texts, settings, sources, output=output, purpose=purpose))
 
 
 @app.command(epilog="Example: streamer topics --create -b localhost:9092")

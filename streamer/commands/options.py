@@ -28,6 +28,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of text
 FormatOption = Annotated[
     str, typer.Option("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)}; auto goes by the file's name")
 ]
+TextFile = Annotated[
+    Path | None,
+    typer.Option("--file", "-f", help="one text a line, or .csv, .tsv, .jsonl, .json; also .gz; - is standard input"),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help=".npy (ids beside it) or .jsonl; without it JSON lines on standard output"),
+]
 TextField = Annotated[
     str | None,
     typer.Option(

@@ -19,7 +19,7 @@ from streamer.app.kafka import open_sink, require_topics
 from streamer.commands.text_files import AnyRow, BadRow, FileFormat, Row, open_text_file
 from streamer.core.encoding import message_bytes
 from streamer.core.events import Headers, Message
-from streamer.core.text_fields import field_at, kind_of, move_text, names_in, put_text
+from streamer.core.text_fields import key_at, move_text, put_text, text_at
 from streamer.errors import ConfigurationError, StreamerError
 from streamer.settings import Settings
 
@@ -69,22 +69,11 @@ def message_of(row: Row, settings: Settings, topic: str, *, text_field: str | No
             return Message(topic, None, orjson.dumps(put_text({}, target, row.content)), _JSON)
         return Message(topic, None, row.content.encode(), _TEXT)
     fields = move_text(row.content, text_field or target, target)
-    key = _key_of(row.content, key_field) if key_field else None
+    named = key_at(row.content, key_field) if key_field else None
+    key = None if named is None else str(named).encode()
     if settings.input.format == "text":
-        return Message(topic, key, str(field_at(fields, target)).encode(), _TEXT)
+        return Message(topic, key, text_at(fields, target).encode(), _TEXT)
     return Message(topic, key, orjson.dumps(fields), _JSON)
-
-
-def _key_of(fields: dict[str, Any], name: str) -> bytes | None:
-    try:
-        value = field_at(fields, name)
-    except KeyError:
-        raise ValueError(f"no field {name!r}; there are {names_in(fields)}") from None
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError(f"{name!r} is {kind_of(value)}, which is no key")
-    return str(value).encode()
 
 
 async def publish(settings: Settings, path: Path | None, wanted: Publishing) -> Published:

@@ -45,6 +45,17 @@ def text_at(fields: Mapping[str, Any], name: str) -> str:
     return text
 
 
+def key_at(fields: Mapping[str, Any], name: str) -> str | int | None:
+    """The key or id at a field, which may be null. Raises ValueError where there is no such field, or no such value."""
+    try:
+        value = field_at(fields, name)
+    except KeyError:
+        raise ValueError(f"no field {name!r}; there are {names_in(fields)}") from None
+    if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
+        return value
+    raise ValueError(f"{name!r} is {kind_of(value)}, which is no key")
+
+
 def move_text(fields: Mapping[str, Any], source: str, target: str) -> dict[str, Any]:
     """A copy of an object with its text moved from the field `source` to the path `target`; dots reach inside.
 
