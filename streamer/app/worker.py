@@ -115,7 +115,7 @@ async def run_worker(settings: Settings) -> None:
                 token = settings.http.token
                 worker = Worker(pipeline, embedding, source, sink, lag)
                 app = create_health_app("worker", worker, token.get_secret_value() if token else None, worker.degraded)
-                port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port)
+                port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port, "http.worker_port")
                 tasks.start_soon(lag.watch)
                 try:
                     await source.start(pipeline)
