@@ -39,7 +39,7 @@ def text_at(fields: Mapping[str, Any], name: str) -> str:
     try:
         text = field_at(fields, name)
     except KeyError:
-        raise ValueError(f"no field {name!r}; there are {names_in(fields)}") from None
+        raise ValueError(f"no field {name!r}; there are {names_in(fields)}: name one with --text-field") from None
     if not isinstance(text, str):
         raise ValueError(f"{name!r} is {kind_of(text)}, not a string")
     return text

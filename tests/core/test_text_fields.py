@@ -35,7 +35,7 @@ def test_the_text_moves_and_the_rest_stays(fields: Any, source: str, target: str
 @pytest.mark.parametrize(
     ("fields", "source", "target", "says"),
     [
-        ({"id": 1, "body": "x"}, "text", "text", "no field 'text'; there are id, body"),
+        ({"id": 1, "body": "x"}, "text", "text", "no field 'text'; there are id, body: name one with --text-field"),
         ({}, "text", "text", "there are no fields"),
         ({"text": None}, "text", "text", "'text' is null, not a string"),
         ({"body": "x", "text": "y"}, "body", "text", "'body' cannot be moved to 'text' (input.text_field), because"),
