@@ -12,6 +12,7 @@ import gzip
 import io
 import json
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -100,7 +101,7 @@ class TextFile:
                 yield from (_checked(number, line.rstrip("\r\n")) for number, line in _lines(self._text))
         except UnicodeDecodeError as exc:
             raise ConfigurationError(f"{self.name} is not {exc.encoding}: {exc.reason}; see --encoding") from exc
-        except (OSError, EOFError) as exc:
+        except (OSError, EOFError, zlib.error) as exc:
             raise ConfigurationError(f"{self.name} cannot be read to its end: {exc}") from exc
 
 

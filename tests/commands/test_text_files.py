@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from hypothesis import strategies as st
 
 from streamer.commands.text_files import AnyRow, BadRow, FileFormat, Row, open_text_file
 from streamer.errors import ConfigurationError
+
+
+NOISE = random.Random(1).randbytes(50_000)
 
 
 def read(folder: Path, name: str, content: str | bytes, **wanted: Any) -> list[AnyRow]:
@@ -148,6 +152,11 @@ def test_impossible_formats_are_refused(wanted: Any, says: str) -> None:
         ("a.csv", b"caf\xe9,id\n1,2\n", "its header is not UTF-8"),
         ("a.txt.gz", gzip.compress(b"one\n" * 100)[:-9], "cannot be read to its end"),
         ("a.txt.gz", b"\x1f\x8bnonsense and more of it", "cannot be read"),
+        (
+            "a.txt.gz",
+            gzip.compress(random.Random(1).randbytes(50_000))[:20_000] + b"\xff" * 500,
+            "cannot be read to its",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(name: str, content: str | bytes, says: str, tmp_path: Path) -> None:

@@ -82,9 +82,9 @@ def keys(sink: MemorySink, partition: int) -> list[str]:
 
 
 async def test_a_worker_that_only_makes_dead_letters_is_not_ready_and_says_so_once() -> None:
-    bad = [record(A, n, b'{"id": 1, "body": "x"}', b"k") for n in range(250)]
+    log = [record(A, n, b'{"id": 1, "body": "x"}', b"k") for n in range(250)]
     good = [record(A, 250 + n, b'{"text": "x"}', b"k") for n in range(50)]
-    source, sink = MemorySource({A: bad}), MemorySink()
+    source, sink = MemorySource({A: log}), MemorySink()
     flow = pipeline(source, HashEmbedder(), sink)
     with capture_logs() as logs:
         async with anyio.create_task_group() as tasks:
@@ -95,7 +95,7 @@ async def test_a_worker_that_only_makes_dead_letters_is_not_ready_and_says_so_on
                 "100 of the latest 100 records became dead letters, mostly missing_text: no text at 'text'; "
                 "the record has id, body: set input.text_field"
             )
-            source.log[A] += good
+            log += good
             await until(lambda: len(sink.acknowledged) == 300)
             assert flow.ready() is None
             flow.stop()
