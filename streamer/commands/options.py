@@ -26,7 +26,8 @@ InputTopic = Annotated[str | None, typer.Option("--input", metavar="TOPIC", help
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of text for people")]
 
 FormatOption = Annotated[
-    str, typer.Option("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)}; auto goes by the file's name")
+    str,
+    typer.Option("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)}; auto: by name, else by the first line"),
 ]
 TextFile = Annotated[
     Path | None,

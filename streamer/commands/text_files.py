@@ -25,7 +25,15 @@ import orjson
 from streamer.errors import ConfigurationError
 
 FORMATS = ("auto", "text", "jsonl", "csv")
-SUFFIXES = {".csv": "csv", ".tsv": "csv", ".tab": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+SUFFIXES = {
+    ".txt": "text",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".tab": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
 DELIMITERS = (",", ";", "\t", "|")
 LARGEST_FIELD = 16_777_216  # characters; a quote that is never closed must not take the memory of the machine
 LARGEST_DOCUMENT = 268_435_456  # characters of a JSON document that is not JSON lines: it is read whole
@@ -95,10 +103,13 @@ class TextFile:
         try:
             if self._format.kind == "csv":
                 yield from _csv_rows(self._text, self.name, self._format)
-            elif self._format.kind == "jsonl":
-                yield from _json_rows(self._text)
+                return
+            number, first = next(_lines(self._text), (1, ""))
+            if self._format.kind == "jsonl" or (self._format.kind == "auto" and _begins_like_json(first)):
+                yield from _json_rows(number, first, self._text)
             else:
-                yield from (_checked(number, line.rstrip("\r\n")) for number, line in _lines(self._text))
+                lines = chain([(number, first)] if first else [], _lines(self._text, number + 1))
+                yield from (_checked(place, line.rstrip("\r\n")) for place, line in lines)
         except UnicodeDecodeError as exc:
             raise ConfigurationError(f"{self.name} is not {exc.encoding}: {exc.reason}; see --encoding") from exc
         except (OSError, EOFError, zlib.error) as exc:
@@ -140,13 +151,13 @@ def open_text_file(path: Path | None, format_: FileFormat) -> Iterator[TextFile]
 
 
 def _chosen(path: Path | None, format_: FileFormat) -> FileFormat:
-    """The format that the file's name tells, where none is given."""
+    """The format that the file's name tells, where none is given; auto if its first line has to."""
     suffixes = [suffix.lower() for suffix in path.suffixes] if path else []
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()
     suffix = suffixes[-1] if suffixes else ""
     is_csv = format_.columns is not None or format_.delimiter is not None
-    kind = format_.kind if format_.kind != "auto" else "csv" if is_csv else SUFFIXES.get(suffix, "text")
+    kind = format_.kind if format_.kind != "auto" else "csv" if is_csv else SUFFIXES.get(suffix, "auto")
     delimiter = format_.delimiter or ("\t" if suffix in (".tsv", ".tab") else None)
     return replace(format_, kind=kind, delimiter=delimiter)
 
@@ -168,9 +179,15 @@ def _undecodable(line: str) -> str | None:
     return f"not UTF-8: byte 0x{ord(line[place]) - 0xDC00:02x} at character {place + 1}; see --encoding"
 
 
-def _json_rows(text: IO[str]) -> Iterator[AnyRow]:
-    """Objects a line; or else the elements of an array, or one object, that fill the whole file."""
-    number, first = next(_lines(text), (1, ""))
+def _begins_like_json(first: str) -> bool:
+    """For names that tell nothing: whether the first line is JSON, or opens a document. Prose may begin with a bracket,
+    too."""
+    return first.strip() in ("{", "[", "[{") or isinstance(_parse(first), dict | list)
+
+
+def _json_rows(number: int, first: str, text: IO[str]) -> Iterator[AnyRow]:
+    """Objects a line; or else the elements of an array, or one object, that fill the whole file. `first`: the line that
+    has been read already."""
     if not first:
         return
     row = _object(number, first)

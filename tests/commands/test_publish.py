@@ -86,6 +86,12 @@ async def test_one_message_is_not_messages(sink: MemorySink) -> None:
     assert [(message.topic, message.value) for message in sink.acknowledged] == [("other", b"my parcel got wet")]
 
 
+async def test_json_lines_on_standard_input_are_not_taken_for_prose(sink: MemorySink) -> None:
+    done = await streamer("publish", "-", "--text-field", "body", stdin='{"body": "my parcel got wet"}\n')
+    assert done.code == 0
+    assert [orjson.loads(message.value or b"") for message in sink.acknowledged] == [{"text": "my parcel got wet"}]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "arguments", "says"),
     [

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from streamer.commands.text_files import AnyRow, BadRow, FileFormat, Row, open_text_file
 from streamer.errors import ConfigurationError
 
-
 NOISE = random.Random(1).randbytes(50_000)
 
 
@@ -53,6 +52,8 @@ def contents(rows: list[AnyRow]) -> list[Any]:
         ("a.json", '[{"id": "1", "text": "late"}, {"id": "2", "text": "wet"}]', {}),
         ("a.json", json.dumps([{"id": "1", "text": "late"}, {"id": "2", "text": "wet"}], indent=2), {}),
         ("a.json", '{"id": "1", "text": "late"}\n{"id": "2", "text": "wet"}', {}),
+        ("a.log", '{"id": "1", "text": "late"}\n{"id": "2", "text": "wet"}', {}),
+        ("a", json.dumps([{"id": "1", "text": "late"}, {"id": "2", "text": "wet"}], indent=2), {}),
         ("a.jsonl.gz", gzip.compress(b'{"id": "1", "text": "late"}\n{"id": "2", "text": "wet"}'), {}),
     ],
 )
@@ -64,7 +65,10 @@ def test_the_same_rows_in_many_dresses(name: str, content: str | bytes, wanted: 
 def test_lines_of_text(tmp_path: Path) -> None:
     rows = read(tmp_path, "a.txt", b"\xef\xbb\xbfone\r\n \r\n\r\n two \nthree")
     assert rows == [Row(1, "one"), Row(4, " two "), Row(5, "three")]
-    assert contents(read(tmp_path, "a.txt", "{half\n")) == ["{half"]
+    assert contents(read(tmp_path, "a", "{half\n")) == ["{half"]
+    assert contents(read(tmp_path, "a", "\n[INFO] started\n{}\n")) == ["[INFO] started", "{}"]
+    assert contents(read(tmp_path, "a.txt", '{"text": "x"}\n')) == ['{"text": "x"}']
+    assert contents(read(tmp_path, "a", '{"text": "x"}\n', kind="text")) == ['{"text": "x"}']
     assert read(tmp_path, "a.txt", "") == []
 
 
