@@ -94,8 +94,9 @@ async def check(settings: Settings) -> None:
 async def _check_topics(settings: Settings) -> str:
     states = await check_topics(connection_of(settings), topic_specs(settings), create=False)
     missing = [state.name for state in states if not state.partitions]
-    if missing and not settings.kafka.create_topics:
-        raise Unreachable(f"missing: {', '.join(missing)}; create them with: streamer topics --create")
+    inputs = [name for name in missing if name in settings.topics.inputs]
+    if inputs or (missing and not settings.kafka.create_topics):
+        raise Unreachable(f"missing: {', '.join(inputs or missing)}; create them with: streamer topics --create")
     found = [f"{state.name} ({state.partitions})" for state in states if state.partitions]
     later = f"; will be created at start: {', '.join(missing)}" if missing else ""
     return f"{settings.kafka.bootstrap_servers} has {', '.join(found) or 'none of them'}{later}"

@@ -17,7 +17,8 @@ import structlog
 from rich.console import Console
 
 from streamer.adapters.broker import EmbeddedBroker
-from streamer.app.kafka import ensure_topics, open_changelog, open_sink
+from streamer.adapters.kafka.topics import check_topics
+from streamer.app.kafka import connection_of, open_changelog, open_sink, topic_specs
 from streamer.app.signals import until_signalled
 from streamer.commands.demo_ledger import Ledger
 from streamer.commands.demo_services import (
@@ -96,7 +97,7 @@ class _Play:
                 indexer, worker = demo_services()
                 values = demo_settings(broker.bootstrap_servers, self._folder, indexer, worker)
                 settings = Settings.model_validate(values)
-                await ensure_topics(settings)  # here, so that the two need not race for it
+                await check_topics(connection_of(settings), topic_specs(settings), create=True)
                 environment = environment_of(values, os.environ)
                 for service in (indexer, worker):
                     await stack.enter_async_context(running(service, environment, self._folder))

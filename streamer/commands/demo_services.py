@@ -65,7 +65,6 @@ def demo_settings(bootstrap_servers: str, folder: Path, indexer: Service, worker
         "input": {"on_too_long": "reject"},
         "provider": {"name": "onnx"},
         "cache": {"path": folder / "cache.sqlite"},
-        "output": {"include_text": True},  # what searches find should be readable
         "index": {"near_duplicate_similarity": NEAR_DUPLICATE_SIMILARITY},
         "http": {"host": HOST, "port": indexer.port, "worker_port": worker.port},
     }

@@ -29,7 +29,9 @@ class KafkaSettings(Section):
     ssl_cafile: str | None = None
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
-    create_topics: bool = Field(True, description="create missing topics at start")
+    create_topics: bool = Field(
+        True, description="create missing output topics at start; input topics: streamer topics --create"
+    )
     partitions: Positive = Field(4, description="of topics that are created")
     replication_factor: Positive = Field(1, description="of topics that are created")
     idempotent: bool = Field(True, description="idempotent producer; the embedded broker has none")
@@ -174,7 +176,11 @@ class CacheSettings(Section):
 
 class OutputSettings(Section):
     format: Literal["json", "binary"] = "json"
-    include_text: bool = False
+    include_text: bool = Field(
+        True,
+        description="texts are then in the vector topic and in the index's memory and snapshot: set false where they "
+        "must not leave the input topic. A text is left out where the event would be too large with it",
+    )
     include_metadata: bool = True
 
 
