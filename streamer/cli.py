@@ -151,9 +151,7 @@ def search(
     text: str,
     config: Config = None,
     set_: Set = None,
-    url: Annotated[
-        str | None, typer.Option("--url", metavar="URL", help="of the indexer; default from http.host and http.port")
-    ] = None,
+    url: options.Url = None,
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="how many")] = 10,
     min_similarity: Annotated[float | None, typer.Option("--min-similarity", min=-1, max=1)] = None,
     as_json: AsJson = False,
@@ -227,16 +225,20 @@ def topics(
     run_async(_bind(check, settings, create=create, as_json=as_json))
 
 
-@app.command(name="config", epilog="Example: streamer config -c production.toml")
+@app.command(name="config", epilog="Example: streamer config -c production.toml    or: streamer config --example")
 def config_(
     config: Config = None,
     set_: Set = None,
+    example: options.Example = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the effective settings, secrets redacted."""
-    from streamer.commands.admin import show_settings
+    from streamer.commands.admin import show_example, show_settings
 
-    show_settings(settings_from(config, set_ or []), as_json=as_json)
+    if example:
+        show_example()
+    else:
+        show_settings(settings_from(config, set_ or []), as_json=as_json)
 
 
 @app.command(epilog="Example: streamer check -c production.toml")

@@ -121,6 +121,15 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
 
 
+def test_the_example_of_all_settings_is_a_file_to_start_from(tmp_path: Path) -> None:
+    done = streamer("config", "--example", folder=tmp_path)
+    assert done.returncode == 0
+    (tmp_path / "streamer.toml").write_text(done.stdout)
+    assert "# linger_ms = 25\n" in done.stdout
+    defaults = streamer("config", "--config", os.devnull, folder=tmp_path)
+    assert streamer("config", folder=tmp_path).stdout == defaults.stdout
+
+
 def test_printed_settings_are_settings(tmp_path: Path) -> None:
     done = streamer("config", folder=tmp_path, STREAMER_HTTP__TOKEN="hunter2", STREAMER_TOPICS__INPUT='["a", "b"]')
     assert done.returncode == 0

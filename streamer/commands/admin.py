@@ -27,6 +27,7 @@ from streamer.errors import ConfigurationError, StreamerError, Unreachable
 from streamer.indexer.snapshots.format import UnusableSnapshot
 from streamer.indexer.snapshots.store import reading
 from streamer.settings import SECRETS, Settings
+from streamer.settings.reference import example_toml
 
 CACHE_ACTIONS = ("stats", "prune", "clear")
 
@@ -45,6 +46,11 @@ async def topics(settings: Settings, *, create: bool, as_json: bool) -> None:
     missing = [state.name for state in states if not state.partitions]
     if missing:
         raise Unreachable(f"missing topics: {', '.join(missing)}; create them with: streamer topics --create")
+
+
+def show_example() -> None:
+    """A `streamer.toml` with every key explained."""
+    print(example_toml(), end="")  # noqa: T201 - the command's output
 
 
 def show_settings(settings: Settings, *, as_json: bool) -> None:

@@ -23,6 +23,12 @@ Bootstrap = Annotated[
 ProviderOption = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="provider.name")]
 ModelOption = Annotated[str | None, typer.Option("--model", metavar="NAME", help="provider.model")]
 InputTopic = Annotated[str | None, typer.Option("--input", metavar="TOPIC", help="topics.input")]
+Url = Annotated[
+    str | None, typer.Option("--url", metavar="URL", help="of the indexer; default from http.host and http.port")
+]
+Example = Annotated[
+    bool, typer.Option("--example", help="print a streamer.toml with every key explained, instead of what is in force")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of text for people")]
 
 FormatOption = Annotated[
