@@ -18,7 +18,7 @@ from streamer.settings import Settings
 
 SHOWN_TOPICS = 8
 
-log = structlog.get_logger("streamer")
+log = structlog.get_logger(__name__)
 
 
 def connection_of(settings: Settings) -> KafkaConnection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -19,6 +19,7 @@ from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
 from streamer.app.kafka import connection_of, ensure_topics, open_sink, require_topics
 from streamer.app.loop_lag import LoopLag
+from streamer.app.outages import watch_outages
 from streamer.app.providers import batches_at_once
 from streamer.app.signals import until_signalled
 from streamer.core.decoding import Decoder
@@ -32,7 +33,7 @@ from streamer.settings import Settings
 from streamer.worker.batching import BatchPolicy
 from streamer.worker.pipeline import Pipeline, PipelineSettings, PipelineStatistics
 
-log = structlog.get_logger("streamer")
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,14 @@ class Worker:
             or self._source.state()
             or (f"provider {state}" if state else None)
         )
+
+    def states(self) -> dict[str, Callable[[], str | None]]:
+        """Why each part that may be unavailable for a while is. The cache tells of its outages itself."""
+        return {
+            "provider": self._embedding.dispatcher.state,
+            "Kafka output": self._sink.state,
+            "Kafka input": self._source.state,
+        }
 
     def degraded(self) -> str | None:
         """What it does without just now."""
@@ -117,6 +126,7 @@ async def run_worker(settings: Settings) -> None:
                 app = create_health_app("worker", worker, token.get_secret_value() if token else None, worker.degraded)
                 port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port, "http.worker_port")
                 tasks.start_soon(lag.watch)
+                tasks.start_soon(watch_outages, worker.states())
                 try:
                     await source.start(pipeline)
                     tasks.start_soon(source.watch)

@@ -100,7 +100,7 @@ class Dispatcher:
         return self._provider.space
 
     def state(self) -> str | None:
-        """None when all is well, else `rate limited until ...`, `blocked: ...` or `down: ...`."""
+        """None when all is well, else `rate limited ...`, `blocked: ...` or `down: ...`."""
         return self._gate.state()
 
     def statistics(self) -> DispatchStatistics:

@@ -221,6 +221,18 @@ class HttpSettings(Section):
     token: SecretStr | None = None
 
 
+class LogSettings(Section):
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto: console on a terminal, JSON lines elsewhere"
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="lines less important are not written"
+    )
+    include_texts: bool = Field(
+        False, description="let lines quote records, texts and the libraries' own debug lines; for finding faults only"
+    )
+
+
 class Settings(Section):
     """Everything a process needs to know, checked. Build it with `load_settings`."""
 
@@ -234,6 +246,7 @@ class Settings(Section):
     delivery: DeliverySettings = DeliverySettings()
     index: IndexSettings = IndexSettings()
     http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
 
     @property
     def isolation_level(self) -> str:
@@ -244,3 +257,19 @@ class Settings(Section):
     def redacted(self) -> dict[str, Any]:
         """All effective values, secrets as stars: fit to be printed."""
         return self.model_dump(mode="json")
+
+    def secrets(self) -> list[str]:
+        """The values of all secrets, which nothing may print."""
+        return sorted(_secrets_in(self))
+
+
+def _secrets_in(value: Any) -> set[str]:
+    if isinstance(value, SecretStr):
+        return {value.get_secret_value()}
+    if isinstance(value, BaseModel):
+        return set().union(*(_secrets_in(getattr(value, name)) for name in type(value).model_fields))
+    if isinstance(value, dict):
+        return set().union(*map(_secrets_in, value.values()))
+    if isinstance(value, list):
+        return set().union(*map(_secrets_in, value))
+    return set()

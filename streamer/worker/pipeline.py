@@ -27,7 +27,7 @@ from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
 from streamer.worker.outbox import Outbox
 
-log = structlog.get_logger("streamer.pipeline")
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +153,7 @@ class Pipeline:
         if scope.cancelled_caught:
             left = self._tracker.in_flight(tps)
             log.warning(
-                "drain timed out; unfinished events will be read again",
+                "drain timed out; unfinished events will be replayed",
                 seconds=self._settings.drain_timeout,
                 events=left,
             )

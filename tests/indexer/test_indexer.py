@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -16,6 +15,7 @@ import anyio.lowlevel
 import numpy as np
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Matrix, Space
@@ -280,17 +280,20 @@ async def test_stopped_before_older_events_are_read_it_judges_nothing() -> None:
     assert topic.judged() == [("early", None)]
 
 
-async def test_only_so_much_is_held_back(caplog: pytest.LogCaptureFixture) -> None:
+async def test_only_so_much_is_held_back() -> None:
     topic = Topic(P0, P1)
     topic.append("early", 0, tp=P1)
     async with running(topic) as this:
         await this.settle()
     for i in range(9):
         topic.append(f"late-{i}", 3, tp=P0)
-    async with running(topic, replace(SETTINGS, max_held_back=4)) as this:
-        await this.settle()
+    with capture_logs() as logs:
+        async with running(topic, replace(SETTINGS, max_held_back=4)) as this:
+            await this.settle()
     assert topic.judged()[1:] == [("late-0", None), *((f"late-{i}", "late-0") for i in range(1, 9))]
-    assert "too far behind" in caplog.text
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == [
+        "the partitions are too far apart to judge in order; some verdicts miss older events"
+    ]
 
 
 async def test_ready_only_when_caught_up() -> None:
@@ -316,33 +319,35 @@ async def test_ready_only_when_caught_up() -> None:
         this.indexer.stop()
 
 
-async def test_a_topic_made_anew_is_judged_from_its_beginning(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_topic_made_anew_is_judged_from_its_beginning() -> None:
     topic = Topic()
     topic.committed = {P0: 100}
     topic.append("a", 0)
-    async with running(topic) as this:
-        await this.settle()
+    with capture_logs() as logs:
+        async with running(topic) as this:
+            await this.settle()
     assert topic.judged() == [("a", None)]
-    assert "beyond the end of vectors/0" in caplog.text
+    assert ("beyond the end" in logs[0]["event"], logs[0]["partition"]) == (True, "vectors/0")
 
 
-async def test_other_spaces_are_refused_by_name_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_other_spaces_are_refused_by_name_once() -> None:
     topic = Topic()
     topic.append("a", 0)
     topic.append("b", 0, space=OTHER)
     topic.append("c", 0, space=OTHER)
     topic.append("bad", 0)
     topic.logs[P0][-1] = replace(topic.logs[P0][-1], value=b"\0" * 8)
-    async with running(topic) as this:
-        await this.settle()
-        statistics = this.indexer.statistics()
+    with capture_logs() as logs:
+        async with running(topic) as this:
+            await this.settle()
+            statistics = this.indexer.statistics()
     assert topic.judged() == [("a", None)]
     assert statistics.foreign_total == {OTHER.id: 2}
     assert (statistics.records_total, statistics.malformed_total, statistics.vectors) == (4, 1, 1)
-    refusals = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(refusals) == 1
-    assert OTHER.id in refusals[0]
-    assert SPACE.id in refusals[0]
+    (refusal,) = [line for line in logs if line["log_level"] == "error"]
+    assert (refusal["space"], refusal["index_space"]) == (OTHER.id, SPACE.id)
+    (unreadable,) = [line for line in logs if line["event"] == "record is not a vector event"]
+    assert unreadable["source"] == "vectors/0/3"
 
 
 async def test_search_and_get() -> None:

@@ -20,7 +20,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from streamer.adapters.kafka.client_log import CLIENT_LOG
 from streamer.errors import Unreachable
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +170,7 @@ def cause_of_death(consumer: Any) -> str | None:
         # Errors of the coordination wait here for whoever polls, and the coordination waits for that.
         consumer._coordinator.check_errors()  # noqa: SLF001
     except KafkaError as exc:
-        log.warning("consumer group refused", reason=repr(exc))
+        log.warning("consumer group refused the member", reason=repr(exc))
     return None
 
 
@@ -189,7 +189,7 @@ async def leave(consumer: Any, timeout: float) -> None:
         if error is None:
             return
         reason = repr(error)
-    log.warning("the consumer did not stop cleanly", reason=reason)
+    log.warning("consumer did not stop cleanly", reason=reason)
     await _dismantle(consumer, timeout)
 
 
