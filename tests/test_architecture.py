@@ -135,4 +135,4 @@ def test_no_file_is_named_for_nothing() -> None:
 
 def test_no_file_is_too_long_and_the_core_stays_small() -> None:
     assert not {str(path): count for path in FILES if (count := len(path.read_text().splitlines())) > 300}
-    assert len(list((PACKAGE / "core").glob("*.py"))) <= 12
+    assert len(list((PACKAGE / "core").glob("*.py"))) <= 13
