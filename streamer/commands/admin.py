@@ -126,7 +126,7 @@ async def _check_cache(settings: Settings) -> str:
 
 
 async def _check_snapshot(settings: Settings) -> str:
-    """Never fails: without a good one an indexer reads the topic. Whether all of it is good, only loading it tells."""
+    """Never fails, because a snapshot is optional. Reads only the header; damage further on shows when it is loaded."""
     path = settings.index.snapshot_path
     if path is None:
         return "off"

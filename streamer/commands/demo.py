@@ -52,7 +52,7 @@ async def demo(*, once: bool) -> None:
     """Run it to the summary, then serve until a signal; with `once`, stop right after the summary.
 
     Nothing is left behind, neither processes nor files, except the logs when something fails; it says where they are.
-    Raises MissingExtra, StreamerError when a part dies or the books do not balance, KeyboardInterrupt when stopped
+    Raises MissingExtra, StreamerError when a part dies or the counts do not add up, KeyboardInterrupt when stopped
     before the summary.
     """
     for module, package in PACKAGES.items():
@@ -142,7 +142,7 @@ class _Play:
         self._console.print(summary_table(ledger.summary()))
         say(self._console, "")
         if errors := ledger.errors():
-            raise StreamerError("\n".join(["the books do not balance:", *errors]))
+            raise StreamerError("\n".join(["the counts do not add up:", *errors]))
 
 
 async def _publish(sink: Sink, topic: str, records: Sequence[SampleRecord], ledger: Ledger) -> None:

@@ -27,7 +27,7 @@ from streamer.protocols import Embedding, Provider, Rejection
 
 HALVE_AFTER = 4  # failures: is it the request and not the provider?
 HOPELESS_AFTER = 8  # failures in a row of a single text
-CONTROLS = 2  # harmless texts that must succeed between its failures before it is given up
+CONTROLS = 2  # trivial texts that must succeed between its failures before it is given up
 INVALID_AFTER = 3  # unusable vectors for a single text
 SUSPICIOUS_AFTER = 16  # texts given up in a row: is the provider to blame?
 TOO_LONG = ("too_long", "too_large")
@@ -227,7 +227,7 @@ class Dispatcher:
             self._reject(batch, place, "too_long", reason)
 
     async def _raise_when_overdue(self, batch: TextBatch, error: RetriableError) -> None:
-        """Raise the error once it has been `give_up_after` seconds since the first failure, unless a harmless text gets
+        """Raise the error once it has been `give_up_after` seconds since the first failure, unless a trivial text gets
         its vector: that is no outage, and begins them anew."""
         if isinstance(error, RateLimited) or self._give_up_after == inf:
             return

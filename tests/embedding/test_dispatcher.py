@@ -478,7 +478,7 @@ class TestBadInput:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(work)
             await anyio.sleep(500)
-            assert (service.state() or "").startswith("blocked: not even a harmless text")
+            assert (service.state() or "").startswith("blocked: the provider rejects even a trivial text")
         assert sum(isinstance(outcome, Rejection) for outcome in outcomes[0]) < 16
 
     async def test_many_bad_texts_in_a_row_are_all_given_up_when_the_provider_is_sound(self) -> None:

@@ -72,8 +72,8 @@ class KafkaConnection:
                 await asyncio.wait_for(starting, self.connect_timeout + joining)
         except (KafkaError, OSError, TimeoutError) as exc:
             if CLIENT_LOG.refusals > refusals:
-                who = f" as {self.sasl_username!r}" if self.sasl_username else ""
-                raise Unreachable(f"Kafka at {self.bootstrap_servers} refuses us{who}: {CLIENT_LOG.refusal}") from exc
+                whom = f"user {self.sasl_username!r}" if self.sasl_username else "the connection"
+                raise Unreachable(f"Kafka at {self.bootstrap_servers} rejected {whom}: {CLIENT_LOG.refusal}") from exc
             raise Unreachable(
                 f"Kafka at {self.bootstrap_servers} cannot be reached: {self._absence(exc, joining)}; does it run, and "
                 "is kafka.bootstrap_servers (-b) right?"
