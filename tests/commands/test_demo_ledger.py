@@ -39,7 +39,7 @@ def test_whatever_is_lost_or_doubled_is_named(lost: set[int], doubled: set[int])
 
 
 def test_two_wrongs_do_not_make_a_right() -> None:
-    """One lost and another doubled: the sums agree, the books do not."""
+    """One lost and another doubled: the sums agree, the events do not."""
     ledger = ledger_of(sample("a"), sample("b"))
     ledger.note_vector(vector("a"), 1.0)
     ledger.note_vector(vector("a"), 1.0)

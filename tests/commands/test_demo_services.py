@@ -69,5 +69,5 @@ async def test_a_service_that_dies_says_why_in_one_error(tmp_path: Path, capsys:
             await until_ready(service)
     assert report(raised.value, debug=False) == 1
     said = capsys.readouterr().err
-    assert "the worker ended by itself (exit code 2)" in said
+    assert "the worker ended unexpectedly (exit code 2)" in said
     assert "unknown key kafka.sesion_timeout_ms" in said

@@ -121,7 +121,7 @@ async def test_a_provider_that_refuses_everything_is_blocked_before_much_is_give
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(work)
         await anyio.sleep(500)
-        assert (service.state() or "").startswith("blocked: not even a harmless text")
+        assert (service.state() or "").startswith("blocked: the provider rejects even a trivial text")
     assert sum(isinstance(outcome, Rejection) for outcome in outcomes[0]) < 16
 
 

@@ -151,7 +151,7 @@ def test_a_part_that_dies_ends_it_and_its_log_is_kept(start_demo: Callable[..., 
     (worker,) = [process for process in demo.seen if _runs(process) and process.cmdline()[-1] == "run"]
     worker.kill()
     assert demo.ends() == 1
-    assert "the worker ended by itself (exit code -9)" in demo.output
+    assert "the worker ended unexpectedly (exit code -9)" in demo.output
     (folder,) = demo.leaves()
     assert f"The logs are in {folder}" in demo.output
     assert (Path(folder) / "worker.log").stat().st_size
