@@ -16,12 +16,12 @@ from streamer.core.reading import (
     clean_text,
     is_blank,
     key_text,
-    kind_of,
     read_framed,
     read_json,
     read_prose,
     schema_frame,
 )
+from streamer.core.text_fields import kind_of, names_in
 
 InputFormat: TypeAlias = Literal["auto", "json", "text"]
 
@@ -155,7 +155,8 @@ class Decoder:
     def _take_text(self, document: dict[str, Any], steps: list[Any] | None) -> str:
         """The text, out of the object; nothing inside the object is changed, only replaced."""
         if steps is None:
-            raise Unreadable(f"no text at {self.text_field!r}", "missing_text")
+            reason = f"no text at {self.text_field!r}; the record has {names_in(document)}: set input.text_field"
+            raise Unreadable(reason, "missing_text")
         inner: Any = document
         for step in steps[:-1]:
             inner[step] = inner[step].copy()

@@ -143,12 +143,6 @@ def check_id(id: str) -> str:
     return id
 
 
-def kind_of(value: Any) -> str:
-    """What a JSON value is, in words."""
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
 def _read_leniently(body: bytes, depth: int, refusal: orjson.JSONDecodeError) -> Any:
     """JSON as much of the world writes it: with NaN and halves of surrogate pairs."""
     try:

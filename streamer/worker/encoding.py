@@ -26,25 +26,28 @@ class Form(IntEnum):
     """How much of an outcome its message holds, from all of it to what must be told at the least."""
 
     WHOLE = 0  # a vector event or a tombstone
-    BARE = 1  # without text, metadata and the headers of others
-    LETTER = 2  # a dead letter: the original, its value cut where it is too long
-    KEYED = 3  # with its coordinates as the key if it has none, for topics that are compacted
-    SHORT = 4  # without value and headers of the original, its key cut
-    LEAST = 5  # with its coordinates as the key, for certain
+    TEXTLESS = 1
+    BARE = 2  # without text, metadata and the headers of others
+    LETTER = 3  # a dead letter: the original, its value cut where it is too long
+    KEYED = 4  # with its coordinates as the key if it has none, for topics that are compacted
+    SHORT = 5  # without value and headers of the original, its key cut
+    LEAST = 6  # with its coordinates as the key, for certain
 
 
+EVENTS = (Form.WHOLE, Form.TEXTLESS, Form.BARE)
 LETTERS = (Form.LETTER, Form.KEYED, Form.SHORT, Form.LEAST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
-    """Outcomes to messages. `max_bytes`: the largest message (key + value + headers) the output topics take."""
+    """Outcomes to messages. `max_bytes`: the largest message (key + value + headers) the output topics take; a text
+    that would make a vector event larger is left out of it, and if that is not enough, metadata and foreign headers."""
 
     space: Space
     vectors_topic: str
     dead_letters_topic: str
     format: OutputFormat = "json"
-    include_text: bool = False
+    include_text: bool = True
     include_metadata: bool = True
     max_bytes: int = 1_000_000
     _space_headers: Headers = field(init=False, repr=False)
@@ -65,7 +68,7 @@ class Encoder:
         """As `encode`, and the form of the message: the first one from `form` on that is small enough, or the last."""
         if not isinstance(outcome, DeadLetter):
             size = 0
-            for possible in (Form.WHOLE, Form.BARE):
+            for possible in EVENTS:
                 if possible >= form:
                     message = self._event(outcome, possible)
                     size = message_bytes(message)
@@ -87,25 +90,30 @@ class Encoder:
             if following and following[0] == Form.KEYED and outcome.record.key:
                 following = following[1:]
             return (outcome, following[0]) if following else None
-        if form == Form.WHOLE and self._left_out(outcome):
-            return outcome, Form.BARE
+        for possible in EVENTS[form + 1 :]:
+            if self._left_out(outcome, possible) != self._left_out(outcome, form):
+                return outcome, possible
         return dead_letter(outcome, kind, reason), Form.LETTER
 
     def _event(self, outcome: EmbeddedEvent | Tombstone, form: Form) -> Message:
-        is_bare = form == Form.BARE
-        if isinstance(outcome, Tombstone):
-            record = outcome.record
-            headers = self._headers(record, self._left_out(outcome) if is_bare else ())
-            return Message(self.vectors_topic, outcome.id.encode(), None, headers, record.timestamp, outcome.origin)
-        return self._vector(outcome, self._left_out(outcome) if is_bare else ())
-
-    def _left_out(self, outcome: EmbeddedEvent | Tombstone) -> tuple[str, ...]:
-        """What the bare form of an event goes without."""
-        record = outcome.event.record if isinstance(outcome, EmbeddedEvent) else outcome.record
-        left_out: tuple[str, ...] = ("headers",) if any(map(_is_foreign, record.headers)) else ()
+        left_out = self._left_out(outcome, form)
         if isinstance(outcome, EmbeddedEvent):
-            left_out += ("text",) if self.include_text else ()
-            left_out += ("metadata",) if self.include_metadata and outcome.event.metadata else ()
+            return self._vector(outcome, left_out)
+        record = outcome.record
+        headers = self._headers(record, left_out)
+        return Message(self.vectors_topic, outcome.id.encode(), None, headers, record.timestamp, outcome.origin)
+
+    def _left_out(self, outcome: EmbeddedEvent | Tombstone, form: Form) -> tuple[str, ...]:
+        """What an event goes without in this form."""
+        if form == Form.WHOLE:
+            return ()
+        is_event = isinstance(outcome, EmbeddedEvent)
+        left_out: tuple[str, ...] = ("text",) if is_event and self.include_text else ()
+        if form == Form.BARE:
+            record = outcome.event.record if isinstance(outcome, EmbeddedEvent) else outcome.record
+            has_metadata = isinstance(outcome, EmbeddedEvent) and self.include_metadata and outcome.event.metadata
+            left_out += ("metadata",) if has_metadata else ()
+            left_out += ("headers",) if any(map(_is_foreign, record.headers)) else ()
         return left_out
 
     def _vector(self, outcome: EmbeddedEvent, left_out: tuple[str, ...]) -> Message:
@@ -113,8 +121,8 @@ class Encoder:
         record = event.record
         # Of the text as it came: prefixes and truncation are the model's business.
         headers = (*self._headers(record, left_out), (SKETCH_HEADER, sketch(event.text)))
-        has_text = self.include_text and not left_out
-        has_metadata = self.include_metadata and event.metadata and not left_out
+        has_text = self.include_text and "text" not in left_out
+        has_metadata = self.include_metadata and event.metadata and "metadata" not in left_out
         if self.format == "binary":
             value = outcome.vector.astype("<f4", copy=False).tobytes()
             headers += (
@@ -181,8 +189,8 @@ class Encoder:
         """Of a vector event or a tombstone."""
         own = (*self._space_headers, ("streamer-source", source(record)))
         if left_out:
-            return (*own, ("streamer-left-out", ", ".join(left_out).encode()))
-        return (*filter(_is_foreign, record.headers), *own)
+            own += (("streamer-left-out", ", ".join(left_out).encode()),)
+        return own if "headers" in left_out else (*filter(_is_foreign, record.headers), *own)
 
 
 def _is_foreign(header: tuple[str, bytes]) -> bool:

@@ -20,10 +20,13 @@ class IdentityCheck:
         self._tombstone: Tombstone | None = None
         self._is_over = decoder.id_field is None
 
-    def note(self, decoded: Input) -> None:
-        """What has been read."""
-        if self._is_over:
-            return
+    def note(self, decoded: Input) -> Input:
+        """What has been read, handed on as it is."""
+        if not self._is_over:
+            self._compare(decoded)
+        return decoded
+
+    def _compare(self, decoded: Input) -> None:
         if isinstance(decoded, Tombstone):
             self._tombstone = decoded
         elif isinstance(decoded, Event) and self._event is None and decoded.record.key:

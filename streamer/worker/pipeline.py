@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import anyio
 import structlog
@@ -21,6 +21,7 @@ from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Outcome, Reco
 from streamer.errors import PartitionLost, RetriableError
 from streamer.protocols import Embedder, Embedding, Sink, Source
 from streamer.worker.batching import Batcher, BatchPolicy
+from streamer.worker.dead_letter_share import DeadLetterShare, Uselessness
 from streamer.worker.encoding import Encoder
 from streamer.worker.identity import IdentityCheck
 from streamer.worker.notify import Notify
@@ -100,6 +101,7 @@ class Pipeline:
         self._outbox = Outbox(sink, encoder, self._tracker, self._advanced, wall_clock=wall_clock)
         self._counts: Counter[str] = Counter()
         self._identity = IdentityCheck(decoder)
+        self._share = DeadLetterShare()
 
     # ------------------------------------------------------------------------------------------------ life cycle
 
@@ -160,10 +162,16 @@ class Pipeline:
         await self._commit(tps)
 
     def ready(self) -> str | None:
-        """None when work flows; else the reason why not."""
+        """None when work flows; else the reason why not.
+
+        A worker that turns nearly all records into dead letters is not ready: a rollout of settings that do not fit the
+        topic must stop at its first pod, and what watches readiness must see it. Nothing restarts it for that.
+        """
         if self._stopping.is_set():
             return "stopping"
-        return None if self._joined else "waiting to join the consumer group"
+        if not self._joined:
+            return "waiting to join the consumer group"
+        return str(useless) if (useless := self._share.problem()) else None
 
     def statistics(self) -> PipelineStatistics:
         offsets, published = self._tracker.statistics(), self._outbox.counts
@@ -184,8 +192,6 @@ class Pipeline:
             batches_in_flight=self._settings.max_batches - self._slots.value,
             lowest_unfinished_offset={str(tp): offset for tp, offset in offsets.oldest.items()},
         )
-
-    # ------------------------------------------------------------------------------------------------ the stages
 
     async def _poll(self) -> None:
         """Backpressure is not asking: a partition with a full window keeps its prefetched records in the client."""
@@ -212,8 +218,7 @@ class Pipeline:
             if origin is None:
                 continue
             self._counts["records"] += 1
-            decoded = self._decoder.decode(record, origin)
-            self._identity.note(decoded)
+            decoded = self._identity.note(self._decoder.decode(record, origin))
             if isinstance(decoded, Event):
                 self._batcher.add(decoded, now)
             else:
@@ -259,6 +264,8 @@ class Pipeline:
                 self._counts["stale"] += 1
 
     def _settle(self, outcome: Outcome) -> None:
+        if self._share.add(outcome):
+            _tell(self._share.problem())
         self._outbox.add(self._tracker.settle(outcome))
 
     async def _commit_regularly(self) -> None:
@@ -284,3 +291,10 @@ class Pipeline:
 
 def _names(tps: Collection[TopicPartition]) -> list[str]:
     return sorted(map(str, tps))
+
+
+def _tell(useless: Uselessness | None) -> None:
+    if useless is None:
+        log.info("records have vectors again")
+    else:
+        log.error("nearly all records end as dead letters", **asdict(useless))

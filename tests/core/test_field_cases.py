@@ -10,12 +10,10 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from streamer.core.decoding import Decoder
 from streamer.core.events import DeadLetter, Event, Headers, Input, Origin, Record, Tombstone, TopicPartition
-from streamer.core.reading import MAX_DEPTH, MAX_ID_BYTES, key_text, read_json
+from streamer.core.reading import MAX_DEPTH, MAX_ID_BYTES
 
 TP = TopicPartition("texts", 2)
 CLOUD = (("content-type", b"application/cloudevents+json"),)
@@ -357,25 +355,3 @@ def test_row_f4_an_id_of_a_cloud_event_or_with_control_characters_is_checked_as_
     envelope = ENVELOPE | {"id": "é" * 3000, "data": {"text": "late"}}
     assert letter_of(orjson.dumps(envelope), key=None).kind == "too_large"
     assert "U+0000" in letter_of(b'{"text": "x", "id": "a\\u0000b"}', id_field="id").reason
-
-
-def test_binary_keys_are_spelled_alike_whatever_bytes_they_hold() -> None:
-    assert [key_text(n.to_bytes(8, "big")) for n in (42, 200)] == ["0x000000000000002a", "0x00000000000000c8"]
-    assert key_text("a\nb é".encode()) == "a\nb é"
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
-)
-
-
-@given(json_values, st.booleans())
-def test_whatever_json_is_read_can_be_written(document: Any, ascii_only: bool) -> None:
-    try:
-        value = json.dumps(document, ensure_ascii=ascii_only).encode()
-    except UnicodeEncodeError:
-        return
-    read = read_json(value)
-    assert orjson.loads(orjson.dumps(read)) == read
