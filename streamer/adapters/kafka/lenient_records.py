@@ -55,6 +55,10 @@ class _Batch:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._strict, name)
 
+    def __next__(self) -> Any:
+        """The client takes the one record of a control batch like this, which has no headers."""
+        return next(self._strict)
+
     def __iter__(self) -> Iterator[Any]:
         handed_over = 0
         try:

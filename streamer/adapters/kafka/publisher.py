@@ -121,23 +121,23 @@ class Publisher:
     async def _enqueue(self, target: Target, builder: Any, members: list[int]) -> RecordBatch:
         builder.close()
         loop = asyncio.get_running_loop()
-        if target in self._failed:
-            unsent: asyncio.Future[Any] = loop.create_future()
-            unsent.set_exception(HeldBack())
-            _retrieve(unsent)
-            return RecordBatch(target, tuple(members), unsent)
         deadline = loop.time() + self._give_up_after
-        while True:
+        while target not in self._failed:
             try:
                 sending = self.producer.send_batch(builder, target[0], partition=target[1])
                 future: asyncio.Future[Any] = await sending
+                future.add_done_callback(partial(self._sent, target))
+                return RecordBatch(target, tuple(members), future)
+            except HeldBack:  # while it waited for the one before it to leave
                 break
             except KafkaTimeoutError:
                 # Not more than that its predecessor is still waiting: no reason yet to give the producer up.
                 if loop.time() >= deadline:
                     raise
-        future.add_done_callback(partial(self._sent, target))
-        return RecordBatch(target, tuple(members), future)
+        unsent: asyncio.Future[Any] = loop.create_future()
+        unsent.set_exception(HeldBack())
+        _retrieve(unsent)
+        return RecordBatch(target, tuple(members), unsent)
 
     def _sent(self, target: Target, future: asyncio.Future[Any]) -> None:
         """After a batch that failed for good nothing more goes to its partition: what follows would arrive before it.
