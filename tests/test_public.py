@@ -25,7 +25,7 @@ EXPECTED = {
         SpaceMismatch StreamerError SyncEmbeddingService TextsRejected Unreachable Vector __version__
         cosine_similarity dot_product euclidean_distance find_most_similar load_settings normalize""",
     streamer.client: """ConfigurationError Connection Deletion NearestEvent SearchClient SearchMatch StreamerError Text
-        TextProducer TextSource TooLarge TopicPartition Unreachable VectorConsumer VectorEvent Verdict
+        Refused TextProducer TextSource TooLarge TopicPartition Unreachable VectorConsumer VectorEvent Verdict
         VerdictConsumer""",
     streamer.testing: """HashEmbedder HashProvider MemoryCache MemoryConsumer MemorySink MemorySource SPACE record
         record_of vector_event vector_of verdict""",

@@ -37,13 +37,14 @@ if TYPE_CHECKING:
     from streamer.core.events import TopicPartition
     from streamer.core.vector_events import Deletion, TextSource, VectorEvent
     from streamer.core.verdicts import NearestEvent, Verdict
-    from streamer.errors import ConfigurationError, StreamerError, TooLarge, Unreachable
+    from streamer.errors import ConfigurationError, Refused, StreamerError, TooLarge, Unreachable
 
 __all__ = [
     "ConfigurationError",
     "Connection",
     "Deletion",
     "NearestEvent",
+    "Refused",
     "SearchClient",
     "SearchMatch",
     "StreamerError",
@@ -71,6 +72,7 @@ _HOMES = {
     "Text": "streamer.client.publishing.Text",
     "TextProducer": "streamer.client.publishing.TextProducer",
     "TextSource": "streamer.core.vector_events.TextSource",
+    "Refused": "streamer.errors.Refused",
     "TooLarge": "streamer.errors.TooLarge",
     "TopicPartition": "streamer.core.events.TopicPartition",
     "Unreachable": "streamer.errors.Unreachable",

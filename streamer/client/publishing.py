@@ -28,7 +28,8 @@ class TextProducer:
     further fields.
 
     Use it as an async context manager. While brokers are away, sending waits for them. Raises Unreachable when no
-    broker answers at the start, and TooLarge when the broker refuses some of the messages for their size.
+    broker answers at the start, and Refused when the broker takes all of the
+    messages but some (TooLarge: for their size).
     """
 
     def __init__(
