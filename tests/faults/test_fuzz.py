@@ -171,4 +171,7 @@ async def test_random_records_of_other_people(
     vectors_of = Counter(r.key for r in published if r.key in wanted and r.value is not None)
     assert vectors_of == Counter(wanted), vectors_of - Counter(wanted)
     assert Counter(r.key for r in verdicts if r.key in wanted) == Counter(wanted)
-    assert set(ours.values()) == {1}
+    twice = [(source, count) for source, count in ours.items() if count > 1]
+    if guarantee == "exactly-once":
+        assert not twice
+    assert len(twice) <= COUNT / 100, "a dead letter may come twice, after one that its topic refused"

@@ -72,6 +72,11 @@ class TimestampLimits:
         self._wall_clock = wall_clock
         self._ahead: dict[str, float] = {}
         self._behind: dict[str, float] = {}
+        self._learned: set[str] = set()
+
+    def begin(self) -> None:
+        """Refusals of messages that left at the same time are going to be told: one of them teaches enough."""
+        self._learned.clear()
 
     def fit(self, message: Message) -> Message:
         """The message as its topic takes it."""
@@ -91,10 +96,13 @@ class TimestampLimits:
         Who was it? Time ahead of the clock is rarer and limited by default, so it is suspected first. The limit is at
         most half of what was refused, so few refusals find it.
         """
+        if topic in self._learned:
+            return True
         now = self._wall_clock() * 1000
         sent = [fitted.timestamp - now for fitted in map(self.fit, messages) if fitted.timestamp is not None]
         if not sent:
             return False
+        self._learned.add(topic)
         ahead, behind = max(sent), -min(sent)
         limits, distance = (self._ahead, ahead) if ahead > 1000 else (self._behind, max(behind, 0.0))
         limits[topic] = min(_FIRST_LIMIT_MS, distance / 2) if distance > 1000 else 0.0

@@ -190,6 +190,7 @@ class KafkaSink:
             await self._quiet_down()
             await self._publisher.abandon()
             dirty: set[Target] = set()
+            self._limits.begin()
             changed = sum(bundle.settle(dirty, self._limits) for bundle in self._pending)
             if not changed:
                 await asyncio.sleep(min(LONGEST_PAUSE, 0.25 * (2**self._failures - 1)))

@@ -202,6 +202,7 @@ class KafkaTransactions:
         underway: Iterable[tuple[TopicPartition, _PartitionProducer, Sequence[RecordBatch]]],
         lost: set[TopicPartition],
     ) -> None:
+        self._limits.begin()
         for tp, producer, batches in underway:
             try:
                 await delivered(batches)

@@ -207,12 +207,23 @@ def test_few_refusals_find_limits_that_a_topic_keeps(limits: tuple[int, int], wa
     sent = [Message("t", b"k", b"v", (), start + offset) for offset in offsets]
     refusals = 0
     while any(m.timestamp is not None and not -behind <= m.timestamp - start <= ahead for m in map(learned.fit, sent)):
+        learned.begin()
         assert learned.learn("t", sent)
         refusals += 1
     assert refusals <= 30
     assert all(m.timestamp is None for m in map(learned.fit, sent)) or learned.fit(sent[0]) is sent[0]
     other = Message("other", b"k", b"v", (), start + 10**15)
     assert learned.fit(other) is other
+
+
+def test_what_left_together_teaches_once() -> None:
+    learned = TimestampLimits(lambda: 1_764_000_000.0)
+    late, early = (Message("t", b"k", b"v", (), 1_764_000_000_000 + hours * HOUR) for hours in (-25, 2))
+    learned.begin()
+    assert learned.learn("t", [late, early])
+    assert learned.learn("t", [late])
+    assert learned.fit(late) is late, "the one of 2 h ahead explains the refusal"
+    assert learned.fit(early).timestamp is None
 
 
 def test_without_timestamps_there_is_nothing_to_learn() -> None:
