@@ -64,7 +64,14 @@ class RateLimited(RetriableError):
 
 
 class ProviderBlocked(RetriableError):
-    """The provider refuses every call: wrong key, exhausted quota, unknown model. Only a person can fix that."""
+    """The provider refuses every call: wrong key, exhausted quota, unknown model. Only a person can fix that.
+
+    `in_doubt`: it may refuse these texts alone, so a harmless one had better be tried before everything waits.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, in_doubt: bool = False) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.in_doubt = in_doubt
 
 
 class RejectedError(StreamerError):

@@ -86,7 +86,8 @@ class Answer:
     """What one provider call returned, unchecked: row i claims to belong to texts[i].
 
     `vectors`: float32 (n, dimensions), any length per row. `tokens` and `truncated`: per text, if the provider tells.
-    `billed_tokens`: the sum the provider charges for, None when it does not say.
+    `billed_tokens`: the sum the provider charges for, None when it does not say. `model`: whose vectors these are, as
+    the service says.
     """
 
     vectors: Matrix
@@ -94,6 +95,7 @@ class Answer:
     truncated: Sequence[bool] | None = None
     billed_tokens: int | None = None
     headers: Mapping[str, str] | None = None
+    model: str | None = None
 
 
 class Provider(Protocol):

@@ -102,8 +102,10 @@ async def _check_topics(settings: Settings) -> str:
 
 
 async def _check_provider(settings: Settings) -> str:
-    space = await probe(settings)
-    return f"{space.provider} {space.model}, {space.dimensions} dimensions, space {space.id}"
+    probed = await probe(settings)
+    space = probed.space
+    note = f"; {probed.note}" if probed.note else ""
+    return f"{space.provider} {space.model}, {space.dimensions} dimensions, space {space.id}{note}"
 
 
 async def _check_fallback(settings: Settings) -> str:

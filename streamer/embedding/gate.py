@@ -82,6 +82,8 @@ class Gate:
         if pause > 0:
             until = datetime.now(UTC) + timedelta(seconds=pause)
             return f"rate limited until {until:%Y-%m-%dT%H:%M:%SZ}: {self._last_error}"
+        if self._refusals:  # the pause is over, but nothing has been answered since
+            return f"rate limited: {self._last_error}"
         if self._failures >= DOWN_AFTER:
             return f"down: {self._last_error}"
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -9,7 +10,7 @@ from math import inf
 import anyio
 
 from streamer.core.vectors import Purpose
-from streamer.embedding.answer_check import CheckedAnswer, InvalidAnswer, check_answer
+from streamer.embedding.answer_check import CheckedAnswer, InvalidAnswer, OtherWidth, check_answer
 from streamer.embedding.contracts import Contract
 from streamer.embedding.gate import Gate
 from streamer.embedding.overlong import OverlongTexts
@@ -44,7 +45,8 @@ class DispatchStatistics:
 class ProviderCalls:
     """Makes calls for the Dispatcher, one per `ask`, and records in the batch what came of it.
 
-    `timeout`: seconds for one call from sending to the last byte; None for no bound.
+    `timeout`: seconds for one call from sending to the last byte; None for no bound. `succeeded_at`: when a call was
+    last answered with vectors, by the loop's clock.
     """
 
     def __init__(
@@ -65,11 +67,17 @@ class ProviderCalls:
         self._overlong = overlong
         self._estimator = estimator
         self._timeout = timeout
+        self._successes: Counter[Purpose] = Counter()
+        self.succeeded_at = -inf
         self._totals = DispatchStatistics()
 
     @property
     def statistics(self) -> DispatchStatistics:
         return replace(self._totals, in_flight=self._gate.in_flight)
+
+    def successes(self, purpose: Purpose) -> int:
+        """Calls for this purpose, and hence with these options, that were answered with vectors."""
+        return self._successes[purpose]
 
     def rejected(self) -> None:
         """A text was given up."""
@@ -95,6 +103,9 @@ class ProviderCalls:
                 answer = await self._answer(texts, batch.purpose, timeouts)
                 checked = self._checked(answer, len(places))
             except RetriableError as error:
+                if isinstance(error, ProviderBlocked) and error.in_doubt and not is_control:
+                    self._gate.answered(call, tokens=None, headers=None)
+                    raise RejectedError(str(error)) from error
                 self._totals.retries_total += 1
                 self._totals.rate_limited_total += isinstance(error, RateLimited)
                 self._totals.timeouts_total += isinstance(error, TimedOut)
@@ -102,7 +113,7 @@ class ProviderCalls:
                 raise
             except (RejectedError, InvalidAnswer) as error:
                 if is_control:
-                    blocked = ProviderBlocked(f"not even a harmless text gets a vector: {error}")
+                    blocked = ProviderBlocked(f"not even a harmless text gets a vector: {error}; {_advice(error)}")
                     await self._gate.failed(call, blocked, attempt)
                     raise blocked from error
                 self._gate.answered(call, tokens=None, headers=None)
@@ -112,6 +123,8 @@ class ProviderCalls:
                 billed = sum(answer.tokens)
             self._gate.answered(call, tokens=billed, headers=answer.headers)
         batch.failing_since = inf
+        self._successes[batch.purpose] += 1
+        self.succeeded_at = anyio.current_time()
         self._caps.accepted(len(places), tokens)
         if billed is not None:
             self._totals.tokens_total += billed
@@ -178,3 +191,9 @@ class ProviderCalls:
         if batch.longest <= self._overlong.limit:
             return [False] * len(places)
         return [self._overlong.was_cut(batch, place, count) for place, count in zip(places, tokens, strict=True)]
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, OtherWidth):
+        return "is it another model? check provider.model and provider.dimensions"
+    return "what it refuses is not the texts: check provider.base_url, provider.model and the options of the request"

@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from streamer.core.vendors import VENDORS
+from streamer.core.vendors import key_variable
 from streamer.errors import ConfigurationError
-from streamer.settings.sections import FallbackSettings, Section, Settings
+from streamer.settings.sections import OPTIONS_OF, FallbackSettings, Section, Settings
 
 ENV_PREFIX = "STREAMER_"
 ENV_DELIMITER = "__"
@@ -48,8 +48,7 @@ def load_settings(
     where: dict[tuple[str, str], str] = {}
     if base is not None:
         values = base.model_dump(exclude_unset=True)
-        if (overrides or {}).get("provider.name", base.provider.name) != base.provider.name:
-            values["provider"].pop("api_key", None)  # it is not this vendor's
+        _forget_what_is_for_another(values.get("provider", {}), overrides or {}, base)
     for section, key, value, origin in [
         *(_from_file(path) if base is None else []),
         *(_from_environment(environ) if base is None else []),
@@ -58,10 +57,11 @@ def load_settings(
         values.setdefault(section, {})[key] = value
         where[section, key] = origin
     provider = values.setdefault("provider", {})
-    vendor = VENDORS.get(str(provider.get("name", "onnx")))
-    if vendor is not None and (vendor_key := environ.get(vendor.key_variable)):
-        provider.setdefault("api_key", vendor_key)
-    _name_keys(provider, environ)
+    _take_keys(provider, environ, "provider")
+    entries = provider.get("fallback")
+    for i, entry in enumerate(entries if isinstance(entries, list) else []):
+        if isinstance(entry, dict):
+            _take_keys(entry, environ, f"provider.fallback.{i}", first=provider)
     try:
         return Settings.model_validate(values)
     except ValidationError as exc:
@@ -69,15 +69,34 @@ def load_settings(
         raise ConfigurationError(explained) from None  # the cause would print values of secrets
 
 
-def _name_keys(provider: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Put the keys that the fallback's entries name by their variables into them."""
-    entries = provider.get("fallback")
-    for i, entry in enumerate(entries if isinstance(entries, list) else []):
-        variable = entry.get("api_key_env") if isinstance(entry, dict) else None
-        if isinstance(variable, str):
-            if not environ.get(variable):
-                raise ConfigurationError(f"provider.fallback.{i}.api_key_env = {variable!r}: this variable is not set")
-            entry["api_key"] = environ[variable]
+def _take_keys(
+    way: dict[str, Any], environ: Mapping[str, str], where: str, first: dict[str, Any] | None = None
+) -> None:
+    """Put the key of this way to the provider into it: from the variable that it names, else from the vendor's own one
+    where it is meant for this server. `first`: [provider], for an entry of the fallback, which inherits."""
+    variable = way.get("api_key_env")
+    if isinstance(variable, str) and way.get("api_key") is None:
+        if not environ.get(variable):
+            raise ConfigurationError(f"{where}.api_key_env = {variable!r}: this variable is not set")
+        way["api_key"] = environ[variable]
+    if first is not None and way.get("base_url") is None:
+        return
+    name = way.get("name") or (first or {}).get("name", "onnx")
+    url = way.get("base_url") or (environ.get("OLLAMA_HOST") if name == "ollama" else None)  # its client reads that
+    own = key_variable(str(name), url, is_azure=way.get("azure_api_version") is not None)
+    if own is not None and environ.get(own):
+        way.setdefault("api_key", environ[own])
+
+
+def _forget_what_is_for_another(provider: dict[str, Any], overrides: Mapping[str, Any], base: Settings) -> None:
+    """A key, and the headers of a gateway, are not sent to another vendor or server than they were given for."""
+    was = base.provider
+    if overrides.get("provider.name") not in (None, was.name):
+        for key in ("api_key", "api_key_env", *OPTIONS_OF):
+            provider.pop(key, None)
+    elif overrides.get("provider.base_url") not in (None, was.base_url):
+        for key in ("api_key", "api_key_env", "headers"):
+            provider.pop(key, None)
 
 
 _Item = tuple[str, str, Any, str]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
@@ -109,6 +110,16 @@ class BatchSettings(Section):
     max_in_flight_bytes: Positive = Field(16_000_000, description="per partition, between read and acknowledged")
 
 
+# Options that only one kind of provider knows. With another they would be taken and never used.
+OPTIONS_OF: Final[Mapping[str, str]] = {
+    "headers": "openai",
+    "azure_api_version": "openai",
+    "azure_deployment": "openai",
+    "encoding_format": "openai",
+    "keep_alive": "ollama",
+}
+
+
 class FallbackSettings(Section):
     """Another way to the same model. What is left out is as in [provider], but never sent to another `base_url`."""
 
@@ -138,7 +149,12 @@ class ProviderSettings(Section):
     max_items: Positive | None = Field(None, description="texts in one request; for models not in the table")
     max_request_tokens: Positive | None = Field(None, description="tokens in one request")
     base_url: str | None = None
-    api_key: SecretStr | None = Field(None, description="from the environment (OPENAI_API_KEY and the like also work)")
+    api_key: SecretStr | None = Field(
+        None, description="from the environment; OPENAI_API_KEY and the like work for the vendor's own address"
+    )
+    api_key_env: str | None = Field(
+        None, description="the environment variable that holds the key, as for a base_url of another server"
+    )
     input_type: str | None = None
     query_input_type: str | None = None
     document_prefix: str | None = None
@@ -152,8 +168,8 @@ class ProviderSettings(Section):
     azure_api_version: str | None = Field(None, description="openai: base_url is an Azure resource")
     azure_deployment: str | None = Field(None, description="openai on Azure: the deployment, if not the model's name")
     headers: dict[str, SecretStr] = Field({}, description="openai: extra request headers of a compatible server")
-    encoding_format: Literal["base64", "float"] = Field(
-        "base64", description="openai: float for servers that refuse base64"
+    encoding_format: Literal["base64", "float", "none"] = Field(
+        "base64", description="openai: float for servers that refuse base64, none for those that refuse the field"
     )
     keep_alive: str | None = Field(None, description="ollama: how long the model stays loaded, as in 30m")
     fallback: list[FallbackSettings] = Field([], description="other ways to the same model, asked while this one fails")
@@ -162,6 +178,14 @@ class ProviderSettings(Section):
     def _has_ways_to_fall_back_on(self) -> ProviderSettings:
         if self.fallback and VENDORS[self.name].is_local:
             raise ValueError(f"{self.name} runs in this process: there is no other way to it, so no fallback")
+        return self
+
+    @model_validator(mode="after")
+    def _is_used(self) -> ProviderSettings:
+        for option, name in OPTIONS_OF.items():
+            given = [entry for entry in (self, *self.fallback) if option in entry.model_fields_set]
+            if name != self.name and any(getattr(entry, option) for entry in given):
+                raise ValueError(f"{option} is for provider.name = {name!r}; {self.name} would not use it: remove it")
         return self
 
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 WRONG: dict[str, tuple[Fault, list[str], str]] = {
     "a key": (refusal(401), [], "check the API key"),
     "a model": (refusal(404, "model_not_found"), [], "check provider.model"),
-    "a quota": (refusal(429, "insufficient_quota"), [], "used up its quota: raise it or wait"),
+    "a quota": (refusal(429, "insufficient_quota"), [], "used up its quota or credit: raise it, or wait"),
     "a rate": (refusal(429, "rate_limit_exceeded"), [], "at a rate limit just now: try again"),
     "a server": (refusal(503), [], "is provider.base_url right, and the service up?"),
     "no answer": (HANG, ["--set", "provider.timeout_seconds=0.5"], "did not answer within 0.5 s"),
@@ -44,7 +44,7 @@ WRONG: dict[str, tuple[Fault, list[str], str]] = {
 async def check(server: FakeOpenAI, *options: str) -> Done:
     broker = ["-b", NOBODY, "--set", "kafka.connect_timeout_ms=1000"]
     provider = ["--set", "provider.name=openai", "--set", f"provider.base_url={server.base_url}"]
-    return await streamer("check", *broker, *provider, *options, OPENAI_API_KEY=KEY)
+    return await streamer("check", *broker, *provider, *options, STREAMER_PROVIDER__API_KEY=KEY)
 
 
 @pytest.mark.parametrize("what", WRONG)
@@ -67,7 +67,8 @@ async def test_check_tries_each_way_to_the_model(tmp_path: Path) -> None:
         entries = [{"base_url": second.base_url, "api_key": "other"}, {"base_url": second.base_url, "api_key": "wrong"}]
         done = await streamer(
             "check", "-b", NOBODY, "--set", "kafka.connect_timeout_ms=1000",
-            STREAMER_PROVIDER__NAME="openai", STREAMER_PROVIDER__BASE_URL=first.base_url, OPENAI_API_KEY=KEY,
+            STREAMER_PROVIDER__NAME="openai", STREAMER_PROVIDER__BASE_URL=first.base_url,
+            STREAMER_PROVIDER__API_KEY=KEY,
             STREAMER_PROVIDER__FALLBACK=orjson.dumps(entries).decode(),
         )  # fmt: skip
     results = {line[8:].partition(":")[0]: line[:6].strip() for line in done.stdout.splitlines()}

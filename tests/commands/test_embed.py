@@ -43,19 +43,23 @@ class CompatibleServer(FakeOpenAI):
 
 
 SERVICES: dict[str, tuple[Callable[..., FakeVendor], list[str], dict[str, str]]] = {
-    "openai": (FakeOpenAI, ["--provider", "openai"], {"OPENAI_API_KEY": KEY}),
+    "openai": (FakeOpenAI, ["--provider", "openai"], {"STREAMER_PROVIDER__API_KEY": KEY}),
     "azure": (
         FakeAzureOpenAI,
         [
             *("--provider", "openai", "--set", "provider.azure_api_version=2024-10-21"),
             *("--set", "provider.azure_deployment=embeddings-eu"),
         ],
-        {"OPENAI_API_KEY": KEY},
+        {"AZURE_OPENAI_API_KEY": KEY},
     ),
     "compatible": (CompatibleServer, ["--provider", "openai", "--set", "provider.encoding_format=float"], {}),
-    "cohere": (FakeCohere, ["--provider", "cohere", "--model", "embed-english-v3.0"], {"COHERE_API_KEY": KEY}),
-    "voyage": (FakeVoyage, ["--provider", "voyage", "--model", "voyage-3"], {"VOYAGE_API_KEY": KEY}),
-    "ollama": (FakeOllama, ["--provider", "ollama"], {"OLLAMA_API_KEY": KEY}),
+    "cohere": (
+        FakeCohere,
+        ["--provider", "cohere", "--model", "embed-english-v3.0"],
+        {"STREAMER_PROVIDER__API_KEY": KEY},
+    ),
+    "voyage": (FakeVoyage, ["--provider", "voyage", "--model", "voyage-3"], {"STREAMER_PROVIDER__API_KEY": KEY}),
+    "ollama": (FakeOllama, ["--provider", "ollama"], {"STREAMER_PROVIDER__API_KEY": KEY}),
 }
 EXPECTED: dict[str, Callable[[list[str], str], Matrix]] = {
     "cohere": lambda texts, purpose: FakeCohere().expected(texts, f"search_{purpose}"),
@@ -100,7 +104,7 @@ async def test_a_file_becomes_a_matrix_or_lines(tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("one\n\ntwo\n   \nthree\n")
     async with FakeOpenAI(key=KEY) as server:
         settings = {"STREAMER_PROVIDER__NAME": "openai", "STREAMER_PROVIDER__BASE_URL": server.base_url}
-        settings |= {"OPENAI_API_KEY": KEY}
+        settings |= {"STREAMER_PROVIDER__API_KEY": KEY}
         for output in ("vectors.npy", "vectors.jsonl"):
             done = await streamer("embed", "zero", "--file", "texts.txt", "-o", output, **settings)
             assert (done.code, done.stdout) == (0, "")
@@ -117,8 +121,8 @@ async def test_what_has_no_vector_is_said_and_keeps_its_row(tmp_path: Path) -> N
     async with FakeOpenAI(key=KEY) as server:
         server.poison = {"poison"}
         options = ["--provider", "openai", "--set", f"provider.base_url={server.base_url}"]
-        done = await streamer("embed", "-f", "texts.txt", "-o", "v.npy", *options, OPENAI_API_KEY=KEY)
-        lines = await streamer("embed", "-f", "texts.txt", *options, OPENAI_API_KEY=KEY)
+        done = await streamer("embed", "-f", "texts.txt", "-o", "v.npy", *options, STREAMER_PROVIDER__API_KEY=KEY)
+        lines = await streamer("embed", "-f", "texts.txt", *options, STREAMER_PROVIDER__API_KEY=KEY)
         assert done.code == lines.code == 1
         assert "1 of 3 texts have no vector; text 2: rejected, openai answered 400" in done.stderr
         matrix = np.load(tmp_path / "v.npy")
