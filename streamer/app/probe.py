@@ -63,7 +63,14 @@ def _options(space: Space, purpose: Purpose) -> tuple[str, str]:
 def _checked(opened: OpenProvider, answer: Answer, texts: Sequence[str]) -> Matrix:
     space = opened.provider.space
     try:
-        checked = check_answer(answer.vectors, len(texts), space.dimensions, matryoshka=opened.contract.matryoshka)
+        contract = opened.contract
+        checked = check_answer(
+            answer.vectors,
+            len(texts),
+            space.dimensions,
+            matryoshka=contract.matryoshka,
+            longest=contract.native_dimensions,
+        )
     except OtherWidth as exc:
         width = answer.vectors.shape[-1]
         raise ConfigurationError(

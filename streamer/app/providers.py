@@ -67,7 +67,8 @@ async def open_provider(settings: Settings, own: Provider | None = None) -> Asyn
         provider = Fallback(ways) if len(ways) > 1 else first
         if (path := settings.provider.reduction) is not None:
             provider = Reduced(provider, load_projection(path), matryoshka=contract.matryoshka)
-        contract = replace(contract, dimensions=provider.space.dimensions)
+        native = contract.dimensions if is_known(contract.provider, contract.model) else None
+        contract = replace(contract, dimensions=provider.space.dimensions, native_dimensions=native)
         if contract.is_local:
             contract = replace(contract, max_item_tokens=first.space.max_tokens)
         timeout = settings.provider.timeout_seconds

@@ -29,17 +29,20 @@ class OtherWidth(InvalidAnswer):
     """Vectors of another length than the space's: another model, or one text that the model cannot cope with."""
 
 
-def check_answer(vectors: Matrix, count: int, dimensions: int, *, matryoshka: bool = False) -> CheckedAnswer:
+def check_answer(
+    vectors: Matrix, count: int, dimensions: int, *, matryoshka: bool = False, longest: int | None = None
+) -> CheckedAnswer:
     """Check an answer to `count` texts and bring its rows to unit length.
 
-    Longer vectors than `dimensions` are cut and renormalised if the model is trained for that (`matryoshka`). Raises
+    Longer vectors than `dimensions` are cut and renormalised if the model is trained for that (`matryoshka`) and its
+    own are as long as that (`longest`, None where it is not known). Raises
     InvalidAnswer for any other number of rows, since nobody knows then which text each belongs to, and OtherWidth for
     any other width.
     """
     if vectors.ndim != 2 or len(vectors) != count:
         raise InvalidAnswer(f"{count} vectors were expected, {len(vectors)} came")
     width = vectors.shape[1]
-    if width > dimensions and matryoshka:
+    if width > dimensions and matryoshka and width <= (longest or width):
         vectors = vectors[:, :dimensions]
     elif width != dimensions and count:
         raise OtherWidth(f"vectors of {dimensions} dimensions were expected, the provider sent {width}")

@@ -104,7 +104,7 @@ class ProviderCalls:
                 checked = self._checked(answer, len(places))
             except RetriableError as error:
                 if isinstance(error, ProviderBlocked) and error.in_doubt and not is_control:
-                    self._gate.answered(call, tokens=None, headers=None)
+                    self._gate.refused()
                     raise RejectedError(str(error)) from error
                 self._totals.retries_total += 1
                 self._totals.rate_limited_total += isinstance(error, RateLimited)
@@ -116,7 +116,7 @@ class ProviderCalls:
                     blocked = ProviderBlocked(f"not even a harmless text gets a vector: {error}; {_advice(error)}")
                     await self._gate.failed(call, blocked, attempt)
                     raise blocked from error
-                self._gate.answered(call, tokens=None, headers=None)
+                self._gate.refused()
                 raise
             billed = answer.billed_tokens
             if billed is None and answer.tokens is not None:
@@ -154,7 +154,13 @@ class ProviderCalls:
 
     def _checked(self, answer: Answer, count: int) -> CheckedAnswer:
         dimensions = self._provider.space.dimensions
-        checked = check_answer(answer.vectors, count, dimensions, matryoshka=self._contract.matryoshka)
+        checked = check_answer(
+            answer.vectors,
+            count,
+            dimensions,
+            matryoshka=self._contract.matryoshka,
+            longest=self._contract.native_dimensions,
+        )
         if checked.is_good.any():
             return checked
         if count > 1:  # a text can be bad, but not all of them: the provider is in trouble

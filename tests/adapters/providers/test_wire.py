@@ -96,9 +96,10 @@ def test_the_width_is_the_expected_one_else_that_of_most_rows():
 def test_rows_come_as_many_as_they_are():
     assert matrix_of([[1.0]], 2, 1).shape == (1, 1)
     assert matrix_of([], 2, 1).shape == (0, 1)
-    for rows in (None, 3, "text", {}):
+    others: list[object] = [None, 3, "text", {}]
+    for other in others:
         with pytest.raises(ValueError, match="no list"):
-            matrix_of(rows, 1, 1)
+            matrix_of(other, 1, 1)
 
 
 def test_bodies():
