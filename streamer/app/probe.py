@@ -115,5 +115,5 @@ async def _ask(opened: OpenProvider, texts: Sequence[str], purpose: Purpose, sec
     except InvalidAnswer as exc:
         raise Unreachable(f"{name} cannot be used: {exc}") from exc
     except StreamerError as exc:
-        said = f"{name} refuses harmless texts ({len(texts)} in a request, as a {purpose}): {exc}"
+        said = f"{name} rejects trivial texts ({len(texts)} in a request, as a {purpose}): {exc}"
         raise ConfigurationError(f"{said}; check provider.model, provider.base_url and provider.max_items") from exc

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 import structlog
 
-log = structlog.get_logger("streamer")
+log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager

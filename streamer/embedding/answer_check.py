@@ -22,7 +22,7 @@ class CheckedAnswer:
 
 
 class InvalidAnswer(ValueError):
-    """An answer of which nothing can be used."""
+    """An answer without one usable vector."""
 
 
 class OtherWidth(InvalidAnswer):

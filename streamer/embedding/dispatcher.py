@@ -28,7 +28,7 @@ from streamer.protocols import Embedding, Provider, Rejection
 HALVE_AFTER = 4  # failures: is it the request and not the provider?
 DOUBTFUL_AFTER = 3  # failures in a row of a single text: do others succeed?
 HOPELESS_AFTER = 8  # failures in a row of a single text
-CONTROLS = 2  # harmless texts that must succeed between its failures before it is given up
+CONTROLS = 2  # trivial texts that must succeed between its failures before it is given up
 PATIENT_UNTIL = 4  # attempts whose waits grow, for a text that fails while others succeed: that is no outage
 INVALID_AFTER = 3  # unusable vectors for a single text
 TOO_LONG = ("too_long", "too_large")
@@ -41,7 +41,7 @@ class Dispatcher:
     limits are waited out, however long they take; `state` tells of them meanwhile. So is a provider whose vectors have
     another length than before.
 
-    No text is given up for what the provider says before a harmless text, with the same options, has got its vector:
+    No text is given up for what the provider says before a trivial text, with the same options, has got its vector:
     what refuses everything is not a text's fault.
 
     `limits`: the account's, by default those that the contract publishes. `concurrency`: the most calls open at once.
@@ -103,7 +103,7 @@ class Dispatcher:
         return self._provider.space
 
     def state(self) -> str | None:
-        """None when all is well, else `rate limited until ...`, `blocked: ...` or `down: ...`."""
+        """None when all is well, else `rate limited ...`, `blocked: ...` or `down: ...`."""
         return self._gate.state()
 
     def statistics(self) -> DispatchStatistics:
@@ -133,10 +133,10 @@ class Dispatcher:
             try:
                 bad, overlong = await self._calls.ask(batch, part, attempt=attempt, timeouts=timeouts)
             except (RateLimited, ProviderBlocked) as error:
-                self._raise_when_overdue(batch, error)
+                await self._raise_when_overdue(batch, error)
                 continue
             except RetriableError as error:
-                self._raise_when_overdue(batch, error)
+                await self._raise_when_overdue(batch, error)
                 failures += 1
                 attempt += 1
                 timeouts += isinstance(error, TimedOut)
@@ -181,10 +181,10 @@ class Dispatcher:
             try:
                 _, overlong = await self._calls.ask(batch, [place], attempt=attempt, timeouts=timeouts)
             except (RateLimited, ProviderBlocked) as error:
-                self._raise_when_overdue(batch, error)
+                await self._raise_when_overdue(batch, error)
                 continue
             except RetriableError as error:
-                self._raise_when_overdue(batch, error)
+                await self._raise_when_overdue(batch, error)
                 failures += 1
                 timeouts += isinstance(error, TimedOut)
                 if failures < DOUBTFUL_AFTER:
@@ -232,16 +232,19 @@ class Dispatcher:
         else:
             self._reject(batch, place, "too_long", reason)
 
-    def _raise_when_overdue(self, batch: TextBatch, error: RetriableError) -> None:
-        """Raise the error once it has been `give_up_after` seconds since the first failure."""
+    async def _raise_when_overdue(self, batch: TextBatch, error: RetriableError) -> None:
+        """Raise the error once it has been `give_up_after` seconds since the first failure, unless a trivial text gets
+        its vector: that is no outage, and begins them anew."""
         if isinstance(error, RateLimited) or self._give_up_after == inf:
             return
         now = anyio.current_time()
         batch.failing_since = min(batch.failing_since, now)
-        # It is no outage while others succeed.
-        since = max(batch.failing_since, self._calls.succeeded_at)
-        if isinstance(error, ProviderBlocked) or now - since >= self._give_up_after:
+        if isinstance(error, ProviderBlocked):
             raise error
+        if now - batch.failing_since >= self._give_up_after:
+            if not await self._calls.is_sound(batch.purpose):
+                raise error
+            batch.failing_since = inf
 
     def _is_cleared(self, batch: TextBatch, places: list[int], before: int) -> bool:
         """Whether the provider is not to blame for a refusal of these texts: another call was answered since it first

@@ -45,8 +45,7 @@ class DispatchStatistics:
 class ProviderCalls:
     """Makes calls for the Dispatcher, one per `ask`, and records in the batch what came of it.
 
-    `timeout`: seconds for one call from sending to the last byte; None for no bound. `succeeded_at`: when a call was
-    last answered with vectors, by the loop's clock.
+    `timeout`: seconds for one call from sending to the last byte; None for no bound.
     """
 
     def __init__(
@@ -68,7 +67,6 @@ class ProviderCalls:
         self._estimator = estimator
         self._timeout = timeout
         self._successes: Counter[Purpose] = Counter()
-        self.succeeded_at = -inf
         self._totals = DispatchStatistics()
 
     @property
@@ -113,7 +111,7 @@ class ProviderCalls:
                 raise
             except (RejectedError, InvalidAnswer) as error:
                 if is_control:
-                    blocked = ProviderBlocked(f"not even a harmless text gets a vector: {error}; {_advice(error)}")
+                    blocked = ProviderBlocked(f"the provider rejects even a trivial text: {error}; {_advice(error)}")
                     await self._gate.failed(call, blocked, attempt)
                     raise blocked from error
                 self._gate.refused()
@@ -124,7 +122,6 @@ class ProviderCalls:
             self._gate.answered(call, tokens=billed, headers=answer.headers)
         batch.failing_since = inf
         self._successes[batch.purpose] += 1
-        self.succeeded_at = anyio.current_time()
         self._caps.accepted(len(places), tokens)
         if billed is not None:
             self._totals.tokens_total += billed
@@ -132,7 +129,7 @@ class ProviderCalls:
         return self._record(batch, places, answer, checked)
 
     async def is_sound(self, purpose: Purpose) -> bool:
-        """Whether a harmless text gets a vector, so that a failing text and not the provider is to blame.
+        """Whether a trivial text gets a vector, so that a failing text and not the provider is to blame.
 
         A refusal of it blocks the provider: what it refuses then is not the texts.
         """

@@ -7,12 +7,12 @@ earlier run and is only remembered. A snapshot never holds more than what was co
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
+import structlog
 from anyio import (
     BrokenResourceError,
     CancelScope,
@@ -40,7 +40,7 @@ from streamer.indexer.state import IndexerState
 from streamer.indexer.verdicts.judge import VerdictPolicy
 from streamer.protocols import Changelog, Sink
 
-_log = logging.getLogger("streamer.indexer")
+log = structlog.get_logger(__name__)
 
 _POLLED_AHEAD = 4  # what so many polls have brought may wait to be judged
 _BETWEEN_POLLS = 0.005  # seconds; a fetch for each single event would cost as much as judging it
@@ -72,7 +72,7 @@ class IndexerStatistics:
     dimensions: int = field(metadata={"help": "Components of each vector."})
     vectors: int = field(metadata={"help": "Vectors in the index."})
     capacity: int = field(metadata={"help": "Most vectors that the index keeps; older ones are evicted."})
-    vector_bytes: int = field(metadata={"help": "IndexerState reserved for vectors."})
+    vector_bytes: int = field(metadata={"help": "Memory reserved for vectors."})
     restore_records: int = field(metadata={"help": "Records to read before the index is ready."})
     restore_remaining: int = field(metadata={"help": "Records still to read before the index is ready."})
     unacknowledged_batches: int = field(metadata={"help": "Batches of verdicts not yet acknowledged by the broker."})
@@ -204,7 +204,10 @@ class Indexer:
         progress = self._progress
         ends = await self._changelog.end_offsets()
         for tp in progress.begin(self._changelog.positions(), ends, await self._changelog.committed()):
-            _log.warning("verdicts were committed beyond the end of %s/%d; judging it from its beginning", *tp)
+            log.warning(
+                "the committed verdict offset is beyond the end of the partition; judging it from its beginning",
+                partition=f"{tp.topic}/{tp.partition}",
+            )
         if self._saving is not None:
             self._phase = "loading the snapshot"
             await self._saving.load()
@@ -216,7 +219,10 @@ class Indexer:
         held: list[Record] = []
         while not self._stopping and self._remaining(progress.judged):
             if len(held) > self._settings.max_held_back:
-                _log.warning("too far behind to keep order: some verdicts will miss older events of other partitions")
+                log.warning(
+                    "the partitions are too far apart to judge in order; some verdicts miss older events",
+                    held_back=len(held),
+                )
                 break
             records = await self._poll()
             held += filter(progress.is_new, records)
@@ -230,7 +236,7 @@ class Indexer:
             if self._saving is not None:
                 self._saving.caught_up()
             self._phase = "following"
-            _log.info("caught up: %d vectors of space %s", len(self._state.judge.index), self.space.id)
+            log.info("caught up", vectors=len(self._state.judge.index), space=self.space.id)
 
     async def _follow(self, tasks: TaskGroup) -> None:
         send, receive = create_memory_object_stream[Sequence[Record]](_POLLED_AHEAD)

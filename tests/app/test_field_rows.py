@@ -110,10 +110,10 @@ async def test_row_1_all_rows_wrong_is_the_providers_problem(name: str) -> None:
     async with FakeOpenAI(key=KEY) as server, dispatching(server, max_items=1) as service:
         server.edit = edit
         said = await blocked_state(server, service)
-        assert "not even a harmless text gets a vector" in said
+        assert "the provider rejects even a trivial text" in said
     async with FakeOpenAI(key=KEY) as server, dispatching(server, give_up_after=0.2) as service:
         server.edit = edit
-        with pytest.raises(RetriableError, match=r"none of \d|a harmless text gets"):
+        with pytest.raises(RetriableError, match=r"none of \d|even a trivial text"):
             await service.embed(TEXTS, "document")
 
 

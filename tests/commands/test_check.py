@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -12,11 +14,11 @@ import pytest
 from streamer.indexer.snapshots.format import encode
 from streamer.indexer.verdicts.judge import VerdictPolicy
 from tests.commands.in_process import Done, empty_folder, streamer  # noqa: F401  a fixture for all tests here
-from tests.indexer.snapshots.test_format import FACTS, cut, new_judge, stream
+from tests.support.brokers import NOBODY
+from tests.support.snapshots import FACTS, cut, new_judge, stream
 from tests.support.vendors.misbehaviour import HANG, NOTHING, Fault, every_row_too_wide, refusal
 from tests.support.vendors.openai import FakeOpenAI
 from tests.support.vendors.services import KEY, one_certificate  # noqa: F401  a fixture for all tests here
-from tests.test_cli import NOBODY
 
 pytestmark = pytest.mark.anyio
 
@@ -103,3 +105,86 @@ async def test_check_looks_at_the_snapshot(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:60])
     ignored = f"ok      snapshot: {path} will be ignored, the index is read from the topic instead: it is cut short"
     assert (await said_of_the_snapshot(*option)).startswith(ignored)
+
+
+async def said_of_the_provider(server: FakeOpenAI, *options: str) -> str:
+    done = await check(server, *options)
+    (line,) = [line for line in done.stdout.splitlines() if " provider: " in line]
+    return line
+
+
+async def test_row_3_check_asks_as_the_worker_will() -> None:
+    async with FakeOpenAI(key=KEY) as server:
+        server.more_fields = ("input_type",)
+        options = ["dimensions=256", "input_type=passage", "query_input_type=question", "document_prefix=doc: "]
+        line = await said_of_the_provider(
+            server, *(word for option in options for word in ("--set", f"provider.{option}"))
+        )
+        assert line.startswith("ok      provider: openai text-embedding-3-small, 256 dimensions")
+        asked = [request.json for request in server.requests]
+    assert [one["input_type"] for one in asked] == ["passage", "passage", "question"]
+    assert all(one["dimensions"] == 256 and one["encoding_format"] == "base64" for one in asked)
+    first, second, _ = (one["input"] for one in asked)
+    assert first == second[::-1]
+    assert len({len(text) for text in first}) == 2
+    assert all(text.startswith("doc: ") for text in first)
+
+
+def by_length(answer: Any, asked: Any) -> Any:
+    """A server that sorts the texts, to pad less, and forgets to put them back."""
+    rows = [item["embedding"] for item in answer["data"]]
+    order = sorted(range(len(rows)), key=lambda i: len(asked["input"][i]))
+    for item, i in zip(answer["data"], order, strict=True):
+        item["embedding"] = rows[i]
+    return answer
+
+
+def same_index(answer: Any, asked: Any) -> Any:
+    for item in answer["data"]:
+        item["index"] = 0
+    return answer
+
+
+def longer_is_empty(answer: Any, asked: Any) -> Any:
+    for item, text in zip(answer["data"], asked["input"], strict=True):
+        if len(text) > 10:
+            item["embedding"] = []
+    return answer
+
+
+ODD: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
+    "order": (by_length, "does not keep to the order of the texts"),
+    "row 3b, all 0": (same_index, "index 0 for each of 2 embeddings"),
+    "row 1, one empty": (longer_is_empty, "not of finite, positive length for the longer of 2 texts"),
+    "row 22, an error": (lambda answer, asked: {"error": {"code": 401, "message": "No key"}}, "check the API key"),
+    "row 22, a rate": (lambda answer, asked: {"error": {"code": 429, "message": "slow"}}, "at a rate limit just now"),
+    "row 22, a model": (lambda answer, asked: {"error": "model 'x' not found"}, "check provider.model"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_check_names_what_differs(name: str) -> None:
+    edit, says = ODD[name]
+    async with FakeOpenAI(key=KEY) as server:
+        server.edit = edit
+        line = await said_of_the_provider(server)
+    assert line.startswith("FAILED  provider: ")
+    assert says in line
+
+
+async def test_e8_check_says_that_the_server_names_another_model() -> None:
+    async with FakeOpenAI(key=KEY) as server:
+        server.edit = lambda answer, asked: answer | {"model": "bge-small-en"}
+        line = await said_of_the_provider(server)
+        assert "the service says that its model is 'bge-small-en': is 'text-embedding-3-small' right" in line
+        server.edit = lambda answer, asked: answer | {"model": "openai/text-embedding-3-small"}
+        assert "the service says" not in await said_of_the_provider(server)
+
+
+async def test_e6_check_names_the_encoding_that_the_server_takes() -> None:
+    async with FakeOpenAI(key=KEY) as server:
+        refused = Fault(status=400, body=b'{"message": "base64 encoding is not currently supported"}')
+        server.always = lambda request: refused if request.json.get("encoding_format") == "base64" else NOTHING
+        done = await check(server)
+    assert "ok      provider: " in done.stdout
+    assert 'set provider.encoding_format = "float"' in done.stdout + done.stderr.replace("\\", "")

@@ -1,7 +1,8 @@
 """The failures of an HTTP embedding service, in the words of `errors.py`. What they mean: `refusals.py`.
 
 No secret and no text of a user ever gets into a message: only the fields in which vendors state a reason are quoted,
-cut short and redacted.
+cut short and redacted. Should one quote the text, it does so between the marks of `errors.quoted`, which no log line
+shows.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from streamer.errors import (
     RejectedError,
     RetriableError,
     StreamerError,
+    quoted,
 )
 
 _LONGEST_REASON = 300
@@ -71,7 +73,7 @@ class Vendor:
         wait = retry_after({name.lower(): value for name, value in headers.items()}, time.time())
         is_wrapped = 200 <= status < 300
         message = f"{self.name} answered {status}" + (" with an error" if is_wrapped else "")
-        message += f": {self.redact(said.reason)}" if said.reason else ""
+        message += f": {quoted(self.redact(said.reason))}" if said.reason else ""
         status = status_inside(said) if is_wrapped else status
         match meaning(status, said):
             case "retriable":
@@ -82,7 +84,7 @@ class Vendor:
                 advice = remedy(status, said)
                 advice += f" ({self.key_hint})" if self.key_hint and "API key" in advice else ""
                 in_doubt = status in (400, 413, 422)
-                return ProviderBlocked(f"{message.rstrip('.')}; {advice}", retry_after=wait, in_doubt=in_doubt)
+                return ProviderBlocked(f"{message}; {advice}", retry_after=wait, in_doubt=in_doubt)
             case "too_long":
                 return RejectedError(message, kind="too_long")
             case "rejected":
@@ -95,8 +97,10 @@ class Vendor:
 
     def unreachable(self, cause: BaseException) -> RetriableError:
         """The error for a connection that could not be made, broke, or carried something that is not HTTP."""
-        said = self.redact(str(cause))
-        return RetriableError(f"{self.name}: {type(cause).__name__}" + (f": {said}" if said else ""))
+        name, said = type(cause).__name__, self.redact(str(cause))
+        # Why a connection could not be made the system says; all else may quote what went over it.
+        words = said if name.startswith("Connect") or not said else quoted(said)
+        return RetriableError(f"{self.name}: {name}" + (f": {words}" if words else ""))
 
     @contextmanager
     def answer_within(self, seconds: float) -> Iterator[None]:

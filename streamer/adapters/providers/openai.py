@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -72,10 +73,6 @@ class OpenAIProvider:
         self._model = AnsweredModel("openai")
         azure = (azure_api_version, azure_deployment or space.model) if azure_api_version is not None else None
         self._client = _client(key, connection, azure, extra)
-        if not is_own:
-            # What the client has read from the environment beside the key is for OpenAI's own service as well.
-            self._client.organization = self._client.project = None
-            self._client._custom_headers = extra  # noqa: SLF001  there is no other way to leave those out
 
     @property
     def space(self) -> Space:
@@ -157,7 +154,16 @@ def _client(
         raise MissingExtra("openai", "openai") from None
     url = None if connection.base_url is None else connection.url()
     bounds = connection.bounds(httpx2)
-    pool: httpx2.AsyncClient = httpx2.AsyncClient(**bounds)
+    ambient = () if connection.is_of("openai") else _ambient_headers().difference(name.lower() for name in headers)
+
+    async def leave_out(request: httpx2.Request) -> None:
+        """What the client reads from the environment beside the key is for OpenAI's own service as well."""
+        for name in ambient:
+            request.headers.pop(name, None)
+        if "authorization" in ambient and azure is None:
+            request.headers["authorization"] = f"Bearer {key or 'none'}"
+
+    pool: httpx2.AsyncClient = httpx2.AsyncClient(event_hooks={"request": [leave_out]}, **bounds)
     common: dict[str, Any] = {
         "default_headers": headers, "http_client": pool, "timeout": bounds["timeout"], "max_retries": 0
     }  # fmt: skip
@@ -168,3 +174,8 @@ def _client(
         )
     # A server without keys ignores the word. None would make the client send it the key of OPENAI_API_KEY.
     return openai.AsyncOpenAI(api_key=key or "none", base_url=url, **common)
+
+
+def _ambient_headers() -> set[str]:
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+    return {"openai-organization", "openai-project", *(line.partition(":")[0].strip().lower() for line in lines)} - {""}

@@ -81,9 +81,7 @@ _UNKNOWN_FIELD = re.compile(
 )
 # vLLM prints pydantic's complaints into its sentence.
 _PRINTED_LOC = re.compile(r"'loc': [(\[]\s*'(?:body|query|header)'\s*,\s*'([\w.-]+)'")
-_TEXT_FIELD = re.compile(
-    r"(\$\.)?(inputs?(?!_type)|texts?|prompts?|contents?|documents?|sentences?|messages?|query)\b", re.I
-)
+_TEXT_FIELD = re.compile(r"input(?!_type)|(texts?|prompts?|contents?|documents?|sentences?|messages?|query)\b", re.I)
 _TOO_LONG = re.compile(
     r"context[ _](length|window|size)|maximum (input|sequence|model) length|too many (input )?tokens|too long"
     r"|max_tokens_per_request|max(imum)? allowed tokens|max \d+ tokens|(less|fewer) than \d+ (tokens|characters)"
