@@ -13,10 +13,11 @@ import orjson
 import pytest
 
 from streamer.core.vectors import Matrix
+from streamer.embedding.backoff import BackoffPolicy
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
 from tests.support import processes
 from tests.support.vendors.cohere import FakeCohere
-from tests.support.vendors.misbehaviour import HANG, NOTHING
+from tests.support.vendors.misbehaviour import HANG, NOTHING, RESET, Fault
 from tests.support.vendors.ollama import FakeOllama
 from tests.support.vendors.openai import FakeAzureOpenAI, FakeOpenAI
 from tests.support.vendors.sentence_transformers import installed_model
@@ -241,3 +242,44 @@ async def test_standard_input_is_read() -> None:
     done = await streamer("embed", "-f", "-", stdin="first\n\nsecond\n")
     assert done.code == 0
     assert [orjson.loads(line)["text"] for line in done.stdout.splitlines()] == ["first", "second"]
+
+
+@pytest.mark.parametrize("say", ["500", "400", "nothing", "NaN"])
+async def test_row_20_one_poison_text_takes_no_other_with_it(
+    say: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that fails with one text each time, as one whose model crashes on it."""
+    monkeypatch.setattr(BackoffPolicy, "delay", lambda *_, **__: 0.001)
+    texts = ["good", "poison", "fine", *(f"text {i}" for i in range(20))]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    answers = {
+        "500": Fault(status=500, body=b'{"error": "do embedding request: EOF"}'),
+        "400": Fault(status=400, body=b'{"error": "no"}'),
+        "nothing": RESET,
+        "NaN": Fault(status=500, body=b'{"error": "failed to encode response: json: unsupported value: NaN"}'),
+    }
+    async with FakeOpenAI(key=KEY) as server:
+        server.always = lambda request: answers[say] if "poison" in request.json["input"] else NOTHING
+        options = ["--provider", "openai", "--set", f"provider.base_url={server.base_url}"]
+        done = await streamer("embed", "-f", "texts.txt", *options, STREAMER_PROVIDER__API_KEY=KEY)
+        assert len(server.requests) < 60
+        expected = server.expected([text for text in texts if text != "poison"])
+    assert done.code == 1
+    assert f"1 of {len(texts)} texts have no vector" in done.stderr
+    lines = [orjson.loads(line) for line in done.stdout.splitlines()]
+    assert [line["text"] for line in lines] == texts
+    assert lines[1]["error_kind"] == "rejected"
+    found = np.array([line["vector"] for line in lines if "vector" in line], dtype=np.float32)
+    assert_same(found, expected)
+
+
+async def test_row_4_embed_says_what_is_wrong_with_the_set_up_at_once(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("one\ntwo\nthree\n")
+    async with FakeOpenAI(key=KEY) as server:
+        server.always = Fault(status=422, body=b'{"detail": [{"loc": ["body", "dimensions"], "msg": "no extra"}]}')
+        options = ["--provider", "openai", "--set", f"provider.base_url={server.base_url}"]
+        done = await streamer("embed", "-f", "texts.txt", *options, STREAMER_PROVIDER__API_KEY=KEY)
+    assert done.code == 3
+    assert done.stdout == ""
+    assert "body.dimensions: no extra" in done.stderr
+    assert "check provider.dimensions" in done.stderr
