@@ -9,6 +9,7 @@ from streamer.adapters.kafka.topics import find_home
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.app.embedder import open_embedding
 from streamer.app.handles import check_file_handles
+from streamer.app.http import allowed_hosts, token_of, warn_if_open
 from streamer.app.kafka import connection_of, ensure_topics, open_changelog, open_sink
 from streamer.app.signals import until_signalled
 from streamer.http.api import create_api
@@ -57,12 +58,13 @@ async def run_indexer(settings: Settings) -> None:
                 snapshots,
             )
             async with until_signalled(indexer.stop), anyio.create_task_group() as tasks:
-                token = settings.http.token
+                warn_if_open(settings, "texts, metadata, vectors; searches cost provider calls")
                 app = create_api(
                     indexer,
                     embedding.embedder,
-                    token=token.get_secret_value() if token else None,
+                    token=token_of(settings),
                     degraded=snapshots.problem if snapshots else lambda: None,
+                    allowed=allowed_hosts(settings),
                 )
                 port = await tasks.start(serve, app, settings.http.host, settings.http.port)
                 log.info("indexer started", space=indexer.space.id, url=f"http://{settings.http.host}:{port}")

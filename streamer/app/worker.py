@@ -17,6 +17,7 @@ from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.adapters.sqlite import SqliteStatistics
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
+from streamer.app.http import token_of, warn_if_open
 from streamer.app.kafka import connection_of, ensure_topics, open_sink
 from streamer.app.loop_lag import LoopLag
 from streamer.app.providers import batches_at_once
@@ -111,10 +112,10 @@ async def run_worker(settings: Settings) -> None:
             pipeline = make_pipeline(settings, source, embedding, sink)
             lag = LoopLag()
             async with until_signalled(pipeline.stop), anyio.create_task_group() as tasks:
-                token = settings.http.token
                 worker = Worker(pipeline, embedding, source, sink, lag)
-                app = create_health_app("worker", worker, token.get_secret_value() if token else None, worker.degraded)
-                port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port)
+                warn_if_open(settings, "state and numbers of the worker")
+                app = create_health_app("worker", worker, token_of(settings), worker.degraded)
+                port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port, "http.worker_port")
                 tasks.start_soon(lag.watch)
                 try:
                     await source.start(pipeline)

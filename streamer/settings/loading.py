@@ -28,7 +28,7 @@ SECRETS = {
     ("provider", "fallback"),
     ("http", "token"),
 }
-STRUCTURED = {("topics", "input"), ("provider", "headers"), ("provider", "fallback")}
+STRUCTURED = {("topics", "input"), ("provider", "headers"), ("provider", "fallback"), ("http", "allowed_hosts")}
 
 
 def load_settings(

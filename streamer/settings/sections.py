@@ -6,13 +6,19 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from streamer.core.vendors import VENDORS
 
 ProviderName = Literal["onnx", "sentence-transformers", "openai", "cohere", "voyage", "ollama"]
 Positive = Annotated[int, Field(gt=0)]
+_HOST = re.compile(r"\*|(\.?[^\s:/?#@\[\]\\,*]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?")
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
+
+
+def _listed(value: Any) -> Any:
+    """One value, or several separated by commas, as a list."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class Section(BaseModel):
@@ -212,7 +218,31 @@ class HttpSettings(Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="of the indexer; 0 takes a free one")
     worker_port: Annotated[int, Field(ge=0, le=65535)] = Field(8081, description="of the worker; 0 takes a free one")
-    token: SecretStr | None = None
+    token: SecretStr | None = Field(None, description="all but /healthz need it; from the environment")
+    allowed_hosts: Annotated[list[str], BeforeValidator(_listed)] = Field(
+        [], description="names that browsers may call the indexer by: host, host:port, .domain or *"
+    )
+
+    @field_validator("token")
+    @classmethod
+    def _token_can_be_sent(cls, token: SecretStr | None) -> SecretStr | None:
+        value = "" if token is None else token.get_secret_value()
+        if token is not None and not value.strip():
+            raise ValueError("an empty token would let everybody in; leave it out, or set one")
+        if value != value.strip() or not value.isprintable():
+            raise ValueError("a token must not begin or end with white space, nor contain control characters")
+        return token
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts_are_hosts(cls, hosts: list[str]) -> list[str]:
+        for host in hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError(
+                    f"{host!r} is no host; write search.example.com, search.example.com:8443, .example.com for all "
+                    "names below it, or * for every name"
+                )
+        return hosts
 
 
 class Settings(Section):

@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import httpx
@@ -23,6 +24,9 @@ from tests.indexer.test_indexer import OTHER, SPACE, Running, Topic
 from tests.support.serving import serving
 
 pytestmark = pytest.mark.anyio
+
+
+JSON = {"content-type": "application/json"}
 
 
 class DegreesEmbedder:
@@ -116,9 +120,11 @@ async def test_a_body_has_a_largest_size(chunked: bool) -> None:
             yield b" " * 1024
 
     async with api() as client:
-        response = await client.post("/v1/search", content=chunks() if chunked else b" " * (LARGEST_BODY + 1))
+        response = await client.post(
+            "/v1/search", content=chunks() if chunked else b" " * (LARGEST_BODY + 1), headers=JSON
+        )
         assert (response.status_code, response.json()) == (413, {"error": "the body is larger than 1,048,576 bytes"})
-        response = await client.post("/v1/search", content=b" " * LARGEST_BODY)
+        response = await client.post("/v1/search", content=b" " * LARGEST_BODY, headers=JSON)
         assert response.status_code == 400
 
 
@@ -130,6 +136,15 @@ async def test_vectors_by_id() -> None:
         assert document == {"id": "a/1", "space": SPACE.id, "dimensions": 2}
         response = await client.get("/v1/vectors/nobody")
         assert (response.status_code, response.json()) == (404, {"error": "no vector of id 'nobody' is known"})
+
+
+@pytest.mark.parametrize("id", ["a\nb", "\n", "a\r\nb/c", "a b", "a?b#c", "50%", "\u2028", "a//b", "é\n\n"])
+async def test_21_ids_of_any_characters_are_found(id: str) -> None:
+    topic = Topic()
+    topic.append(id, 0)
+    async with serving_an_index(topic) as (client, _):
+        response = await client.get(f"/v1/vectors/{quote(id, safe='')}")
+        assert (response.status_code, response.json().get("id")) == (200, id)
 
 
 async def test_statistics_and_metrics_agree() -> None:
@@ -182,7 +197,8 @@ async def test_an_unexpected_error_is_a_bare_500_and_the_next_request_is_served(
 async def test_a_client_that_hangs_up_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     async with api() as client:
         stream = await anyio.connect_tcp("127.0.0.1", client.base_url.port or 0)
-        await stream.send(b"POST /v1/search HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        headers = [b"host: localhost", b"content-type: application/json", b"content-length: 100"]
+        await stream.send(b"\r\n".join([b"POST /v1/search HTTP/1.1", *headers, b"", b"{"]))
         await stream.aclose()
         assert (await client.get("/healthz")).status_code == 200
     assert "Traceback" not in caplog.text
