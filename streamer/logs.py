@@ -12,6 +12,8 @@ from typing import Any, Final, TextIO
 
 import structlog
 
+from streamer.core.redaction import without_credentials
+
 _KINDS_OF_LINES: Final = 1_000
 
 
@@ -63,6 +65,11 @@ class Repeats(logging.Filter):
         return True
 
 
+def _redact(_: Any, __: str, event: Any) -> Any:
+    """Addresses with a user and password get into lines as parts of libraries' messages, and of errors."""
+    return {name: without_credentials(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
 def configure_logs(*, debug: bool = False) -> None:
     """Ours from INFO, the libraries' from WARNING and not over and over; with `debug` everything."""
     shared: list[Any] = [
@@ -78,7 +85,7 @@ def configure_logs(*, debug: bool = False) -> None:
         else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False)
     )
     structlog.configure(
-        processors=[*shared, *([] if terminal else [structlog.processors.format_exc_info]), renderer],
+        processors=[*shared, *([] if terminal else [structlog.processors.format_exc_info]), _redact, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(log),
         cache_logger_on_first_use=True,
@@ -86,7 +93,7 @@ def configure_logs(*, debug: bool = False) -> None:
     handler = logging.StreamHandler(log)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _redact, renderer],
             foreign_pre_chain=[*shared, structlog.processors.format_exc_info],
         )
     )

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from streamer.core.redaction import without_credentials
 from streamer.core.vectors import Space, Vector
 from streamer.core.verdicts import Match
 from streamer.errors import SpaceMismatch, StreamerError
@@ -107,7 +108,7 @@ def create_api(
                     raise HTTPException(422, f"'text' has no vector: {outcome.reason}")
                 return outcome.vector
         except StreamerError as exc:
-            raise HTTPException(503, f"the provider does not embed: {exc}") from exc
+            raise HTTPException(503, f"the provider does not embed: {without_credentials(str(exc))}") from exc
         raise HTTPException(503, f"the provider did not answer within {embed_timeout:g} seconds")
 
     async def stored_vector(id: str) -> Vector:

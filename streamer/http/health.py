@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
+from streamer.core.redaction import without_credentials
 from streamer.http.answers import json_response
 from streamer.http.callers import AllowedHosts, Callers
 from streamer.http.limits import RequestLimit
@@ -42,9 +43,11 @@ def health_routes(role: str, observed: Observable, degraded: Callable[[], str | 
     async def readyz(_: Request) -> Response:
         reason = observed.ready()
         if reason is not None:
-            return json_response({"error": reason}, 503)
+            return json_response({"error": without_credentials(reason)}, 503)
         lacking = degraded()
-        return json_response({"ready": True} if lacking is None else {"ready": True, "without": lacking})
+        if lacking is None:
+            return json_response({"ready": True})
+        return json_response({"ready": True, "without": without_credentials(lacking)})
 
     scrape = metrics_endpoint(f"streamer_{role}", observed.statistics)
 

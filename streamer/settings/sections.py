@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from streamer.core.redaction import redacted
 from streamer.core.vendors import VENDORS
 
 ProviderName = Literal["onnx", "sentence-transformers", "openai", "cohere", "voyage", "ollama"]
@@ -55,6 +56,15 @@ class KafkaSettings(Section):
         description="static membership: a restart within session_timeout_ms moves no partition, but the partitions of "
         "a worker that stays away wait that long. One id per process: two of the same evict each other in turn",
     )
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _brokers_have_no_scheme(cls, servers: str) -> str:
+        if "@" in servers or "/" in servers:
+            raise ValueError(
+                "write host:port, several separated by commas; user and password are sasl_username and sasl_password"
+            )
+        return servers
 
     @model_validator(mode="after")
     def _sasl_is_complete(self) -> KafkaSettings:
@@ -267,4 +277,5 @@ class Settings(Section):
 
     def redacted(self) -> dict[str, Any]:
         """All effective values, secrets as stars: fit to be printed."""
-        return self.model_dump(mode="json")
+        shown: dict[str, Any] = redacted(self.model_dump(mode="json"))
+        return shown

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 import anyio
 import orjson
 
+from streamer.core.redaction import without_credentials
 from streamer.errors import (
     ProviderBlocked,
     RateLimited,
@@ -176,6 +177,7 @@ class Vendor:
         """The text on one line, cut, without our secrets and without keys that the vendor itself has half masked."""
         for secret in self.secrets:
             text = text.replace(secret, "[redacted]")
+        text = without_credentials(text)
         text = re.sub(r"\S*\*{3}\S*", "[redacted]", " ".join(text.split()))
         return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
 
