@@ -63,18 +63,17 @@ class KafkaConnection:
         """Keyword arguments of a consumer: the client options and those that every consumer needs."""
         return self.client_options() | {"fetch_max_wait_ms": max(1, int(self.fetch_max_wait * 1000))}
 
-    async def reach(self, starting: Awaitable[None], joining: float = 0.0) -> None:
-        """Await a client's start. Raises Unreachable, in one line, when no broker answers in time; `joining`: seconds
-        that a start may take beyond that for other reasons."""
+    async def reach(self, starting: Awaitable[None]) -> None:
+        """Await a client's start. Raises Unreachable, in one line, when no broker answers in time."""
         refusals = CLIENT_LOG.refusals
         try:
             with CLIENT_LOG.quiet():
-                await asyncio.wait_for(starting, self.connect_timeout + joining)
+                await asyncio.wait_for(starting, self.connect_timeout)
         except (KafkaError, OSError, TimeoutError) as exc:
             if CLIENT_LOG.refusals > refusals:
                 who = f" as {self.sasl_username!r}" if self.sasl_username else ""
                 raise Unreachable(f"Kafka at {self.bootstrap_servers} refuses us{who}: {CLIENT_LOG.refusal}") from exc
-            reason = str(exc) or f"no answer within {self.connect_timeout + joining:g} s"
+            reason = str(exc) or f"no answer within {self.connect_timeout:g} s"
             raise Unreachable(f"Kafka at {self.bootstrap_servers} cannot be reached: {reason}") from exc
 
 
