@@ -17,13 +17,16 @@ StreamerError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 # Why an input never becomes a vector, as the dead-letter topic tells it in `streamer-error-kind`.
 DeadLetterKind: TypeAlias = Literal[
     "undecodable", "missing_text", "empty_text", "too_long", "rejected", "invalid_vector", "too_large"
 ]
+
+_QUOTED: Final = re.compile(r"“[^”]*(?:”|$)")
 
 
 class StreamerError(Exception):
@@ -108,3 +111,17 @@ class PartitionLost(StreamerError):
     def __init__(self, message: str, partitions: Collection[object] = ()) -> None:
         super().__init__(message)
         self.partitions = frozenset(partitions)
+
+
+def quoted(words: str) -> str:
+    """Words of somebody else, such as a provider's answer, for the text of an error.
+
+    They may repeat what a user wrote, which a log must not hold: `without_quotes` finds them by these quotation marks.
+    """
+    inner = words.replace("“", '"').replace("”", '"')
+    return f"“{inner}”"
+
+
+def without_quotes(text: str) -> str:
+    """The text with all that was `quoted` left out, even where its end has been cut off."""
+    return _QUOTED.sub("“…”", text)

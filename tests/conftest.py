@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator, MutableMapping
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 # A shell without job control has what it starts in the background ignore SIGINT, and so would the programs that tests
 # interrupt.
@@ -17,3 +20,10 @@ pytest_plugins = ["tests.support.session_broker"]
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+def logs() -> Iterator[list[MutableMapping[str, Any]]]:
+    """The lines that we log during the test, each a mapping with `event`, `log_level` and the facts."""
+    with capture_logs() as lines:
+        yield lines

@@ -7,7 +7,7 @@ import structlog
 from streamer.http.callers import AllowedHosts, is_loopback
 from streamer.settings import Settings
 
-log = structlog.get_logger("streamer")
+log = structlog.get_logger(__name__)
 
 
 def token_of(settings: Settings) -> str | None:

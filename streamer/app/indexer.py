@@ -13,6 +13,7 @@ from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
 from streamer.app.http import allowed_hosts, token_of, warn_if_open
 from streamer.app.kafka import connection_of, ensure_topics, open_changelog, open_sink
+from streamer.app.outages import problems, watch_outages
 from streamer.app.signals import Lifetime, until_signalled
 from streamer.http.api import create_api
 from streamer.http.server import serve
@@ -21,7 +22,7 @@ from streamer.indexer.snapshots.store import Snapshots
 from streamer.indexer.verdicts.judge import VerdictPolicy
 from streamer.settings import Settings
 
-log = structlog.get_logger("streamer")
+log = structlog.get_logger(__name__)
 
 
 async def open_snapshots(settings: Settings) -> Snapshots | None:
@@ -71,17 +72,21 @@ async def _serve_and_index(
         ),
         snapshots,
     )
+    states = {"provider": embedding.dispatcher.state, "Kafka output": sink.state, "Kafka input": changelog.state}
+    # An indexer that lost its brokers goes on answering searches: ready, and it says what it does without.
+    parts = [*states.values(), *([snapshots.problem] if snapshots else [])]
     async with anyio.create_task_group() as tasks:
         warn_if_open(settings, "texts, metadata, vectors; searches cost provider calls")
         app = create_api(
             indexer,
             embedding.embedder,
             token=token_of(settings),
-            degraded=snapshots.problem if snapshots else lambda: None,
+            degraded=lambda: problems(parts),
             allowed=allowed_hosts(settings),
         )
         port = await tasks.start(serve, app, settings.http.host, settings.http.port)
         log.info("indexer started", space=indexer.space.id, url=f"http://{settings.http.host}:{port}")
+        tasks.start_soon(watch_outages, states)
         await indexer.run(lambda: lifetime.works(indexer.stop))
         log.info("indexer stopped", vectors=indexer.statistics().vectors)
         tasks.cancel_scope.cancel()

@@ -12,7 +12,7 @@ from typing import Final
 import anyio
 import structlog
 
-log = structlog.get_logger("streamer")
+log = structlog.get_logger(__name__)
 
 # A start that has been told to stop gets so long to leave its group and close its files. A thread that loads a model
 # cannot be interrupted, and the interpreter would wait for its end.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -18,8 +18,9 @@ from streamer.adapters.sqlite import SqliteStatistics
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
 from streamer.app.http import token_of, warn_if_open
-from streamer.app.kafka import CLOSE_SECONDS, connection_of, ensure_topics, open_sink
+from streamer.app.kafka import CLOSE_SECONDS, connection_of, ensure_topics, open_sink, require_topics
 from streamer.app.loop_lag import LoopLag
+from streamer.app.outages import watch_outages
 from streamer.app.providers import batches_at_once
 from streamer.app.signals import Lifetime, until_signalled
 from streamer.core.decoding import Decoder
@@ -33,7 +34,7 @@ from streamer.settings import Settings
 from streamer.worker.batching import BatchPolicy
 from streamer.worker.pipeline import Pipeline, PipelineSettings, PipelineStatistics
 
-log = structlog.get_logger("streamer")
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,14 @@ class Worker:
             return f"{waits}: {why}" if why else waits
         return self._sink.state() or self._source.state() or (f"provider {state}" if state else None)
 
+    def states(self) -> dict[str, Callable[[], str | None]]:
+        """Why each part that may be unavailable for a while is. The cache tells of its outages itself."""
+        return {
+            "provider": self._embedding.dispatcher.state,
+            "Kafka output": self._sink.state,
+            "Kafka input": self._source.state,
+        }
+
     def degraded(self) -> str | None:
         """What it does without just now."""
         state = self._embedding.cache.state() if self._embedding.cache else None
@@ -94,6 +103,7 @@ async def run_worker(settings: Settings) -> None:
     """Until a signal, then drained and committed; or until a part fails, whose error is raised."""
     check_file_handles()
     async with until_signalled() as lifetime, open_embedding(settings) as embedding:
+        await require_topics(settings, settings.topics.inputs)
         await ensure_topics(settings)
         async with open_outlet(settings) as sink:
             await _serve_and_work(settings, embedding, sink, lifetime)
@@ -121,6 +131,7 @@ async def _serve_and_work(
         app = create_health_app("worker", worker, token_of(settings), worker.degraded)
         port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port, "http.worker_port")
         tasks.start_soon(lag.watch)
+        tasks.start_soon(watch_outages, worker.states())
         try:
             await source.start(pipeline)
             lifetime.works(pipeline.stop)

@@ -10,30 +10,48 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import structlog
 
 from streamer.core.redaction import without_credentials
 from streamer.errors import ConfigurationError, RetriableError, StreamerError, Unreachable
-from streamer.logs import configure_logs
+from streamer.logs import close_logs, configure_logs
 from streamer.settings import Settings, load_settings
 
 EXIT_OK, EXIT_UNEXPECTED, EXIT_WRONG, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def settings_from(config: Path | None, assignments: Sequence[str], **options: Any) -> Settings:
-    """Settings with flags on top: `assignments` are `section.key=value`, `options` are `section__key=value`."""
+    """Settings with flags on top: `assignments` are `section.key=value`, `options` are `section__key=value`. The log is
+    configured as they say."""
     overrides = {name.replace("__", "."): value for name, value in options.items()}
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals or "." not in name:
             raise ConfigurationError(f"--set {assignment}: expected section.key=value, as in --set batch.linger_ms=10")
         overrides[name.strip()] = value
-    return load_settings(config, os.environ, overrides)
+    settings = load_settings(config, os.environ, overrides)
+    log = settings.log
+    configure_logs(
+        format=log.format,
+        level="debug" if _wants_debug() else log.level,
+        include_texts=log.include_texts,
+        secrets=settings.secrets(),
+    )
+    return settings
 
 
 def run_async(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     """Run on an event loop (uvloop where there is one)."""
-    configure_logs(debug=bool(os.environ.get("STREAMER_DEBUG")))
-    return anyio.run(function, *args, backend_options={"use_uvloop": sys.platform != "win32"})
+    if not structlog.is_configured():
+        configure_logs(level="debug" if _wants_debug() else "info")
+    try:
+        return anyio.run(function, *args, backend_options={"use_uvloop": sys.platform != "win32"})
+    finally:
+        close_logs()
+
+
+def _wants_debug() -> bool:
+    return bool(os.environ.get("STREAMER_DEBUG"))
 
 
 def report(error: BaseException, *, debug: bool) -> int:

@@ -65,6 +65,7 @@ class Gate:
         self._refusals = 0  # in a row, counting those of calls that were open together once
         self._failures = 0  # in a row
         self._last_error = ""
+        self._refused_last = False
         self._blocked: str | None = None
         self._probes = 0
         self._probe_at = -inf
@@ -82,6 +83,8 @@ class Gate:
         if pause > 0:
             until = datetime.now(UTC) + timedelta(seconds=pause)
             return f"rate limited until {until:%Y-%m-%dT%H:%M:%SZ}: {self._last_error}"
+        if self._failures and self._refused_last:  # the pause is over, but no call has been answered since
+            return f"rate limited: {self._last_error}"
         if self._failures >= DOWN_AFTER:
             return f"down: {self._last_error}"
         return None
@@ -135,6 +138,8 @@ class Gate:
         """
         now = anyio.current_time()
         self._last_error = str(error)
+        self._refused_last = isinstance(error, RateLimited)
+        self._failures += 1
         is_first = call.started > self._dropped_at
         wish = error.retry_after
         if isinstance(error, ProviderBlocked) or (wish is not None and wish > self._backoff.longest_wish):
@@ -150,7 +155,6 @@ class Gate:
             self._refusals += is_first
             self._news.set()
             return
-        self._failures += 1
         await anyio.sleep(self._backoff.delay(attempt, retry_after=wish, jitter=self._random()))
 
     def _block(self, call: Call, error: RetriableError, now: float) -> None:

@@ -85,7 +85,7 @@ def _search(dimensions: int) -> Schema:
             "minProperties": 1,
             "maxProperties": MOST_CONDITIONS,
             "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
-            "description": "metadata that must be equal",
+            "description": "metadata that must be equal; dots reach inside, a list has the values of its elements",
         },
     }
     subjects = [{"required": [name]} for name in ("text", "vector", "id")]

@@ -26,8 +26,8 @@ async def serve(
 ) -> None:
     """Serve until cancelled, then let running requests end, for two seconds at most.
 
-    Reports the port once it listens; port 0 takes a free one. Raises ConfigurationError when it cannot listen there,
-    which names `setting`, the key that says the port.
+    Reports the port once it listens; port 0 takes a free one. Raises ConfigurationError, which
+    names the port's `setting`, when it cannot listen there.
     """
     with _listen(host, port, setting) as listener:
         server = _Server(

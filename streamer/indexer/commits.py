@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import structlog
 from anyio import CancelScope, EndOfStream, Event, create_memory_object_stream, current_time
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -17,7 +17,7 @@ from streamer.errors import RetriableError
 from streamer.indexer.progress import Progress
 from streamer.protocols import Acknowledgement, Changelog
 
-_log = logging.getLogger("streamer.indexer")
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Commits:
             await self._changelog.commit(offsets)
         except RetriableError as exc:
             self.failures += 1
-            _log.warning("verdict offsets could not be committed, will try again: %s", exc)
+            log.warning("verdict offsets not committed; retrying", reason=str(exc))
             return False
         self._progress.committed.update(offsets)
         offsets.clear()

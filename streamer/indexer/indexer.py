@@ -7,12 +7,12 @@ earlier run and is only remembered. A snapshot never holds more than what was co
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
+import structlog
 from anyio import (
     BrokenResourceError,
     CancelScope,
@@ -36,12 +36,13 @@ from streamer.indexer.index.payloads import Scalar
 from streamer.indexer.progress import Progress, remaining
 from streamer.indexer.snapshots.format import Offsets
 from streamer.indexer.snapshots.schedule import Saving
-from streamer.indexer.snapshots.store import Snapshots, SnapshotStatistics
+from streamer.indexer.snapshots.store import Snapshots
 from streamer.indexer.state import IndexerState
+from streamer.indexer.statistics import IndexerStatistics
 from streamer.indexer.verdicts.judge import VerdictPolicy
 from streamer.protocols import Changelog, Sink
 
-_log = logging.getLogger("streamer.indexer")
+log = structlog.get_logger(__name__)
 
 _POLLED_AHEAD = 4  # what so many polls have brought may wait to be judged
 _LAST_POLL = 1.0  # seconds that a poll may take after `stop`: while brokers are away it looks for them for longer
@@ -64,36 +65,6 @@ class IndexerSettings:
     commit_interval: float = 1.0
     renewal_interval: float = 3600.0
     drain_timeout: float = 18.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexerStatistics:
-    """Where the indexer stands. Names that end in `_total` only grow."""
-
-    ready: bool = field(metadata={"help": "Whether the index has caught up with what the topic held at the start."})
-    space: str
-    dimensions: int = field(metadata={"help": "Components of each vector."})
-    vectors: int = field(metadata={"help": "Vectors in the index."})
-    capacity: int = field(metadata={"help": "Most vectors that the index keeps; older ones are evicted."})
-    vector_bytes: int = field(metadata={"help": "IndexerState reserved for vectors."})
-    restore_records: int = field(metadata={"help": "Records to read before the index is ready."})
-    restore_remaining: int = field(metadata={"help": "Records still to read before the index is ready."})
-    unacknowledged_batches: int = field(metadata={"help": "Batches of verdicts not yet acknowledged by the broker."})
-    records_total: int = field(metadata={"help": "Records read from the vector topic."})
-    deletions_total: int = field(metadata={"help": "Tombstones read from the vector topic."})
-    malformed_total: int = field(metadata={"help": "Records that are no vector events and were ignored."})
-    searches_total: int = field(metadata={"help": "Searches answered."})
-    commit_failures_total: int = field(metadata={"help": "Offset commits that failed."})
-    foreign_total: Mapping[str, int] = field(
-        metadata={"label": "space", "help": "Vector events of other spaces, which were ignored."}
-    )
-    verdicts_total: Mapping[str, int] = field(metadata={"label": "verdict", "help": "Verdicts published, by kind."})
-    live_listeners: int = field(metadata={"help": "Clients that follow the live verdicts now."})
-    live_missed_total: int = field(metadata={"help": "Live verdicts that slow clients missed."})
-    thresholds: Mapping[str, float] = field(
-        metadata={"label": "score", "help": "Similarity or score from which a verdict is given."}
-    )
-    snapshot: SnapshotStatistics | None
 
 
 class Indexer:
@@ -138,7 +109,7 @@ class Indexer:
             with self._life:
                 await self._restore_and_follow(begun)
             if self._life.cancelled_caught:
-                _log.warning("drain timed out; verdicts without acknowledgement will be published again")
+                log.warning("drain timed out; verdicts without acknowledgement will be published again")
             elif self._saving is not None and self._phase == "following":
                 await self._saving.at_the_end()
         finally:
@@ -216,7 +187,10 @@ class Indexer:
         progress = self._progress
         ends = await self._changelog.end_offsets()
         for tp in progress.begin(self._changelog.positions(), ends, await self._changelog.committed()):
-            _log.warning("verdicts were committed beyond the end of %s/%d; judging it from its beginning", *tp)
+            log.warning(
+                "the committed verdict offset is beyond the end of the partition; judging it from its beginning",
+                partition=f"{tp.topic}/{tp.partition}",
+            )
         if self._saving is not None:
             self._phase = "loading the snapshot"
             await self._saving.load()
@@ -229,7 +203,10 @@ class Indexer:
         held: list[Record] = []
         while not self._stopping and self._remaining(progress.judged):
             if len(held) > self._settings.max_held_back:
-                _log.warning("too far behind to keep order: some verdicts will miss older events of other partitions")
+                log.warning(
+                    "the partitions are too far apart to judge in order; some verdicts miss older events",
+                    held_back=len(held),
+                )
                 break
             records = await self._poll()
             held += filter(progress.is_new, records)
@@ -243,7 +220,7 @@ class Indexer:
             if self._saving is not None:
                 self._saving.caught_up()
             self._phase = "following"
-            _log.info("caught up: %d vectors of space %s", len(self._state.judge.index), self.space.id)
+            log.info("caught up", vectors=len(self._state.judge.index), space=self.space.id)
 
     async def _follow(self, tasks: TaskGroup) -> None:
         send, receive = create_memory_object_stream[Sequence[Record]](_POLLED_AHEAD)

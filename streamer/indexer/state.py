@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, get_args
 
+import structlog
 from anyio import Lock
 from anyio.to_thread import run_sync
 
@@ -23,7 +23,7 @@ from streamer.indexer.progress import Progress
 from streamer.indexer.searches import Searches
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 
-_log = logging.getLogger("streamer.indexer")
+log = structlog.get_logger(__name__)
 
 _MOST_FOREIGN_SPACES = 20  # told apart by name; the rest is counted together
 
@@ -82,7 +82,9 @@ class IndexerState:
         self.malformed += len(applied.malformed)
         self.verdicts.update(verdict.verdict for verdict in applied.verdicts)
         for record, reason in applied.malformed:
-            _log.warning("%s/%d/%d is not a vector event: %s", *record.tp, record.offset, reason)
+            topic, partition = record.tp
+            source = f"{topic}/{partition}/{record.offset}"
+            log.warning("record is not a vector event", source=source, reason=reason)
         for event in applied.foreign:
             self._refuse(event)
         return [encode_verdict(verdict, verdict_topic) for verdict in applied.verdicts]
@@ -91,9 +93,11 @@ class IndexerState:
         known = event.space in self.foreign or len(self.foreign) < _MOST_FOREIGN_SPACES
         name = event.space if known else "other"
         if name not in self.foreign:
-            _log.error(
-                "refusing vectors of space %s (model %s): this index is of space %s (model %s); "
-                "embed those texts again, or run an index for each space",
-                *(event.space, event.model, self.space.id, self.space.model),
+            log.error(
+                "vectors of another space refused; embed their texts again, or run an indexer for each space",
+                space=event.space,
+                model=event.model,
+                index_space=self.space.id,
+                index_model=self.space.model,
             )
         self.foreign[name] += 1

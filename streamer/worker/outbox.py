@@ -17,7 +17,7 @@ from streamer.protocols import Acknowledgement, Sink
 from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
 
-log = structlog.get_logger("streamer.pipeline")
+log = structlog.get_logger(__name__)
 
 _Sent: TypeAlias = tuple[Acknowledgement, list[Outcome]]
 
@@ -84,7 +84,7 @@ class Outbox:
             except TooLarge as exc:
                 await self._bury(outcomes, exc)
         except PartitionLost as exc:
-            log.warning("outcomes not published; their partitions are read again", reason=str(exc))
+            log.warning("outcomes not published; replaying their partitions", reason=str(exc))
             lost = exc.partitions or {outcome.origin.tp for outcome in outcomes}
             return [outcome for outcome in outcomes if outcome.origin.tp not in lost]
         return outcomes
@@ -103,6 +103,7 @@ class Outbox:
     def _count(self, outcome: Outcome) -> None:
         if isinstance(outcome, DeadLetter):
             self.counts["dead_letters"] += 1
+            # Equal ones are counted: see logs.lines.
             log.warning(
                 "dead letter",
                 kind=outcome.kind,

@@ -68,7 +68,7 @@ def test_r5_a_vendors_words_hold_no_address_with_a_user() -> None:
 def test_r5_log_lines_hold_none(debug: bool, capsys: pytest.CaptureFixture[str]) -> None:
     before = logging.getLogger().handlers[:], logging.getLogger().level
     try:
-        configure_logs(debug=debug)
+        configure_logs(level="debug" if debug else "info")
         import structlog
 
         structlog.get_logger("streamer").warning("provider away", url=URL, reason=repr(OSError(URL)))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
+from structlog.typing import EventDict
 
 from streamer.embedding.backoff import BackoffPolicy
 from streamer.embedding.dispatcher import Dispatcher
@@ -26,7 +27,7 @@ def fallback(*providers: FakeProvider) -> Fallback:
     return Fallback(providers, backoff=BackoffPolicy(initial=10.0, maximum=100.0), random=lambda: 0.0)
 
 
-async def test_p18_another_space_is_refused_by_name_even_with_equal_dimensions() -> None:
+async def test_another_space_is_refused_by_name_even_with_equal_dimensions() -> None:
     with pytest.raises(SpaceMismatch, match=r"fake other \(space .*cannot stand in for fake fake"):
         fallback(FakeProvider(), FakeProvider(space=space(model="other")))
 
@@ -44,6 +45,18 @@ async def test_while_the_first_fails_the_next_is_asked_and_then_the_first_again(
     assert len(second.calls) + sum(call.started >= 12 for call in first.calls) == 40
     assert service.state() is None
     assert service.statistics().retries_total == 0
+
+
+async def test_each_switch_is_told(logs: list[EventDict]) -> None:
+    first, second = failing_until(12, RetriableError("503")), FakeProvider()
+    service = Dispatcher(fallback(first, second), contract(), random=lambda: 0.0)
+    for _ in range(40):
+        await service.embed(["a"], "document")
+        await anyio.sleep(0.5)
+    assert [(line["log_level"], line["event"], line.get("reason")) for line in logs] == [
+        ("warning", "switched to a fallback provider", "503"),
+        ("info", "switched back to the first provider", None),
+    ]
 
 
 async def test_when_all_fail_the_dispatcher_waits_as_for_one() -> None:

@@ -17,8 +17,8 @@ import pytest
 from starlette.responses import Response, StreamingResponse
 
 from streamer.http import dashboard
-from tests.http.test_api import serving_an_index
-from tests.indexer.test_indexer import Topic
+from tests.support.indexing import Topic
+from tests.support.serving import serving_an_index
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
@@ -96,8 +96,9 @@ def nothing_ran(dom: str) -> None:
 async def test_hostile_ids_texts_and_metadata_are_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     topic = Topic()
     for number, hostile in enumerate(HOSTILE):
-        topic.append(f"{number} {hostile}", number, text=hostile, note=hostile, **{hostile: [hostile]})
-        topic.append(f"{number} bare {hostile}", 90 + number, **{hostile: {"a": hostile}})
+        odd: Any = {"note": hostile, hostile: [hostile]}
+        topic.append(f"{number} {hostile}", number, text=hostile, **odd)
+        topic.append(f"{number} bare {hostile}", 90 + number, **odd)
     page_that_asks(monkeypatch, f"id:0 {HOSTILE[0]}")
     async with serving_an_index(topic) as (client, this):
         async with anyio.create_task_group() as tasks:

@@ -89,4 +89,6 @@ async def test_vectors_of_another_space_are_refused_by_name(stage: Stage) -> Non
         assert (stats["vectors"], stats["foreign_total"]) == (0, {"somebody-elses": 1})
         indexer.send_signal(signal.SIGTERM)
         assert await indexer.wait() == 0
-        assert "refusing vectors of space somebody-elses (model other)" in indexer.stderr
+        (refusal,) = [line for line in indexer.logs if line["level"] == "error"]
+        assert refusal["event"].startswith("vectors of another space refused")
+        assert (refusal["space"], refusal["model"]) == ("somebody-elses", "other")

@@ -168,7 +168,8 @@ async def test_killed_again_and_again_it_goes_on_from_its_snapshot(stage: Stage,
         told = (await ask(stage, "/v1/stats"))["snapshot"]
         assert not told["loaded"]
         assert "damaged" in told["ignored"]
-        assert f"{snapshot} is ignored, the index is read from the topic instead: it is damaged" in indexer.stderr
+        (line,) = [line for line in indexer.logs if line["event"].startswith("snapshot ignored")]
+        assert (line["path"], line["reason"].startswith("it is damaged")) == (str(snapshot), True)
         await stream.check_index()
         async with httpx.AsyncClient() as client:
             metrics = (await client.get(f"http://127.0.0.1:{stage.index_port}/metrics")).text

@@ -77,7 +77,7 @@ def test_the_vendors_own_variable_does_not_override(tmp_path: Path) -> None:
     assert key.get_secret_value() == "ours"
 
 
-def test_input_topics(tmp_path: Path) -> None:
+def test_input_topics_are_one_a_list_or_a_pattern(tmp_path: Path) -> None:
     assert load(tmp_path, "[topics]\ninput = ['a', 'b']").topics.inputs == ["a", "b"]
     topics = load(tmp_path, "", {"STREAMER_TOPICS__INPUT": '["a", "b"]'}).topics
     assert (topics.inputs, topics.pattern) == (["a", "b"], None)
@@ -161,3 +161,22 @@ def test_an_empty_snapshot_path_is_none() -> None:
     assert load_settings(environ={}).index.snapshot_path == Path("streamer-index.snapshot")
     assert load_settings(environ={"STREAMER_INDEX__SNAPSHOT_PATH": ""}).index.snapshot_path is None
     assert load_settings(environ={}, overrides={"index.snapshot_path": ""}).index.snapshot_path is None
+
+
+def test_the_log_is_set_like_everything_else(tmp_path: Path) -> None:
+    assert load(tmp_path, "", {}).log.model_dump() == {"format": "auto", "level": "info", "include_texts": False}
+    assert load(tmp_path, '[log]\nformat = "json"\n', {"STREAMER_LOG__LEVEL": "debug"}).log.level == "debug"
+    with pytest.raises(ConfigurationError, match=r"STREAMER_LOG__LEVEL: log\.level = 'loud'"):
+        load(tmp_path, "", {"STREAMER_LOG__LEVEL": "loud"})
+
+
+def test_all_secrets_are_known_to_those_who_must_not_print_them(tmp_path: Path) -> None:
+    environ = {
+        "STREAMER_KAFKA__SASL_PASSWORD": "secret-1",
+        "STREAMER_HTTP__TOKEN": "secret-2",
+        "STREAMER_PROVIDER__NAME": "openai",
+        "STREAMER_PROVIDER__API_KEY": "secret-3",
+        "STREAMER_PROVIDER__HEADERS": '{"x-key": "secret-4"}',
+        "STREAMER_PROVIDER__FALLBACK": '[{"api_key": "secret-5", "headers": {"x-key": "secret-6"}}]',
+    }
+    assert load(tmp_path, "", environ).secrets() == [f"secret-{n}" for n in range(1, 7)]

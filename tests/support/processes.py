@@ -8,12 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
+import orjson
 import psutil
 
 from streamer.adapters.child import dying_with_us
@@ -41,8 +43,24 @@ class StreamerProcess:
 
     @property
     def stderr(self) -> str:
+        """All of it so far; after `close`, all that it ever wrote."""
+        if self._log.closed:
+            return self._last
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
+
+    @property
+    def logs(self) -> list[dict[str, Any]]:
+        """The log lines so far; what is no JSON object, such as a last word to a person, is left out."""
+        return [orjson.loads(line) for line in self.stderr.splitlines() if line.startswith("{") and line.endswith("}")]
+
+    async def logged(self, count: int, wanted: Callable[[dict[str, Any]], bool], timeout: float = 60.0) -> None:
+        """Wait for this many lines of the kind."""
+        deadline = time.monotonic() + timeout
+        while sum(map(wanted, self.logs)) < count:
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.stderr[-4000:]}"
+            assert time.monotonic() < deadline, f"not logged:\n{self.stderr[-4000:]}"
+            await anyio.sleep(0.05)
 
     @property
     def rss(self) -> int:
@@ -89,6 +107,7 @@ class StreamerProcess:
         self.process.wait()
         if self.process.stdout:
             self.process.stdout.close()
+        self._last = self.stderr
         self._log.close()
 
 

@@ -5,25 +5,23 @@ from __future__ import annotations
 import gc
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import anyio
 import anyio.lowlevel
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
-from streamer.core.decoding import Decoder
-from streamer.core.encoding import Encoder
 from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Purpose
 from streamer.errors import PartitionLost, TooLarge
-from streamer.protocols import Acknowledgement, Embedder, Embedding, Rejection
-from streamer.testing import SPACE, HashEmbedder, MemorySink, MemorySource, record, vector_of
-from streamer.worker.batching import BatchPolicy
-from streamer.worker.pipeline import Pipeline, PipelineSettings
+from streamer.protocols import Acknowledgement, Embedding, Rejection
+from streamer.testing import HashEmbedder, MemorySink, MemorySource, record, vector_of
+from streamer.worker.pipeline import Pipeline
+from tests.worker.flows import pipeline, until
 
 pytestmark = pytest.mark.anyio
-
 A, B = TopicPartition("texts", 0), TopicPartition("texts", 1)
 
 
@@ -43,41 +41,39 @@ def texts(tp: TopicPartition, count: int) -> list[Record]:
     return made
 
 
-def pipeline(
-    source: MemorySource,
-    embedder: Embedder,
-    sink: MemorySink,
-    *,
-    linger: float = 0.001,
-    drain_timeout: float = 5.0,
-    max_in_flight: int = 100,
-) -> Pipeline:
-    settings = PipelineSettings(
-        batch=BatchPolicy(max_events=7, linger=linger),
-        max_batches=4,
-        max_in_flight_events=max_in_flight,
-        max_in_flight_bytes=1_000_000,
-        commit_interval=0.003,
-        drain_timeout=drain_timeout,
-        poll_timeout=0.01,
-    )
-    encoder = Encoder(space=SPACE, vectors_topic="vectors", dead_letters_topic="dead-letters")
-    return Pipeline(source, embedder, sink, Decoder(), encoder, settings)
-
-
 def outcomes_counted(flow: Pipeline) -> int:
     counts = flow.statistics()
     return counts.embedded_total + counts.tombstones_total + counts.dead_letters_total
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(10):
-        while not condition():
-            await anyio.lowlevel.checkpoint()
-
-
 def keys(sink: MemorySink, partition: int) -> list[str]:
     return [m.key.decode() for m in sink.sent if m.key and m.key.startswith(f"{partition}-".encode())]
+
+
+async def test_a_worker_that_only_makes_dead_letters_is_not_ready_and_says_so_once() -> None:
+    log = [record(A, n, b'{"id": 1, "body": "x"}', b"k") for n in range(250)]
+    good = [record(A, 250 + n, b'{"text": "x"}', b"k") for n in range(50)]
+    source, sink = MemorySource({A: log}), MemorySink()
+    flow = pipeline(source, HashEmbedder(), sink)
+    with capture_logs() as logs:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(flow.run)
+            await flow.on_assigned([A])
+            await until(lambda: len(sink.acknowledged) == 250)
+            assert flow.ready() == (
+                "100 of the latest 100 records became dead letters, mostly missing_text: no text at 'text'; "
+                "the record has id, body: set input.text_field"
+            )
+            log += good
+            await until(lambda: len(sink.acknowledged) == 300)
+            assert flow.ready() is None
+            flow.stop()
+    told = [entry for entry in logs if entry["event"] != "dead letter" and "assigned" not in entry["event"]]
+    assert [(entry["log_level"], entry["event"]) for entry in told] == [
+        ("error", "nearly all records end as dead letters"),
+        ("info", "records have vectors again"),
+    ]
+    assert (told[0]["kind"], told[0]["dead_letters"], told[0]["records"]) == ("missing_text", 100, 100)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -18,7 +18,7 @@ from streamer.core.events import TopicPartition
 from streamer.errors import Unreachable
 from streamer.protocols import Rebalance
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 
 class Assignment:
@@ -139,7 +139,7 @@ class Assignment:
             return
         except (KafkaError, TimeoutError, Unreachable) as exc:
             self._health.report(f"{ours} waits to be taken up again: {exc!r}")
-            log.warning("partition not taken up yet", partition=str(ours), reason=repr(exc))
+            log.warning("partition not resumed yet; retrying", partition=str(ours), reason=repr(exc))
             asyncio.get_running_loop().call_later(self._timeouts.pause, self.wake.set)
             return
         self.restarts_total += 1

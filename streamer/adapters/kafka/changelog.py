@@ -22,7 +22,7 @@ from streamer.adapters.kafka.seat import Seat
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import RetriableError, Unreachable
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 COMMIT_TIMEOUT = 10.0
 
@@ -64,6 +64,7 @@ class KafkaChangelog:
         self._seat_is_taken = False
         self._health = Health(self._timeouts, clock)
         self._check_at = 0.0
+        self._unreachable: str | None = None  # why a consumer could not be replaced yet
 
     async def start(self, *, from_beginning: bool = True) -> None:
         """Assign every partition of the topic and go to its beginning or its end. Raises Unreachable, and
@@ -79,6 +80,7 @@ class KafkaChangelog:
             with CancelScope(shield=True):
                 await self._drop(self._timeouts.goodbye)
             raise
+        self._unreachable = None
         self._health = Health(self._timeouts, self._clock)
         self._check_at = self._clock() + self._timeouts.interval
 
@@ -118,9 +120,14 @@ class KafkaChangelog:
             try:
                 await self.start()
             except Unreachable as exc:
-                log.warning("the consumer is not back yet", reason=str(exc))
+                self._unreachable = str(exc)
+                log.debug("consumer not replaced yet; retrying", reason=str(exc))
                 return False
         return True
+
+    def state(self) -> str | None:
+        """Why records are not coming in, in words for a person; None when they are, or when there are none."""
+        return self._unreachable or self._health.problem
 
     async def end_offsets(self) -> Mapping[TopicPartition, int]:
         """Raises Unreachable when no broker tells them in time."""

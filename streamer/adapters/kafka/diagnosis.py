@@ -21,7 +21,7 @@ from streamer.adapters.kafka.client_log import CLIENT_LOG
 from streamer.adapters.kafka.joining import call_off
 from streamer.errors import Unreachable
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class Health:
             self.report(death)
             return Diagnosis.SICK
         if self._is_refused():
-            self.report(f"Kafka refuses us: {CLIENT_LOG.refusal}")
+            self.report(f"Kafka rejects the connection: {CLIENT_LOG.refusal}")
             return Diagnosis.WAITING  # another consumer would not be let in either
         await self._check_topics(consumer, topics)
         now = self._clock()
@@ -113,7 +113,9 @@ class Health:
             if await self._position(consumer, tp) >= ends[tp]:
                 self._asked[tp] = self._clock()  # all read; transaction markers have no records
             elif now - self._asked.get(tp, now) > self._timeouts.stuck:
-                self.report(f"no record of {tp.topic}/{tp.partition} for {self._timeouts.stuck:g} s, though there are")
+                self.report(
+                    f"{tp.topic}/{tp.partition}: no records for {self._timeouts.stuck:g} s although the broker has some"
+                )
                 return Diagnosis.SICK
         return Diagnosis.WELL
 
@@ -172,13 +174,13 @@ def cause_of_death(consumer: Any) -> str | None:
         # Errors of the coordination wait here for whoever polls, and the coordination waits for that.
         consumer._coordinator.check_errors()  # noqa: SLF001
     except KafkaError as exc:
-        log.warning("consumer group refused", reason=repr(exc))
+        log.warning("consumer group refused the member", reason=repr(exc))
     return None
 
 
 async def leave(consumer: Any, timeout: float) -> None:
-    """Bounded, since it may hang (https://github.com/aio-libs/aiokafka/issues/773), and whatever its parts died of is
-    not ours to die of."""
+    """Stop the consumer within `timeout` seconds: it may hang (https://github.com/aio-libs/aiokafka/issues/773). Errors
+    of its tasks are logged, not raised."""
     stopping = asyncio.ensure_future(consumer.stop())
     await asyncio.sleep(0)  # from now on it will not join again
     await call_off(consumer)
@@ -193,12 +195,12 @@ async def leave(consumer: Any, timeout: float) -> None:
         if error is None:
             return
         reason = repr(error)
-    log.warning("the consumer did not stop cleanly", reason=reason)
+    log.warning("consumer did not stop cleanly", reason=reason)
     await _dismantle(consumer, timeout)
 
 
 async def _dismantle(consumer: Any, timeout: float) -> None:
-    """Left to themselves, its tasks would go on fetching, and tell the group that there is somebody."""
+    """End its tasks: otherwise they go on fetching, and keep the membership in the group alive."""
     coordinator, fetcher = consumer._coordinator, consumer._fetcher  # noqa: SLF001
     names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")
     found: list[asyncio.Task[Any] | None] = [getattr(coordinator, name, None) for name in names]

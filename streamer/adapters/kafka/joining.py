@@ -15,7 +15,7 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.errors import Unreachable
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS: Final = 1.0
 _ANSWER_SECONDS: Final = 5.0

@@ -21,7 +21,7 @@ from streamer.adapters.kafka.joining import join
 from streamer.core.events import TopicPartition
 from streamer.errors import ConfigurationError, PartitionLost, RetriableError, Unreachable
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 REBALANCE_TIMEOUT = 30.0  # the drain of a rebalance must fit into it
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 import structlog
 from aiokafka import TopicPartition as ClientPartition
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 TRIES = 3  # of reading a partition by itself, before it is left alone for a while
 

@@ -11,7 +11,7 @@ import structlog
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 
 class Positions:
@@ -70,7 +70,11 @@ class Positions:
             except IllegalStateError:
                 continue  # taken away meanwhile: its next owner starts from the committed offset
             except (KafkaError, TimeoutError) as exc:
-                log.warning("position not found", partition=f"{tp.topic}/{tp.partition}", reason=repr(exc))
+                log.warning(
+                    "position not found; retrying",
+                    partition=f"{tp.topic}/{tp.partition}",
+                    reason=repr(exc),
+                )
                 lost.append(tp)
         return lost
 
@@ -96,7 +100,7 @@ class Positions:
                     # Truncated (the client does not look for that, KIP-320), or deleted and created again. What is new
                     # in it may lie anywhere below our position.
                     self.truncations_total += 1
-                    log.error("the log ends before our position; reading it from its beginning", partition=where)
+                    log.error("partition ends before our position; reading it from the beginning", partition=where)
                     anew[tp] = begin
         return anew
 

@@ -26,7 +26,7 @@ from streamer.adapters.kafka.diagnosis import cause_of_death, leave
 from streamer.adapters.kafka.joining import join, members_of
 from streamer.errors import ConfigurationError, Unreachable
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 _REBALANCE_SECONDS: Final = 10.0
 _NEVER_MS: Final = 10**12  # the client would leave a group whose records nobody polls

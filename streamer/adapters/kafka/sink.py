@@ -22,7 +22,7 @@ from streamer.core.events import Message
 from streamer.errors import TooLarge, Unreachable
 from streamer.protocols import Acknowledgement
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 DELIVERY_TIMEOUT = 120.0
 QUIET = 5.0  # an acknowledgement later than this is worth telling
@@ -147,7 +147,8 @@ class KafkaSink:
             oldest = min(bundle.since for bundle in self._pending)
             if self._give_up_after is not None and self._clock() - oldest >= self._give_up_after:
                 raise Unreachable(f"publishing failed: {reason}")
-            log.warning("replacing the producer", reason=reason, unacknowledged=len(self._pending))
+            # Each attempt; the outage as a whole is told from `state`.
+            log.debug("replacing the producer", reason=reason, unacknowledged=len(self._pending))
             self._trouble = reason
             self._generation += 1
             await self._publisher.abandon()

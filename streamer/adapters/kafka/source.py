@@ -24,7 +24,7 @@ from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.core.events import Record, TopicPartition
 from streamer.protocols import Rebalance
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 # The client's own watch over poll intervals would make a worker that waits for its provider leave the group.
 MAX_POLL_INTERVAL_MS = 24 * 3600 * 1000

@@ -25,7 +25,7 @@ from streamer.core.events import Message, TopicPartition
 from streamer.errors import ConfigurationError, PartitionLost, Unreachable
 from streamer.protocols import Acknowledgement
 
-log = structlog.get_logger("streamer.kafka")
+log = structlog.get_logger(__name__)
 
 TRANSACTION_TIMEOUT = 60.0  # the broker aborts a transaction that is open for longer
 PAUSE = 1.0
@@ -80,7 +80,7 @@ class _PartitionProducer:
 
     @contextmanager
     def _over_before_its_time(self) -> Iterator[None]:
-        """Fenced between two of our steps, the client says of the next one only that it makes no sense by now."""
+        """If the producer was fenced between two steps, aiokafka reports only an illegal state."""
         try:
             yield
         except (IllegalOperation, AssertionError) as exc:
@@ -212,7 +212,7 @@ class KafkaTransactions:
             return
         producer.failure = repr(error)
         self._failures += 1
-        log.warning("transaction failed", partition=str(tp), reason=producer.failure)
+        log.warning("transaction failed; replaying its partition", partition=str(tp), reason=producer.failure)
         await producer.publisher.abandon()  # at once: a late retry of its last request would end the next transaction
         if self._producers.get(tp) is producer:
             self.broken[tp] = producer.failure

@@ -2,7 +2,8 @@
 
 One table for all vendors. It decides between "later", "not before a person has mended the account" and "never this
 text", so a mistake here either loses texts or stops the stream; every row has a test. No secret and no text of a user
-ever gets into a message: only the fields in which vendors state a reason are quoted, cut short and redacted.
+ever gets into a message: only the fields in which vendors state a reason are quoted, cut short and redacted. Should one
+quote the text, it does so between the marks of `errors.quoted`, which no log line shows.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from streamer.errors import (
     RejectedError,
     RetriableError,
     StreamerError,
+    quoted,
 )
 
 Meaning: TypeAlias = Literal["retriable", "limited", "blocked", "rejected", "too_long"]
@@ -132,14 +134,14 @@ class Vendor:
         """The error for an answer that is not a success. `body`: bytes, text, or parsed JSON."""
         reason, code = _stated(body)
         wait = retry_after({name.lower(): value for name, value in headers.items()}, time.time())
-        message = f"{self.name} answered {status}" + (f": {self.redact(reason)}" if reason else "")
+        message = f"{self.name} answered {status}" + (f": {quoted(self.redact(reason))}" if reason else "")
         match meaning(status, reason, code):
             case "retriable":
                 return RetriableError(message, retry_after=wait)
             case "limited":
                 return RateLimited(message, retry_after=wait)
             case "blocked":
-                return ProviderBlocked(f"{message.rstrip('.')}; {remedy(status, reason, code)}", retry_after=wait)
+                return ProviderBlocked(f"{message}; {remedy(status, reason, code)}", retry_after=wait)
             case "too_long":
                 return RejectedError(message, kind="too_long")
             case "rejected":
@@ -147,8 +149,10 @@ class Vendor:
 
     def unreachable(self, cause: BaseException) -> RetriableError:
         """The error for a connection that could not be made, broke, or carried something that is not HTTP."""
-        said = self.redact(str(cause))
-        return RetriableError(f"{self.name}: {type(cause).__name__}" + (f": {said}" if said else ""))
+        name, said = type(cause).__name__, self.redact(str(cause))
+        # Why a connection could not be made the system says; all else may quote what went over it.
+        words = said if name.startswith("Connect") or not said else quoted(said)
+        return RetriableError(f"{self.name}: {name}" + (f": {words}" if words else ""))
 
     @contextmanager
     def answer_within(self, seconds: float) -> Iterator[None]:

@@ -19,7 +19,7 @@ import orjson
 
 from streamer.adapters.providers.wire import well_formed
 from streamer.core.vectors import Matrix
-from streamer.errors import ConfigurationError, MissingExtra, RejectedError, RetriableError
+from streamer.errors import ConfigurationError, MissingExtra, RejectedError, RetriableError, quoted
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -109,7 +109,7 @@ class SentenceEncoder:
             # The runtime's exceptions have no common class, and none of them means memory.
             if isinstance(exc, MemoryError) or "alloc" in str(exc):
                 raise RetriableError(f"not enough memory to run {self.model}") from exc
-            raise RejectedError(f"{self.model} fails on this: {exc}") from exc
+            raise RejectedError(f"{self.model} fails on this: {quoted(str(exc))}") from exc
         if self._reads_first_token:
             first: Matrix = hidden[:, 0]
             return first

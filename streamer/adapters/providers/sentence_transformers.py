@@ -20,7 +20,7 @@ from streamer.adapters.providers.packing import packed
 from streamer.adapters.providers.wire import check_dimensions, well_formed
 from streamer.core.vectors import Matrix, Purpose, Space
 from streamer.cpus import usable_cores
-from streamer.errors import ConfigurationError, MissingExtra, RejectedError, RetriableError
+from streamer.errors import ConfigurationError, MissingExtra, RejectedError, RetriableError, quoted
 from streamer.protocols import Answer
 
 # Tokens in one forward pass, padding included. Measured with MiniLM on 2 cores: 1024 to 4096 are alike, more is slower.
@@ -191,6 +191,6 @@ def _translated() -> Iterator[None]:
     except RuntimeError as exc:
         if "out of memory" in str(exc) or "can't allocate memory" in str(exc):
             raise MemoryError(str(exc)) from exc
-        raise RetriableError(f"sentence-transformers: {exc}") from exc
+        raise RetriableError(f"sentence-transformers: {quoted(str(exc))}") from exc
     except (ValueError, TypeError, IndexError, KeyError) as exc:
-        raise RejectedError(f"sentence-transformers: {type(exc).__name__}: {exc}") from exc
+        raise RejectedError(f"sentence-transformers: {type(exc).__name__}: {quoted(str(exc))}") from exc

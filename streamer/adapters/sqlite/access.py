@@ -14,10 +14,14 @@ from contextlib import suppress
 from typing import TypeAlias, TypeVar
 
 import aiosqlite
+import structlog
 
-from streamer.adapters.sqlite.file import CacheFile, code_of, is_damage, log
+from streamer.adapters.sqlite.file import CacheFile, code_of, is_damage
+from streamer.core.outages import Outage
 from streamer.core.vectors import Space
 from streamer.errors import ConfigurationError
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 # Given the connection and the number of our space in this file.
@@ -54,6 +58,7 @@ class Access:
         self._mending: asyncio.Task[None] | None = None
         self.faults = 0
         self.reason = ""
+        self._outage = Outage(settle=0.0)  # a fault is none of a moment: it is retried after `retry_seconds`
 
     @property
     def is_open(self) -> bool:
@@ -114,7 +119,7 @@ class Access:
                 if connection:
                     await connection.close()
             except FAULTS as exc:
-                log.warning("cache_not_closed", path=str(self._file.path), reason=str(exc))
+                log.warning("cache not closed cleanly", path=str(self._file.path), reason=str(exc))
             finally:
                 self._file.release()
 
@@ -124,7 +129,7 @@ class Access:
                 return False
             connection = await self._available()
             if connection and not self._file.is_in_place():
-                log.warning("cache_file_gone", path=str(self._file.path))
+                log.warning("cache file deleted or replaced; opening it again", path=str(self._file.path))
                 await self._mend(connection, None)
                 connection = self._connection
             if connection is None:
@@ -134,6 +139,7 @@ class Access:
             except FAULTS as exc:
                 await self._fault(connection, exc, writing=True)
                 return False
+            self._tell(None)
             return True
 
     async def _available(self) -> aiosqlite.Connection | None:
@@ -150,7 +156,7 @@ class Access:
             except FAULTS as second:
                 exc = second
             else:
-                self._write_again_at = self._noted("cache_not_writable", exc)
+                self._write_again_at = self._noted("not writable: ", exc)
                 return
         await self._mend(connection, exc)
 
@@ -180,15 +186,22 @@ class Access:
                     self._leave_alone(exc)
                     return
             self._connection, self._space_id = await self._file.open(self._space)
+            if asyncio.get_running_loop().time() >= self._write_again_at:
+                self._tell(None)
         except FAULTS as second:
             self._leave_alone(second)
 
     def _leave_alone(self, exc: Exception) -> None:
-        self._retry_at = self._noted("cache_out_of_order", exc)
+        self._retry_at = self._noted("", exc)
 
-    def _noted(self, event: str, exc: Exception) -> float:
+    def _noted(self, prefix: str, exc: Exception) -> float:
         """Tell of a fault; when to try again."""
         self.faults += 1
         self.reason = str(exc) or type(exc).__name__
-        log.warning(event, path=str(self._file.path), reason=self.reason, retry_seconds=self._retry_seconds)
+        self._tell(f"{prefix}{self.reason}")
         return asyncio.get_running_loop().time() + self._retry_seconds
+
+    def _tell(self, reason: str | None) -> None:
+        if transition := self._outage.observe(reason, asyncio.get_running_loop().time()):
+            level, event, facts = transition.line("cache")
+            log.log(level, event, path=str(self._file.path), **facts)

@@ -37,7 +37,7 @@ MOST_FILES = 100
 BUSY_SECONDS = 1.0  # that SQLite waits for a lock of another program
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
-log = structlog.get_logger("streamer.cache")
+log = structlog.get_logger(__name__)
 
 
 class CacheFile:
@@ -84,7 +84,7 @@ class CacheFile:
         for suffix in COMPANIONS:
             with suppress(FileNotFoundError):
                 os.rename(f"{self.path}{suffix}", aside + suffix)
-        log.warning("cache_damaged", path=str(self.path), set_aside=aside, reason=reason)
+        log.warning("cache file damaged; starting an empty one", path=str(self.path), set_aside=aside, reason=reason)
 
     def release(self) -> None:
         """Let another process have the file."""
@@ -99,7 +99,7 @@ class CacheFile:
             # The tables first: a database of something else is to stay as it is.
             tables = {name for (name,) in await connection.execute_fetchall(FIND_TABLES)}
             if tables and not {"space", "entry"} <= tables:
-                raise ConfigurationError(f"cache.path = {self.path} is a database of something else")
+                raise ConfigurationError(f"cache.path = {self.path} is an SQLite file that streamer did not create")
             for pragma in PRAGMAS:
                 await connection.execute_fetchall(pragma)
             for statement in () if tables else ("BEGIN IMMEDIATE", *TABLES, "COMMIT"):
@@ -124,7 +124,11 @@ class CacheFile:
             self._lock = _lock(Path(f"{path}.lock"))
             if self._lock is not None:
                 if path != self._wanted:
-                    log.info("cache_in_use", path=str(self._wanted), instead=str(path))
+                    log.info(
+                        "cache file in use by another process; using another file",
+                        path=str(self._wanted),
+                        instead=str(path),
+                    )
                 self.path = path
                 return
         raise ConfigurationError(f"cache.path = {self._wanted} is in use{_holder(self._wanted)}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from functools import partial
 
+import structlog
 from anyio import CancelScope, sleep
 
 from streamer.errors import Unreachable
@@ -16,7 +16,7 @@ from streamer.indexer.snapshots.store import Snapshots, SnapshotStatistics
 from streamer.indexer.state import IndexerState
 from streamer.protocols import Changelog
 
-_log = logging.getLogger("streamer.indexer")
+log = structlog.get_logger(__name__)
 
 
 class Saving:
@@ -61,7 +61,7 @@ class Saving:
     async def at_the_end(self) -> None:
         """Everything has been published, and as a rule committed."""
         if self._progress.bounds().uncommitted(self._progress.remembered):
-            _log.warning("no snapshot at the end: not all verdict offsets could be committed")
+            log.warning("no snapshot written at the stop, because some verdict offsets are not committed")
         else:
             await self.save()
 

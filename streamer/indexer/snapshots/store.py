@@ -6,7 +6,6 @@ needed: whatever is wrong with it, the topic has it all.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -14,8 +13,10 @@ from dataclasses import dataclass, field
 from io import SEEK_END
 from typing import BinaryIO, Protocol
 
+import structlog
 from anyio.to_thread import run_sync
 
+from streamer.core.outages import Outage
 from streamer.indexer.snapshots.format import (
     Cut,
     Facts,
@@ -29,7 +30,7 @@ from streamer.indexer.snapshots.format import (
 )
 from streamer.indexer.verdicts.judge import Judge
 
-_log = logging.getLogger("streamer.snapshots")
+log = structlog.get_logger(__name__)
 
 _MARGIN = 0.9  # of the time that tombstones are kept: reading them takes a while, too
 _RENEWALS = 8  # in that time, when nothing has changed
@@ -94,6 +95,7 @@ class Snapshots:
         self._loaded = False
         self._ignored: str | None = None
         self._error: str | None = None
+        self._outage = Outage(settle=0.0)
         self._bytes = self._saved = self._failures = 0
         self._write_seconds = 0.0
 
@@ -125,12 +127,12 @@ class Snapshots:
             return None
         except (UnusableSnapshot, OSError) as exc:
             self._ignored = str(exc)
-            _log.warning("%s is ignored, the index is read from the topic instead: %s", self._file, exc)
+            log.warning("snapshot ignored; rebuilding the index from the topic", path=str(self._file), reason=str(exc))
             return None
         self._loaded = True
         self._latest, self._current_at = header, header.read_at
         seconds = time.monotonic() - began
-        _log.info("%s: %d vectors loaded in %.1f seconds", self._file, header.vectors, seconds)
+        log.info("snapshot loaded", path=str(self._file), vectors=header.vectors, seconds=round(seconds, 1))
         return header
 
     def _read(self, judge: Judge, facts: Facts, bounds: TopicBounds) -> Header:
@@ -164,7 +166,7 @@ class Snapshots:
         except OSError as exc:
             self._failures += 1
             self._error = str(exc)
-            _log.warning("no snapshot could be written to %s, the older one is kept: %s", self._file, exc)
+            self._tell(self._error)
             return
         finally:
             cut.view.release()
@@ -172,4 +174,17 @@ class Snapshots:
         self._saved += 1
         self._bytes, self._write_seconds = size, seconds
         self._latest, self._current_at = cut.header, self.clock()
-        _log.debug("%s: %d vectors, %d bytes, written in %.1f seconds", self._file, cut.header.vectors, size, seconds)
+        self._tell(None)
+        log.debug(
+            "snapshot written",
+            path=str(self._file),
+            vectors=cut.header.vectors,
+            bytes=size,
+            seconds=round(seconds, 1),
+        )
+
+    def _tell(self, reason: str | None) -> None:
+        """Of the first snapshot that cannot be written, and of the first one that can again."""
+        if transition := self._outage.observe(reason, time.monotonic()):
+            level, event, facts = transition.line("snapshot")
+            log.log(level, event, path=str(self._file), **facts)

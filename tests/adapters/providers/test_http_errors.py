@@ -84,7 +84,7 @@ VENDOR = Vendor("acme", (KEY,))
         (413, "<html>too large</html>", "too_long"),
     ],
 )
-def test_what_services_mean(status, body, kind):
+def test_each_refusal_of_a_service_is_understood(status, body, kind):
     error = VENDOR.refusal(status, {}, body if isinstance(body, str) else json.dumps(body).encode())
     types = {"retriable": RetriableError, "limited": RateLimited, "blocked": ProviderBlocked}
     assert type(error) is types.get(kind, RejectedError), error
@@ -96,9 +96,9 @@ def test_what_services_mean(status, body, kind):
 @pytest.mark.parametrize(
     ("status", "body", "advice"),
     [
-        (401, {"error": {"message": "Incorrect API key provided."}}, "provided; check the API key"),
+        (401, {"error": {"message": "Incorrect API key provided."}}, "provided.”; check the API key"),
         (498, {"message": "invalid token"}, "; check the API key"),
-        (400, [{"error": {"message": "API key not valid. Please pass a valid one."}}], "one; check the API key"),
+        (400, [{"error": {"message": "API key not valid. Please pass a valid one."}}], "one.”; check the API key"),
         (429, {"error": {"message": "plan", "code": "insufficient_quota"}}, "; the account has used up its quota"),
         (402, {"message": "Please add a payment method"}, "; the account has used up its quota"),
         (

@@ -232,7 +232,9 @@ async def test_a_taken_file_is_left_alone(path: Path) -> None:
             names = [(Path(found.path).name, found.entries) for found in await read_contents(path)]
             assert names == [("vectors.sqlite", 1), ("vectors.sqlite-2", 1)]
             assert await find(first, [1, 2]) == [1]
-    assert [(line["event"], line["instead"]) for line in logs] == [("cache_in_use", f"{path}-2")]
+    assert [(line["event"], line["instead"]) for line in logs] == [
+        ("cache file in use by another process; using another file", f"{path}-2")
+    ]
     async with opened(path) as cache:
         assert await find(cache, [1, 2]) == [1]
 
@@ -243,7 +245,7 @@ async def test_a_database_of_something_else_is_refused_and_not_touched(path: Pat
         connection.execute("CREATE TABLE customer (id INTEGER PRIMARY KEY)")
         connection.commit()
     before = path.read_bytes()
-    with pytest.raises(ConfigurationError, match="database of something else"):
+    with pytest.raises(ConfigurationError, match="an SQLite file that streamer did not create"):
         async with opened(path):
             pass
     assert path.read_bytes() == before

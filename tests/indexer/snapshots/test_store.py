@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from dataclasses import replace
 from typing import Any
@@ -14,14 +13,15 @@ import hypothesis
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.typing import EventDict
 
 from streamer.core.events import TopicPartition
 from streamer.errors import RetriableError
 from streamer.indexer.indexer import Indexer
 from streamer.indexer.snapshots.store import Snapshots, SnapshotStatistics
 from streamer.indexer.verdicts import anomalies
-from tests.indexer.test_indexer import P0, P1, SETTINGS, Running, Topic, running
 from tests.support.fakes import MemoryFile
+from tests.support.indexing import P0, P1, SETTINGS, Running, Topic, running
 
 pytestmark = pytest.mark.anyio
 
@@ -70,8 +70,12 @@ def held(indexer: Indexer) -> dict[str, bytes]:
     return dict(zip(view.ids, map(bytes, view.next_vectors(len(view.ids))), strict=True))
 
 
+def events(logs: list[EventDict]) -> list[str]:
+    return [line["event"] for line in logs]
+
+
 async def test_after_a_clean_stop_nothing_is_read_again_and_nothing_is_forgotten(
-    caplog: pytest.LogCaptureFixture,
+    logs: list[EventDict],
 ) -> None:
     topic, file = Topic(P0, P1), MemoryFile()
     for i in range(10):
@@ -83,15 +87,16 @@ async def test_after_a_clean_stop_nothing_is_read_again_and_nothing_is_forgotten
     topic.append("late", 31, tp=P1)
     for tp, log in topic.logs.items():
         topic.logs[tp] = log[-1:] if tp == P1 else []  # whoever reads from the beginning, misses it all
-    with caplog.at_level(logging.INFO):
-        async with running(topic, snapshots=of(file)) as second:
-            await settle(second)
-            statistics = second.indexer.statistics()
-            assert (statistics.records_total, statistics.restore_records, statistics.vectors) == (1, 1, 11)
-            assert (told(second).loaded, told(second).ignored, told(second).vectors) == (True, None, 10)
-            (match,) = await second.indexer.search(second.indexer._state.judge.index.get("id-7"), 1)  # type: ignore[arg-type]
-            assert (match.id, match.payload.text, match.payload.metadata) == ("id-7", "text 7", {"n": 7})
-    assert "a file in memory: 10 vectors loaded in" in caplog.text
+    logs.clear()
+    async with running(topic, snapshots=of(file)) as second:
+        await settle(second)
+        statistics = second.indexer.statistics()
+        assert (statistics.records_total, statistics.restore_records, statistics.vectors) == (1, 1, 11)
+        assert (told(second).loaded, told(second).ignored, told(second).vectors) == (True, None, 10)
+        (match,) = await second.indexer.search(second.indexer._state.judge.index.get("id-7"), 1)  # type: ignore[arg-type]
+        assert (match.id, match.payload.text, match.payload.metadata) == ("id-7", "text 7", {"n": 7})
+    (loaded,) = [line for line in logs if line["event"] == "snapshot loaded"]
+    assert (loaded["path"], loaded["vectors"]) == ("a file in memory", 10)
     assert [id for id, _ in topic.judged()] == [*(f"id-{i}" for i in (0, 3, 6, 9, 1, 2, 4, 5, 7, 8)), "late"]
     assert topic.judged()[-1] == ("late", "id-0")
 
@@ -149,7 +154,7 @@ async def test_a_snapshot_is_not_in_place_before_its_verdicts_are_committed() ->
     assert [id for id, _ in topic.judged()] == ["a", "b", "c", "c"], "not acknowledged is judged again, never left out"
 
 
-async def test_without_a_last_commit_the_older_snapshot_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_a_last_commit_the_older_snapshot_is_kept(logs: list[EventDict]) -> None:
     topic, file = Topic(), MemoryFile()
     topic.append("a", 0)
     async with running(topic, snapshots=of(file)) as this:
@@ -163,7 +168,7 @@ async def test_without_a_last_commit_the_older_snapshot_is_kept(caplog: pytest.L
         this.changelog.commit_errors = [RetriableError("no coordinator")]
         this.indexer.stop()
     assert file.replaced == 1
-    assert "no snapshot at the end" in caplog.text
+    assert "no snapshot written at the stop, because some verdict offsets are not committed" in events(logs)
     async with running(topic, snapshots=of(file)) as this:
         await settle(this)
         assert told(this).loaded
@@ -192,7 +197,7 @@ async def ignored(topic: Topic, snapshots: Snapshots, **changes: Any) -> str:
 
 
 @pytest.mark.parametrize("damage", ["cut short", "flipped", "empty", "something else"])
-async def test_a_damaged_one_is_ignored_and_made_anew(damage: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_damaged_one_is_ignored_and_made_anew(damage: str, logs: list[EventDict]) -> None:
     topic, file = await after_a_clean_stop()
     whole = file.content or b""
     flipped = bytearray(whole)
@@ -200,7 +205,8 @@ async def test_a_damaged_one_is_ignored_and_made_anew(damage: str, caplog: pytes
     damaged = {"cut short": whole[:-20], "flipped": bytes(flipped), "empty": b"", "something else": b"x" * 999}
     file.content = damaged[damage]
     reason = await ignored(topic, of(file))
-    assert f"a file in memory is ignored, the index is read from the topic instead: {reason}" in caplog.text
+    (line,) = [line for line in logs if line["event"].startswith("snapshot ignored")]
+    assert (line["path"], line["reason"]) == ("a file in memory", reason)
     assert [id for id, _ in topic.judged()] == [f"id-{i}" for i in range(5)]
     async with running(topic, snapshots=of(file)) as this:
         await settle(this)
@@ -244,7 +250,7 @@ async def test_one_that_is_older_than_tombstones_live_is_ignored() -> None:
     assert "23.0 hours old" in await ignored(topic, of(file, clock=clock))
 
 
-async def test_a_disk_that_refuses_is_a_warning_and_the_old_one_stays(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_disk_that_refuses_is_a_warning_and_the_old_one_stays(logs: list[EventDict]) -> None:
     topic, file = await after_a_clean_stop()
     content = file.content
     file.error = OSError("No space left on device")
@@ -259,7 +265,9 @@ async def test_a_disk_that_refuses_is_a_warning_and_the_old_one_stays(caplog: py
         await this.until(lambda: told(this).saved_total == 1)
         assert (told(this).error, told(this).vectors) == (None, 6)
         assert told(this).bytes == len(file.content or b"")
-    assert "no snapshot could be written to a file in memory, the older one is kept: No space left" in caplog.text
+    begin, end = [line for line in logs if line.get("part") == "snapshot"]
+    assert (begin["event"], begin["reason"]) == ("snapshot unavailable", "No space left on device")
+    assert end["event"] == "snapshot available again", "once each, however many attempts failed"
 
 
 async def test_what_has_not_changed_is_not_written_again_but_kept_young() -> None:
