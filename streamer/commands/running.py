@@ -12,8 +12,7 @@ from typing import Any
 import anyio
 import structlog
 
-from streamer.core.redaction import without_credentials
-from streamer.errors import ConfigurationError, RetriableError, StreamerError, Unreachable
+from streamer.errors import ConfigurationError, RetriableError, StreamerError, Unreachable, without_credentials
 from streamer.logs import close_logs, configure_logs
 from streamer.settings import Settings, load_settings
 

@@ -13,10 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from streamer.core.redaction import without_credentials
 from streamer.core.vectors import Space, Vector
 from streamer.core.verdicts import Match
-from streamer.errors import SpaceMismatch, StreamerError
+from streamer.errors import SpaceMismatch, StreamerError, without_credentials
 from streamer.http.answers import json_response
 from streamer.http.callers import AllowedHosts, is_json
 from streamer.http.dashboard import dashboard_route

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
-from streamer.core.redaction import without_credentials
+from streamer.errors import without_credentials
 from streamer.http.answers import json_response
 from streamer.http.callers import AllowedHosts, Callers
 from streamer.http.limits import RequestLimit

@@ -13,8 +13,7 @@ import orjson
 import structlog
 
 from streamer.core.outages import normalized
-from streamer.core.redaction import without_credentials
-from streamer.errors import without_quotes
+from streamer.errors import without_credentials, without_quotes
 from streamer.logs.repeats import Repeated, Repeats
 from streamer.logs.tracebacks import traceback_text
 

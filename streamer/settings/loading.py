@@ -14,9 +14,8 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from streamer.core.redaction import without_credentials
 from streamer.core.vendors import VENDORS
-from streamer.errors import ConfigurationError
+from streamer.errors import ConfigurationError, without_credentials
 from streamer.settings.base import Section
 from streamer.settings.provider import FallbackSettings
 from streamer.settings.sections import Settings

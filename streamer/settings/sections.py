@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from streamer.core.redaction import redacted
+from streamer.errors import redacted
 from streamer.settings.base import Positive, Section
 from streamer.settings.http import HttpSettings
 from streamer.settings.provider import ProviderSettings

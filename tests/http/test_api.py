@@ -6,7 +6,6 @@ import base64
 import hashlib
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -20,21 +19,12 @@ from streamer.errors import SpaceMismatch
 from streamer.http.api import LARGEST_BODY, create_api
 from tests.support.indexing import OTHER, SPACE, Running, Topic
 from tests.support.serving import DegreesEmbedder, serving, serving_an_index
+from tests.support.serving import small_index as api
 
 pytestmark = pytest.mark.anyio
 
 
 JSON = {"content-type": "application/json"}
-
-
-@asynccontextmanager
-async def api(embedder: DegreesEmbedder | None = None, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """An index of id-0, a/1 and id-2 at 0, 30 and 60 degrees, caught up."""
-    topic = Topic()
-    for id, degrees in [("id-0", 0), ("a/1", 30), ("id-2", 60)]:
-        topic.append(id, degrees)
-    async with serving_an_index(topic, embedder, **options) as (client, _):
-        yield client
 
 
 async def search(client: httpx.AsyncClient, **body: Any) -> list[tuple[str, float]]:

@@ -6,6 +6,7 @@ import socket
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
 from streamer.app.http import allowed_hosts, token_of, warn_if_open
@@ -14,8 +15,7 @@ from streamer.http.callers import AllowedHosts, is_json, is_loopback, parse_auth
 from streamer.http.health import create_app
 from streamer.http.server import serve
 from streamer.settings import load_settings
-from tests.http.test_api import api
-from tests.http.test_server import APP
+from tests.support.serving import small_index as api
 
 pytestmark = pytest.mark.anyio
 
@@ -217,4 +217,4 @@ async def test_r4_a_taken_port_of_a_worker_names_the_workers_key() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=rf"^http.worker_port = {port}: already in use"):
-            await serve(APP, "127.0.0.1", port, "http.worker_port")
+            await serve(Starlette(), "127.0.0.1", port, "http.worker_port")

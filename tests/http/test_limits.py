@@ -16,8 +16,8 @@ from starlette.routing import Route
 from streamer.http import api, limits
 from streamer.http.health import create_app
 from streamer.http.limits import MOST_REQUESTS, BoundedProtocol, most_connections
-from tests.http.test_api import api as serving_api
 from tests.support.serving import serving
+from tests.support.serving import small_index as serving_api
 
 pytestmark = pytest.mark.anyio
 

@@ -20,7 +20,6 @@ from typing import Any, Literal, TypeAlias
 import anyio
 import orjson
 
-from streamer.core.redaction import without_credentials
 from streamer.errors import (
     ProviderBlocked,
     RateLimited,
@@ -28,6 +27,7 @@ from streamer.errors import (
     RetriableError,
     StreamerError,
     quoted,
+    without_credentials,
 )
 
 Meaning: TypeAlias = Literal["retriable", "limited", "blocked", "rejected", "too_long"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.core.redaction import redacted, without_credentials
+from streamer.errors import redacted, without_credentials
 
 
 @pytest.mark.parametrize(
