@@ -69,6 +69,7 @@ async def test_every_text_gets_its_own_vector_and_is_paid_for_once() -> None:
         assert len(texts_sent(server)) == 700
 
 
+@pytest.mark.slow
 async def test_ten_thousand_short_texts_take_the_fewest_requests() -> None:
     texts = [f"short text number {i}" for i in range(10_000)]
     async with FakeOpenAI(key=KEY) as server, service_of(server, cache__enabled=False) as service:

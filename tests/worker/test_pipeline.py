@@ -351,6 +351,7 @@ async def test_a_refused_commit_is_survived() -> None:
         flow.stop()
 
 
+@pytest.mark.slow
 async def test_neither_tasks_nor_objects_grow_with_the_number_of_events() -> None:
     source = MemorySource({A: texts(A, 6000)}, max_records=100)
     sink = MemorySink()

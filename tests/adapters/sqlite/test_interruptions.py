@@ -97,6 +97,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_killed_in_the_middle_of_commits_it_loses_nothing_it_had_stored(path: Path) -> None:
     stored, chance = 0, random.Random(4)
     for _ in range(8):

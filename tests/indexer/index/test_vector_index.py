@@ -223,6 +223,7 @@ def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_
     assert np.ptp(np.concatenate(scores)) < top_k.RESOLUTION
 
 
+@pytest.mark.slow
 def test_coordinates_change_at_the_same_vector_however_a_stream_is_cut() -> None:
     stream, found = like_texts(np.random.default_rng(11), 1200, 64), list[list[list[Match]]]()
     stream[200:240] = stream[:40]

@@ -384,6 +384,7 @@ async def crash_again_and_again(seed: int) -> None:
         hypothesis.event("no snapshot was ever used")
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=12, deadline=None)
 def test_crashed_at_any_moment_no_verdict_is_lost_or_doubled_and_the_index_is_the_fold(seed: int) -> None:
