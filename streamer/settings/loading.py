@@ -15,7 +15,7 @@ import orjson
 from pydantic import ValidationError
 
 from streamer.core.vendors import key_variable
-from streamer.errors import ConfigurationError
+from streamer.errors import ConfigurationError, without_credentials
 from streamer.settings.base import Section
 from streamer.settings.provider import OPTIONS_OF, FallbackSettings
 from streamer.settings.sections import Settings
@@ -30,7 +30,7 @@ SECRETS = {
     ("provider", "fallback"),
     ("http", "token"),
 }
-STRUCTURED = {("topics", "input"), ("provider", "headers"), ("provider", "fallback")}
+STRUCTURED = {("topics", "input"), ("provider", "headers"), ("provider", "fallback"), ("http", "allowed_hosts")}
 
 
 def load_settings(
@@ -174,11 +174,14 @@ def _explain(exc: ValidationError, where: Mapping[tuple[str, str], str], argumen
             origin = f"{argument_of[name]}=..." if name in argument_of else origin
             lines.append(f"{origin}: unknown {what} {name}; known are: {known}")
         else:
-            secret = location[:2] in SECRETS and not (is_entry and location[-1] in ("name", "model", "base_url"))
+            hides_user = location == ("kafka", "bootstrap_servers") and "@" in str(error["input"])
+            secret = hides_user or (
+                location[:2] in SECRETS and not (is_entry and location[-1] in ("name", "model", "base_url"))
+            )
             given = "" if secret or isinstance(error["input"], dict | Section) else f" = {error['input']!r}"
             message = error["msg"].removeprefix("Value error, ")
             setting = f"{origin}: {name}{given}"
             if name in argument_of:
                 setting = f"{argument_of[name]}{given.replace(' ', '', 2) or '=...'}"
             lines.append(f"{setting}: {message[0].lower()}{message[1:]}")
-    return "\n".join(dict.fromkeys(lines))
+    return without_credentials("\n".join(dict.fromkeys(lines)))

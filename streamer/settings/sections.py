@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from streamer.errors import redacted
 from streamer.settings.base import Positive, Section
+from streamer.settings.http import HttpSettings
 from streamer.settings.provider import ProviderSettings
 
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
@@ -66,6 +68,15 @@ class KafkaSettings(Section):
         description="static membership: a restart within session_timeout_ms moves no partition, but the partitions of "
         "a worker that stays away wait that long. One id per process: two of the same evict each other in turn",
     )
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _brokers_have_no_scheme(cls, servers: str) -> str:
+        if "@" in servers or "/" in servers:
+            raise ValueError(
+                "write host:port, several separated by commas; user and password are sasl_username and sasl_password"
+            )
+        return servers
 
     @model_validator(mode="after")
     def _sasl_is_complete(self) -> KafkaSettings:
@@ -222,19 +233,6 @@ class IndexSettings(Section):
     )
 
 
-class HttpSettings(Section):
-    """Where the indexer and the worker listen."""
-
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all, then set a token as well")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="port of the indexer; 0 takes a free one")
-    worker_port: Annotated[int, Field(ge=0, le=65535)] = Field(
-        8081, description="port of the worker's /healthz, /readyz and /metrics; 0 takes a free one"
-    )
-    token: SecretStr | None = Field(
-        None, description="everything but /healthz needs it as Authorization: Bearer; set it in the environment"
-    )
-
-
 class LogSettings(Section):
     """What is logged, and how."""
 
@@ -272,7 +270,8 @@ class Settings(Section):
 
     def redacted(self) -> dict[str, Any]:
         """All effective values, secrets as stars: fit to be printed."""
-        return self.model_dump(mode="json")
+        shown: dict[str, Any] = redacted(self.model_dump(mode="json"))
+        return shown
 
     def secrets(self) -> list[str]:
         """The values of all secrets, which nothing may print."""

@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.partitioner import DefaultPartitioner
+from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.core.events import Message
@@ -63,7 +64,8 @@ class Publisher:
         try:
             await self.connection.reach(self.producer.start())
         except BaseException:
-            await self.abandon()  # a failed start leaves its connections and tasks behind
+            with CancelScope(shield=True):  # a failed start leaves its connections and tasks behind
+                await self.abandon()
             raise
 
     async def submit(self, messages: Sequence[Message], positions: Sequence[int], *, singly: bool) -> list[RecordBatch]:

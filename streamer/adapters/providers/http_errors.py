@@ -27,6 +27,7 @@ from streamer.errors import (
     RetriableError,
     StreamerError,
     quoted,
+    without_credentials,
 )
 
 _LONGEST_REASON = 300
@@ -131,6 +132,7 @@ class Vendor:
         """The text on one line, cut, without our secrets and without keys that the vendor itself has half masked."""
         for secret in self.secrets:
             text = text.replace(secret, "[redacted]")
+        text = without_credentials(text)
         text = re.sub(r"\S*\*{3}\S*", "[redacted]", " ".join(text.split()))
         return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
 

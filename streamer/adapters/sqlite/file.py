@@ -93,6 +93,7 @@ class CacheFile:
             self._lock = None
 
     async def _connect(self, space: Space) -> tuple[aiosqlite.Connection, int]:
+        await asyncio.to_thread(_create_for_us_alone, self.path)
         connection = await aiosqlite.connect(self.path, isolation_level=None, timeout=BUSY_SECONDS)
         try:
             # The tables first: a database of something else is to stay as it is.
@@ -189,7 +190,7 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
 
 def _lock(path: Path) -> int | None:
     """A descriptor that holds the lock for as long as it is open; None when another one holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if sys.platform != "win32":
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -202,6 +203,12 @@ def _lock(path: Path) -> int | None:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _create_for_us_alone(path: Path) -> None:
+    """Vectors tell much of their texts. SQLite gives its other files this mode, too. What exists stays as it is."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _holder(path: Path) -> str:
