@@ -40,7 +40,7 @@ async def run_indexer(settings: Settings) -> None:
     """Until a signal; or until a part fails, whose error is raised."""
     check_file_handles()
     topics, index = settings.topics, settings.index
-    async with open_embedding(settings, cache_suffix="index") as embedding:
+    async with open_embedding(settings) as embedding:
         await ensure_topics(settings)
         # Verdict positions are committed under a name of their own: the workers' group must not see this member.
         group_id = f"{settings.kafka.group_id}-verdicts"

@@ -203,8 +203,18 @@ class Scene:
             assert member.process is not None
             await member.process.ready(member.port)
 
-    async def produce(self, count: int | None = None, *, rate: float = 0.0, seed: int = 0) -> None:
-        """`count` events, or without end; noted before they are sent and again when they are acknowledged."""
+    async def produce(
+        self,
+        count: int | None = None,
+        *,
+        rate: float = 0.0,
+        seed: int = 0,
+        text_of: Callable[[int], str] | None = None,
+    ) -> None:
+        """`count` events, or without end; noted before they are sent and again when they are acknowledged.
+
+        `text_of`: the text of an event by its number.
+        """
         rng = random.Random(seed)
         producer = AIOKafkaProducer(
             bootstrap_servers=self.broker.bootstrap_servers,
@@ -224,6 +234,8 @@ class Scene:
                         number = len(self.ledger.attempted)
                         # Some texts come again, as they do: the cache and the single flight have a part in this.
                         text = f"text number {rng.randrange(number + 1) if number % 7 == 6 else number}"
+                        if text_of is not None:
+                            text = text_of(number)
                         self.ledger.attempted[f"id-{number}"] = text
                         try:
                             sending = await producer.send(self.texts, key=f"id-{number}".encode(), value=text.encode())

@@ -1,0 +1,290 @@
+"""One cache file under several processes: writing at once, killed, stopped, deleting it, damaging it, clearing it."""
+
+# ruff: noqa: ASYNC220 - a test may block its own loop
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+from structlog.testing import capture_logs
+
+from streamer.adapters.sqlite import file as file_module
+from streamer.adapters.sqlite import read_contents
+from streamer.adapters.sqlite.locks import TURN, LockFile
+from streamer.adapters.sqlite.mounts import kind_of, network_file_system
+from tests.adapters.sqlite.cached_entries import entries, find, key_of, opened
+
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="files are shared on Linux only")]
+
+# Stores the entries from argv[2] on, 20 at a time, and says after each how far it has come and how many of all those
+# before it finds.
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, "")
+from tests.adapters.sqlite.cached_entries import entries, find, opened
+
+async def main():
+    async with opened(Path(sys.argv[1])) as cache:
+        first = start = int(sys.argv[2])
+        while True:
+            await cache.put_many(entries(range(start, start + 20)))
+            start += 20
+            recent = range(max(first, start - 200), start)
+            missing = len(recent) - len(await find(cache, recent))
+            print("stored", start, missing, cache.statistics().faults_total, flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "vectors.sqlite"
+
+
+class Writer:
+    """A process that writes to the file without a pause.
+
+    `stored`: the next entry; `missing`: how many it did not find, at all its looks; `faults`: of its cache.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.stored = self.missing = self.faults = self.rounds = 0
+        self._said = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    async def goes_on(self, rounds: int = 1) -> None:
+        """Until it has stored so often from now on."""
+        done = self.rounds + rounds
+        await anyio.to_thread.run_sync(self._reaches, done)
+
+    def killed(self) -> None:
+        self.process.kill()
+        self._reader.join()
+
+    def _reaches(self, rounds: int) -> None:
+        with self._said:
+            assert self._said.wait_for(lambda: self.rounds >= rounds, 60), "it does not go on"
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            word, *numbers = line.split()
+            if word != b"stored" or not line.endswith(b"\n"):
+                continue  # of the log, or cut off
+            with self._said:
+                self.stored, missing, self.faults = map(int, numbers)
+                self.missing += missing
+                self.rounds += 1
+                self._said.notify_all()
+
+
+@contextmanager
+def writer(path: Path, start: int) -> Iterator[Writer]:
+    with subprocess.Popen([sys.executable, "-c", WRITER, path, str(start)], stdout=subprocess.PIPE) as process:
+        it = Writer(process)
+        try:
+            yield it
+        finally:
+            it.killed()
+
+
+@asynccontextmanager
+async def two_writers(path: Path) -> AsyncIterator[tuple[Writer, Writer]]:
+    with writer(path, 0) as first, writer(path, 1_000_000) as second:
+        for one in (first, second):
+            await one.goes_on(3)
+        yield first, second
+
+
+def is_whole(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        checked: bool = connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    return checked
+
+
+async def test_two_that_write_and_are_killed_lose_nothing_they_had_stored(path: Path) -> None:
+    chance, starts, stored = random.Random(4), [0, 1_000_000], [0, 1_000_000]
+    for round_ in range(6):
+        with writer(path, stored[0]) as first, writer(path, stored[1]) as second:
+            both = [first, second]
+            for one in both:
+                await one.goes_on(chance.randrange(2, 20))
+            chance.shuffle(both)
+            both[0].killed()
+            await both[1].goes_on(5)  # a dead process holds up nobody
+            both[1].killed()
+            stored = [first.stored, second.stored]
+            assert [first.missing, second.missing, first.faults, second.faults] == [0] * 4
+        if round_ % 3 == 2:
+            async with opened(path) as cache:
+                for start, end in zip(starts, stored, strict=True):
+                    assert await find(cache, range(start, end)) == list(range(start, end))
+            assert is_whole(path)
+    assert not list(path.parent.glob("*corrupt*"))
+
+
+async def test_one_deletes_the_file_and_all_write_to_the_new_one(path: Path) -> None:
+    async with two_writers(path) as both:
+        for round_ in range(6):
+            # Once with all that stands beside it, once without its log, once without its lock.
+            doomed = [path.parent.glob(f"{path.name}*"), [path], [path, Path(f"{path}.lock")]][round_ % 3]
+            for file in doomed:
+                file.unlink(missing_ok=True)
+            for one in both:
+                await one.goes_on(10)
+                assert one.faults == 0
+            async with opened(path) as cache:
+                for one in both:
+                    assert await find(cache, [one.stored - 1]) == [one.stored - 1]
+    assert is_whole(path)
+    assert not list(path.parent.glob("*corrupt*"))
+
+
+async def test_a_file_damaged_under_both_is_set_aside_once(path: Path) -> None:
+    async with two_writers(path) as both:
+        for round_ in range(3):
+            for part in (path, Path(f"{path}-wal")):
+                with part.open("r+b") as file:
+                    file.write(random.Random(round_).randbytes(part.stat().st_size))
+            for one in both:
+                await one.goes_on(10)
+            place = os.stat(path).st_ino
+            for one in both:
+                await one.goes_on(10)
+            assert os.stat(path).st_ino == place, "whoever finds the damage late must not set the new file aside"
+            async with opened(path) as cache:
+                for one in both:
+                    assert await find(cache, [one.stored - 1]) == [one.stored - 1]
+    assert is_whole(path)
+    assert len(list(path.parent.glob("*.corrupt-??????????"))) == 1
+
+
+async def test_cleared_and_pruned_and_counted_while_two_write(path: Path) -> None:
+    async with two_writers(path) as both:
+        for _ in range(3):
+            async with opened(path, next_if_taken=False) as command:
+                await command.put_many(entries(range(5_000_000, 5_002_500)))
+                await command.clear()
+                assert await find(command, range(5_000_000, 5_002_500)) == []
+            async with opened(path, next_if_taken=False, max_bytes=400_000) as command:
+                await command.prune()
+            [contents] = await read_contents(path)
+            assert contents.path == str(path)
+            for one in both:
+                await one.goes_on(10)
+                assert one.faults == 0
+    assert is_whole(path)
+
+
+async def test_a_stopped_process_in_its_turn_is_not_waited_for_long(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_module, "TURN_SECONDS", 0.2)
+    async with opened(path) as cache:
+        await cache.put_many(entries([1]))
+        await cache.stats()  # when it has tidied up
+        other = LockFile(Path(f"{path}.lock"))
+        assert other.hold(shared=True)
+        assert other.lock(TURN)
+        with capture_logs() as logs:
+            await cache.put_many(entries([2]))
+            assert await find(cache, [1, 2]) == [1]
+            other.release()
+            await cache.put_many(entries([2]))
+            assert await find(cache, [1, 2]) == [1, 2]
+        assert cache.statistics().dropped_total == 1
+    assert "another process is writing" in logs[0]["reason"]
+
+
+async def test_a_process_that_was_stopped_goes_on_where_it_was(path: Path) -> None:
+    async with two_writers(path) as (first, second):
+        for _ in range(2):
+            first.process.send_signal(signal.SIGSTOP)
+            await second.goes_on(2)  # at most one turn is waited for
+            first.process.send_signal(signal.SIGCONT)
+            await first.goes_on(20)
+            await second.goes_on(20)
+    assert is_whole(path)
+
+
+# Claims
+
+
+async def test_a_key_is_claimed_by_one_at_a_time(path: Path) -> None:
+    keys = [key_of(number) for number in range(300)]
+    async with opened(path) as first, opened(path) as second:
+        assert first.claim(keys[:200]) == keys[:200]
+        assert second.claim(keys[100:]) == keys[200:]
+        first.unclaim(keys[:150])
+        second.unclaim(keys[:150])  # not its own: no harm
+        assert second.claim(keys[:200]) == keys[:150]
+    async with opened(path) as third:
+        assert third.claim(keys) == keys
+
+
+CLAIMER = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, "")
+from tests.adapters.sqlite.cached_entries import key_of, opened
+
+async def main():
+    async with opened(Path(sys.argv[1])) as cache:
+        print(len(cache.claim([key_of(number) for number in range(50)])), flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_claims_of_a_killed_process_are_free_at_once(path: Path) -> None:
+    keys = [key_of(number) for number in range(60)]
+    async with opened(path) as cache:
+        with subprocess.Popen([sys.executable, "-c", CLAIMER, path], stdout=subprocess.PIPE) as claimer:
+            assert claimer.stdout
+            assert await anyio.to_thread.run_sync(claimer.stdout.readline) == b"50\n"
+            assert cache.claim(keys) == keys[50:]
+            claimer.kill()
+            claimer.wait()
+            assert cache.claim(keys[:50]) == keys[:50]
+
+
+# File systems
+
+MOUNTS = """\
+22 1 0:20 / /proc rw,nosuid - proc proc rw
+29 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+44 29 0:41 / /mnt/data rw,relatime shared:2 master:1 - nfs4 server:/export rw,vers=4.2
+45 29 0:42 / /mnt/with\\040space rw - fuse.sshfs host:/ rw
+"""
+
+
+def test_the_kind_of_a_file_system_is_that_of_its_device(tmp_path: Path) -> None:
+    assert [kind_of(device, MOUNTS) for device in ("254:0", "0:41", "0:42", "9:9")] == [
+        "ext4",
+        "nfs4",
+        "fuse.sshfs",
+        None,
+    ]
+    device = os.stat(tmp_path).st_dev
+    mounts = tmp_path / "mountinfo"
+    for kind, told in {"nfs4": "nfs4", "fuse.sshfs": "fuse.sshfs", "fuse.fuse-overlayfs": None, "ext4": None}.items():
+        mounts.write_text(f"29 1 {os.major(device)}:{os.minor(device)} / / rw - {kind} x rw\n")
+        assert network_file_system(tmp_path, mounts) == told
+    assert network_file_system(tmp_path, tmp_path / "no such file") is None
