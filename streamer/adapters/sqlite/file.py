@@ -28,7 +28,7 @@ import aiosqlite
 import anyio
 import structlog
 
-from streamer.adapters.sqlite.locks import NEXT, TURN, LockFile, identity, why_not_shared
+from streamer.adapters.sqlite.locks import TURN, LockFile, identity, why_not_shared
 from streamer.adapters.sqlite.mounts import network_file_system
 from streamer.adapters.sqlite.rows import ADD_SPACE, EXCLUSIVE, FIND_SPACE, FIND_TABLES, PRAGMAS, TABLES, VERSION, get
 from streamer.core.vectors import Space
@@ -74,14 +74,10 @@ class CacheFile:
             if not self._lock.is_held:
                 await asyncio.to_thread(self._hold)
             if self.is_shared:
-                until = asyncio.get_running_loop().time() + TURN_SECONDS
+                await self._locked(TURN)
                 try:
-                    await self._locked(NEXT, until)
-                    await self._locked(TURN, until)
-                    self._lock.unlock(NEXT)
                     yield
                 finally:
-                    self._lock.unlock(NEXT)
                     self._lock.unlock(TURN)
             else:
                 yield
@@ -128,8 +124,8 @@ class CacheFile:
         """Let other processes have the file."""
         self._lock.release()
 
-    async def _locked(self, byte: int, until: float) -> None:
-        pause = 0.001
+    async def _locked(self, byte: int) -> None:
+        until, pause = asyncio.get_running_loop().time() + TURN_SECONDS, 0.001
         while not self._lock.lock(byte):
             if asyncio.get_running_loop().time() > until:
                 raise NoTurn("another process is writing the file and does not end")

@@ -22,8 +22,7 @@ _FLOCK = struct.Struct("@hhqqi4x")
 
 # Bytes of the lock file, which need not exist to be locked.
 TURN = 0
-NEXT = 1  # in line for TURN: the process that just had its turn queues behind the one that waits
-PROBE = 2
+PROBE = 1
 FIRST_KEY = 1024
 
 

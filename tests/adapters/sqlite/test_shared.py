@@ -175,6 +175,23 @@ async def test_a_file_damaged_under_both_is_set_aside_once(path: Path) -> None:
     assert len(list(path.parent.glob("*.corrupt-??????????"))) == 1
 
 
+async def test_damage_found_late_does_not_set_the_new_file_aside(path: Path) -> None:
+    damage = sqlite3.DatabaseError("database disk image is malformed")
+    damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    with capture_logs() as logs:
+        async with opened(path) as first, opened(path) as second:
+            late = second._access._connection
+            assert first._access._connection
+            assert late
+            await first._access._fault(first._access._connection, damage)
+            await first.put_many(entries([1]))
+            await second._access._fault(late, damage)
+            assert await find(second, [1]) == [1]
+            await second.put_many(entries([2]))
+            assert await find(first, [1, 2]) == [1, 2]
+    assert [line["event"] for line in logs] == ["cache file damaged; starting an empty one"]
+
+
 async def test_cleared_and_pruned_and_counted_while_two_write(path: Path) -> None:
     async with two_writers(path) as both:
         for _ in range(3):
