@@ -12,14 +12,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamer.core.measures import (
-        Neighbor,
-        cosine_similarity,
-        dot_product,
-        euclidean_distance,
-        find_most_similar,
-        normalize,
-    )
     from streamer.core.vectors import Matrix, Purpose, Space, Vector
     from streamer.errors import (
         ConfigurationError,
@@ -31,6 +23,14 @@ if TYPE_CHECKING:
         SpaceMismatch,
         StreamerError,
         Unreachable,
+    )
+    from streamer.measures import (
+        Neighbor,
+        cosine_similarity,
+        dot_product,
+        euclidean_distance,
+        find_most_similar,
+        normalize,
     )
     from streamer.protocols import Answer, Embedding, Provider, Rejection
     from streamer.service import EmbeddingService, SimilarText, TextsRejected
@@ -80,7 +80,7 @@ _HOMES = {
     "EmbeddingService": "streamer.service.EmbeddingService",
     "Matrix": "streamer.core.vectors.Matrix",
     "MissingExtra": "streamer.errors.MissingExtra",
-    "Neighbor": "streamer.core.measures.Neighbor",
+    "Neighbor": "streamer.measures.Neighbor",
     "Provider": "streamer.protocols.Provider",
     "ProviderBlocked": "streamer.errors.ProviderBlocked",
     "Purpose": "streamer.core.vectors.Purpose",
@@ -97,12 +97,12 @@ _HOMES = {
     "TextsRejected": "streamer.service.TextsRejected",
     "Unreachable": "streamer.errors.Unreachable",
     "Vector": "streamer.core.vectors.Vector",
-    "cosine_similarity": "streamer.core.measures.cosine_similarity",
-    "dot_product": "streamer.core.measures.dot_product",
-    "euclidean_distance": "streamer.core.measures.euclidean_distance",
-    "find_most_similar": "streamer.core.measures.find_most_similar",
+    "cosine_similarity": "streamer.measures.cosine_similarity",
+    "dot_product": "streamer.measures.dot_product",
+    "euclidean_distance": "streamer.measures.euclidean_distance",
+    "find_most_similar": "streamer.measures.find_most_similar",
     "load_settings": "streamer.settings.load_settings",
-    "normalize": "streamer.core.measures.normalize",
+    "normalize": "streamer.measures.normalize",
 }
 
 

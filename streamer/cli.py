@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from streamer.commands import options
+from streamer.commands.options import AsJson, Bootstrap, Config, ModelOption, ProviderOption, Set
 from streamer.commands.running import report, run_async, settings_from
 from streamer.version import version
 
@@ -22,21 +24,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="settings (default: streamer.toml here, if there is one)"),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="any setting, as in --set batch.linger_ms=10; repeatable"),
-]
-Bootstrap = Annotated[
-    str | None, typer.Option("--bootstrap-servers", "-b", metavar="HOST:PORT", help="kafka.bootstrap_servers")
-]
-ProviderOption = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="provider.name")]
-ModelOption = Annotated[str | None, typer.Option("--model", metavar="NAME", help="provider.model")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of text for people")]
 
 
 def _version(wanted: bool) -> None:
@@ -57,7 +44,7 @@ def run(
     config: Config = None,
     set_: Set = None,
     bootstrap_servers: Bootstrap = None,
-    input_: Annotated[str | None, typer.Option("--input", metavar="TOPIC", help="topics.input")] = None,
+    input_: options.InputTopic = None,
     provider: ProviderOption = None,
     model: ModelOption = None,
 ) -> None:
@@ -93,37 +80,45 @@ def index(
 @app.command(epilog="Example: streamer publish reviews.csv --text-field body --key-field id")
 def publish(
     file: Annotated[
-        Path | None, typer.Argument(help="text, .jsonl or .csv; standard input without it or with -")
+        Path | None,
+        typer.Argument(help="text, .csv, .tsv, .jsonl or .json, also .gz; standard input without it or with -"),
     ] = None,
     config: Config = None,
     set_: Set = None,
     bootstrap_servers: Bootstrap = None,
     topic: Annotated[str | None, typer.Option("--topic", "-t", metavar="TOPIC", help="default: topics.input")] = None,
-    format_: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="auto (by file name), text, jsonl or csv")
-    ] = "auto",
-    text_field: Annotated[
-        str | None, typer.Option("--text-field", metavar="NAME", help="the text column of a CSV file")
-    ] = None,
+    format_: options.FormatOption = "auto",
+    text_field: options.TextField = None,
     key_field: Annotated[
-        str | None, typer.Option("--key-field", metavar="NAME", help="field or column used as record key")
+        str | None,
+        typer.Option("--key-field", metavar="NAME", help="the file's column or field with the record key"),
     ] = None,
+    delimiter: options.Delimiter = None,
+    columns: options.Columns = None,
+    no_quotes: options.NoQuotes = False,
+    encoding: options.Encoding = None,
+    from_line: Annotated[
+        int, typer.Option("--from-line", metavar="N", min=1, help="go on where an earlier run ended")
+    ] = 1,
+    skip_bad: options.SkipBad = False,
     rate: Annotated[
         float, typer.Option("--rate", metavar="N", min=0, help="messages per second; 0: as fast as it goes")
     ] = 0,
 ) -> None:
-    """Publish texts from a file or standard input to the text topic."""
-    from streamer.commands.publish import FORMATS
+    """Publish texts from a file or standard input to the text topic.
+
+    The text goes where a worker with the same settings reads it (input.text_field); other fields stay beside it.
+    """
+    from streamer.commands.publish import Publishing
     from streamer.commands.publish import publish as publish_file
 
-    if format_ not in FORMATS:
-        raise typer.BadParameter(f"{format_!r} is not one of {', '.join(FORMATS)}", param_hint="--format")
-    settings = settings_from(
-        config, set_ or [], kafka__bootstrap_servers=bootstrap_servers, input__text_field=text_field
-    )
+    wanted = Publishing(
+        format=options.file_format(format_, delimiter, columns, encoding, no_quotes=no_quotes), topic=topic,
+        text_field=text_field, key_field=key_field, from_line=from_line, skip_bad=skip_bad, rate=rate,
+    )  # fmt: skip
+    settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)
     path = None if file is None or str(file) == "-" else file
-    sent = run_async(_bind(publish_file, settings, path, format_, topic=topic, key_field=key_field, rate=rate))
-    typer.echo(f"{sent} messages published", err=True)
+    typer.echo(run_async(_bind(publish_file, settings, path, wanted)), err=True)
 
 
 @app.command(epilog="Example: streamer tail verdicts --json --from-beginning")
@@ -133,6 +128,9 @@ def tail(
     set_: Set = None,
     bootstrap_servers: Bootstrap = None,
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="not only what is new")] = False,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="KIND", help="only verdicts or dead letters of it, as in anomaly")
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="stop after so many")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -143,7 +141,9 @@ def tail(
     if stream not in STREAMS:
         raise typer.BadParameter(f"{stream!r} is not one of {', '.join(STREAMS)}", param_hint="STREAM")
     settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)
-    run_async(_bind(tail_stream, settings, stream, from_beginning=from_beginning, limit=limit, as_json=as_json))
+    run_async(
+        _bind(tail_stream, settings, stream, kind=kind, from_beginning=from_beginning, limit=limit, as_json=as_json)
+    )
 
 
 @app.command(epilog='Example: streamer search "where is my parcel" -k 3')
@@ -151,9 +151,7 @@ def search(
     text: str,
     config: Config = None,
     set_: Set = None,
-    url: Annotated[
-        str | None, typer.Option("--url", metavar="URL", help="of the indexer; default from http.host and http.port")
-    ] = None,
+    url: options.Url = None,
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="how many")] = 10,
     min_similarity: Annotated[float | None, typer.Option("--min-similarity", min=-1, max=1)] = None,
     as_json: AsJson = False,
@@ -165,15 +163,26 @@ def search(
     run_async(_bind(search_text, settings, text, url=url, k=k, min_similarity=min_similarity, as_json=as_json))
 
 
-@app.command(epilog='Example: streamer embed "hello world"    or: streamer embed --file texts.txt --output vectors.npy')
+@app.command(
+    epilog='Example: streamer embed "hello world"    or: streamer embed --file texts.txt --output vectors.npy    or: '
+    "streamer embed --file reviews.csv --text-field body --id-field id --output vectors.jsonl"
+)
 def embed(
     texts: Annotated[list[str] | None, typer.Argument()] = None,
     config: Config = None,
     set_: Set = None,
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="one text a line; - for standard input")] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help=".npy or .jsonl; without it JSON lines on standard output")
+    file: options.TextFile = None,
+    format_: options.FormatOption = "auto",
+    text_field: options.TextField = None,
+    id_field: Annotated[
+        str | None, typer.Option("--id-field", metavar="NAME", help="the file's column or field that names each text")
     ] = None,
+    delimiter: options.Delimiter = None,
+    columns: options.Columns = None,
+    no_quotes: options.NoQuotes = False,
+    encoding: options.Encoding = None,
+    skip_bad: options.SkipBad = False,
+    output: options.Output = None,
     query: Annotated[
         bool, typer.Option("--query", help="as a query, for models that tell queries from documents")
     ] = False,
@@ -184,15 +193,20 @@ def embed(
     model: ModelOption = None,
 ) -> None:
     """Embed texts without Kafka: save the vectors, or print them. Run again, it goes on where it was stopped."""
+    from streamer.commands.embed import Sources
     from streamer.commands.embed import embed as embed_texts
     from streamer.commands.embed import fit_pca as fit
 
     settings = settings_from(config, set_ or [], provider__name=provider, provider__model=model)
+    sources = Sources(
+        texts=texts or [], path=file, text_field=text_field or settings.input.text_field, id_field=id_field,
+        format=options.file_format(format_, delimiter, columns, encoding, no_quotes=no_quotes), skip_bad=skip_bad,
+    )  # fmt: skip
     if fit_pca is not None:
-        run_async(_bind(fit, settings, texts or [], file, output=output, dimensions=fit_pca))
+        run_async(_bind(fit, settings, sources, output=output, dimensions=fit_pca))
         return
     purpose = "query" if query else "document"
-    run_async(_bind(embed_texts, settings, texts or [], file, output=output, purpose=purpose))
+    run_async(_bind(embed_texts, settings, sources, output=output, purpose=purpose))
 
 
 @app.command(epilog="Example: streamer topics --create -b localhost:9092")
@@ -200,26 +214,31 @@ def topics(
     config: Config = None,
     set_: Set = None,
     bootstrap_servers: Bootstrap = None,
+    input_: options.InputTopic = None,
     create: Annotated[bool, typer.Option("--create", help="create what is missing")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check the topics, or create them."""
+    """Check the topics, or create them. A worker creates its output topics, but never an input topic."""
     from streamer.commands.admin import topics as check
 
-    settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)
+    settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers, topics__input=input_)
     run_async(_bind(check, settings, create=create, as_json=as_json))
 
 
-@app.command(name="config", epilog="Example: streamer config -c production.toml")
+@app.command(name="config", epilog="Example: streamer config -c production.toml    or: streamer config --example")
 def config_(
     config: Config = None,
     set_: Set = None,
+    example: options.Example = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the effective settings, secrets redacted."""
-    from streamer.commands.admin import show_settings
+    from streamer.commands.admin import show_example, show_settings
 
-    show_settings(settings_from(config, set_ or []), as_json=as_json)
+    if example:
+        show_example()
+    else:
+        show_settings(settings_from(config, set_ or []), as_json=as_json)
 
 
 @app.command(epilog="Example: streamer check -c production.toml")

@@ -20,9 +20,9 @@ from typing import NoReturn, Self
 import anyio
 import numpy as np
 
+from streamer import measures
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.providers import batches_at_once
-from streamer.core import measures
 from streamer.core.vectors import Matrix, Purpose, Space, Vector
 from streamer.errors import StreamerError
 from streamer.protocols import Embedding, Rejection

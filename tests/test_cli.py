@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.adapters.kafka.topics import existing_topics
 from streamer.cli import app
-from tests.support.brokers import Broker
+from tests.support.brokers import Broker, NewTopicName
+
+pytestmark = pytest.mark.anyio
 
 COMMANDS = ("run", "index", "demo", "publish", "tail", "search", "embed", "topics", "config", "check", "cache")
 NOBODY = "127.0.0.1:1"  # a port where nothing listens
@@ -70,7 +74,10 @@ def test_an_unreachable_broker_is_one_line(arguments: tuple[str, ...], tmp_path:
     done = streamer(*arguments, "-b", NOBODY, "--set", "kafka.connect_timeout_ms=3000", folder=tmp_path)
     assert done.returncode == 3
     [line] = [line for line in done.stderr.splitlines() if line.startswith("streamer: ")]
-    assert line.startswith(f"streamer: Kafka at {NOBODY} cannot be reached: ")
+    assert line == (
+        f"streamer: Kafka at {NOBODY} cannot be reached: no broker answers there; does it run, and is "
+        "kafka.bootstrap_servers (-b) right?"
+    )
     assert "Traceback" not in done.stderr
 
 
@@ -84,15 +91,19 @@ def test_a_missing_extra_says_what_to_install(tmp_path: Path) -> None:
 
 
 @pytest.mark.kafka
-def test_a_missing_topic_is_not_created_behind_ones_back(broker: Broker, tmp_path: Path) -> None:
-    done = streamer(
-        "run", "-b", broker.bootstrap_servers, "--input", "no-such-topic", "--set", "kafka.create_topics=false",
-        folder=tmp_path,
-    )  # fmt: skip
+@pytest.mark.parametrize("command", ["run", "publish"])
+async def test_a_misspelt_topic_is_refused_and_not_created(
+    command: str, broker: Broker, new_topic: NewTopicName, tmp_path: Path
+) -> None:
+    near = await new_topic("no-such-topics")
+    (tmp_path / "texts.txt").write_text("hello\n")
+    arguments = ("--input", "no-such-topic") if command == "run" else ("texts.txt", "-t", "no-such-topic")
+    done = streamer(command, "-b", broker.bootstrap_servers, *arguments, folder=tmp_path)
     assert done.returncode == 3
-    assert "missing topics" in done.stderr
-    assert "no-such-topic" in done.stderr
-    assert "streamer topics --create" in done.stderr
+    assert f"there are {near}" in done.stderr
+    assert "no-such-topic" not in await existing_topics(KafkaConnection(bootstrap_servers=broker.bootstrap_servers))
+    assert "topic 'no-such-topic' does not exist" in done.stderr
+    assert "create it with: streamer topics --create --input no-such-topic" in done.stderr
 
 
 def test_no_indexer_and_no_text(tmp_path: Path) -> None:
@@ -108,6 +119,15 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = streamer("topics", "-b", NOBODY, "--set", "kafka.connect_timeout_ms=1000", "--debug", folder=tmp_path)
     assert done.returncode == 3
     assert "Traceback" in done.stderr
+
+
+def test_the_example_of_all_settings_is_a_file_to_start_from(tmp_path: Path) -> None:
+    done = streamer("config", "--example", folder=tmp_path)
+    assert done.returncode == 0
+    (tmp_path / "streamer.toml").write_text(done.stdout)
+    assert "# linger_ms = 25\n" in done.stdout
+    defaults = streamer("config", "--config", os.devnull, folder=tmp_path)
+    assert streamer("config", folder=tmp_path).stdout == defaults.stdout
 
 
 def test_printed_settings_are_settings(tmp_path: Path) -> None:

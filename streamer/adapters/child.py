@@ -33,7 +33,7 @@ def dying_with_us(command: Sequence[str]) -> Sequence[str]:
 
 
 class ChildProcess:
-    """A running child. Whoever started it stops it; `command` begins with the path of its program."""
+    """A running child process. Its starter stops it; `command` begins with the path of its program."""
 
     def __init__(self, process: Process, log: IO[bytes]) -> None:
         self._process = process

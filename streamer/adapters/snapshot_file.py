@@ -1,4 +1,4 @@
-"""A file that is replaced as a whole: whoever opens it finds all of the old one or all of the new one, never a part."""
+"""A file that is replaced as a whole: a reader finds all of the old one or all of the new one, never a part."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.app.embedder import open_embedding
 from streamer.app.handles import check_file_handles
 from streamer.app.kafka import connection_of, ensure_topics, open_changelog, open_sink
-from streamer.app.outages import watch_outages
+from streamer.app.outages import problems, watch_outages
 from streamer.app.signals import until_signalled
 from streamer.http.api import create_api
 from streamer.http.server import serve
@@ -57,21 +57,23 @@ async def run_indexer(settings: Settings) -> None:
                 IndexerSettings(verdict_topic=topics.verdicts, capacity=index.capacity, policy=policy),
                 snapshots,
             )
+            states = {
+                "provider": embedding.dispatcher.state,
+                "Kafka output": sink.state,
+                "Kafka input": changelog.state,
+            }
+            # An indexer that lost its brokers goes on answering searches: ready, and it says what it does without.
+            parts = [*states.values(), *([snapshots.problem] if snapshots else [])]
             async with until_signalled(indexer.stop), anyio.create_task_group() as tasks:
                 token = settings.http.token
                 app = create_api(
                     indexer,
                     embedding.embedder,
                     token=token.get_secret_value() if token else None,
-                    degraded=snapshots.problem if snapshots else lambda: None,
+                    degraded=lambda: problems(parts),
                 )
                 port = await tasks.start(serve, app, settings.http.host, settings.http.port)
                 log.info("indexer started", space=indexer.space.id, url=f"http://{settings.http.host}:{port}")
-                states = {
-                    "provider": embedding.dispatcher.state,
-                    "Kafka output": sink.state,
-                    "Kafka input": changelog.state,
-                }
                 tasks.start_soon(watch_outages, states)
                 await indexer.run()
                 log.info("indexer stopped", vectors=indexer.statistics().vectors)

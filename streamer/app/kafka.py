@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from difflib import SequenceMatcher
 
 import anyio
 import structlog
@@ -11,9 +12,11 @@ import structlog
 from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.sink import KafkaSink
-from streamer.adapters.kafka.topics import TopicSpec, TopicState, check_topics
+from streamer.adapters.kafka.topics import TopicSpec, check_topics, existing_topics
 from streamer.errors import Unreachable
 from streamer.settings import Settings
+
+SHOWN_TOPICS = 8
 
 log = structlog.get_logger(__name__)
 
@@ -47,9 +50,11 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     ]
 
 
-async def ensure_topics(settings: Settings) -> list[TopicState]:
-    """Check that the topics exist, creating missing ones if the settings allow it; else raises Unreachable."""
-    states = await check_topics(connection_of(settings), topic_specs(settings), create=settings.kafka.create_topics)
+async def ensure_topics(settings: Settings) -> None:
+    """Check that the output topics exist, creating missing ones if the settings allow it; else raises Unreachable."""
+    inputs = settings.topics.inputs
+    specs = [spec for spec in topic_specs(settings) if spec.name not in inputs]
+    states = await check_topics(connection_of(settings), specs, create=settings.kafka.create_topics)
     missing = [state.name for state in states if not state.partitions]
     if missing:
         raise Unreachable(
@@ -59,7 +64,26 @@ async def ensure_topics(settings: Settings) -> list[TopicState]:
     for state in states:
         if state.created:
             log.info("topic created", topic=state.name, partitions=state.partitions)
-    return states
+
+
+async def require_topics(settings: Settings, names: Sequence[str]) -> None:
+    """Raises Unreachable for an input topic that does not exist. It is not created here: a misspelt name would be."""
+    existing = await existing_topics(connection_of(settings))
+    for name in names:
+        if name not in existing:
+            raise Unreachable(unknown_topic(name, existing, settings.kafka.bootstrap_servers))
+
+
+def unknown_topic(name: str, existing: Iterable[str], bootstrap_servers: str) -> str:
+    """What a person is told of a topic that is not there: the names that are, the most similar ones first."""
+    names = [topic for topic in existing if not topic.startswith("__")]  # those are the brokers' own
+    names.sort(key=lambda topic: (-SequenceMatcher(None, name, topic).ratio(), topic))
+    more = f" and {len(names) - SHOWN_TOPICS} more" if len(names) > SHOWN_TOPICS else ""
+    there = f"there are {', '.join(names[:SHOWN_TOPICS])}{more}" if names else "there are no topics yet"
+    return (
+        f"topic {name!r} does not exist at {bootstrap_servers}; {there}; "
+        f"create it with: streamer topics --create --input {name}"
+    )
 
 
 @asynccontextmanager

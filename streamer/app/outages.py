@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NoReturn
 
 import anyio
@@ -28,3 +28,8 @@ async def watch_outages(states: Mapping[str, Callable[[], str | None]], settle: 
                 level, event, facts = transition.line(part)
                 log.log(level, event, **facts)
         await anyio.sleep(LOOK_INTERVAL)
+
+
+def problems(states: Iterable[Callable[[], str | None]]) -> str | None:
+    """Everything that is unavailable now, in one sentence for a person; None when all is well."""
+    return "; ".join(reason for state in states if (reason := state())) or None

@@ -17,7 +17,7 @@ from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.adapters.sqlite import SqliteStatistics
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
-from streamer.app.kafka import connection_of, ensure_topics, open_sink
+from streamer.app.kafka import connection_of, ensure_topics, open_sink, require_topics
 from streamer.app.loop_lag import LoopLag
 from streamer.app.outages import watch_outages
 from streamer.app.providers import batches_at_once
@@ -105,6 +105,7 @@ async def run_worker(settings: Settings) -> None:
     check_file_handles()
     topics: Sequence[str] | re.Pattern[str] = settings.topics.pattern or settings.topics.inputs
     async with open_embedding(settings) as embedding:
+        await require_topics(settings, settings.topics.inputs)
         await ensure_topics(settings)
         async with open_outlet(settings) as sink:
             kafka = settings.kafka
@@ -123,7 +124,7 @@ async def run_worker(settings: Settings) -> None:
                 token = settings.http.token
                 worker = Worker(pipeline, embedding, source, sink, lag)
                 app = create_health_app("worker", worker, token.get_secret_value() if token else None, worker.degraded)
-                port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port)
+                port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port, "http.worker_port")
                 tasks.start_soon(lag.watch)
                 tasks.start_soon(watch_outages, worker.states())
                 try:

@@ -11,6 +11,7 @@ import orjson
 from streamer.adapters.kafka.connection import KafkaConnection, connection_to
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.core.events import Message
+from streamer.core.text_fields import put_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +24,28 @@ class Text:
 
 
 class TextProducer:
-    """Publishes texts to the text topic, as JSON objects: the text in the field `text`, metadata as further fields.
+    """Publishes texts to the text topic, as JSON objects: the text in the field `text`, or in `text_field`, metadata as
+    further fields.
 
     Use it as an async context manager. While brokers are away, sending waits for them. Raises Unreachable when no
     broker answers at the start, and TooLarge when the broker refuses some of the messages for their size.
     """
 
-    def __init__(self, brokers: str | KafkaConnection, topic: str = "texts", *, idempotent: bool = True) -> None:
+    def __init__(
+        self,
+        brokers: str | KafkaConnection,
+        topic: str = "texts",
+        *,
+        text_field: str = "text",
+        idempotent: bool = True,
+    ) -> None:
         """`brokers`: "host:port", several separated by commas, or a KafkaConnection with credentials.
 
-        `idempotent`: False for brokers without idempotent producers, such as the demo's.
+        `text_field`: where the text goes, which is the workers' `input.text_field`; dots reach inside. `idempotent`:
+        False for brokers without idempotent producers, such as the demo's.
         """
         self._topic = topic
+        self._text_field = text_field
         self._sink = KafkaSink(connection_to(brokers), idempotent=idempotent)
 
     async def __aenter__(self) -> Self:
@@ -57,7 +68,7 @@ class TextProducer:
         await self._publish([Message(self._topic, id.encode(), None, ())])
 
     def _message(self, text: Text) -> Message:
-        body = orjson.dumps({**(text.metadata or {}), "text": text.text})
+        body = orjson.dumps(put_text(text.metadata or {}, self._text_field, text.text))
         key = None if text.id is None else text.id.encode()
         return Message(self._topic, key, body, (("content-type", b"application/json"),))
 

@@ -122,7 +122,7 @@ class SearchClient:
         return Unreachable(f"no indexer answers at {self._url} ({reason}); start one with: streamer index")
 
     def _stranger(self) -> Unreachable:
-        return Unreachable(f"what answers at {self._url} is not a streamer indexer")
+        return Unreachable(f"{self._url} is not a streamer indexer")
 
     def _refusal(self, response: httpx.Response) -> StreamerError:
         try:

@@ -27,6 +27,7 @@ from streamer.errors import ConfigurationError, StreamerError, Unreachable
 from streamer.indexer.snapshots.format import UnusableSnapshot
 from streamer.indexer.snapshots.store import reading
 from streamer.settings import SECRETS, Settings
+from streamer.settings.reference import example_toml
 
 CACHE_ACTIONS = ("stats", "prune", "clear")
 
@@ -45,6 +46,11 @@ async def topics(settings: Settings, *, create: bool, as_json: bool) -> None:
     missing = [state.name for state in states if not state.partitions]
     if missing:
         raise Unreachable(f"missing topics: {', '.join(missing)}; create them with: streamer topics --create")
+
+
+def show_example() -> None:
+    """A `streamer.toml` with every key explained."""
+    print(example_toml(), end="")  # noqa: T201 - the command's output
 
 
 def show_settings(settings: Settings, *, as_json: bool) -> None:
@@ -94,8 +100,9 @@ async def check(settings: Settings) -> None:
 async def _check_topics(settings: Settings) -> str:
     states = await check_topics(connection_of(settings), topic_specs(settings), create=False)
     missing = [state.name for state in states if not state.partitions]
-    if missing and not settings.kafka.create_topics:
-        raise Unreachable(f"missing: {', '.join(missing)}; create them with: streamer topics --create")
+    inputs = [name for name in missing if name in settings.topics.inputs]
+    if inputs or (missing and not settings.kafka.create_topics):
+        raise Unreachable(f"missing: {', '.join(inputs or missing)}; create them with: streamer topics --create")
     found = [f"{state.name} ({state.partitions})" for state in states if state.partitions]
     later = f"; will be created at start: {', '.join(missing)}" if missing else ""
     return f"{settings.kafka.bootstrap_servers} has {', '.join(found) or 'none of them'}{later}"
@@ -119,7 +126,7 @@ async def _check_cache(settings: Settings) -> str:
 
 
 async def _check_snapshot(settings: Settings) -> str:
-    """Never fails: without a good one an indexer reads the topic. Whether all of it is good, only loading it tells."""
+    """Never fails, because a snapshot is optional. Reads only the header; damage further on shows when it is loaded."""
     path = settings.index.snapshot_path
     if path is None:
         return "off"

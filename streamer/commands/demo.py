@@ -17,7 +17,8 @@ import structlog
 from rich.console import Console
 
 from streamer.adapters.broker import EmbeddedBroker
-from streamer.app.kafka import ensure_topics, open_changelog, open_sink
+from streamer.adapters.kafka.topics import check_topics
+from streamer.app.kafka import connection_of, open_changelog, open_sink, topic_specs
 from streamer.app.signals import until_signalled
 from streamer.commands.demo_ledger import Ledger
 from streamer.commands.demo_services import (
@@ -51,7 +52,7 @@ async def demo(*, once: bool) -> None:
     """Run it to the summary, then serve until a signal; with `once`, stop right after the summary.
 
     Nothing is left behind, neither processes nor files, except the logs when something fails; it says where they are.
-    Raises MissingExtra, StreamerError when a part dies or the books do not balance, KeyboardInterrupt when stopped
+    Raises MissingExtra, StreamerError when a part dies or the counts do not add up, KeyboardInterrupt when stopped
     before the summary.
     """
     for module, package in PACKAGES.items():
@@ -96,7 +97,7 @@ class _Play:
                 indexer, worker = demo_services()
                 values = demo_settings(broker.bootstrap_servers, self._folder, indexer, worker)
                 settings = Settings.model_validate(values)
-                await ensure_topics(settings)  # here, so that the two need not race for it
+                await check_topics(connection_of(settings), topic_specs(settings), create=True)
                 environment = environment_of(values, os.environ)
                 for service in (indexer, worker):
                     await stack.enter_async_context(running(service, environment, self._folder))
@@ -141,7 +142,7 @@ class _Play:
         self._console.print(summary_table(ledger.summary()))
         say(self._console, "")
         if errors := ledger.errors():
-            raise StreamerError("\n".join(["the books do not balance:", *errors]))
+            raise StreamerError("\n".join(["the counts do not add up:", *errors]))
 
 
 async def _publish(sink: Sink, topic: str, records: Sequence[SampleRecord], ledger: Ledger) -> None:

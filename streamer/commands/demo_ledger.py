@@ -137,7 +137,7 @@ class Ledger:
         return self.published == self.planned and not self._missing() and self._verdicts.total() >= self.vectors
 
     def errors(self) -> list[str]:
-        """Where the books do not balance: events in = vectors + tombstones + dead letters, each event once."""
+        """Where the counts do not add up: events in = vectors + tombstones + dead letters, each event once."""
         twice = [key for key, count in self._outcomes.items() if count > 1]
         foreign = [key for key in self._outcomes if key not in self._published]
         unjudged = self.vectors - self.verdicts

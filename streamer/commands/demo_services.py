@@ -65,7 +65,6 @@ def demo_settings(bootstrap_servers: str, folder: Path, indexer: Service, worker
         "input": {"on_too_long": "reject"},
         "provider": {"name": "onnx"},
         "cache": {"path": folder / "cache.sqlite"},
-        "output": {"include_text": True},  # what searches find should be readable
         "index": {"near_duplicate_similarity": NEAR_DUPLICATE_SIMILARITY},
         "http": {"host": HOST, "port": indexer.port, "worker_port": worker.port},
     }
@@ -88,7 +87,7 @@ def environment_of(values: Values, inherited: Mapping[str, str]) -> dict[str, st
 async def running(service: Service, environment: Mapping[str, str], folder: Path) -> AsyncIterator[None]:
     """The service's process, for as long as the block runs; its log is `NAME.log` in `folder`.
 
-    Raises StreamerError, in a group, when it ends by itself or does not end well when asked to.
+    Raises StreamerError, in a group, when it ends unasked or does not end well when asked to.
     """
     log = (folder / f"{service.name}.log").open("w+b")
     command = [sys.executable, "-m", "streamer", service.command]
@@ -132,7 +131,7 @@ async def until_ready(service: Service) -> None:
 async def _watch(service: Service, child: ChildProcess) -> None:
     code = await child.wait()
     words = "\n".join(f"  {line}" for line in child.last_lines(LAST_LINES))
-    raise StreamerError(f"the {service.name} ended by itself (exit code {code}); its last words:\n{words}")
+    raise StreamerError(f"the {service.name} ended unexpectedly (exit code {code}); its last words:\n{words}")
 
 
 def _is_setting(name: str) -> bool:

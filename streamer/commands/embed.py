@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import aclosing, contextmanager
-from itertools import chain
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, aclosing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import anyio
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from streamer.adapters.projection_file import save_projection
-from streamer.commands.vector_files import check_output, open_vector_file
+from streamer.commands.text_files import AnyRow, BadRow, FileFormat, TextFile, open_text_file
+from streamer.commands.vector_files import Id, check_output, open_vector_file
 from streamer.core.projection import PrincipalAxes
+from streamer.core.text_fields import key_at, text_at
 from streamer.core.vectors import Purpose
 from streamer.errors import ConfigurationError, StreamerError
 from streamer.protocols import Embedding, Rejection
@@ -25,34 +36,45 @@ from streamer.settings import Settings
 LOOK_SECONDS = 1.0  # how often it is seen whether the provider keeps us waiting
 
 
-async def embed(
-    settings: Settings, texts: list[str], path: Path | None, *, output: Path | None, purpose: Purpose
-) -> None:
-    """Write a line or row for each text, then for each line of the file that is not blank, in constant memory.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where the texts are: first those of the arguments, then those of a file (`-` is standard input).
+
+    `text_field`: the file's column or field with the text. `id_field`: the one that names each, kept with its vector.
+    """
+
+    texts: Sequence[str]
+    path: Path | None
+    format: FileFormat
+    text_field: str
+    id_field: str | None = None
+    skip_bad: bool = False
+
+
+async def embed(settings: Settings, sources: Sources, *, output: Path | None, purpose: Purpose) -> None:
+    """Write a line or row for each text, in constant memory.
 
     A run that was interrupted is begun anew: what it had embedded comes out of the cache.
     """
     check_output(output)
-    job = Job(texts, path, lines_on_terminal=output is None and sys.stdout.isatty())
+    job = Job(sources, lines_on_terminal=output is None and sys.stdout.isatty())
     async with EmbeddingService(settings) as service:
-        with open_vector_file(output, service.space) as file:
+        with open_vector_file(output, service.space, ids=sources.id_field is not None) as file:
             await job.run(service, purpose, file.write)
     if job.refused:
         raise StreamerError(f"{job.refused} of {job.count} texts have no vector; {job.reason}")
 
 
-async def fit_pca(
-    settings: Settings, texts: list[str], path: Path | None, *, output: Path | None, dimensions: int
-) -> None:
+async def fit_pca(settings: Settings, sources: Sources, *, output: Path | None, dimensions: int) -> None:
     """Fit a projection on `dimensions` axes to the vectors of these texts, and save it for `provider.reduction`."""
     if output is None or output.suffix != ".npz":
         raise ConfigurationError("--fit-pca saves a projection; say where, as in --output pca.npz")
-    job = Job(texts, path, lines_on_terminal=False)
+    job = Job(sources, lines_on_terminal=False)
     whole = settings.provider.model_copy(update={"reduction": None})
     async with EmbeddingService(settings.model_copy(update={"provider": whole})) as service:
         axes = PrincipalAxes(service.dimensions)
 
-        def take(text: str, outcome: Embedding | Rejection) -> None:  # noqa: ARG001
+        def take(text: str, outcome: Embedding | Rejection, id: Id) -> None:  # noqa: ARG001
             if isinstance(outcome, Embedding):
                 axes.add(outcome.vector[None])
 
@@ -71,39 +93,84 @@ async def fit_pca(
 class Job:
     """The texts of the arguments and of a file, embedded under the eyes of a person."""
 
-    def __init__(self, texts: list[str], path: Path | None, *, lines_on_terminal: bool) -> None:
-        if not texts and path is None:
-            raise ConfigurationError(
-                "nothing to embed; give texts as arguments or a file with one text a line (--file)"
-            )
-        self._texts = texts
-        self._path = path
+    def __init__(self, sources: Sources, *, lines_on_terminal: bool) -> None:
+        if not sources.texts and sources.path is None:
+            raise ConfigurationError("nothing to embed; give texts as arguments or a file of texts (--file)")
+        self._sources = sources
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._has_bar = path is not None and self._console.is_terminal and not lines_on_terminal
-        self.count = self.refused = self._hits = self._tokens = 0
+        self._has_bar = sources.path is not None and self._console.is_terminal and not lines_on_terminal
+        self._ids: deque[Id] = deque()  # of the texts that were read and have no outcome yet
+        self.count = self.refused = self._skipped = self._hits = self._tokens = 0
         self.reason = ""  # of the first text that has no vector
+        self._first_skipped = ""
 
     def say(self, line: str) -> None:
         self._console.print(line, markup=False)
 
     async def run(
-        self, service: EmbeddingService, purpose: Purpose, take: Callable[[str, Embedding | Rejection], None]
+        self, service: EmbeddingService, purpose: Purpose, take: Callable[[str, Embedding | Rejection, Id], None]
     ) -> None:
-        """Hand each text with its outcome to `take`, in order."""
-        with _lines(self._path) as (lines, size), self._bar() as bar:
-            task = bar.add_task("embedding", total=size, texts=0)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._watch, service, bar, task)
-                async with aclosing(service.stream(chain(self._texts, lines), purpose)) as outcomes:
-                    async for text, outcome in outcomes:
-                        take(text, outcome)
-                        self._add(outcome)
-                        bar.update(task, advance=len(text.encode("utf-8", "replace")) + 1, texts=self.count)
-                tasks.cancel_scope.cancel()
+        """Hand each text with its outcome and its id to `take`, in order."""
+        path = self._sources.path
+        with self._open() as file, self._bar() as bar:
+            task = bar.add_task("embedding", total=file.size if file else None, texts=0)
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._watch, service, bar, task)
+                    async with aclosing(service.stream(self._texts(file), purpose)) as outcomes:
+                        async for text, outcome in outcomes:
+                            take(text, outcome, self._ids.popleft())
+                            self._add(outcome)
+                            bar.update(task, completed=file.read if file else 0, texts=self.count)
+                    tasks.cancel_scope.cancel()
+            except BaseException:
+                if path and self.count and service.settings.cache.enabled:
+                    self.say(f"{self.count:,} texts are in the cache; run it again to go on")
+                raise
         if not self.count:
-            raise ConfigurationError(f"nothing to embed: {self._path} has no text in it")
-        if self._path:
-            self.say(f"{self.count:,} texts, {self._hits:,} of them from the cache; {self._tokens:,} tokens embedded")
+            raise ConfigurationError(f"nothing to embed: {path} has no text in it")
+        if path:
+            skipped = f"; {self._skipped:,} skipped, the first is {self._first_skipped}" if self._skipped else ""
+            self.say(
+                f"{self.count:,} text{'' if self.count == 1 else 's'}, {self._hits:,} of them from the cache; "
+                f"{self._tokens:,} tokens embedded{skipped}"
+            )
+
+    def _open(self) -> AbstractContextManager[TextFile | None]:
+        path = self._sources.path
+        if path is None:
+            return nullcontext()
+        return open_text_file(None if str(path) == "-" else path, self._sources.format)
+
+    def _texts(self, file: TextFile | None) -> Iterator[str]:
+        """The texts in order; their ids are put down as they are read."""
+        for text in self._sources.texts:
+            self._ids.append(None)
+            yield text
+        for row in file.rows() if file else ():
+            try:
+                text, id = self._read(row)
+            except ValueError as exc:
+                place = f"{file.name if file else ''}:{row.number}"
+                if not self._sources.skip_bad:
+                    raise ConfigurationError(f"{place}: {exc}") from None
+                self._skipped += 1
+                self._first_skipped = self._first_skipped or f"{place}: {exc}"
+            else:
+                self._ids.append(id)
+                yield text
+
+    def _read(self, row: AnyRow) -> tuple[str, Id]:
+        """A row's text and id. Raises ValueError with the reason."""
+        id_field = self._sources.id_field
+        if isinstance(row, BadRow):
+            raise ValueError(row.reason)
+        if isinstance(row.content, str):
+            if id_field:
+                raise ValueError(f"a line of text has no field {id_field!r}")
+            return row.content, None
+        text = text_at(row.content, self._sources.text_field)
+        return text, key_at(row.content, id_field) if id_field else None
 
     def _add(self, outcome: Embedding | Rejection) -> None:
         self.count += 1
@@ -126,28 +193,6 @@ class Job:
             shown = state
 
     def _bar(self) -> Progress:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[texts]:,} texts"))
-        return Progress(*columns, TimeElapsedColumn(), console=self._console, disable=not self._has_bar, transient=True)
-
-
-@contextmanager
-def _lines(path: Path | None) -> Iterator[tuple[Iterator[str], int | None]]:
-    """The lines of a file that are not blank, and its size in bytes; of standard input for `-`."""
-    if path is None:
-        yield iter(()), None
-    elif str(path) == "-":
-        yield _texts_of(sys.stdin, "standard input"), None
-    else:
-        try:
-            file = path.open(encoding="utf-8")
-        except OSError as exc:
-            raise ConfigurationError(f"{path} cannot be read: {exc.strerror}") from exc
-        with file:
-            yield _texts_of(file, str(path)), path.stat().st_size
-
-
-def _texts_of(file: IO[str], name: str) -> Iterator[str]:
-    try:
-        yield from (line.rstrip("\n") for line in file if line.strip())
-    except UnicodeDecodeError as exc:
-        raise ConfigurationError(f"{name} is not UTF-8: {exc}") from exc
+        columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()]
+        columns += [TextColumn("{task.fields[texts]:,} texts"), TimeElapsedColumn(), TimeRemainingColumn()]
+        return Progress(*columns, console=self._console, disable=not self._has_bar, transient=True)

@@ -1,115 +1,155 @@
-"""`streamer publish`: texts from a file or standard input to the text topic."""
+"""`streamer publish`: texts from a file to the text topic, as workers with these settings read them."""
 
 from __future__ import annotations
 
-import csv
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import anyio
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from streamer.app.kafka import open_sink
+from streamer.app.kafka import open_sink, require_topics
+from streamer.commands.text_files import AnyRow, BadRow, FileFormat, Row, open_text_file
 from streamer.core.encoding import message_bytes
-from streamer.core.events import Message
-from streamer.errors import ConfigurationError
+from streamer.core.events import Headers, Message
+from streamer.core.text_fields import key_at, move_text, put_text, text_at
+from streamer.errors import ConfigurationError, StreamerError
 from streamer.settings import Settings
 
-FORMATS = ("auto", "text", "jsonl", "csv")
 CHUNK = 500
 PATIENCE = 60.0
 
-
-def read_messages(
-    stream: IO[str], name: str, format_: str, topic: str, *, key_field: str | None, text_field: str
-) -> Iterator[Message]:
-    """One message a line (or CSV row). Raises ConfigurationError naming file and line where one cannot be read.
-
-    `jsonl` lines are sent as they are; a CSV row becomes a JSON object of its columns; `text` lines are sent as text.
-    """
-    if format_ == "csv":
-        yield from _read_csv(stream, name, topic, key_field, text_field)
-        return
-    for number, raw in enumerate(stream, 1):
-        line = raw.rstrip("\r\n")
-        if not line:
-            continue
-        key = None
-        if format_ == "jsonl" and key_field:
-            try:
-                value = orjson.loads(line).get(key_field)
-            except (orjson.JSONDecodeError, AttributeError) as exc:
-                raise ConfigurationError(
-                    f"{name}:{number}: not a JSON object, so it has no {key_field!r}: {exc}"
-                ) from exc
-            key = None if value is None else str(value).encode()
-        yield Message(topic, key, line.encode(), ())
+_TEXT: Headers = (("content-type", b"text/plain; charset=utf-8"),)
+_JSON: Headers = (("content-type", b"application/json"),)
 
 
-def _read_csv(stream: IO[str], name: str, topic: str, key_field: str | None, text_field: str) -> Iterator[Message]:
-    rows = csv.DictReader(stream)
-    columns = rows.fieldnames or []
-    for wanted in (text_field, key_field):
-        if wanted and wanted not in columns:
-            raise ConfigurationError(
-                f"{name}: no column {wanted!r}; its first line has {', '.join(columns) or 'nothing'}"
-            )
-    for row in rows:
-        if None in row:
-            raise ConfigurationError(f"{name}:{rows.line_num}: more values than columns")
-        key = row[key_field].encode() if key_field and row[key_field] is not None else None
-        yield Message(topic, key, orjson.dumps(row), ())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publishing:
+    """What to publish and how. `text_field`: the file's, None if that is `input.text_field`. `rate`: messages per
+    second, 0 for no limit."""
+
+    format: FileFormat
+    topic: str | None = None
+    text_field: str | None = None
+    key_field: str | None = None
+    from_line: int = 1
+    skip_bad: bool = False
+    rate: float = 0
 
 
-async def publish(
-    settings: Settings, path: Path | None, format_: str, *, topic: str | None, key_field: str | None, rate: float
-) -> int:
-    """Publish everything; returns how many messages were acknowledged. `rate`: messages per second, 0 for no limit."""
-    topic = topic or _only_input(settings)
-    name = str(path) if path else "standard input"
-    chosen = _format_of(path) if format_ == "auto" else format_
+@dataclass(slots=True)
+class Published:
+    """Rows that are in the topic, rows that were passed over, and the first row that is neither."""
+
+    messages: int = 0
+    skipped: int = 0
+    first_skipped: str = ""
+    next_line: int = 1
+
+    def __str__(self) -> str:
+        skipped = f"; {self.skipped:,} skipped, the first is {self.first_skipped}" if self.skipped else ""
+        return f"{self.messages:,} message{'' if self.messages == 1 else 's'} published{skipped}"
+
+
+def message_of(row: Row, settings: Settings, topic: str, *, text_field: str | None, key_field: str | None) -> Message:
+    """The record from which a worker with these settings gets the row's text. Raises ValueError with the reason."""
+    target = settings.input.text_field
+    if isinstance(row.content, str):
+        if key_field:
+            raise ValueError(f"a line of text has no field {key_field!r}")
+        # In "auto" the worker goes by the content type, whatever the line looks like; in "json" it does not.
+        if settings.input.format == "json":
+            return Message(topic, None, orjson.dumps(put_text({}, target, row.content)), _JSON)
+        return Message(topic, None, row.content.encode(), _TEXT)
+    fields = move_text(row.content, text_field or target, target)
+    named = key_at(row.content, key_field) if key_field else None
+    key = None if named is None else str(named).encode()
+    if settings.input.format == "text":
+        return Message(topic, key, text_at(fields, target).encode(), _TEXT)
+    return Message(topic, key, orjson.dumps(fields), _JSON)
+
+
+async def publish(settings: Settings, path: Path | None, wanted: Publishing) -> Published:
+    """Publish everything. When it ends early, what is in the topic already is said on standard error."""
+    topic = wanted.topic or _only_input(settings)
+    done = Published(next_line=wanted.from_line)
     with ExitStack() as stack:
-        try:
-            stream: IO[str] = stack.enter_context(path.open(encoding="utf-8", newline="")) if path else sys.stdin
-        except OSError as exc:
-            raise ConfigurationError(f"{name} cannot be read: {exc.strerror}") from exc
-        total = path.stat().st_size if path else None
+        file = stack.enter_context(open_text_file(path, wanted.format))
         progress = stack.enter_context(_progress())
-        task = progress.add_task(f"publishing to {topic}", total=total, sent=0)
-        messages = read_messages(stream, name, chosen, topic, key_field=key_field, text_field=settings.input.text_field)
-        sent = 0
+        task = progress.add_task(f"publishing to {topic}", total=file.size, sent=0)
+        messages = _messages(file.rows(), file.name, settings, topic, wanted, done)
         started = time.monotonic()
-        async with open_sink(settings, give_up_after=PATIENCE) as sink:
-            while chunk := _take(messages, min(CHUNK, max(1, int(rate))) if rate else CHUNK, settings, name):
-                acknowledged = await sink.send(chunk)
-                await acknowledged()
-                sent += len(chunk)
-                progress.update(task, advance=sum(len(m.value or b"") + 1 for m in chunk), sent=sent)
-                if rate:
-                    await anyio.sleep(max(0.0, started + sent / rate - time.monotonic()))
-    return sent
+        count = min(CHUNK, max(1, int(wanted.rate))) if wanted.rate else CHUNK
+        try:
+            await require_topics(settings, [topic])
+            async with open_sink(settings, give_up_after=PATIENCE) as sink:
+                error: StreamerError | None = None
+                while error is None:
+                    chunk, next_line, error = _take(messages, count)
+                    if not chunk:
+                        break
+                    acknowledged = await sink.send(chunk)
+                    await acknowledged()
+                    done.messages += len(chunk)
+                    done.next_line = next_line
+                    progress.update(task, completed=file.read, sent=done.messages)
+                    if wanted.rate:
+                        await anyio.sleep(max(0.0, started + done.messages / wanted.rate - time.monotonic()))
+                if error is not None:
+                    raise error
+        except BaseException:
+            if done.messages:
+                print(f"{done}; to go on: --from-line {done.next_line}", file=sys.stderr)  # noqa: T201
+            raise
+    return done
 
 
-def _take(messages: Iterator[Message], count: int, settings: Settings, name: str) -> list[Message]:
-    chunk = []
+def _messages(
+    rows: Iterator[AnyRow], name: str, settings: Settings, topic: str, wanted: Publishing, done: Published
+) -> Iterator[tuple[Message, int]]:
+    """Messages with the numbers of their rows. Raises ConfigurationError at a bad row, unless those are skipped."""
+    limit = settings.kafka.max_message_bytes
+    for row in rows:
+        if row.number < wanted.from_line:
+            continue
+        if isinstance(row, BadRow):
+            reason = row.reason
+        else:
+            try:
+                message = message_of(row, settings, topic, text_field=wanted.text_field, key_field=wanted.key_field)
+            except (ValueError, TypeError, UnicodeEncodeError) as exc:
+                reason = str(exc)
+            else:
+                if message_bytes(message) <= limit:
+                    yield message, row.number
+                    continue
+                reason = f"{message_bytes(message):,} bytes, more than kafka.max_message_bytes = {limit}"
+        if not wanted.skip_bad:
+            raise ConfigurationError(f"{name}:{row.number}: {reason}")
+        done.skipped += 1
+        done.first_skipped = done.first_skipped or f"{name}:{row.number}: {reason}"
+
+
+def _take(messages: Iterator[tuple[Message, int]], count: int) -> tuple[list[Message], int, StreamerError | None]:
+    """The next messages, the line to go on from, and what ended them early: what came before a bad line is sent."""
+    chunk: list[Message] = []
+    last = 0
     try:
-        for message in messages:
-            if message_bytes(message) > settings.kafka.max_message_bytes:
-                raise ConfigurationError(
-                    f"{name}: a line exceeds kafka.max_message_bytes ({settings.kafka.max_message_bytes})"
-                )
+        for message, number in messages:
             chunk.append(message)
+            last = number
             if len(chunk) == count:
                 break
-    except UnicodeDecodeError as exc:
-        raise ConfigurationError(f"{name} is not UTF-8: {exc}") from exc
-    return chunk
+    except StreamerError as error:
+        return chunk, last + 1, error
+    return chunk, last + 1, None
 
 
 def _only_input(settings: Settings) -> str:
@@ -118,12 +158,8 @@ def _only_input(settings: Settings) -> str:
     return settings.topics.inputs[0]
 
 
-def _format_of(path: Path | None) -> str:
-    formats = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
-    return formats.get(path.suffix.lower(), "text") if path else "text"
-
-
 def _progress() -> Progress:
     console = Console(stderr=True)
-    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[sent]} messages")]
-    return Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal, transient=True)
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()]
+    columns += [TextColumn("{task.fields[sent]:,} messages"), TimeElapsedColumn(), TimeRemainingColumn()]
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from rich.console import Console
@@ -21,10 +23,30 @@ async def search(
         url or f"http://{settings.http.host}:{settings.http.port}", token=token.get_secret_value() if token else None
     ) as index:
         answer = await index.ask("POST", "/v1/search", {"text": text, "k": k, "min_similarity": min_similarity})
+        statistics = {} if answer["matches"] or as_json else await index.statistics()
     if as_json:
         sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
+        return
+    if not answer["matches"]:
+        print(why_nothing(statistics, min_similarity))  # noqa: T201 - the command's output
         return
     table = Table("similarity", "id", "text", box=None, pad_edge=False)
     for match in answer["matches"]:
         table.add_row(f"{match['similarity']:.3f}", match["id"], str(match.get("text") or ""))
-    Console().print(table if answer["matches"] else "nothing found")
+    Console().print(table)
+    if not any(match.get("text") for match in answer["matches"]):
+        hint = "no texts: the worker of these vectors ran with output.include_text = false"
+        print(hint, file=sys.stderr)  # noqa: T201
+
+
+def why_nothing(statistics: Mapping[str, Any], min_similarity: float | None) -> str:
+    """Why a search found nothing, from the indexer's statistics."""
+    total, left = statistics.get("restore_records", 0), statistics.get("restore_remaining", 0)
+    if not statistics.get("ready", True):
+        return f"nothing found yet: the index is restoring, {total - left:,} of {total:,} records read"
+    vectors = statistics.get("vectors", 0)
+    if not vectors:
+        return "nothing found: the index is empty (0 vectors); does a worker run, and are there texts in its topic?"
+    if min_similarity is not None:
+        return f"nothing found: none of the {vectors:,} vectors has a similarity of {min_similarity:g} or more"
+    return f"nothing found among {vectors:,} vectors"

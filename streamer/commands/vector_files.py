@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import orjson
@@ -16,19 +16,23 @@ from streamer.core.vectors import Space, Vector
 from streamer.errors import ConfigurationError
 from streamer.protocols import Embedding, Rejection
 
+Id: TypeAlias = str | int | None
+
 SUFFIXES = (".npy", ".jsonl")
 
 
 class JsonLines:
-    """A line a text: `text`, `vector`, `model`, `space`, `tokens`, `truncated`, `cache_hit`; or `text`, `error_kind`,
-    `error`."""
+    """A line a text: `id` if there are ids, `text`, `vector`, `model`, `space`, `tokens`, `truncated`, `cache_hit`; or
+    `id`, `text`, `error_kind`, `error`."""
 
-    def __init__(self, file: IO[bytes], space: Space) -> None:
+    def __init__(self, file: IO[bytes], space: Space, *, ids: bool = False) -> None:
         self._file = file
         self._space = space
+        self._has_ids = ids
 
-    def write(self, text: str, outcome: Embedding | Rejection) -> None:
-        line: dict[str, Any] = {"text": text.encode("utf-8", "replace").decode()}
+    def write(self, text: str, outcome: Embedding | Rejection, id: Id) -> None:
+        line: dict[str, Any] = {"id": id} if self._has_ids else {}
+        line["text"] = text.encode("utf-8", "replace").decode()
         if isinstance(outcome, Embedding):
             line |= {"vector": outcome.vector, "model": self._space.model, "space": self._space.id}
             line |= {"tokens": outcome.tokens, "truncated": outcome.truncated, "cache_hit": outcome.cache_hit}
@@ -42,19 +46,23 @@ class JsonLines:
 
 
 class NumpyRows:
-    """A float32 matrix for `numpy.load`, row i for text i; NaN for a text without a vector."""
+    """A float32 matrix for `numpy.load`, row i for text i; NaN for a text without a vector. `ids`: a file for the ids,
+    line i for row i, as JSON."""
 
-    def __init__(self, file: IO[bytes], space: Space) -> None:
+    def __init__(self, file: IO[bytes], space: Space, ids: IO[bytes] | None = None) -> None:
         self._file = file
+        self._ids = ids
         self._dimensions = space.dimensions
         self._count = 0
         self._write_header()
 
-    def write(self, text: str, outcome: Embedding | Rejection) -> None:  # noqa: ARG002  a matrix holds no texts
+    def write(self, text: str, outcome: Embedding | Rejection, id: Id) -> None:  # noqa: ARG002  it holds no texts
         nothing: Vector = np.full(self._dimensions, np.nan, dtype=np.float32)
         row = outcome.vector if isinstance(outcome, Embedding) else nothing
         self._file.write(row.astype("<f4", copy=False).tobytes())
         self._count += 1
+        if self._ids:
+            self._ids.write(orjson.dumps(id, option=orjson.OPT_APPEND_NEWLINE))
 
     def finish(self) -> None:
         """Say in the header, which numpy makes wide enough for any count, how many rows there are."""
@@ -77,11 +85,29 @@ def check_output(path: Path | None) -> None:
 
 
 @contextmanager
-def open_vector_file(path: Path | None, space: Space) -> Iterator[JsonLines | NumpyRows]:
-    """None: standard output. A file is put in its place when it is complete; nothing is left of one that is not."""
+def open_vector_file(path: Path | None, space: Space, *, ids: bool = False) -> Iterator[JsonLines | NumpyRows]:
+    """None: standard output. A file is put in its place when it is complete; nothing is left of one that is not.
+
+    With `ids` each text has one; those of `vectors.npy` lie beside it in `vectors.ids.jsonl`.
+    """
     if path is None:
-        yield JsonLines(sys.stdout.buffer, space)
+        yield JsonLines(sys.stdout.buffer, space, ids=ids)
         return
+    with ExitStack() as stack:
+        file = stack.enter_context(_complete_or_not_at_all(path))
+        if path.suffix == ".npy":
+            beside = path.with_suffix(".ids.jsonl")
+            writer: JsonLines | NumpyRows = NumpyRows(
+                file, space, stack.enter_context(_complete_or_not_at_all(beside)) if ids else None
+            )
+        else:
+            writer = JsonLines(file, space, ids=ids)
+        yield writer
+        writer.finish()
+
+
+@contextmanager
+def _complete_or_not_at_all(path: Path) -> Iterator[IO[bytes]]:
     part = path.with_name(f"{path.name}.part")
     try:
         file = part.open("wb")
@@ -89,9 +115,7 @@ def open_vector_file(path: Path | None, space: Space) -> Iterator[JsonLines | Nu
         raise ConfigurationError(f"{path} cannot be written: {exc.strerror}") from exc
     try:
         with file:
-            writer = NumpyRows(file, space) if path.suffix == ".npy" else JsonLines(file, space)
-            yield writer
-            writer.finish()
+            yield file
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import orjson
 
 from streamer.core.events import DeadLetter, Event, Input, Origin, Record, Tombstone
+from streamer.core.text_fields import kind_of, names_in
 from streamer.errors import DeadLetterKind
 
 InputFormat: TypeAlias = Literal["auto", "json", "text"]
@@ -82,7 +83,7 @@ class Decoder:
             return data
         if isinstance(data, dict):
             return data
-        raise _Undecodable("missing_text", f"CloudEvents data is {_kind_of(data)}, not a string or an object")
+        raise _Undecodable("missing_text", f"CloudEvents data is {kind_of(data)}, not a string or an object")
 
     def _text(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The text, and what the object holds besides it."""
@@ -92,15 +93,19 @@ class Decoder:
         for name in path[:-1]:
             child = inner.get(name)
             if not isinstance(child, dict):
-                raise _Undecodable("missing_text", f"no text at {self.text_field!r}")
+                raise self._missing(body)
             inner[name] = child = dict(child)
             inner = child
         if path[-1] not in inner:
-            raise _Undecodable("missing_text", f"no text at {self.text_field!r}")
+            raise self._missing(body)
         text = inner.pop(path[-1])
         if not isinstance(text, str):
-            raise _Undecodable("missing_text", f"{self.text_field!r} is {_kind_of(text)}, not a string")
+            raise _Undecodable("missing_text", f"{self.text_field!r} is {kind_of(text)}, not a string")
         return text, metadata
+
+    def _missing(self, body: Mapping[str, Any]) -> _Undecodable:
+        reason = f"no text at {self.text_field!r}; the record has {names_in(body)}: set input.text_field"
+        return _Undecodable("missing_text", reason)
 
 
 def _record_id(record: Record, headers: Mapping[str, bytes]) -> str:
@@ -131,7 +136,7 @@ def _parse(value: bytes) -> Any:
 def _object(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
-    raise _Undecodable("missing_text", f"the value is {_kind_of(value)}, not a JSON object")
+    raise _Undecodable("missing_text", f"the value is {kind_of(value)}, not a JSON object")
 
 
 def _reach(body: Mapping[str, Any], path: str) -> Any:
@@ -143,8 +148,3 @@ def _reach(body: Mapping[str, Any], path: str) -> Any:
 
 def _scalar(value: Any) -> str | None:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
-
-
-def _kind_of(value: Any) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")

@@ -18,13 +18,14 @@ MAX_REASON = 500  # characters of an error text that travel in a header
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
-    """Outcomes to messages. `max_bytes`: the largest message (key + value + headers) the output topics take."""
+    """Outcomes to messages. `max_bytes`: the largest message (key + value + headers) the output topics take; a text
+    that would make a vector event larger is left out of it."""
 
     space: Space
     vectors_topic: str
     dead_letters_topic: str
     format: OutputFormat = "json"
-    include_text: bool = False
+    include_text: bool = True
     include_metadata: bool = True
     max_bytes: int = 1_000_000
     _space_headers: Headers = field(init=False, repr=False)
@@ -39,7 +40,12 @@ class Encoder:
         """What leaves, and its message of at most `max_bytes`: in place of a vector event too large for the topic
         leaves a dead letter. `now_ms`: milliseconds since the epoch."""
         if not isinstance(outcome, DeadLetter):
-            message = self._vector(outcome) if isinstance(outcome, EmbeddedEvent) else self._tombstone(outcome)
+            if isinstance(outcome, EmbeddedEvent):
+                message = self._vector(outcome, with_text=self.include_text)
+                if self.include_text and message_bytes(message) > self.max_bytes:
+                    message = self._vector(outcome, with_text=False)
+            else:
+                message = self._tombstone(outcome)
             size = message_bytes(message)
             if size <= self.max_bytes:
                 return outcome, message
@@ -47,7 +53,7 @@ class Encoder:
             outcome = too_large(outcome, reason)
         return outcome, self._dead_letter(outcome, now_ms)
 
-    def _vector(self, outcome: EmbeddedEvent) -> Message:
+    def _vector(self, outcome: EmbeddedEvent, *, with_text: bool) -> Message:
         event = outcome.event
         record = event.record
         # Of the text as it came: prefixes and truncation are the model's business.
@@ -60,7 +66,7 @@ class Encoder:
                 ("streamer-truncated", b"true" if outcome.truncated else b"false"),
                 ("streamer-cache-hit", b"true" if outcome.cache_hit else b"false"),
             )
-            if self.include_text:
+            if with_text:
                 headers += (("streamer-text", event.text.encode()),)
             if self.include_metadata and event.metadata:
                 headers += (("streamer-metadata", orjson.dumps(event.metadata)),)
@@ -82,7 +88,7 @@ class Encoder:
                     "timestamp": record.timestamp,
                 },
             }
-            if self.include_text:
+            if with_text:
                 body["text"] = event.text
             if self.include_metadata and event.metadata:
                 body["metadata"] = event.metadata

@@ -23,7 +23,7 @@ class CheckedAnswer:
 
 
 class InvalidAnswer(ValueError):
-    """An answer of which nothing can be used."""
+    """An answer without one usable vector."""
 
 
 def check_answer(vectors: Matrix, count: int, dimensions: int, *, matryoshka: bool = False) -> CheckedAnswer:

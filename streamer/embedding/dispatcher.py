@@ -27,7 +27,7 @@ from streamer.protocols import Embedding, Provider, Rejection
 
 HALVE_AFTER = 4  # failures: is it the request and not the provider?
 HOPELESS_AFTER = 8  # failures in a row of a single text
-CONTROLS = 2  # harmless texts that must succeed between its failures before it is given up
+CONTROLS = 2  # trivial texts that must succeed between its failures before it is given up
 INVALID_AFTER = 3  # unusable vectors for a single text
 SUSPICIOUS_AFTER = 16  # texts given up in a row: is the provider to blame?
 TOO_LONG = ("too_long", "too_large")
@@ -129,10 +129,10 @@ class Dispatcher:
             try:
                 bad, overlong = await self._calls.ask(batch, part, attempt=attempt, timeouts=timeouts)
             except (RateLimited, ProviderBlocked) as error:
-                self._raise_when_overdue(batch, error)
+                await self._raise_when_overdue(batch, error)
                 continue
             except RetriableError as error:
-                self._raise_when_overdue(batch, error)
+                await self._raise_when_overdue(batch, error)
                 failures += 1
                 attempt += 1
                 timeouts += isinstance(error, TimedOut)
@@ -174,10 +174,10 @@ class Dispatcher:
             try:
                 _, overlong = await self._calls.ask(batch, [place], attempt=failures, timeouts=timeouts)
             except (RateLimited, ProviderBlocked) as error:
-                self._raise_when_overdue(batch, error)
+                await self._raise_when_overdue(batch, error)
                 continue
             except RetriableError as error:
-                self._raise_when_overdue(batch, error)
+                await self._raise_when_overdue(batch, error)
                 failures += 1
                 timeouts += isinstance(error, TimedOut)
                 if failures < HOPELESS_AFTER:
@@ -226,14 +226,19 @@ class Dispatcher:
         else:
             self._reject(batch, place, "too_long", reason)
 
-    def _raise_when_overdue(self, batch: TextBatch, error: RetriableError) -> None:
-        """Raise the error once it has been `give_up_after` seconds since the first failure."""
+    async def _raise_when_overdue(self, batch: TextBatch, error: RetriableError) -> None:
+        """Raise the error once it has been `give_up_after` seconds since the first failure, unless a trivial text gets
+        its vector: that is no outage, and begins them anew."""
         if isinstance(error, RateLimited) or self._give_up_after == inf:
             return
         now = anyio.current_time()
         batch.failing_since = min(batch.failing_since, now)
-        if isinstance(error, ProviderBlocked) or now - batch.failing_since >= self._give_up_after:
+        if isinstance(error, ProviderBlocked):
             raise error
+        if now - batch.failing_since >= self._give_up_after:
+            if not await self._calls.is_sound(batch.purpose):
+                raise error
+            batch.failing_since = inf
 
     def _is_suspicious(self) -> bool:
         """Whether so many texts in a row were to be given up that the provider may be broken instead."""

@@ -102,7 +102,7 @@ class ProviderCalls:
                 raise
             except (RejectedError, InvalidAnswer) as error:
                 if is_control:
-                    blocked = ProviderBlocked(f"not even a harmless text gets a vector: {error}")
+                    blocked = ProviderBlocked(f"the provider rejects even a trivial text: {error}")
                     await self._gate.failed(call, blocked, attempt)
                     raise blocked from error
                 self._gate.answered(call, tokens=None, headers=None)
@@ -119,7 +119,7 @@ class ProviderCalls:
         return self._record(batch, places, answer, checked)
 
     async def is_sound(self, purpose: Purpose) -> bool:
-        """Whether a harmless text gets a vector, so that a failing text and not the provider is to blame.
+        """Whether a trivial text gets a vector, so that a failing text and not the provider is to blame.
 
         A refusal of it blocks the provider: what it refuses then is not the texts.
         """

@@ -15,12 +15,20 @@ from starlette.types import ASGIApp
 from streamer.errors import ConfigurationError
 
 
-async def serve(app: ASGIApp, host: str, port: int, *, task_status: TaskStatus[int] = TASK_STATUS_IGNORED) -> None:
+async def serve(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    setting: str = "http.port",
+    *,
+    task_status: TaskStatus[int] = TASK_STATUS_IGNORED,
+) -> None:
     """Serve until cancelled, then let running requests end, for two seconds at most.
 
-    Reports the port once it listens; port 0 takes a free one. Raises ConfigurationError when it cannot listen there.
+    Reports the port once it listens; port 0 takes a free one. Raises ConfigurationError, which
+    names the port's `setting`, when it cannot listen there.
     """
-    with _listen(host, port) as listener:
+    with _listen(host, port, setting) as listener:
         server = _Server(
             uvicorn.Config(
                 app,
@@ -64,13 +72,13 @@ class _Server(uvicorn.Server):
         self.listening.set()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, setting: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
     except OSError as exc:
         if exc.errno == errno.EADDRINUSE:
-            raise ConfigurationError(f"http.port = {port}: already in use on {host}; choose another, or 0") from exc
+            raise ConfigurationError(f"{setting} = {port}: already in use on {host}; choose another, or 0") from exc
         if exc.errno == errno.EACCES:
-            raise ConfigurationError(f"http.port = {port}: this user may not listen there; try above 1023") from exc
+            raise ConfigurationError(f"{setting} = {port}: this user may not listen there; try above 1023") from exc
         raise ConfigurationError(f"http.host = {host!r}: cannot listen there: {exc}") from exc

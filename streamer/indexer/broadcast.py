@@ -1,4 +1,4 @@
-"""Live messages for whoever listens: each listener has a bounded queue of its own, and none can hold up the rest."""
+"""Live messages for listeners: each has a bounded queue, and none can hold up the rest."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class IndexerStatistics:
     dimensions: int = field(metadata={"help": "Components of each vector."})
     vectors: int = field(metadata={"help": "Vectors in the index."})
     capacity: int = field(metadata={"help": "Most vectors that the index keeps; older ones are evicted."})
-    vector_bytes: int = field(metadata={"help": "IndexerState reserved for vectors."})
+    vector_bytes: int = field(metadata={"help": "Memory reserved for vectors."})
     restore_records: int = field(metadata={"help": "Records to read before the index is ready."})
     restore_remaining: int = field(metadata={"help": "Records still to read before the index is ready."})
     unacknowledged_batches: int = field(metadata={"help": "Batches of verdicts not yet acknowledged by the broker."})

@@ -29,7 +29,7 @@ class _Query:
 
 
 class Searches:
-    """Whoever comes first searches for all that wait, in one product and in a thread.
+    """The first caller searches for all that wait, in one product and in a thread.
 
     `index`: the one to be asked at the moment. `changing`: held by whoever changes it, and by us.
     """

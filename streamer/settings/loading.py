@@ -16,7 +16,9 @@ from pydantic import ValidationError
 
 from streamer.core.vendors import VENDORS
 from streamer.errors import ConfigurationError
-from streamer.settings.sections import FallbackSettings, Section, Settings
+from streamer.settings.base import Section
+from streamer.settings.provider import FallbackSettings
+from streamer.settings.sections import Settings
 
 ENV_PREFIX = "STREAMER_"
 ENV_DELIMITER = "__"

@@ -6,46 +6,63 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, model_validator
 
-from streamer.core.vendors import VENDORS
+from streamer.settings.base import Positive, Section
+from streamer.settings.provider import ProviderSettings
 
-ProviderName = Literal["onnx", "sentence-transformers", "openai", "cohere", "voyage", "ollama"]
-Positive = Annotated[int, Field(gt=0)]
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
 class KafkaSettings(Section):
-    bootstrap_servers: str = Field("127.0.0.1:9092", description="host:port, several separated by commas")
+    """The brokers and what is common to all clients."""
+
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="brokers as host:port, several separated by commas")
     group_id: str = Field("streamer", description="consumer group of the workers; the indexer adds '-verdicts'")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = Field(None, description="from the environment, not from the file")
-    ssl_cafile: str | None = None
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
-    create_topics: bool = Field(True, description="create missing topics at start")
-    partitions: Positive = Field(4, description="of topics that are created")
-    replication_factor: Positive = Field(1, description="of topics that are created")
-    idempotent: bool = Field(True, description="idempotent producer; the embedded broker has none")
-    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
-    max_message_bytes: Positive = Field(1_000_000, description="keep below the topics' max.message.bytes")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how clients connect; the SASL ones need sasl_username and sasl_password"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, examples=["SCRAM-SHA-512"], description="how clients log in, with a SASL security_protocol"
+    )
+    sasl_username: str | None = Field(None, examples=["streamer"], description="user name for SASL")
+    sasl_password: SecretStr | None = Field(None, description="password for SASL; set it in the environment")
+    ssl_cafile: str | None = Field(
+        None, examples=["/etc/kafka/ca.pem"], description="PEM file with the CA that signed the brokers' certificates"
+    )
+    ssl_certfile: str | None = Field(
+        None, examples=["/etc/kafka/client.pem"], description="PEM file with this client's certificate, for mutual TLS"
+    )
+    ssl_keyfile: str | None = Field(
+        None, examples=["/etc/kafka/client.key"], description="PEM file with the key of ssl_certfile"
+    )
+    create_topics: bool = Field(
+        True, description="create missing output topics at start; for input topics: streamer topics --create"
+    )
+    partitions: Positive = Field(4, description="partitions of each topic that streamer creates; dead letters get one")
+    replication_factor: Positive = Field(1, description="copies of each topic that streamer creates")
+    idempotent: bool = Field(True, description="use the idempotent producer; the embedded broker has none")
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
+        "none", description="compression of what streamer publishes"
+    )
+    max_message_bytes: Positive = Field(
+        1_000_000, description="largest message to publish; keep it below max.message.bytes of the topics"
+    )
     session_timeout_ms: Annotated[int, Field(ge=1_000, le=300_000)] = Field(
-        45_000, description="a worker that died is missed after this time; most brokers allow 6 s to 30 min"
+        45_000, description="the group gives up a silent worker after this time; most brokers allow 6 s to 30 min"
     )
     fetch_max_wait_ms: Positive = Field(500, description="how long the broker may hold a fetch that finds nothing new")
-    connect_timeout_ms: Positive = Field(15_000, description="to find a broker at start, before giving up")
+    connect_timeout_ms: Positive = Field(15_000, description="how long to look for a broker at start (exit code 3)")
     isolation_level: Literal["read_uncommitted", "read_committed"] | None = Field(
-        None, description="of all that is read; default: read_committed with delivery.guarantee = exactly-once"
+        None,
+        examples=["read_committed"],
+        description="for everything that is read; default: read_committed with delivery.guarantee = exactly-once, "
+        "else read_uncommitted",
     )
     group_instance_id: str | None = Field(
         None,
         min_length=1,
+        examples=["worker-1"],
         description="static membership: a restart within session_timeout_ms moves no partition, but the partitions of "
         "a worker that stays away wait that long. One id per process: two of the same evict each other in turn",
     )
@@ -58,10 +75,15 @@ class KafkaSettings(Section):
 
 
 class TopicSettings(Section):
-    input: str | list[str] = Field("texts", description="a topic, a list of topics, or a pattern that begins with ^")
-    vectors: str = "vectors"
-    verdicts: str = "verdicts"
-    dead_letters: str = "dead-letters"
+    """Topic names. Vectors, verdicts and dead letters are three topics, none of them an input."""
+
+    input: str | list[str] = Field(
+        "texts",
+        description="where texts come from: a topic, a list of topics, or a regular expression that begins with ^",
+    )
+    vectors: str = Field("vectors", description="where workers publish vectors, and what the indexer reads")
+    verdicts: str = Field("verdicts", description="where the indexer publishes verdicts")
+    dead_letters: str = Field("dead-letters", description="where workers publish what cannot become a vector")
 
     @model_validator(mode="after")
     def _outputs_are_not_inputs(self) -> TopicSettings:
@@ -95,113 +117,105 @@ class TopicSettings(Section):
 
 
 class InputSettings(Section):
-    format: Literal["auto", "json", "text"] = "auto"
-    text_field: str = Field("text", min_length=1, description="path into a JSON object; dots reach inside")
-    id_field: str | None = Field(None, min_length=1, description="path of the event id; else the record key")
-    on_too_long: Literal["truncate", "chunk", "reject"] = "truncate"
+    """Where the text is in a record, and what to do with one that is too long."""
+
+    format: Literal["auto", "json", "text"] = Field(
+        "auto", description="what values are: auto tells JSON objects from plain text; json and text insist"
+    )
+    text_field: str = Field(
+        "text", min_length=1, description="path of the text in a JSON object; dots reach inside, as in body.text"
+    )
+    id_field: str | None = Field(
+        None,
+        min_length=1,
+        examples=["id"],
+        description="path of the event id in a JSON object; default: the record key, else topic-partition-offset",
+    )
+    on_too_long: Literal["truncate", "chunk", "reject"] = Field(
+        "truncate",
+        description="a text longer than the model reads is cut and flagged, embedded in pieces (one vector, their "
+        "mean), or dead-lettered",
+    )
 
 
 class BatchSettings(Section):
-    max_events: Positive = 512
-    max_bytes: Positive = 1_000_000
-    linger_ms: Annotated[float, Field(ge=0, le=60_000)] = 25
-    max_in_flight_events: Positive = Field(4_000, description="per partition, between read and acknowledged")
-    max_in_flight_bytes: Positive = Field(16_000_000, description="per partition, between read and acknowledged")
+    """How events are gathered into micro-batches, and how many may be in flight."""
 
-
-class FallbackSettings(Section):
-    """Another way to the same model. What is left out is as in [provider], but never sent to another `base_url`."""
-
-    name: ProviderName | None = Field(None, description="must be that of [provider]: another is another space")
-    model: str | None = Field(None, description="must be that of [provider]: another is another space")
-    base_url: str | None = None
-    api_key: SecretStr | None = None
-    api_key_env: str | None = Field(None, description="the environment variable that holds the key")
-    azure_api_version: str | None = None
-    azure_deployment: str | None = None
-    headers: dict[str, SecretStr] = {}
-
-    @model_validator(mode="after")
-    def _is_another_way(self) -> FallbackSettings:
-        if not (self.base_url or self.api_key or self.azure_deployment or self.headers):
-            raise ValueError("an entry needs a base_url, an api_key_env or an azure_deployment of its own")
-        return self
-
-
-class ProviderSettings(Section):
-    name: ProviderName = "onnx"
-    model: str | None = Field(None, description="the provider's model name; a folder for local models")
-    dimensions: Positive | None = Field(None, description="of the model's vectors, where it offers a choice")
-    matryoshka: bool | None = Field(None, description="vectors may be cut; for models not in the table")
-    reduction: Path | None = Field(None, description="a projection to fewer dimensions: streamer embed --fit-pca")
-    max_item_tokens: Positive | None = Field(None, description="tokens of one text; for models not in the table")
-    max_items: Positive | None = Field(None, description="texts in one request; for models not in the table")
-    max_request_tokens: Positive | None = Field(None, description="tokens in one request")
-    base_url: str | None = None
-    api_key: SecretStr | None = Field(None, description="from the environment (OPENAI_API_KEY and the like also work)")
-    input_type: str | None = None
-    query_input_type: str | None = None
-    document_prefix: str | None = None
-    query_prefix: str | None = None
-    max_concurrent_requests: Positive | None = None
-    requests_per_minute: Positive | None = None
-    tokens_per_minute: Positive | None = None
-    timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
-    threads: Positive | None = Field(None, description="of a local model; default: the number of cores")
-    device: str | None = Field(None, description="sentence-transformers: cpu, cuda, mps; default: the best there is")
-    azure_api_version: str | None = Field(None, description="openai: base_url is an Azure resource")
-    azure_deployment: str | None = Field(None, description="openai on Azure: the deployment, if not the model's name")
-    headers: dict[str, SecretStr] = Field({}, description="openai: extra request headers of a compatible server")
-    encoding_format: Literal["base64", "float"] = Field(
-        "base64", description="openai: float for servers that refuse base64"
+    max_events: Positive = Field(512, description="a micro-batch is cut at so many events")
+    max_bytes: Positive = Field(1_000_000, description="a micro-batch is cut at so many bytes of input")
+    linger_ms: Annotated[float, Field(ge=0, le=60_000)] = Field(
+        25, description="a micro-batch is cut so long after its first event; longer means fewer, larger requests"
     )
-    keep_alive: str | None = Field(None, description="ollama: how long the model stays loaded, as in 30m")
-    fallback: list[FallbackSettings] = Field([], description="other ways to the same model, asked while this one fails")
-
-    @model_validator(mode="after")
-    def _has_ways_to_fall_back_on(self) -> ProviderSettings:
-        if self.fallback and VENDORS[self.name].is_local:
-            raise ValueError(f"{self.name} runs in this process: there is no other way to it, so no fallback")
-        return self
+    max_in_flight_events: Positive = Field(
+        4_000, description="events per partition between read and acknowledged; at the limit intake pauses"
+    )
+    max_in_flight_bytes: Positive = Field(
+        16_000_000, description="bytes per partition between read and acknowledged; at the limit intake pauses"
+    )
 
 
 class CacheSettings(Section):
-    enabled: bool = True
-    path: Path = Path("streamer-cache.sqlite")
-    ttl_seconds: Annotated[float, Field(gt=0)] | None = None
-    max_bytes: Positive | None = Field(10_000_000_000, description="the least recently used entries go first")
+    """Vectors on disk: what was embedded once is not paid for again."""
+
+    enabled: bool = Field(True, description="keep vectors on disk, so that no text is paid for twice")
+    path: Path = Field(
+        Path("streamer-cache.sqlite"), description="the cache file, in the working directory unless it is a full path"
+    )
+    ttl_seconds: Annotated[float, Field(gt=0)] | None = Field(
+        None, examples=[2_592_000], description="entries expire after this time; default: never"
+    )
+    max_bytes: Positive | None = Field(
+        10_000_000_000, description="size cap of the file; the least recently used entries are evicted first"
+    )
 
 
 class OutputSettings(Section):
-    format: Literal["json", "binary"] = "json"
-    include_text: bool = False
-    include_metadata: bool = True
+    """What vector events look like."""
+
+    format: Literal["json", "binary"] = Field(
+        "json", description="vector events as JSON, or as bare float32 with everything else in headers"
+    )
+    include_text: bool = Field(
+        True,
+        description="send the text along, so that search and tail can show it; it is then in the vector topic and in "
+        "the index's memory and snapshot. A text is left out where the event would be too large with it",
+    )
+    include_metadata: bool = Field(True, description="send along what else the input's JSON object holds")
 
 
 class DeliverySettings(Section):
+    """What is guaranteed, and how often offsets are committed."""
+
     guarantee: Literal["at-least-once", "exactly-once"] = Field(
-        "at-least-once", description="exactly-once: in transactions, for consumers that read committed; Apache Kafka"
+        "at-least-once",
+        description="exactly-once publishes in transactions, for consumers with read_committed; needs Apache Kafka",
     )
-    commit_interval_ms: Positive = 1_000
+    commit_interval_ms: Positive = Field(
+        1_000, description="between two commits of offsets; with exactly-once, the length of a transaction"
+    )
     drain_timeout_ms: Annotated[int, Field(gt=0, le=25_000)] = Field(
-        18_000, description="must fit into the 30 s that the group waits for a member in a rebalance"
+        18_000,
+        description="how long a rebalance or a stop waits for what is in flight; must fit into the 30 s that the group "
+        "waits for a member",
     )
 
 
 class IndexSettings(Section):
-    capacity: Positive = Field(200_000, description="vectors kept in memory; the oldest go first")
+    """What the indexer remembers and how it judges."""
+
+    capacity: Positive = Field(200_000, description="vectors kept in memory; the oldest are evicted first")
     window_seconds: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="older events are forgotten, by the times of the records; default: only capacity limits"
+        None, examples=[86_400], description="events expire this long after their record's timestamp; default: never"
     )
     near_duplicate_similarity: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
-        "auto", description="a cosine, or auto: found from the stream and from the words that texts share"
+        "auto", description="a cosine from 0 to 1, or auto: calibrated on the stream and on the words that texts share"
     )
     false_alarm_rate: Annotated[float, Field(ge=0.0001, le=0.5)] = Field(
         0.01, description="share of ordinary events that may be called anomalies"
     )
-    neighbors: Annotated[int, Field(ge=1, le=100)] = 5
+    neighbors: Annotated[int, Field(ge=1, le=100)] = Field(5, description="nearest events listed in a verdict")
     snapshot_path: OptionalPath = Field(
-        Path("streamer-index.snapshot"), description="what a restart goes on from, a file for each indexer; empty: off"
+        Path("streamer-index.snapshot"), description='a restart resumes from this file; one per indexer; "" for none'
     )
     snapshot_interval_seconds: Annotated[float, Field(ge=1)] = Field(
         300.0, description="between two snapshots; one more is written at a clean stop"
@@ -209,18 +223,26 @@ class IndexSettings(Section):
 
 
 class HttpSettings(Section):
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="of the indexer; 0 takes a free one")
-    worker_port: Annotated[int, Field(ge=0, le=65535)] = Field(8081, description="of the worker; 0 takes a free one")
-    token: SecretStr | None = None
+    """Where the indexer and the worker listen."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all, then set a token as well")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="port of the indexer; 0 takes a free one")
+    worker_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8081, description="port of the worker's /healthz, /readyz and /metrics; 0 takes a free one"
+    )
+    token: SecretStr | None = Field(
+        None, description="everything but /healthz needs it as Authorization: Bearer; set it in the environment"
+    )
 
 
 class LogSettings(Section):
+    """What is logged, and how."""
+
     format: Literal["auto", "console", "json"] = Field(
-        "auto", description="auto: console on a terminal, JSON lines elsewhere"
+        "auto", description="how lines look; auto: console on a terminal, JSON lines elsewhere"
     )
     level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="lines less important are not written"
+        "info", description="the least important lines that are written"
     )
     include_texts: bool = Field(
         False, description="let lines quote records, texts and the libraries' own debug lines; for finding faults only"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import anyio
 import structlog
@@ -22,6 +22,7 @@ from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Outcome, Reco
 from streamer.errors import PartitionLost, RetriableError
 from streamer.protocols import Embedder, Embedding, Sink, Source
 from streamer.worker.batching import Batcher, BatchPolicy
+from streamer.worker.dead_letter_share import DeadLetterShare, Uselessness
 from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
 from streamer.worker.outbox import Outbox
@@ -98,6 +99,7 @@ class Pipeline:
         self._advanced = Notify()  # offsets became complete: room to read, maybe drained
         self._outbox = Outbox(sink, encoder, self._tracker, self._advanced, wall_clock=wall_clock)
         self._counts: Counter[str] = Counter()
+        self._share = DeadLetterShare()
 
     # ------------------------------------------------------------------------------------------------ life cycle
 
@@ -158,10 +160,16 @@ class Pipeline:
         await self._commit(tps)
 
     def ready(self) -> str | None:
-        """None when work flows; else the reason why not."""
+        """None when work flows; else the reason why not.
+
+        A worker that turns nearly all records into dead letters is not ready: a rollout of settings that do not fit the
+        topic must stop at its first pod, and what watches readiness must see it. Nothing restarts it for that.
+        """
         if self._stopping.is_set():
             return "stopping"
-        return None if self._joined else "waiting to join the consumer group"
+        if not self._joined:
+            return "waiting to join the consumer group"
+        return str(useless) if (useless := self._share.problem()) else None
 
     def statistics(self) -> PipelineStatistics:
         offsets, published = self._tracker.statistics(), self._outbox.counts
@@ -256,6 +264,8 @@ class Pipeline:
                 self._counts["stale"] += 1
 
     def _settle(self, outcome: Outcome) -> None:
+        if self._share.add(outcome):
+            _tell(self._share.problem())
         self._outbox.add(self._tracker.settle(outcome))
 
     async def _commit_regularly(self) -> None:
@@ -281,3 +291,10 @@ class Pipeline:
 
 def _names(tps: Collection[TopicPartition]) -> list[str]:
     return sorted(map(str, tps))
+
+
+def _tell(useless: Uselessness | None) -> None:
+    if useless is None:
+        log.info("records have vectors again")
+    else:
+        log.error("nearly all records end as dead letters", **asdict(useless))

@@ -28,6 +28,13 @@ async def test_texts_are_published_as_workers_read_them(broker: Broker, new_topi
     ]
 
 
+async def test_texts_go_where_the_workers_setting_says() -> None:
+    producer = TextProducer("127.0.0.1:1", text_field="data.body")
+    message = producer._message(Text("hello", metadata={"data": {"n": 1}}))
+    await producer.__aexit__()
+    assert orjson.loads(message.value or b"") == {"data": {"n": 1, "body": "hello"}}
+
+
 async def test_a_broker_that_is_not_there(free_tcp_port: int) -> None:
     with pytest.raises(Unreachable, match="cannot be reached"):
         async with TextProducer(f"127.0.0.1:{free_tcp_port}"):

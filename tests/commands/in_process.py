@@ -22,18 +22,19 @@ class Done:
     stderr: str
 
 
-async def streamer(*arguments: str, stdin: str = "", **environ: str) -> Done:
+async def streamer(*arguments: str, stdin: str | bytes = "", **environ: str) -> Done:
     """Run a command in a thread, on a loop of its own, so that fakes can answer it from ours."""
-    return await anyio.to_thread.run_sync(_call, arguments, stdin, environ)
+    given = stdin.encode() if isinstance(stdin, str) else stdin
+    return await anyio.to_thread.run_sync(_call, arguments, given, environ)
 
 
-def _call(arguments: tuple[str, ...], stdin: str, environ: dict[str, str]) -> Done:
+def _call(arguments: tuple[str, ...], stdin: bytes, environ: dict[str, str]) -> Done:
     out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         for name, value in environ.items():
             patch.setenv(name, value)
         patch.setattr(sys, "argv", ["streamer", *arguments])
-        patch.setattr(sys, "stdin", io.StringIO(stdin))
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin)), "utf-8"))
         try:
             main()
             code = 0

@@ -114,7 +114,7 @@ def test_whatever_is_lost_or_doubled_is_named(lost: set[int], doubled: set[int])
 
 
 def test_two_wrongs_do_not_make_a_right() -> None:
-    """One lost and another doubled: the sums agree, the books do not."""
+    """One lost and another doubled: the sums agree, the events do not."""
     ledger = ledger_of(sample("a"), sample("b"))
     ledger.note_vector(vector("a"), 1.0)
     ledger.note_vector(vector("a"), 1.0)
@@ -296,7 +296,7 @@ async def test_a_service_that_dies_says_why_in_one_error(tmp_path: Path, capsys:
             await until_ready(service)
     assert report(raised.value, debug=False) == 1
     said = capsys.readouterr().err
-    assert "the worker ended by itself (exit code 2)" in said
+    assert "the worker ended unexpectedly (exit code 2)" in said
     assert "unknown key kafka.sesion_timeout_ms" in said
 
 
@@ -434,7 +434,7 @@ def test_a_part_that_dies_ends_it_and_its_log_is_kept(start_demo: Callable[..., 
     (worker,) = [process for process in demo.seen if _runs(process) and process.cmdline()[-1] == "run"]
     worker.kill()
     assert demo.ends() == 1
-    assert "the worker ended by itself (exit code -9)" in demo.output
+    assert "the worker ended unexpectedly (exit code -9)" in demo.output
     (folder,) = demo.leaves()
     assert f"The logs are in {folder}" in demo.output
     assert (Path(folder) / "worker.log").stat().st_size

@@ -128,6 +128,31 @@ async def test_what_has_no_vector_is_said_and_keeps_its_row(tmp_path: Path) -> N
         assert (bad["text"], bad["error_kind"]) == ("poison", "rejected")
 
 
+async def test_a_column_is_embedded_and_ids_stay_with_their_vectors(tmp_path: Path) -> None:
+    (tmp_path / "reviews.csv").write_text('id,body\nr-1,"Too\nlate"\nr-2,poison\nr-3,Fine\n')
+    (tmp_path / "reviews.jsonl").write_text('{"id": 1, "body": "Too late"}\n{broken\n{"id": 3, "body": "Fine"}\n')
+    async with FakeOpenAI(key=KEY) as server:
+        server.poison = {"poison"}
+        options = ["--text-field", "body", "--id-field", "id", "--provider", "openai"]
+        options += ["--set", f"provider.base_url={server.base_url}"]
+        lines = await streamer("embed", "-f", "reviews.csv", *options, OPENAI_API_KEY=KEY)
+        await streamer("embed", "-f", "reviews.csv", *options, "-o", "v.npy", OPENAI_API_KEY=KEY)
+        skipping = await streamer("embed", "-f", "reviews.jsonl", *options, "--skip-bad", OPENAI_API_KEY=KEY)
+        expected = server.expected(["Too\nlate", "Fine"])
+    first, bad, last = map(orjson.loads, lines.stdout.splitlines())
+    assert [(line["id"], line["text"]) for line in (first, bad, last)] == [
+        ("r-1", "Too\nlate"), ("r-2", "poison"), ("r-3", "Fine"),
+    ]  # fmt: skip
+    assert bad["error_kind"] == "rejected"
+    matrix = np.load(tmp_path / "v.npy")
+    assert_same(matrix[[0, 2]], expected)
+    assert np.isnan(matrix[1]).all()
+    assert (tmp_path / "v.ids.jsonl").read_text() == '"r-1"\n"r-2"\n"r-3"\n'
+    assert [orjson.loads(line)["id"] for line in skipping.stdout.splitlines()] == [1, 3]
+    assert "2 texts, 1 of them from the cache" in skipping.stderr
+    assert "; 1 skipped, the first is reviews.jsonl:2: not JSON" in skipping.stderr
+
+
 async def test_it_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     texts = [f"text number {i}" for i in range(60)]
     (tmp_path / "texts.txt").write_text("\n".join(texts))
@@ -159,7 +184,10 @@ async def test_it_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
         (["hi", "-o", "nowhere/vectors.npy"], "there is no folder nowhere"),
         (["-f", "absent.txt"], "absent.txt cannot be read: No such file or directory"),
         (["-f", "blank.txt"], "blank.txt has no text in it"),
-        (["-f", "latin.txt"], "latin.txt is not UTF-8"),
+        (["-f", "latin.txt"], "latin.txt:1: not UTF-8: byte 0xe9 at character 4; see --encoding"),
+        (["-f", "reviews.csv"], "reviews.csv:2: no field 'text'; there are id, body"),
+        (["-f", "reviews.jsonl"], "reviews.jsonl:1: no field 'text'; there are id, body"),
+        (["-f", "reviews.csv", "--text-field", "body", "--id-field", "key"], "reviews.csv:2: no field 'key'"),
         (["hi", "--fit-pca", "4"], "say where, as in --output pca.npz"),
         (
             ["hi", "--fit-pca", "4", "-o", "pca.npz"],
@@ -176,6 +204,8 @@ async def test_it_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
 )
 async def test_what_is_wrong_is_one_line(arguments: list[str], says: str, tmp_path: Path) -> None:
     (tmp_path / "blank.txt").write_text("\n \n")
+    (tmp_path / "reviews.csv").write_text("id,body\n1,Too late\n")
+    (tmp_path / "reviews.jsonl").write_text('{"id": 1, "body": "Too late"}\n')
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
     done = await streamer("embed", *arguments)
     assert done.code == 2

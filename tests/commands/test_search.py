@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from streamer.commands.search import why_nothing
 from tests.commands.in_process import empty_folder as empty_folder
 from tests.commands.in_process import streamer
 from tests.http.test_api import DegreesEmbedder, serving_an_index
@@ -31,7 +32,27 @@ async def test_the_nearest_as_a_table_and_as_the_indexers_own_answer() -> None:
         "space": SPACE.id,
         "matches": [{"id": "a", "similarity": 1.0, "text": "hello", "metadata": {"lang": "en"}}],
     }
-    assert nothing.stdout == "nothing found\n"
+    assert nothing.stdout == "nothing found: none of the 2 vectors has a similarity of 0.9 or more\n"
+    assert not table.stderr
+
+
+async def test_an_empty_index_and_one_without_texts_say_so() -> None:
+    async with serving_an_index(Topic(), DegreesEmbedder()) as (http, _):
+        empty = await streamer("search", "0", "--url", f"{http.base_url}")
+        as_json = await streamer("search", "0", "--url", f"{http.base_url}", "--json")
+    assert (empty.code, empty.stderr) == (0, "")
+    assert empty.stdout.startswith("nothing found: the index is empty (0 vectors)")
+    assert orjson.loads(as_json.stdout)["matches"] == []
+    topic = Topic()
+    topic.append("a", 0)
+    async with serving_an_index(topic, DegreesEmbedder()) as (http, _):
+        textless = await streamer("search", "0", "--url", f"{http.base_url}")
+    assert textless.stderr == "no texts: the worker of these vectors ran with output.include_text = false\n"
+
+
+def test_a_restore_that_goes_on_is_why() -> None:
+    statistics = {"ready": False, "vectors": 5, "restore_records": 5_000, "restore_remaining": 3_800}
+    assert why_nothing(statistics, 0.9) == "nothing found yet: the index is restoring, 1,200 of 5,000 records read"
 
 
 async def test_the_token_comes_from_the_settings() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core.decoding import Decoder
+from streamer.core.encoding import MAX_REASON
 from streamer.core.events import DeadLetter, Event, Headers, Input, Origin, Record, Tombstone, TopicPartition
 
 TP = TopicPartition("texts", 2)
@@ -80,9 +81,15 @@ def test_nested_text_leaves_the_rest_as_metadata() -> None:
         (b"{half", {"format": "json"}, "undecodable", "not JSON"),
         (b"{half", {}, "undecodable", 'input.format = "text"'),
         (b"[1]", {"format": "json"}, "missing_text", "an array"),
-        (b'{"body": "x"}', {}, "missing_text", "no text at 'text'"),
+        (
+            b'{"id": 1, "body": "x", "stars": 4}',
+            {},
+            "missing_text",
+            "no text at 'text'; the record has id, body, stars: set input.text_field",
+        ),
+        (b"{}", {}, "missing_text", "the record has no fields"),
         (b'{"text": 5}', {}, "missing_text", "a number"),
-        (b'{"a": "x"}', {"text_field": "a.b"}, "missing_text", "no text at 'a.b'"),
+        (b'{"a": "x"}', {"text_field": "a.b"}, "missing_text", "no text at 'a.b'; the record has a: set"),
         (b'{"text": " \\n"}', {}, "empty_text", "empty"),
         (b"", {}, "empty_text", "empty"),
         (b"[" * 100_000, {"format": "json"}, "undecodable", "not JSON"),
@@ -93,6 +100,14 @@ def test_bad_input_is_a_dead_letter_that_says_why(value: bytes, settings: Any, k
     assert isinstance(letter, DeadLetter)
     assert letter.kind == kind
     assert says in letter.reason
+
+
+def test_the_reason_names_fields_but_no_values_and_fits_into_its_header() -> None:
+    letter = decode(orjson.dumps({f"{'n' * 100}{i}": "secret" for i in range(1000)}))
+    assert isinstance(letter, DeadLetter)
+    assert "secret" not in letter.reason
+    assert "and 990 more: set input.text_field" in letter.reason
+    assert len(letter.reason) <= MAX_REASON
 
 
 @pytest.mark.parametrize(

@@ -102,3 +102,14 @@ def test_no_message_exceeds_the_limit(text_bytes: int, limit: int) -> None:
     else:
         assert leaving is outcome
     assert message_bytes(message) <= limit or message.value == b""
+
+
+@pytest.mark.parametrize("format_", ["json", "binary"])
+def test_a_text_that_does_not_fit_is_left_out_of_its_event(format_: Any) -> None:
+    outcome = embedded(orjson.dumps({"text": "x" * 3_000}))
+    leaving, message = encoder(format=format_, max_bytes=2_000).encode(outcome, 0)
+    assert leaving is outcome
+    assert b"xxx" not in (message.value or b"")
+    assert "streamer-text" not in dict(message.headers)
+    _, whole = encoder(format=format_, max_bytes=5_000).encode(outcome, 0)
+    assert b"xxx" in (whole.value or b"") + dict(whole.headers).get("streamer-text", b"")

@@ -263,18 +263,35 @@ class TestTransientFaults:
         async def behave(call: Call) -> None:
             if call.started < 100:
                 raise RateLimited("429", retry_after=10.0)
-            if call.texts[0].startswith("down"):
+            if is_down:
                 raise RetriableError("503")
 
+        is_down = False
         service = dispatcher(FakeProvider(behave), give_up_after=30.0)
         assert_right(texts(3), await service.embed(texts(3), "document"))
         assert anyio.current_time() >= 100
-        for given in (["down"], ["down 1", "down 2"]):
+        is_down = True
+        for given in (["one"], ["one", "two"]):
             started = anyio.current_time()
             with pytest.raises(RetriableError, match="503"):
                 await service.embed(given, "document")
-            assert 30 <= anyio.current_time() - started < 90
+            assert 30 <= anyio.current_time() - started < 120
+        is_down = False
         assert_right(texts(3), await service.embed(texts(3), "document"))
+
+    @pytest.mark.parametrize("count", [1, 5])
+    async def test_a_text_that_fails_each_time_is_no_outage_and_takes_no_other_with_it(self, count: int) -> None:
+        async def behave(call: Call) -> None:
+            if "poison" in call.texts:
+                raise RetriableError("500 EOF")
+
+        service = dispatcher(FakeProvider(behave), give_up_after=30.0)
+        given = [*texts(count - 1), "poison"]
+        *good, bad = await service.embed(given, "document")
+        assert_right(given[:-1], good)
+        assert isinstance(bad, Rejection)
+        assert (bad.kind, "500 EOF" in bad.reason) == ("rejected", True)
+        assert anyio.current_time() < 300
 
     async def test_patience_begins_anew_with_every_call_that_is_answered(self) -> None:
         async def behave(call: Call) -> None:
@@ -461,7 +478,7 @@ class TestBadInput:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(work)
             await anyio.sleep(500)
-            assert (service.state() or "").startswith("blocked: not even a harmless text")
+            assert (service.state() or "").startswith("blocked: the provider rejects even a trivial text")
         assert sum(isinstance(outcome, Rejection) for outcome in outcomes[0]) < 16
 
     async def test_many_bad_texts_in_a_row_are_all_given_up_when_the_provider_is_sound(self) -> None:

@@ -45,6 +45,8 @@ async def test_a_taken_port_is_a_wrong_setting() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=rf"^http.port = {port}: already in use on 127.0.0.1"):
             await serve(APP, "127.0.0.1", port)
+        with pytest.raises(ConfigurationError, match=rf"^http.worker_port = {port}: already in use"):
+            await serve(APP, "127.0.0.1", port, "http.worker_port")
 
 
 async def test_an_unknown_host_is_a_wrong_setting() -> None:

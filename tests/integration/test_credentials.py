@@ -96,7 +96,7 @@ async def test_a_wrong_password_ends_it_with_one_line_that_does_not_tell_it(stag
             with streamer(command, stage.settings) as process:
                 assert await process.wait() == 3, process.stderr
                 (line,) = [line for line in process.stderr.splitlines() if line.startswith("streamer: ")]
-                assert re.search(r"Kafka at 127\.0\.0\.1:\d+ refuses us as 'worker': .*uthentication", line), line
+                assert re.search(r"Kafka at 127\.0\.0\.1:\d+ rejected user 'worker': .*uthentication", line), line
                 assert "Traceback" not in process.stderr
                 assert "secret" not in process.stderr
 

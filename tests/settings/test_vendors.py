@@ -10,8 +10,7 @@ from streamer.app.providers import batches_at_once, contract_of, make_provider
 from streamer.core.vendors import VENDORS
 from streamer.embedding.contracts import known_models
 from streamer.errors import MissingExtra
-from streamer.settings import load_settings
-from streamer.settings.sections import ProviderName
+from streamer.settings import ProviderName, load_settings
 
 
 def test_the_settings_take_the_vendors_of_the_table_and_no_others() -> None:

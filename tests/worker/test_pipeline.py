@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from streamer.core.decoding import Decoder
 from streamer.core.encoding import Encoder
@@ -78,6 +79,32 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def keys(sink: MemorySink, partition: int) -> list[str]:
     return [m.key.decode() for m in sink.sent if m.key and m.key.startswith(f"{partition}-".encode())]
+
+
+async def test_a_worker_that_only_makes_dead_letters_is_not_ready_and_says_so_once() -> None:
+    log = [record(A, n, b'{"id": 1, "body": "x"}', b"k") for n in range(250)]
+    good = [record(A, 250 + n, b'{"text": "x"}', b"k") for n in range(50)]
+    source, sink = MemorySource({A: log}), MemorySink()
+    flow = pipeline(source, HashEmbedder(), sink)
+    with capture_logs() as logs:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(flow.run)
+            await flow.on_assigned([A])
+            await until(lambda: len(sink.acknowledged) == 250)
+            assert flow.ready() == (
+                "100 of the latest 100 records became dead letters, mostly missing_text: no text at 'text'; "
+                "the record has id, body: set input.text_field"
+            )
+            log += good
+            await until(lambda: len(sink.acknowledged) == 300)
+            assert flow.ready() is None
+            flow.stop()
+    told = [entry for entry in logs if entry["event"] != "dead letter" and "assigned" not in entry["event"]]
+    assert [(entry["log_level"], entry["event"]) for entry in told] == [
+        ("error", "nearly all records end as dead letters"),
+        ("info", "records have vectors again"),
+    ]
+    assert (told[0]["kind"], told[0]["dead_letters"], told[0]["records"]) == ("missing_text", 100, 100)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -28,7 +28,7 @@ _REFUSALS = (
 class ClientLog(logging.Handler):
     """Counts connections refused for who we are, or for who the broker is; `refusal` is the last one, in words.
 
-    A client meets the same for good as for a lost network: it tries again, ten times a second, and every call of it
+    aiokafka treats a permanent refusal like a lost connection: it retries ten times a second, and every call of it
     times out.
     """
 
@@ -48,7 +48,7 @@ class ClientLog(logging.Handler):
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """Of a start that fails the one error says it all; it would log every attempt. Starts may overlap."""
+        """Silence the client while it starts: the raised error is enough. Starts may overlap."""
         self._quiet += 1
         self._logger.propagate = False
         try:

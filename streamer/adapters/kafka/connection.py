@@ -72,10 +72,19 @@ class KafkaConnection:
                 await asyncio.wait_for(starting, self.connect_timeout + joining)
         except (KafkaError, OSError, TimeoutError) as exc:
             if CLIENT_LOG.refusals > refusals:
-                who = f" as {self.sasl_username!r}" if self.sasl_username else ""
-                raise Unreachable(f"Kafka at {self.bootstrap_servers} refuses us{who}: {CLIENT_LOG.refusal}") from exc
-            reason = str(exc) or f"no answer within {self.connect_timeout + joining:g} s"
-            raise Unreachable(f"Kafka at {self.bootstrap_servers} cannot be reached: {reason}") from exc
+                whom = f"user {self.sasl_username!r}" if self.sasl_username else "the connection"
+                raise Unreachable(f"Kafka at {self.bootstrap_servers} rejected {whom}: {CLIENT_LOG.refusal}") from exc
+            raise Unreachable(
+                f"Kafka at {self.bootstrap_servers} cannot be reached: {self._absence(exc, joining)}; does it run, and "
+                "is kafka.bootstrap_servers (-b) right?"
+            ) from exc
+
+    def _absence(self, error: Exception, joining: float) -> str:
+        if isinstance(error, TimeoutError):
+            return f"no answer within {self.connect_timeout + joining:g} s"
+        if isinstance(error, KafkaConnectionError):
+            return "no broker answers there"  # the client only repeats the addresses, in Python's words
+        return str(error) or type(error).__name__
 
 
 def connection_to(brokers: str | KafkaConnection) -> KafkaConnection:

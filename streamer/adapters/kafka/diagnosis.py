@@ -91,7 +91,7 @@ class Health:
             self.report(death)
             return Diagnosis.SICK
         if self._is_refused():
-            self.report(f"Kafka refuses us: {CLIENT_LOG.refusal}")
+            self.report(f"Kafka rejects the connection: {CLIENT_LOG.refusal}")
             return Diagnosis.WAITING  # another consumer would not be let in either
         await self._check_topics(consumer, topics)
         now = self._clock()
@@ -111,7 +111,9 @@ class Health:
             if await self._position(consumer, tp) >= ends[tp]:
                 self._asked[tp] = self._clock()  # all read; transaction markers have no records
             elif now - self._asked.get(tp, now) > self._timeouts.stuck:
-                self.report(f"no record of {tp.topic}/{tp.partition} for {self._timeouts.stuck:g} s, though there are")
+                self.report(
+                    f"{tp.topic}/{tp.partition}: no records for {self._timeouts.stuck:g} s although the broker has some"
+                )
                 return Diagnosis.SICK
         return Diagnosis.WELL
 
@@ -175,8 +177,8 @@ def cause_of_death(consumer: Any) -> str | None:
 
 
 async def leave(consumer: Any, timeout: float) -> None:
-    """Bounded, since it may hang (https://github.com/aio-libs/aiokafka/issues/773), and whatever its parts died of is
-    not ours to die of."""
+    """Stop the consumer within `timeout` seconds: it may hang (https://github.com/aio-libs/aiokafka/issues/773). Errors
+    of its tasks are logged, not raised."""
     stopping = asyncio.ensure_future(consumer.stop())
     await asyncio.wait([stopping], timeout=timeout)
     if not stopping.done():
@@ -194,7 +196,7 @@ async def leave(consumer: Any, timeout: float) -> None:
 
 
 async def _dismantle(consumer: Any, timeout: float) -> None:
-    """Left to themselves, its tasks would go on fetching, and tell the group that there is somebody."""
+    """End its tasks: otherwise they go on fetching, and keep the membership in the group alive."""
     coordinator, fetcher = consumer._coordinator, consumer._fetcher  # noqa: SLF001
     names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")
     found: list[asyncio.Task[Any] | None] = [getattr(coordinator, name, None) for name in names]

@@ -40,7 +40,7 @@ async def check_topics(connection: KafkaConnection, specs: Sequence[TopicSpec], 
     admin = AIOKafkaAdminClient(**connection.client_options())
     try:
         await connection.reach(admin.start())
-        existing = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics() if t["error_code"] == 0}
+        existing = await _existing(admin)
         missing = [spec for spec in specs if spec.name not in existing]
         if create and missing:
             await _create(admin, missing)
@@ -53,6 +53,24 @@ async def check_topics(connection: KafkaConnection, specs: Sequence[TopicSpec], 
         raise Unreachable(f"Kafka at {connection.bootstrap_servers} refused topic administration: {exc!r}") from exc
     finally:
         await admin.close()
+
+
+async def existing_topics(connection: KafkaConnection) -> Mapping[str, int]:
+    """Partitions by topic, of all topics that this user may see. Raises Unreachable on no answer or a refusal."""
+    admin = AIOKafkaAdminClient(**connection.client_options())
+    try:
+        await connection.reach(admin.start())
+        return await _existing(admin)
+    except KafkaError as exc:
+        raise Unreachable(f"Kafka at {connection.bootstrap_servers} did not list its topics: {exc!r}") from exc
+    finally:
+        await admin.close()
+
+
+async def _existing(admin: AIOKafkaAdminClient) -> dict[str, int]:
+    return {
+        topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics() if not topic["error_code"]
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class _PartitionProducer:
 
     @contextmanager
     def _over_before_its_time(self) -> Iterator[None]:
-        """Fenced between two of our steps, the client says of the next one only that it makes no sense by now."""
+        """If the producer was fenced between two steps, aiokafka reports only an illegal state."""
         try:
             yield
         except (IllegalOperation, AssertionError) as exc:

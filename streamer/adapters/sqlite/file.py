@@ -152,7 +152,7 @@ class CacheFile:
                 await connection.execute_fetchall(pragma)
             tables = {name for (name,) in await connection.execute_fetchall(FIND_TABLES)}
             if tables and not {"space", "entry"} <= tables:
-                raise ConfigurationError(f"cache.path = {self.path} is a database of something else")
+                raise ConfigurationError(f"cache.path = {self.path} is an SQLite file that streamer did not create")
             for pragma in PRAGMAS:
                 await connection.execute_fetchall(pragma)
             for statement in () if tables else ("BEGIN IMMEDIATE", *TABLES, "COMMIT"):

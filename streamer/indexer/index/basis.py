@@ -1,4 +1,4 @@
-"""Rotation in which the first few of a vector's components tell nearly all of it."""
+"""Coordinates in which the first few of a vector's components tell nearly all of it."""
 
 from __future__ import annotations
 

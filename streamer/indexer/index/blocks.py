@@ -21,7 +21,7 @@ _SHARED: Final = 48
 _PIECE: Final = 4  # blocks: whoever is slower takes fewer of these, and the next query finds them in the cache
 
 Beside: TypeAlias = Callable[[Callable[[], object]], Callable[[], object]]
-"""Begins some work in another thread, and returns what waits for its end, or has it not begin any more."""
+"""Submits work to a helper thread. The function it returns waits for the work, or cancels it if it has not started."""
 
 
 class Exact(Protocol):

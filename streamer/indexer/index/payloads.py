@@ -67,7 +67,7 @@ class Payloads:
         self._rest[slot] = payload
 
     def without_sketch(self, slot: int) -> Any:
-        """The payload less its sketch: faster, for whoever looks at many."""
+        """The payload without its sketch: faster, for a look at many."""
         return self._rest[slot]
 
     def take(self, other: Payloads, old: NDArray[np.int64], new: NDArray[np.int64]) -> None:

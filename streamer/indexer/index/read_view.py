@@ -1,4 +1,4 @@
-"""An index as it was at one moment, for whoever needs longer than that to look at it."""
+"""An index as it was at one moment, for readers that need longer than a moment."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ class ReadView:
         return vectors
 
     def release(self) -> None:
-        """The rest is not wanted."""
+        """Release the remaining rows: the index may overwrite them."""
         self.untaken = self._end

@@ -1,4 +1,4 @@
-"""Vectors by slot, of which most are told apart by their leading components."""
+"""Vectors by slot, most of which can be told apart by their leading components."""
 
 from __future__ import annotations
 

@@ -289,7 +289,7 @@ async def test_a_database_of_something_else_is_refused_and_not_touched(path: Pat
         connection.execute("CREATE TABLE customer (id INTEGER PRIMARY KEY)")
         connection.commit()
     before = path.read_bytes()
-    with pytest.raises(ConfigurationError, match="database of something else"):
+    with pytest.raises(ConfigurationError, match="an SQLite file that streamer did not create"):
         async with opened(path):
             pass
     assert path.read_bytes() == before

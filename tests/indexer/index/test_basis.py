@@ -1,4 +1,4 @@
-"""Rotation: nothing is lost in them, and they are found where they help."""
+"""Coordinates: nothing is lost in them, and they are found where they help."""
 
 from __future__ import annotations
 

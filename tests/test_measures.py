@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.spatial.distance import cdist
 
-from streamer.core.measures import (
+from streamer.measures import (
     cosine_similarity,
     dot_product,
     euclidean_distance,

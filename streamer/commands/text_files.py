@@ -1,0 +1,284 @@
+"""The rows of a file or of standard input: plain lines, JSON lines, a JSON document or CSV, as people's files are.
+
+A byte order mark, Windows line ends, gzip and UTF-16 with a mark are understood. What cannot be read is a BadRow with
+its number; the rows after it are still there.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import orjson
+
+from streamer.errors import ConfigurationError
+
+FORMATS = ("auto", "text", "jsonl", "csv")
+SUFFIXES = {
+    ".txt": "text",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".tab": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
+DELIMITERS = (",", ";", "\t", "|")
+LARGEST_FIELD = 16_777_216  # characters; a quote that is never closed must not take the memory of the machine
+LARGEST_DOCUMENT = 268_435_456  # characters of a JSON document that is not JSON lines: it is read whole
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of text, or the fields of a JSON object or CSV row. `number`: its line, or its place in a JSON array."""
+
+    number: int
+    content: str | dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A line that could not be read, and why."""
+
+    number: int
+    reason: str
+
+
+AnyRow: TypeAlias = Row | BadRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFormat:
+    """How to read a file. `columns`: the names of a CSV file without a header. `encoding` None: UTF-8, or UTF-16 if it
+    begins with its mark. `quotes`: double quotes hold CSV fields together, instead of being characters like others."""
+
+    kind: str = "auto"
+    delimiter: str | None = None
+    columns: Sequence[str] | None = None
+    encoding: str | None = None
+    quotes: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in FORMATS:
+            raise ConfigurationError(f"--format {self.kind}: it must be one of {', '.join(FORMATS)}")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise ConfigurationError(f"--delimiter {self.delimiter!r}: it must be one character, or tab")
+        if self.columns is not None and len(set(self.columns)) < len(self.columns):
+            raise ConfigurationError(f"--columns {','.join(self.columns)}: a name comes twice")
+        try:
+            codecs.lookup(self.encoding or "utf-8")
+        except LookupError:
+            raise ConfigurationError(f"--encoding {self.encoding}: Python knows no such encoding") from None
+
+
+class TextFile:
+    """An open file. `size` and `read` are bytes, compressed if it is; `size` is None for standard input."""
+
+    def __init__(
+        self, name: str, raw: IO[bytes], text: io.TextIOWrapper, format_: FileFormat, size: int | None
+    ) -> None:
+        self.name = name
+        self.size = size
+        self._raw = raw
+        self._text = text
+        self._format = format_
+
+    @property
+    def read(self) -> int:
+        return self._raw.tell() if self.size is not None else 0
+
+    def rows(self) -> Iterator[AnyRow]:
+        """In order; blank lines are left out. Raises ConfigurationError where there is no way to go on."""
+        try:
+            if self._format.kind == "csv":
+                yield from _csv_rows(self._text, self.name, self._format)
+                return
+            number, first = next(_lines(self._text), (1, ""))
+            if self._format.kind == "jsonl" or (self._format.kind == "auto" and _begins_like_json(first)):
+                yield from _json_rows(number, first, self._text)
+            else:
+                lines = chain([(number, first)] if first else [], _lines(self._text, number + 1))
+                yield from (_checked(place, line.rstrip("\r\n")) for place, line in lines)
+        except UnicodeDecodeError as exc:
+            raise ConfigurationError(f"{self.name} is not {exc.encoding}: {exc.reason}; see --encoding") from exc
+        except (OSError, EOFError, zlib.error) as exc:
+            raise ConfigurationError(f"{self.name} cannot be read to its end: {exc}") from exc
+
+
+@contextmanager
+def open_text_file(path: Path | None, format_: FileFormat) -> Iterator[TextFile]:
+    """None: standard input. Raises ConfigurationError when the file cannot be opened."""
+    name = str(path) if path else "standard input"
+    with ExitStack() as stack:
+        try:
+            raw: Any = stack.enter_context(path.open("rb")) if path else sys.stdin.buffer
+            size = path.stat().st_size if path else None
+            start = raw.peek(2)[:2]
+        except OSError as exc:
+            raise ConfigurationError(f"{name} cannot be read: {exc.strerror}") from exc
+        source = raw
+        if start == b"\x1f\x8b":
+            source = stack.enter_context(gzip.open(raw))
+            try:
+                start = source.peek(2)[:2]
+            except (OSError, EOFError) as exc:
+                raise ConfigurationError(f"{name} cannot be read: {exc}") from exc
+        chosen = _chosen(path, format_)
+        marked = chosen.encoding is None and start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        encoding = "utf-16" if marked else codecs.lookup(chosen.encoding or "utf-8").name
+        text = io.TextIOWrapper(
+            source,
+            encoding="utf-8-sig" if encoding == "utf-8" else encoding,
+            # Bytes that are not of the encoding become lone surrogates: their line is bad, and has a number.
+            errors="surrogateescape",
+            newline="" if chosen.kind == "csv" else None,
+        )
+        try:
+            yield TextFile(name, raw, text, chosen, size)
+        finally:
+            text.detach()  # or it would close standard input
+
+
+def _chosen(path: Path | None, format_: FileFormat) -> FileFormat:
+    """The format that the file's name tells, where none is given; auto if its first line has to."""
+    suffixes = [suffix.lower() for suffix in path.suffixes] if path else []
+    if suffixes[-1:] == [".gz"]:
+        suffixes.pop()
+    suffix = suffixes[-1] if suffixes else ""
+    is_csv = format_.columns is not None or format_.delimiter is not None
+    kind = format_.kind if format_.kind != "auto" else "csv" if is_csv else SUFFIXES.get(suffix, "auto")
+    delimiter = format_.delimiter or ("\t" if suffix in (".tsv", ".tab") else None)
+    return replace(format_, kind=kind, delimiter=delimiter)
+
+
+def _lines(text: IO[str], first: int = 1) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in enumerate(text, first) if line.strip())
+
+
+def _checked(number: int, line: str) -> AnyRow:
+    reason = _undecodable(line)
+    return Row(number, line) if reason is None else BadRow(number, reason)
+
+
+def _undecodable(line: str) -> str | None:
+    """Why a line is bad, if it has bytes that are not of the encoding."""
+    place = next((place for place, character in enumerate(line) if "\udc80" <= character <= "\udcff"), None)
+    if line.isascii() or place is None:
+        return None
+    return f"not UTF-8: byte 0x{ord(line[place]) - 0xDC00:02x} at character {place + 1}; see --encoding"
+
+
+def _begins_like_json(first: str) -> bool:
+    """For names that tell nothing: whether the first line is JSON, or opens a document. Prose may begin with a bracket,
+    too."""
+    return first.strip() in ("{", "[", "[{") or isinstance(_parse(first), dict | list)
+
+
+def _json_rows(number: int, first: str, text: IO[str]) -> Iterator[AnyRow]:
+    """Objects a line; or else the elements of an array, or one object, that fill the whole file. `first`: the line that
+    has been read already."""
+    if not first:
+        return
+    row = _object(number, first)
+    if isinstance(row, BadRow) and first.lstrip()[:1] in ("[", "{"):
+        rest = text.read(LARGEST_DOCUMENT)
+        document = _parse(first + rest) if _undecodable(first + rest) is None else None
+        if isinstance(document, dict):
+            yield Row(number, document)
+            return
+        if isinstance(document, list):
+            yield from (_as_row(place, element) for place, element in enumerate(document, 1))
+            return
+        if len(rest) < LARGEST_DOCUMENT:
+            text = io.StringIO(rest)
+    yield row
+    yield from (_object(place, line) for place, line in _lines(text, number + 1))
+
+
+def _object(number: int, line: str) -> AnyRow:
+    if reason := _undecodable(line):
+        return BadRow(number, reason)
+    return _as_row(number, _parse(line))
+
+
+def _as_row(number: int, value: Any) -> AnyRow:
+    if isinstance(value, dict):
+        return Row(number, value)
+    return BadRow(number, "not JSON" if value is _NOT_JSON else "not a JSON object")
+
+
+_NOT_JSON = object()
+
+
+def _parse(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        pass
+    # Python writes NaN as a bare word, and halves of emojis as escapes: read the lenient, slow way.
+    try:
+        value = json.loads(text, parse_constant=lambda _: None)
+        plain = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return orjson.loads(plain)
+    except (ValueError, RecursionError):
+        return _NOT_JSON
+
+
+def _csv_rows(text: IO[str], name: str, format_: FileFormat) -> Iterator[AnyRow]:
+    csv.field_size_limit(LARGEST_FIELD)
+    number, opening = next(_lines(text), (1, ""))
+    delimiter = format_.delimiter or _delimiter_of(opening)
+    lines = chain(["\n"] * (number - 1), [opening], text)  # blank lines again, so that the numbers are right
+    reader = csv.reader(
+        lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if format_.quotes else csv.QUOTE_NONE, strict=True
+    )
+    columns = list(format_.columns) if format_.columns else _header(reader, name)
+    while True:
+        number = reader.line_num + 1
+        try:
+            values = next(reader, None)
+        except csv.Error as exc:
+            yield BadRow(number, f"not CSV: {exc}; is a quote not closed? If quotes are plain characters: --no-quotes")
+            continue
+        if values is None:
+            return
+        if values:
+            yield _csv_row(number, values, columns)
+
+
+def _csv_row(number: int, values: list[str], columns: list[str]) -> AnyRow:
+    reason = next(filter(None, map(_undecodable, values)), None)
+    if reason is None and len(values) > len(columns):
+        reason = f"{len(values)} values for {len(columns)} columns"
+    if reason is not None:
+        return BadRow(number, reason)
+    return Row(number, {**dict.fromkeys(columns), **dict(zip(columns, values, strict=False))})
+
+
+def _header(reader: Any, name: str) -> list[str]:
+    try:
+        columns = [column.strip() for column in next(filter(None, reader), [])]
+    except csv.Error as exc:
+        raise ConfigurationError(f"{name}: its header is not CSV: {exc}") from exc
+    if any(_undecodable(column) for column in columns):
+        raise ConfigurationError(f"{name}: its header is not UTF-8; see --encoding")
+    twice = next((column for place, column in enumerate(columns) if column in columns[:place]), None)
+    if twice is not None:
+        raise ConfigurationError(f"{name}: its header has {twice!r} twice; name the columns with --columns")
+    return columns
+
+
+def _delimiter_of(line: str) -> str:
+    """The one that makes the most fields of the first line."""
+    return max(DELIMITERS, key=lambda delimiter: len(next(csv.reader([line], delimiter=delimiter), [])))

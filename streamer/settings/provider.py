@@ -1,0 +1,121 @@
+"""What can be set about the embedding model and the ways to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, SecretStr, model_validator
+
+from streamer.core.vendors import VENDORS
+from streamer.settings.base import Positive, Section
+
+ProviderName: TypeAlias = Literal["onnx", "sentence-transformers", "openai", "cohere", "voyage", "ollama"]
+
+
+class FallbackSettings(Section):
+    """Another way to the same model. What is left out is as in [provider], but never sent to another `base_url`."""
+
+    name: ProviderName | None = Field(None, description="must be that of [provider]: another is another space")
+    model: str | None = Field(None, description="must be that of [provider]: another is another space")
+    base_url: str | None = Field(
+        None, description="the other address; key, Azure settings and headers are then its own"
+    )
+    api_key: SecretStr | None = Field(None, description="the key itself; api_key_env keeps it out of the file")
+    api_key_env: str | None = Field(None, description="the environment variable that holds the key")
+    azure_api_version: str | None = Field(None, description="as in [provider]")
+    azure_deployment: str | None = Field(None, description="as in [provider]")
+    headers: dict[str, SecretStr] = Field({}, description="as in [provider]")
+
+    @model_validator(mode="after")
+    def _is_another_way(self) -> FallbackSettings:
+        if not (self.base_url or self.api_key or self.azure_deployment or self.headers):
+            raise ValueError("an entry needs a base_url, an api_key_env or an azure_deployment of its own")
+        return self
+
+
+class ProviderSettings(Section):
+    """The embedding model and how to reach it."""
+
+    name: ProviderName = Field("onnx", description="who makes the vectors")
+    model: str | None = Field(
+        None,
+        examples=["all-MiniLM-L6-v2"],
+        description="the provider's model name, or a folder; default: see providers.md",
+    )
+    dimensions: Positive | None = Field(
+        None, examples=[256], description="length of the vectors, where the model offers a choice"
+    )
+    matryoshka: bool | None = Field(
+        None, examples=[True], description="the model's vectors may be cut; for models that are not in the table"
+    )
+    reduction: Path | None = Field(
+        None, examples=["pca.npz"], description="a projection to fewer dimensions, made by streamer embed --fit-pca"
+    )
+    max_item_tokens: Positive | None = Field(
+        None, examples=[512], description="tokens that the model reads of one text; for models not in the table"
+    )
+    max_items: Positive | None = Field(
+        None, examples=[32], description="texts in one request; for models that are not in the table"
+    )
+    max_request_tokens: Positive | None = Field(None, examples=[100_000], description="tokens in one request")
+    base_url: str | None = Field(
+        None, examples=["http://localhost:8000/v1"], description="address of the service; default: the vendor's own"
+    )
+    api_key: SecretStr | None = Field(
+        None, description="set it in the environment; the vendor's own variable, such as OPENAI_API_KEY, works as well"
+    )
+    input_type: str | None = Field(
+        None,
+        examples=["search_document"],
+        description="request parameter for documents, where the service has one; default: by model",
+    )
+    query_input_type: str | None = Field(
+        None,
+        examples=["search_query"],
+        description="request parameter for queries, where the service has one; default: by model",
+    )
+    document_prefix: str | None = Field(
+        None, examples=["passage: "], description="put before each document; default: what the model was trained with"
+    )
+    query_prefix: str | None = Field(
+        None, examples=["query: "], description="put before each query; default: what the model was trained with"
+    )
+    max_concurrent_requests: Positive | None = Field(
+        None, examples=[8], description="requests open at the same time; default: 8, or 2 batches for a local model"
+    )
+    requests_per_minute: Positive | None = Field(
+        None, examples=[3_000], description="the account's limit; default: learned from the answers"
+    )
+    tokens_per_minute: Positive | None = Field(
+        None, examples=[1_000_000], description="the account's limit; default: learned from the answers"
+    )
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="for one request; a request that timed out is repeated with more time"
+    )
+    threads: Positive | None = Field(
+        None, examples=[2], description="threads of a local model; default: the number of cores"
+    )
+    device: str | None = Field(
+        None, examples=["cpu"], description="sentence-transformers: cpu, cuda or mps; default: the best there is"
+    )
+    azure_api_version: str | None = Field(
+        None, examples=["2024-10-21"], description="openai: says that base_url is an Azure resource"
+    )
+    azure_deployment: str | None = Field(
+        None, examples=["embeddings"], description="openai on Azure: the deployment; default: the model's name"
+    )
+    headers: dict[str, SecretStr] = Field(
+        {}, examples=[{"X-Team": "search"}], description="openai: extra request headers for a compatible server"
+    )
+    encoding_format: Literal["base64", "float"] = Field(
+        "base64", description="openai: how vectors travel; float for servers that reject base64"
+    )
+    keep_alive: str | None = Field(None, examples=["30m"], description="ollama: how long the model stays loaded")
+    fallback: list[FallbackSettings] = Field([], description="other ways to the same model, asked while this one fails")
+
+    @model_validator(mode="after")
+    def _has_ways_to_fall_back_on(self) -> ProviderSettings:
+        if self.fallback and VENDORS[self.name].is_local:
+            raise ValueError(f"{self.name} runs in this process: there is no other way to it, so no fallback")
+        return self

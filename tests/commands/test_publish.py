@@ -1,0 +1,143 @@
+"""`streamer publish` and `streamer run` agree: what one writes with some settings, the other reads with the same."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from streamer.commands import publish as module
+from streamer.commands.publish import message_of
+from streamer.commands.text_files import Row
+from streamer.core.decoding import Decoder
+from streamer.core.events import Event, Origin, Record, TopicPartition
+from streamer.errors import Unreachable
+from streamer.settings import Settings
+from streamer.testing import MemorySink
+from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
+
+pytestmark = pytest.mark.anyio
+
+TP = TopicPartition("texts", 0)
+
+
+@pytest.fixture
+def sink(monkeypatch: pytest.MonkeyPatch) -> MemorySink:
+    """What takes the place of the brokers."""
+    memory = MemorySink()
+
+    @asynccontextmanager
+    async def open_memory(*_: object, **__: object) -> AsyncIterator[MemorySink]:
+        yield memory
+
+    async def all_exist(*_: object) -> None: ...
+
+    monkeypatch.setattr(module, "open_sink", open_memory)
+    monkeypatch.setattr(module, "require_topics", all_exist)
+    return memory
+
+
+@pytest.mark.parametrize("input_format", ["auto", "json", "text"])
+@pytest.mark.parametrize("target", ["text", "body", "data.text"])
+@pytest.mark.parametrize(
+    ("content", "source"),
+    [
+        ("a plain line", None),
+        ("{ looks like JSON", None),
+        ({"id": 7, "body": "a plain line", "stars": 4}, "body"),
+        ({"id": 7, "body": "{ looks like JSON"}, "body"),
+        ({"inner": {"text": "deep", "more": 1}}, "inner.text"),
+        ({"dotted.name": "deep"}, "dotted.name"),
+    ],
+)
+def test_a_worker_with_the_same_settings_reads_the_text(
+    content: str | dict[str, Any], source: str | None, target: str, input_format: str
+) -> None:
+    settings = Settings.model_validate({"input": {"format": input_format, "text_field": target}})
+    message = message_of(Row(1, content), settings, "texts", text_field=source, key_field=None)
+    record = Record(TP, 0, message.key, message.value, 0, message.headers)
+    event = Decoder(settings.input.format, settings.input.text_field).decode(record, Origin(TP, 0, 1))
+    assert isinstance(event, Event), event
+    fields = content if isinstance(content, dict) else {"text": content}
+    assert event.text == fields.get(source or "text", "deep")
+    if isinstance(content, dict) and "stars" in content and input_format != "text":
+        assert event.metadata is not None
+        assert (event.metadata["id"], event.metadata["stars"]) == (7, 4)
+
+
+async def test_the_column_is_named_and_the_worker_needs_no_setting(sink: MemorySink, tmp_path: Path) -> None:
+    (tmp_path / "reviews.csv").write_text("id,body,stars\nr-1,Too late,1\nr-2,Fine,5\n")
+    done = await streamer("publish", "reviews.csv", "--text-field", "body", "--key-field", "id")
+    assert (done.code, done.stderr) == (0, "2 messages published\n")
+    assert [(message.key, orjson.loads(message.value or b"")) for message in sink.acknowledged] == [
+        (b"r-1", {"id": "r-1", "text": "Too late", "stars": "1"}),
+        (b"r-2", {"id": "r-2", "text": "Fine", "stars": "5"}),
+    ]
+    assert {message.topic for message in sink.acknowledged} == {"texts"}
+
+
+async def test_one_message_is_not_messages(sink: MemorySink) -> None:
+    done = await streamer("publish", "-", "--topic", "other", stdin="my parcel got wet\n")
+    assert (done.code, done.stderr) == (0, "1 message published\n")
+    assert [(message.topic, message.value) for message in sink.acknowledged] == [("other", b"my parcel got wet")]
+
+
+async def test_json_lines_on_standard_input_are_not_taken_for_prose(sink: MemorySink) -> None:
+    done = await streamer("publish", "-", "--text-field", "body", stdin='{"body": "my parcel got wet"}\n')
+    assert done.code == 0
+    assert [orjson.loads(message.value or b"") for message in sink.acknowledged] == [{"text": "my parcel got wet"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "arguments", "says"),
+    [
+        ("a.csv", "id,body\n1,x\n", [], "a.csv:2: no field 'text'; there are id, body"),
+        ("a.csv", "id,body\n1,x\n", ["--text-field", "txt"], "a.csv:2: no field 'txt'; there are id, body"),
+        ("a.csv", "id,text\n1,x\n", ["--key-field", "key"], "a.csv:2: no field 'key'; there are id, text"),
+        ("a.jsonl", '{"text": "x"}\n', ["--key-field", "key"], "a.jsonl:1: no field 'key'; there are text"),
+        ("a.jsonl", '{"text": "x", "k": {"$oid": 1}}\n', ["--key-field", "k"], "a.jsonl:1: 'k' is an object"),
+        ("a.jsonl", '{"text": 5}\n', [], "a.jsonl:1: 'text' is a number, not a string"),
+        ("a.csv", "text,body\nx,y\n", ["--text-field", "body"], "'body' cannot be moved to 'text' (input.text_field)"),
+        ("a.csv", "text\n" + "x" * 2_000_000, [], "more than kafka.max_message_bytes = 1000000"),
+        ("a.txt", "x\n", ["--key-field", "id"], "a.txt:1: a line of text has no field 'id'"),
+        ("a.txt", b"caf\xe9\n", [], "a.txt:1: not UTF-8: byte 0xe9"),
+        ("a.txt", "x\n", ["--encoding", "klingon"], "--encoding klingon"),
+        ("a.csv", "a,b\n", ["--delimiter", "::"], "--delimiter '::'"),
+    ],
+)
+async def test_what_no_worker_could_read_is_refused(
+    name: str, content: str | bytes, arguments: list[str], says: str, sink: MemorySink, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    done = await streamer("publish", name, *arguments)
+    assert done.code == 2
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not sink.sent
+
+
+async def test_it_says_how_to_go_on_and_goes_on(sink: MemorySink, tmp_path: Path) -> None:
+    lines = [f"text {number}" for number in range(1, 1_501)]
+    lines[1_200] = "x" * 2_000_000
+    (tmp_path / "texts.txt").write_text("\n".join(lines))
+    done = await streamer("publish", "texts.txt")
+    assert done.code == 2
+    said, reason = done.stderr.splitlines()
+    assert said == "1,200 messages published; to go on: --from-line 1201"
+    assert reason.startswith("streamer: texts.txt:1201: 2,0")
+    again = await streamer("publish", "texts.txt", "--from-line", "1201", "--skip-bad")
+    assert again.code == 0
+    assert again.stderr.startswith("299 messages published; 1 skipped, the first is texts.txt:1201: ")
+    lines.pop(1_200)
+    assert [(message.value or b"").decode() for message in sink.acknowledged] == lines
+
+
+async def test_what_was_not_acknowledged_is_not_counted(sink: MemorySink, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("one\ntwo\n")
+    sink.failure = Unreachable("the brokers are gone")
+    done = await streamer("publish", "texts.txt")
+    assert (done.code, done.stderr) == (3, "streamer: the brokers are gone\n")

@@ -1,0 +1,91 @@
+"""What operators read is true: metric names, sentences of /readyz, settings, the ports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pytest
+
+from streamer.app.worker import WorkerStatistics
+from streamer.indexer.indexer import IndexerStatistics
+from streamer.settings import Settings
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = {
+    name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("operations", "delivery", "verdicts", "security")
+}
+TEXT = PAGES["operations"]
+SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "streamer").rglob("*.py")))
+
+
+def metrics_of(prefix: str, kind: Any) -> Iterator[tuple[str, str, str]]:
+    """Name, label and help of each metric that `StatisticsCollector` makes of such statistics."""
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        hint = hints[field.name]
+        options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        (only,) = [option for option in options if option is not type(None)]
+        name = f"{prefix}_{field.name}"
+        if is_dataclass(only):
+            yield from metrics_of(name, only)
+        elif get_origin(only) is Mapping:
+            yield name, field.metadata["label"], field.metadata.get("help", "")
+        elif issubclass(only, int | float):
+            yield name, "", field.metadata.get("help", "")
+
+
+METRICS = [*metrics_of("streamer_worker", WorkerStatistics), *metrics_of("streamer_indexer", IndexerStatistics)]
+
+
+def test_the_table_is_that_of_the_statistics() -> None:
+    listed = re.findall(r"^\| `(streamer_\w+)` \| (\w*) ?\| (.+) \|$", TEXT, flags=re.MULTILINE)
+    told = {name: meaning for name, _, meaning in listed}
+    made = [(name, label, sentence or told.get(name, "")) for name, label, sentence in METRICS]
+    table = "\n".join(f"| `{name}` | {label}{' ' if label else ''}| {sentence} |" for name, label, sentence in made)
+    assert listed == made, f"the table of docs/operations.md should be:\n{table}"
+
+
+def test_metrics_named_elsewhere_exist() -> None:
+    named = set(re.findall(r"\bstreamer_(?:worker|indexer)_\w+", "".join(PAGES.values())))
+    assert named
+    assert named <= {name for name, _, _ in METRICS}
+
+
+def sentences() -> list[str]:
+    return re.findall(r"^\| `(?:error|without)` \| `(.+?)` \|", TEXT, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("sentence", sentences())
+def test_readyz_says_that(sentence: str) -> None:
+    """Its fixed parts stand in the source; `provider ` is put before what the gate says."""
+    for part in re.split(r"<\w+>", sentence.removeprefix("provider ")):
+        if len(part.strip()) > 2:
+            assert part.strip() in SOURCE
+
+
+def test_readyz_is_described() -> None:
+    assert len(sentences()) > 15
+
+
+def test_settings_named_exist() -> None:
+    sections = "|".join(Settings.model_fields)
+    named = set(re.findall(rf"`<?({sections})\.(\w+)>?[`\s=-]", "".join(PAGES.values())))
+    assert len(named) > 20
+    for section, key in named:
+        kind: Any = Settings.model_fields[section].annotation
+        assert key in kind.model_fields, f"{section}.{key}"
+
+
+def test_defaults_named_are_the_defaults() -> None:
+    settings = Settings()
+    http, batch, delivery = settings.http, settings.batch, settings.delivery
+    assert f"{http.worker_port} (`http.worker_port`)" in TEXT
+    assert f"{http.port} (`http.port`)" in TEXT
+    assert f"`batch.max_in_flight_events` ({batch.max_in_flight_events:,})" in TEXT
+    assert f"`batch.max_in_flight_bytes` ({batch.max_in_flight_bytes // 1_000_000} MB)" in TEXT
+    assert f"`delivery.drain_timeout_ms` ({delivery.drain_timeout_ms // 1000} s)" in TEXT
