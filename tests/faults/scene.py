@@ -36,7 +36,7 @@ PER_CRASH = PARTITIONS * IN_FLIGHT  # what one crash may repeat
 
 @dataclass(slots=True)
 class Member:
-    """One worker's place: its process comes and goes, its port and its cache file stay."""
+    """One worker's place: its process comes and goes, its port stays. `cache`: the file that all workers share."""
 
     port: int
     settings: dict[str, object]
@@ -175,7 +175,7 @@ class Scene:
             "topics.vectors": self.vectors,
             "topics.dead_letters": self.dead_letters,
             "topics.verdicts": f"{self.vectors}-verdicts",
-            "cache.path": self.folder / f"cache-{len(self.members)}.sqlite",
+            "cache.path": self.folder / "cache.sqlite",
             "delivery.commit_interval_ms": 200,
             "delivery.drain_timeout_ms": 8000,
             "batch.max_events": 64,

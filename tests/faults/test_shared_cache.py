@@ -59,7 +59,6 @@ async def test_only_what_was_in_flight_at_a_kill_is_paid_for_twice(
         broker,
         new_topic,
         tmp_path,
-        cache__path=path,
         delivery__guarantee=guarantee,
         kafka__session_timeout_ms=3000 if broker.is_real else 6000,
     ) as stage:
