@@ -28,6 +28,7 @@ import aiosqlite
 import anyio
 import structlog
 
+from streamer.adapters.sqlite.claims import Claims
 from streamer.adapters.sqlite.locks import TURN, LockFile, identity, why_not_shared
 from streamer.adapters.sqlite.mounts import network_file_system
 from streamer.adapters.sqlite.rows import ADD_SPACE, EXCLUSIVE, FIND_SPACE, FIND_TABLES, PRAGMAS, TABLES, VERSION, get
@@ -60,6 +61,7 @@ class CacheFile:
         self._wanted = path
         self._next_if_taken = next_if_taken
         self._lock = LockFile(_lock_path(path))
+        self._claims = Claims(self._lock)
         self._ours = asyncio.Lock()  # locks in a file do not keep tasks apart that use one descriptor
         self._identities: dict[str, tuple[int, int]] = {}
 
@@ -115,10 +117,10 @@ class CacheFile:
             self._rename(reason)
 
     def claim(self, keys: list[bytes]) -> list[bytes]:
-        return self._lock.claim(keys) if self.is_shared else keys
+        return self._claims.claim(keys) if self.is_shared else keys
 
     def unclaim(self, keys: list[bytes]) -> None:
-        self._lock.unclaim(keys)
+        self._claims.release(keys)
 
     def release(self) -> None:
         """Let other processes have the file."""
@@ -190,6 +192,7 @@ class CacheFile:
                 self._share_no_longer(reason)
         for path in names(self._wanted) if self._next_if_taken else [self._wanted]:
             self._lock = LockFile(_lock_path(path))
+            self._claims = Claims(self._lock)
             if self._lock.hold(shared=self.is_shared):
                 if path != self._wanted:
                     log.info(

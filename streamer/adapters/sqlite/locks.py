@@ -1,4 +1,4 @@
-"""The lock file beside a cache file: who uses the cache file, whose turn it is to write, who asks for which text.
+"""The lock file beside a cache file: who uses the cache file, and whose turn it is to write.
 
 The kernel keeps the locks and drops them when their process ends, however it ends: a dead process holds up nobody.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,7 +22,6 @@ _FLOCK = struct.Struct("@hhqqi4x")
 # Bytes of the lock file, which need not exist to be locked.
 TURN = 0
 PROBE = 1
-FIRST_KEY = 1024
 
 
 class LockFile:
@@ -32,7 +30,6 @@ class LockFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = None
-        self._claimed: set[int] = set()
 
     @property
     def is_held(self) -> bool:
@@ -53,8 +50,9 @@ class LockFile:
         try:
             if sys.platform != "win32":
                 fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, str(os.getpid()).encode())
+            if not shared:  # nobody else has it then: what stands in it is from before
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
         except BlockingIOError:
             os.close(descriptor)
             return False
@@ -66,13 +64,12 @@ class LockFile:
 
     def holder(self) -> str:
         """The process that holds the file alone, as far as it is known."""
-        with suppress(OSError):
-            return self.path.read_text()
+        with suppress(OSError), self.path.open("rb") as file:
+            return file.read(20).decode("ascii", "replace").strip("\0")
         return ""
 
     def release(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
-        self._claimed.clear()
         if descriptor is not None:
             os.close(descriptor)
 
@@ -88,27 +85,22 @@ class LockFile:
         with suppress(OSError):  # released meanwhile, and the lock with it
             self._set(byte, fcntl.F_UNLCK)
 
-    def claim(self, keys: Iterable[bytes]) -> list[bytes]:
-        """The keys that nobody else has claimed: claimed by us until they are released."""
-        claimed = []
-        for key in keys:
-            byte = _byte_of(key)
-            with suppress(OSError):  # only costs: without claims, two processes may ask for one text
-                if not self.lock(byte):
-                    continue
-                self._claimed.add(byte)
-            claimed.append(key)
-        return claimed
+    def read(self, start: int, size: int) -> bytes:
+        """Of the content; zeros where there is none."""
+        return os.pread(self._opened(), size, start).ljust(size, b"\0")
 
-    def unclaim(self, keys: Iterable[bytes]) -> None:
-        for byte in self._claimed.intersection(map(_byte_of, keys)):
-            self._claimed.discard(byte)
-            self.unlock(byte)
+    def write(self, start: int, content: bytes) -> None:
+        os.pwrite(self._opened(), content, start)
+
+    def _opened(self) -> int:
+        if self._descriptor is None:
+            raise OSError("no lock file is open")
+        return self._descriptor
 
     def _set(self, byte: int, kind: int) -> None:
-        if self._descriptor is None or SET_LOCK is None:
-            raise OSError("no lock file is open")
-        fcntl.fcntl(self._descriptor, SET_LOCK, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
+        if SET_LOCK is None:
+            raise OSError("this system has no such locks")
+        fcntl.fcntl(self._opened(), SET_LOCK, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
 
 
 def why_not_shared(path: Path) -> str | None:
@@ -132,7 +124,3 @@ def why_not_shared(path: Path) -> str | None:
 
 def identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
-
-
-def _byte_of(key: bytes) -> int:
-    return FIRST_KEY + (int.from_bytes(key[:8], "big") >> 2)

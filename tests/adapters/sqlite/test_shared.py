@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import threading
@@ -18,10 +19,12 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from streamer.adapters.sqlite import claims, read_contents
 from streamer.adapters.sqlite import file as file_module
-from streamer.adapters.sqlite import read_contents
 from streamer.adapters.sqlite.locks import TURN, LockFile
 from streamer.adapters.sqlite.mounts import kind_of, network_file_system
 from tests.adapters.sqlite.cached_entries import entries, find, key_of, opened
@@ -150,8 +153,8 @@ async def test_one_deletes_the_file_and_all_write_to_the_new_one(path: Path) -> 
                 await one.goes_on(10)
                 assert one.faults == 0
             async with opened(path) as cache:
-                for one in both:
-                    assert await find(cache, [one.stored - 1]) == [one.stored - 1]
+                for last in [one.stored - 1 for one in both]:
+                    assert await find(cache, [last]) == [last]
     assert is_whole(path)
     assert not list(path.parent.glob("*corrupt*"))
 
@@ -169,8 +172,8 @@ async def test_a_file_damaged_under_both_is_set_aside_once(path: Path) -> None:
                 await one.goes_on(10)
             assert os.stat(path).st_ino == place, "whoever finds the damage late must not set the new file aside"
             async with opened(path) as cache:
-                for one in both:
-                    assert await find(cache, [one.stored - 1]) == [one.stored - 1]
+                for last in [one.stored - 1 for one in both]:
+                    assert await find(cache, [last]) == [last]
     assert is_whole(path)
     assert len(list(path.parent.glob("*.corrupt-??????????"))) == 1
 
@@ -280,6 +283,36 @@ async def test_the_claims_of_a_killed_process_are_free_at_once(path: Path) -> No
             claimer.kill()
             claimer.wait()
             assert cache.claim(keys[:50]) == keys[:50]
+
+
+async def test_a_full_bucket_and_a_stopped_process_leave_keys_to_everybody(path: Path) -> None:
+    alike = [number.to_bytes(8, "little") for number in range(0, 10 * claims.BUCKETS, claims.BUCKETS)]
+    async with opened(path) as first, opened(path) as second:
+        assert first.claim(alike) == alike
+        assert second.claim(alike) == alike[8:]
+        first.unclaim(alike)
+        assert second.claim(alike) == alike
+        second.unclaim(alike)
+        assert first.claim(alike[:1]) == alike[:1]
+        stopped = LockFile(Path(f"{path}.lock"))
+        assert stopped.hold(shared=True)
+        assert stopped.lock(claims.TABLE)
+        assert second.claim(alike) == alike
+        stopped.release()
+        assert second.claim(alike) == alike[1:]
+
+
+@given(st.lists(st.tuples(st.sampled_from([1, 2, 3]), st.sampled_from([0, 1, 2, 3])), max_size=8), st.integers(1, 3))
+def test_a_place_is_refused_only_for_a_key_of_a_living_other(rows: list[tuple[int, int]], key: int) -> None:
+    """Processes 1 (ours) and 2 live, 3 is dead; 0 stands for none."""
+    bucket = b"".join(struct.pack("<QI4x", *row) for row in [*rows, *[(0, 0)] * (8 - len(rows))])
+    place = claims.free_place(bucket, key, 1, lambda number: number == 2)
+    full = [*rows, *[(0, 0)] * (8 - len(rows))]
+    if (key, 2) in rows:
+        assert place is None
+    else:
+        free = [at for at, (other, owner) in enumerate(full) if owner in (0, 3) or (owner == 1 and other == key)]
+        assert place == (free[0] if free else claims.PLACES)
 
 
 # File systems
