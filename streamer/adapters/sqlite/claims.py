@@ -1,8 +1,8 @@
 """Which process asks the provider for which text: a table in the lock file.
 
-A row names a key and the number of its process, and counts for as long as that process holds the lock of its number. The
-kernel drops that lock when the process ends, however it ends: nothing expires, and a dead process holds up nobody. One
-lock a key would be simpler; the kernel searches all locks of a file for each, which takes milliseconds for a batch.
+A row names a key and the number of its process. It counts for as long as that process holds the lock of its number; the
+kernel drops the lock when the process ends, however it ends. So nothing expires, and a dead process holds up nobody.
+A lock for each key would be simpler, but the kernel searches all locks of a file for each: milliseconds for a batch.
 """
 
 from __future__ import annotations
