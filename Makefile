@@ -10,7 +10,7 @@ NO_BROKER := not kafka and not real_kafka and not own_broker
 # Of jobs that run side by side a log gets one after the other, where make can do that (4.0); a person sees progress.
 APART := $(if $(MAKE_TERMOUT),,$(if $(filter output-sync,$(.FEATURES)),--output-sync=target))
 
-.PHONY: help demo test check unit lint style types format coverage soak bench test-sentence-transformers hooks wheel clean
+.PHONY: help demo test check quick unit lint style types format coverage soak bench test-sentence-transformers hooks wheel clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -23,8 +23,11 @@ demo: $(VENV)/.demo  ## broker, worker, indexer and a sample stream on this mach
 test: $(VENV)/.dev  ## all tests, on real Apache Kafka where there is Docker or Java; ARGS go to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev  ## lint and unit side by side: what to run before a commit
-	@$(MAKE) --no-print-directory --keep-going -j2 $(APART) style types unit
+check: $(VENV)/.dev  ## lint, and the tests that need no broker and are not slow, in a minute: what to run before a commit
+	@$(MAKE) --no-print-directory --keep-going -j2 $(APART) style types quick
+
+quick: $(VENV)/.dev  ## the tests of check: unit without the slow ones, with fewer examples, on two processors
+	$(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-profile=check -m "$(NO_BROKER) and not slow" $(ARGS)
 
 unit: $(VENV)/.dev  ## the tests that need no Kafka broker; ARGS go to pytest
 	$(BIN)/python -m pytest -m "$(NO_BROKER)" $(ARGS)

@@ -7,12 +7,16 @@ from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from structlog.testing import capture_logs
 
 # A shell without job control has what it starts in the background ignore SIGINT, and so would the programs that tests
 # interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# `make check` looks at fewer examples of each property than `make test`, to answer within a minute.
+settings.register_profile("check", max_examples=20)
 
 pytest_plugins = ["tests.support.session_broker"]
 

@@ -1,4 +1,4 @@
-"""Imports point one way and in no circle; every file is pure unless it is named here as shell."""
+"""Imports point one way and in no circle; every file is pure unless it is named here as shell; tests mirror it all."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "streamer"
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "streamer"
 FILES = sorted(PACKAGE.rglob("*.py"))
+TEST_FILES = sorted(TESTS.rglob("*.py"))
 
 # First path part below `streamer` -> the layers and third-party packages it may import.
 FLOW = {"core", "errors", "protocols", "anyio", "structlog"}
@@ -47,6 +49,53 @@ IMPURE = {
     "asyncio", "concurrent", "datetime", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
     "socket", "subprocess", "threading", "time", "uuid", "anyio", "structlog",
 }  # fmt: skip
+
+# A module of the package has its tests at the same place in the tests' tree. These are tested through what uses them.
+TESTED_THROUGH = {
+    "adapters/child": "adapters/test_broker",
+    "adapters/kafka/diagnosis": "adapters/kafka/test_source",
+    "adapters/kafka/publisher": "adapters/kafka/test_sink",
+    "adapters/kafka/topics": "test_cli",
+    "adapters/kafka/transactions": "adapters/kafka/test_exactly_once",
+    "adapters/providers/cohere": "adapters/providers/test_vendors",
+    "adapters/providers/ollama": "adapters/providers/test_vendors",
+    "adapters/providers/onnx_encoder": "adapters/providers/test_onnx",
+    "adapters/providers/openai": "adapters/providers/test_vendors",
+    "adapters/providers/packing": "adapters/providers/test_sentence_transformers",
+    "adapters/providers/voyage": "adapters/providers/test_vendors",
+    "adapters/sqlite/access": "adapters/sqlite/test_interruptions",
+    "adapters/sqlite/file": "adapters/sqlite/test_faults",
+    "adapters/sqlite/rows": "adapters/sqlite/test_cache",
+    "adapters/sqlite/upkeep": "adapters/sqlite/test_cache",
+    "app/embedder": "test_service",
+    "app/indexer": "integration/test_index",
+    "app/probe": "commands/test_check",
+    "app/signals": "integration/test_worker",
+    "app/worker": "integration/test_worker",
+    "commands/admin": "commands/test_check",
+    "commands/demo": "integration/test_demo",
+    "commands/options": "test_cli",
+    "commands/running": "test_cli",
+    "commands/vector_files": "commands/test_embed",
+    "core/vendors": "settings/test_vendors",
+    "errors": "adapters/providers/test_http_errors",
+    "http/dashboard": "http/test_api",
+    "http/live": "http/test_api",
+    "http/openapi": "http/test_fuzz",
+    "indexer/index/nearest": "indexer/index/test_vector_index",
+    "indexer/snapshots/schedule": "indexer/snapshots/test_store",
+    "indexer/state": "indexer/test_indexer",
+    "logs/lines": "test_logs",
+    "logs/render": "test_logs",
+    "logs/tracebacks": "test_logs",
+    "protocols": "worker/test_pipeline",
+    "service_base": "test_service",
+    "settings/base": "settings/test_loading",
+    "settings/provider": "settings/test_loading",
+    "settings/sections": "settings/test_loading",
+    "version": "test_packaging",
+    "worker/outbox": "worker/test_pipeline",
+}
 
 
 def layer_of(path: Path) -> str:
@@ -132,6 +181,25 @@ def test_only_the_composing_ring_names_adapters() -> None:
 
 def test_no_file_is_named_for_nothing() -> None:
     assert not [p for p in FILES if p.stem.rstrip("s") in {"util", "helper", "common", "misc", "manager"}]
+
+
+def test_what_tests_share_is_in_files_of_its_own() -> None:
+    """A test module that is imported runs its fixtures elsewhere, or its tests twice."""
+    for path in TEST_FILES:
+        for name in imports(path):
+            parts = name.split(".") if name.startswith("tests.") else []
+            assert not [part for part in parts if part.startswith("test_") or part == "conftest"], f"{path}: {name}"
+
+
+def test_no_file_of_the_tests_is_long() -> None:
+    assert not [path for path in TEST_FILES if len(path.read_text().splitlines()) > 450]
+
+
+def test_every_module_has_its_tests_at_its_place_or_is_named_with_those_that_test_it() -> None:
+    names = {path.relative_to(PACKAGE).with_suffix("").as_posix() for path in FILES if not path.stem.startswith("__")}
+    mirrored = {name for name in names if (TESTS / name).with_name(f"test_{Path(name).name}.py").exists()}
+    assert names - mirrored == TESTED_THROUGH.keys(), "each is either at its place or here"
+    assert not [test for test in TESTED_THROUGH.values() if not (TESTS / f"{test}.py").exists()]
 
 
 def test_no_file_is_too_long_and_the_core_stays_small() -> None:

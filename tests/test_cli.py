@@ -13,18 +13,18 @@ from typer.testing import CliRunner
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.topics import existing_topics
 from streamer.cli import app
-from tests.support.brokers import Broker, NewTopicName
+from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
+from tests.support.brokers import NOBODY, Broker, NewTopicName
+
+COMMANDS = ("run", "index", "demo", "publish", "tail", "search", "embed", "topics", "config", "check", "cache")
+ROOT = Path(__file__).parent.parent
 
 pytestmark = pytest.mark.anyio
 
-COMMANDS = ("run", "index", "demo", "publish", "tail", "search", "embed", "topics", "config", "check", "cache")
-NOBODY = "127.0.0.1:1"  # a port where nothing listens
 
-
-def streamer(*arguments: str, folder: Path, blocked: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run it in an empty folder. `blocked`: a package that is to look as if it were not installed."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")} | environ
-    environment |= {"PYTHONPATH": os.pathsep.join([str(folder), str(Path(__file__).parent.parent)]), "COLUMNS": "100"}
+def program(*arguments: str, folder: Path, blocked: str = "") -> subprocess.CompletedProcess[str]:
+    """A process of its own in an empty folder. `blocked`: a package that is to look as if it were not installed."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
     if blocked:
         (folder / f"{blocked}.py").write_text("raise ImportError('blocked by the test')")
     command = [sys.executable, "-m", "streamer", *arguments]
@@ -32,9 +32,9 @@ def streamer(*arguments: str, folder: Path, blocked: str = "", **environ: str) -
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_with_an_example(command: str, tmp_path: Path) -> None:
-    done = streamer(command, "--help", folder=tmp_path)
-    assert done.returncode == 0
+async def test_every_command_explains_itself_with_an_example(command: str) -> None:
+    done = await streamer(command, "--help", COLUMNS="100")
+    assert done.code == 0
     assert f"Example: streamer {command}" in done.stdout
 
 
@@ -47,42 +47,50 @@ def test_a_shell_completes_commands_and_options(typed: str, offered: str) -> Non
 
 
 @pytest.mark.parametrize("command", ["run", "index", "topics", "config", "check"])
-def test_wrong_settings_are_refused_before_anything_is_opened(command: str, tmp_path: Path) -> None:
+async def test_wrong_settings_are_refused_before_anything_is_opened(command: str, tmp_path: Path) -> None:
     (tmp_path / "streamer.toml").write_text('[kafka]\nbootstrap_server = "x"\n')
-    done = streamer(command, folder=tmp_path)
-    assert done.returncode == 2
+    done = await streamer(command)
+    assert done.code == 2
     assert done.stderr.startswith("streamer: streamer.toml: unknown key kafka.bootstrap_server; known are: ")
     assert "Traceback" not in done.stderr
 
 
-def test_a_flag_overrides_and_is_checked_as_well(tmp_path: Path) -> None:
-    done = streamer("run", "--set", "batch.max_events=none", folder=tmp_path)
-    assert done.returncode == 2
+async def test_a_flag_overrides_and_is_checked_as_well() -> None:
+    done = await streamer("run", "--set", "batch.max_events=none")
+    assert done.code == 2
     assert "option for batch.max_events: batch.max_events = 'none': input should be a valid integer" in done.stderr
-    done = streamer("run", "--set", "max_events=5", folder=tmp_path)
-    assert done.returncode == 2
+    done = await streamer("run", "--set", "max_events=5")
+    assert done.code == 2
     assert "expected section.key=value" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [("topics",), ("tail", "vectors"), ("run",), ("index",), ("publish", "texts.txt")],
-    ids=lambda arguments: arguments[0],
-)
-def test_an_unreachable_broker_is_one_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    (tmp_path / "texts.txt").write_text("hello\n")
-    done = streamer(*arguments, "-b", NOBODY, "--set", "kafka.connect_timeout_ms=3000", folder=tmp_path)
-    assert done.returncode == 3
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("streamer: ")]
+def is_unreachable(code: int, stderr: str) -> None:
+    assert code == 3
+    [line] = [line for line in stderr.splitlines() if line.startswith("streamer: ")]
     assert line == (
         f"streamer: Kafka at {NOBODY} cannot be reached: no broker answers there; does it run, and is "
         "kafka.bootstrap_servers (-b) right?"
     )
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("topics",), ("tail", "vectors"), ("publish", "texts.txt")], ids=lambda arguments: arguments[0]
+)
+async def test_an_unreachable_broker_is_one_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("hello\n")
+    done = await streamer(*arguments, "-b", NOBODY, "--set", "kafka.connect_timeout_ms=3000")
+    is_unreachable(done.code, done.stderr)
+
+
+@pytest.mark.parametrize("command", ["run", "index"])
+def test_an_unreachable_broker_ends_a_process_with_one_line(command: str, tmp_path: Path) -> None:
+    done = program(command, "-b", NOBODY, "--set", "kafka.connect_timeout_ms=3000", folder=tmp_path)
+    is_unreachable(done.returncode, done.stderr)
 
 
 def test_a_missing_extra_says_what_to_install(tmp_path: Path) -> None:
-    done = streamer("embed", "hello", folder=tmp_path, blocked="onnxruntime")
+    done = program("embed", "hello", folder=tmp_path, blocked="onnxruntime")
     assert done.returncode == 2
     assert done.stderr == (
         "streamer: onnxruntime is not installed; run: pip install 'embedding-streamer[onnx]' "
@@ -98,7 +106,7 @@ async def test_a_misspelt_topic_is_refused_and_not_created(
     near = await new_topic("no-such-topics")
     (tmp_path / "texts.txt").write_text("hello\n")
     arguments = ("--input", "no-such-topic") if command == "run" else ("texts.txt", "-t", "no-such-topic")
-    done = streamer(command, "-b", broker.bootstrap_servers, *arguments, folder=tmp_path)
+    done = program(command, "-b", broker.bootstrap_servers, *arguments, folder=tmp_path)
     assert done.returncode == 3
     assert f"there are {near}" in done.stderr
     assert "no-such-topic" not in await existing_topics(KafkaConnection(bootstrap_servers=broker.bootstrap_servers))
@@ -106,34 +114,34 @@ async def test_a_misspelt_topic_is_refused_and_not_created(
     assert "create it with: streamer topics --create --input no-such-topic" in done.stderr
 
 
-def test_no_indexer_and_no_text(tmp_path: Path) -> None:
-    done = streamer("search", "hello", "--url", "http://127.0.0.1:1", folder=tmp_path)
-    assert done.returncode == 3
+async def test_search_without_an_indexer_and_embed_without_a_text_say_what_is_missing() -> None:
+    done = await streamer("search", "hello", "--url", "http://127.0.0.1:1")
+    assert done.code == 3
     assert "start one with: streamer index" in done.stderr
-    done = streamer("embed", folder=tmp_path)
-    assert done.returncode == 2
+    done = await streamer("embed")
+    assert done.code == 2
     assert "nothing to embed" in done.stderr
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    done = streamer("topics", "-b", NOBODY, "--set", "kafka.connect_timeout_ms=1000", "--debug", folder=tmp_path)
+    done = program("topics", "-b", NOBODY, "--set", "kafka.connect_timeout_ms=1000", "--debug", folder=tmp_path)
     assert done.returncode == 3
     assert "Traceback" in done.stderr
 
 
-def test_the_example_of_all_settings_is_a_file_to_start_from(tmp_path: Path) -> None:
-    done = streamer("config", "--example", folder=tmp_path)
-    assert done.returncode == 0
+async def test_the_example_of_all_settings_is_a_file_to_start_from(tmp_path: Path) -> None:
+    done = await streamer("config", "--example")
+    assert done.code == 0
     (tmp_path / "streamer.toml").write_text(done.stdout)
     assert "# linger_ms = 25\n" in done.stdout
-    defaults = streamer("config", "--config", os.devnull, folder=tmp_path)
-    assert streamer("config", folder=tmp_path).stdout == defaults.stdout
+    defaults = await streamer("config", "--config", os.devnull)
+    assert (await streamer("config")).stdout == defaults.stdout
 
 
-def test_printed_settings_are_settings(tmp_path: Path) -> None:
-    done = streamer("config", folder=tmp_path, STREAMER_HTTP__TOKEN="hunter2", STREAMER_TOPICS__INPUT='["a", "b"]')
-    assert done.returncode == 0
+async def test_printed_settings_are_settings(tmp_path: Path) -> None:
+    done = await streamer("config", STREAMER_HTTP__TOKEN="hunter2", STREAMER_TOPICS__INPUT='["a", "b"]')
+    assert done.code == 0
     assert "hunter2" not in done.stdout
     (tmp_path / "printed.toml").write_text(done.stdout)
-    again = streamer("config", "--config", "printed.toml", folder=tmp_path, STREAMER_HTTP__TOKEN="hunter2")
+    again = await streamer("config", "--config", "printed.toml", STREAMER_HTTP__TOKEN="hunter2")
     assert again.stdout == done.stdout

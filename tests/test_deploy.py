@@ -184,12 +184,12 @@ class TestKafkaFromJars:
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
-    def test_no_java(self, programs: Path) -> None:
+    def test_missing_java_is_one_clear_error(self, programs: Path) -> None:
         with pytest.raises(kafka.KafkaError, match="Java is missing: install a JRE 17 or newer"):
             kafka.find_java()
 
     @pytest.mark.parametrize("version", ["1.8.0_392", "11.0.21"])
-    def test_old_java(self, programs: Path, version: str) -> None:
+    def test_java_that_is_too_old_is_one_clear_error(self, programs: Path, version: str) -> None:
         self.program(programs / "java", f"""echo 'openjdk version "{version}" 2023-10-17' >&2""")
         with pytest.raises(kafka.KafkaError, match="Java is too old: Kafka needs 17 or newer"):
             kafka.find_java()
@@ -212,7 +212,7 @@ class TestKafkaFromJars:
         monkeypatch.setattr(kafka, "HERE", tmp_path)
         return tmp_path
 
-    def test_no_maven(self, programs: Path, empty: Path) -> None:
+    def test_missing_maven_is_one_clear_error(self, programs: Path, empty: Path) -> None:
         with pytest.raises(kafka.KafkaError, match="Maven is missing"):
             kafka.fetch_jars()
 

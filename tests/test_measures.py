@@ -110,6 +110,6 @@ def test_what_cannot_be_compared_is_refused() -> None:
         normalize(np.ones((1, 1, 1)))
 
 
-def test_nothing_to_search() -> None:
+def test_nothing_is_found_where_there_is_nothing_to_search() -> None:
     assert find_most_similar([1.0, 0.0], np.empty((0, 2))) == []
     assert normalize(np.empty((0, 3))).shape == (0, 3)

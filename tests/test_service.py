@@ -69,6 +69,7 @@ async def test_every_text_gets_its_own_vector_and_is_paid_for_once() -> None:
         assert len(texts_sent(server)) == 700
 
 
+@pytest.mark.slow
 async def test_ten_thousand_short_texts_take_the_fewest_requests() -> None:
     texts = [f"short text number {i}" for i in range(10_000)]
     async with FakeOpenAI(key=KEY) as server, service_of(server, cache__enabled=False) as service:
@@ -180,7 +181,7 @@ async def test_an_outage_is_waited_out_for_a_while(monkeypatch: pytest.MonkeyPat
             await service.embed("b")
 
 
-async def test_limits_are_kept() -> None:
+async def test_no_more_requests_are_made_than_the_limit_allows() -> None:
     limits = Limits(requests=5, window_seconds=60)
     async with FakeOpenAI(key=KEY, limits=limits) as server:
         async with service_of(server, requests_per_minute=5, max_items=1) as service:
@@ -208,7 +209,7 @@ async def test_settings_from_a_file_an_object_and_arguments(tmp_path: Path, monk
         EmbeddingService(cache__pth="x")
 
 
-async def test_opening_and_closing(tmp_path: Path) -> None:
+async def test_a_service_is_used_while_open_and_can_be_opened_again(tmp_path: Path) -> None:
     service = EmbeddingService(cache__path=tmp_path / "mine.sqlite")
     with pytest.raises(RuntimeError, match="open the EmbeddingService first"):
         await service.embed("a")

@@ -131,7 +131,7 @@ class TestModels:
 
 
 class TestWays:
-    """P18: a fallback is another way to the same model and never another model."""
+    """A fallback is another way to the same model and never another model."""
 
     async def test_while_the_first_is_down_the_second_serves(self) -> None:
         async with FakeOpenAI(key=KEY) as first, FakeAzureOpenAI(key="azure-key") as second:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from streamer.client import SearchClient, SearchMatch, StreamerError, Unreachable
-from tests.http.test_api import DegreesEmbedder, serving_an_index
-from tests.indexer.test_indexer import Running, Topic
+from tests.support.indexing import Running, Topic
+from tests.support.serving import DegreesEmbedder, serving_an_index
 
 pytestmark = pytest.mark.anyio
 

@@ -12,11 +12,11 @@ import pytest
 from streamer.indexer.snapshots.format import encode
 from streamer.indexer.verdicts.judge import VerdictPolicy
 from tests.commands.in_process import Done, empty_folder, streamer  # noqa: F401  a fixture for all tests here
-from tests.indexer.snapshots.test_format import FACTS, cut, new_judge, stream
+from tests.support.brokers import NOBODY
+from tests.support.snapshots import FACTS, cut, new_judge, stream
 from tests.support.vendors.misbehaviour import HANG, NOTHING, Fault, every_row_too_wide, refusal
 from tests.support.vendors.openai import FakeOpenAI
 from tests.support.vendors.services import KEY, one_certificate  # noqa: F401  a fixture for all tests here
-from tests.test_cli import NOBODY
 
 pytestmark = pytest.mark.anyio
 

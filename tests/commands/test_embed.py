@@ -153,6 +153,7 @@ async def test_a_column_is_embedded_and_ids_stay_with_their_vectors(tmp_path: Pa
     assert "; 1 skipped, the first is reviews.jsonl:2: not JSON" in skipping.stderr
 
 
+@pytest.mark.slow
 async def test_it_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     texts = [f"text number {i}" for i in range(60)]
     (tmp_path / "texts.txt").write_text("\n".join(texts))

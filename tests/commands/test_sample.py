@@ -115,6 +115,7 @@ def test_it_is_small_enough_to_ship() -> None:
     assert sum(len(orjson.dumps(record.text)) for record in EVENTS) < 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_the_model_agrees_with_the_labels() -> None:
     """With room to spare: what is alike is clearly above the threshold, everything else clearly below it."""

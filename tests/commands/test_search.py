@@ -12,9 +12,8 @@ from starlette.routing import Route
 from streamer.commands.search import why_nothing
 from tests.commands.in_process import empty_folder as empty_folder
 from tests.commands.in_process import streamer
-from tests.http.test_api import DegreesEmbedder, serving_an_index
-from tests.indexer.test_indexer import SPACE, Topic
-from tests.support.serving import serving
+from tests.support.indexing import SPACE, Topic
+from tests.support.serving import DegreesEmbedder, serving, serving_an_index
 
 pytestmark = pytest.mark.anyio
 

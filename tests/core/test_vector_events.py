@@ -188,7 +188,9 @@ HEADER_VALUES = st.sampled_from([JSON.encode(), BINARY.encode(), b"3", b"-1", b"
     st.none() | st.binary(max_size=4),
     st.lists(st.tuples(HEADER_NAMES, HEADER_VALUES), max_size=4).map(tuple),
 )
-def test_never_raises(value: bytes | None, key: bytes | None, headers: Headers) -> None:
+def test_any_record_decodes_to_something_and_never_raises(
+    value: bytes | None, key: bytes | None, headers: Headers
+) -> None:
     event = decode_vector_event(record(value, key=key, headers=headers))
     if isinstance(event, VectorEvent):
         assert abs(np.linalg.norm(event.vector) - 1) < 0.1

@@ -19,9 +19,9 @@ from streamer.client import Deletion
 from streamer.core.vectors import Purpose
 from streamer.protocols import Embedding, Rejection
 from streamer.testing import record_of, vector_event, verdict
-from tests.http.test_api import DegreesEmbedder, serving_an_index
-from tests.indexer.test_indexer import Topic
 from tests.support.brokers import Broker, NewTopicName
+from tests.support.indexing import Topic
+from tests.support.serving import DegreesEmbedder, serving_an_index
 from tests.support.topics import produce, read_all
 
 ROOT = Path(__file__).parent.parent.parent

@@ -19,8 +19,8 @@ DIMENSIONS = 8
 
 def vector_of(text: str, dimensions: int = DIMENSIONS) -> Vector:
     """A vector that belongs to this text only, of a length other than 1."""
-    seed = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
-    return np.random.default_rng(seed).normal(size=dimensions).astype(np.float32) * 3
+    digest = hashlib.shake_128(text.encode("utf-8", "surrogatepass")).digest(4 * dimensions)
+    return np.frombuffer(digest, "<i4").astype(np.float32) * np.float32(2.0**-29)
 
 
 def rows(texts: Sequence[str], dimensions: int = DIMENSIONS) -> Matrix:

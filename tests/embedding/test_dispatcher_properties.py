@@ -16,8 +16,8 @@ from streamer.embedding.dispatcher import Dispatcher
 from streamer.embedding.quota import Quota
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Answer, Embedding, Rejection
-from tests.embedding.conftest import VirtualTimeLoop
 from tests.embedding.providers import Call, FakeProvider, contract, rows, vector_of
+from tests.support.virtual_time import VirtualTimeLoop
 
 FAULTS = ("none", "429", "503", "401", "hang", "fewer", "more", "400 for its size", "nan", "slow")
 

@@ -27,7 +27,7 @@ def fallback(*providers: FakeProvider) -> Fallback:
     return Fallback(providers, backoff=BackoffPolicy(initial=10.0, maximum=100.0), random=lambda: 0.0)
 
 
-async def test_p18_another_space_is_refused_by_name_even_with_equal_dimensions() -> None:
+async def test_another_space_is_refused_by_name_even_with_equal_dimensions() -> None:
     with pytest.raises(SpaceMismatch, match=r"fake other \(space .*cannot stand in for fake fake"):
         fallback(FakeProvider(), FakeProvider(space=space(model="other")))
 

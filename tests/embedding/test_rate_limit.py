@@ -1,3 +1,5 @@
+"""How a rate is kept, found out and given up again; and how many calls may be open at once."""
+
 from __future__ import annotations
 
 from bisect import bisect_left
@@ -8,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.embedding.quota import Quota, seconds
 from streamer.embedding.rate_limit import LEARNED_SHARE, WINDOW, AimdLimit, RateLimit
 
 
@@ -44,7 +45,7 @@ def test_no_window_ever_exceeds_the_limit(script: list[tuple[float, float]], lim
 
 
 @given(costs_and_gaps, st.data())
-def test_nor_when_the_network_delays_some_calls_by_up_to_a_second(
+def test_no_window_exceeds_the_limit_when_the_network_delays_some_calls_by_up_to_a_second(
     script: list[tuple[float, float]], data: st.DataObject
 ) -> None:
     sent = drive(RateLimit(100.0), [min(cost, 100.0) for cost, _ in script], [gap for _, gap in script])
@@ -54,7 +55,9 @@ def test_nor_when_the_network_delays_some_calls_by_up_to_a_second(
 
 
 @given(st.lists(st.tuples(st.floats(1, 40), st.floats(0, 1), st.floats(0, 20), st.booleans()), max_size=120))
-def test_nor_when_estimates_are_corrected_downwards_late(script: list[tuple[float, float, float, bool]]) -> None:
+def test_no_window_exceeds_the_limit_when_estimates_are_corrected_downwards_late(
+    script: list[tuple[float, float, float, bool]],
+) -> None:
     limit, now = RateLimit(100.0), 0.0
     sent = []
     open_calls = []
@@ -112,244 +115,125 @@ def test_a_limit_must_be_positive(limit: float) -> None:
         RateLimit(limit)
 
 
-class TestLearning:
-    def test_an_unknown_limit_holds_nothing_back(self) -> None:
-        limit = RateLimit()
-        assert all(limit.reserve(1e9, 0.0) == 0.0 for _ in range(100))
+def test_an_unknown_limit_holds_nothing_back() -> None:
+    limit = RateLimit()
+    assert all(limit.reserve(1e9, 0.0) == 0.0 for _ in range(100))
 
-    def test_a_refusal_teaches_what_the_last_window_accepted(self) -> None:
-        limit = RateLimit()
-        for i in range(100):
-            limit.take(1.0, i / 10)
-        limit.learn(10.0)
-        assert limit.ceiling == pytest.approx(LEARNED_SHARE * 100)
-        assert limit.wait(1.0, 10.0) > 40  # until the first of them leave the window
 
-    def test_the_ceiling_creeps_up_while_it_is_in_the_way_and_only_then(self) -> None:
-        def run(demand: float) -> list[float]:
-            limit, ceilings = RateLimit(), []
-            for _ in range(100):
-                limit.take(1.0, 0.0)
-            limit.learn(0.0)
-            now = 0.0
-            for _ in range(8 * 60):
-                now += 1
-                taken = 0.0
-                while taken < demand and limit.reserve(0.1, now) == 0.0:
-                    taken += 0.1
-                ceilings.append(limit.ceiling)
-            return ceilings
+def test_a_refusal_teaches_what_the_last_window_accepted() -> None:
+    limit = RateLimit()
+    for i in range(100):
+        limit.take(1.0, i / 10)
+    limit.learn(10.0)
+    assert limit.ceiling == pytest.approx(LEARNED_SHARE * 100)
+    assert limit.wait(1.0, 10.0) > 40  # until the first of them leave the window
 
-        busy, idle = run(demand=inf), run(demand=0.2)
-        assert busy[120] < 1.05 * busy[0]
-        assert busy[-1] > 1.5 * busy[0]
-        assert idle[-1] == idle[70]  # once the hundred have left the window
 
-    def test_a_refusal_below_a_known_limit_lowers_it_for_a_while_and_never_raises_it(self) -> None:
-        limit = RateLimit(50.0)
-        limit.take(30.0, 0.0)
+def test_the_ceiling_creeps_up_while_it_is_in_the_way_and_only_then() -> None:
+    def run(demand: float) -> list[float]:
+        limit, ceilings = RateLimit(), []
+        for _ in range(100):
+            limit.take(1.0, 0.0)
         limit.learn(0.0)
-        assert limit.ceiling == pytest.approx(LEARNED_SHARE * 30)
-        limit.take(500.0, 0.0)
-        limit.learn(0.0)
-        assert limit.ceiling == pytest.approx(LEARNED_SHARE * 30)
-
-
-class TestWhatTheVendorSays:
-    def test_it_lowers_the_limit_and_never_raises_it(self) -> None:
-        limit = RateLimit(100.0)
-        limit.observe(1000.0, 1000.0, 1.0, 0.0, 0.0)
-        assert limit.ceiling == 100.0
-        limit.observe(40.0, 40.0, 1.0, 0.0, 0.0)
-        assert limit.ceiling == 40.0
-
-    def test_what_others_spent_counts_until_it_is_back(self) -> None:
-        limit = RateLimit(100.0)
-        limit.take(10.0, 0.0)
-        limit.observe(100.0, 5.0, 20.0, 10.0, 1.0)  # 85 were spent by somebody else
-        assert limit.wait(5.0, 2.0) < 20
-        assert limit.wait(6.0, 7.0) == pytest.approx(14.0)
-        assert limit.wait(6.0, 21.5) == 0.0
-
-    def test_it_takes_back_what_refusals_taught(self) -> None:
-        limit = RateLimit(100.0)
-        limit.take(30.0, 0.0)
-        limit.learn(0.0)
-        assert limit.ceiling < 30
-        limit.observe(100.0, 60.0, 20.0, 30.0, 1.0)
-        assert limit.ceiling == 90.0
-        limit.observe(100.0, 5000.0, 20.0, 30.0, 1.0)
-        assert limit.ceiling == 100.0
-
-    def test_our_own_calls_are_not_taken_for_those_of_others(self) -> None:
-        limit = RateLimit(100.0)
-        for i in range(50):
-            limit.take(1.0, i * 0.6)
-        limit.observe(100.0, 70.0, 18.0, 30.0, 30.0)  # the answer to the 30th
-        assert limit.wait(1.0, 30.0) == 0.0
-
-
-class TestQuota:
-    def test_all_or_nothing(self) -> None:
-        quota = Quota(requests_per_minute=600, tokens_per_minute=1000)
-        assert quota.wait(900, 1, 0.0) == 0.0
-        quota.take(900, 1, 0.0)
-        delay = quota.wait(900, 1, 1.0)
-        assert delay > 50
-        assert quota.wait(1, 1, 60.0) == 0.0
-
-    @pytest.mark.parametrize("kind", ["requests_per_minute", "tokens_per_minute", "items_per_minute"])
-    def test_each_kind_of_limit_holds_back(self, kind: str) -> None:
-        quota = Quota(**{kind: 60})
-        sent = 0
         now = 0.0
-        while now < WINDOW:
-            delay = quota.wait(1, 1, now)
-            if delay == 0.0:
-                quota.take(1, 1, now)
-                sent += 1
-            now += delay
-        assert 58 <= sent <= 60
+        for _ in range(8 * 60):
+            now += 1
+            taken = 0.0
+            while taken < demand and limit.reserve(0.1, now) == 0.0:
+                taken += 0.1
+            ceilings.append(limit.ceiling)
+        return ceilings
 
-    def test_a_pause_holds_back_everything_and_is_never_shortened(self) -> None:
-        quota = Quota()
-        quota.pause(10.0)
-        quota.pause(5.0)
-        assert quota.wait(1, 1, 4.0) == 6.0
-        assert quota.wait(1, 1, 10.0) == 0.0
-
-    def test_few_refusals_at_the_start_teach_nothing(self) -> None:
-        quota = Quota()
-        for _ in range(5):
-            quota.refused(quota.take(100, 10, 0.0), 0.0, persists=True)
-        assert quota.wait(100, 10, 0.0) == 0.0
-
-    @staticmethod
-    def refused_after(seconds_of_usage: int, *, persists: bool) -> Quota:
-        """A hundred calls within so many seconds, then a refusal."""
-        quota = Quota()
-        for i in range(100):
-            quota.take(100, 10, seconds_of_usage * i / 100)
-        now = float(seconds_of_usage)
-        quota.refused(quota.take(100, 10, now), now, persists=persists)
-        return quota
-
-    @pytest.mark.parametrize(("seconds_of_usage", "persists"), [(5, False), (5, True), (58, False)])
-    def test_what_is_accepted_again_at_once_was_refused_for_another_reason_than_a_rate(
-        self, seconds_of_usage: int, persists: bool
-    ) -> None:
-        quota = self.refused_after(seconds_of_usage, persists=persists)
-        now = seconds_of_usage + 1.0
-        assert quota.wait(100, 10, now) == 0.0
-        quota.accepted(now)
-        assert quota.wait(100, 10, now) == 0.0
-
-    @pytest.mark.parametrize(("persists", "learns"), [(True, True), (False, False)])
-    def test_what_is_refused_until_the_window_is_over_was_refused_for_its_rate(
-        self, persists: bool, learns: bool
-    ) -> None:
-        quota = self.refused_after(5, persists=persists)
-        quota.take(100, 10, 64.0)
-        quota.accepted(64.0)
-        for _ in range(96):
-            quota.take(100, 10, 64.1)
-        assert (quota.wait(100, 10, 66.0) > 0) == learns
-
-    def test_what_is_refused_twice_in_a_while_was_refused_for_its_rate(self) -> None:
-        quota = self.refused_after(58, persists=False)
-        quota.accepted(58.5)
-        quota.refused(quota.take(100, 10, 59.0), 59.0, persists=False)
-        assert quota.wait(100, 10, 59.0) > 0
-
-    def test_the_known_limit_that_is_half_used_is_blamed_for_a_refusal(self) -> None:
-        quota = Quota(requests_per_minute=100)
-        for i in range(60):
-            quota.take(1000, 10, float(i))
-        quota.refused(quota.take(1000, 10, 60.0), 60.0, persists=False)
-        assert 0 < quota.wait(1, 1, 60.0) < 10  # something was learned about requests,
-        assert quota.wait(1e6, 1000, 70.0) == 0.0  # nothing about tokens and items
-
-    def test_requests_are_small_against_the_token_limit_unless_the_request_limit_forbids(self) -> None:
-        assert Quota().request_tokens() == inf
-        assert Quota(tokens_per_minute=640_000).request_tokens() == 10_000
-        assert Quota(tokens_per_minute=10_000, requests_per_minute=3).request_tokens() == pytest.approx(3333, abs=1)
-
-    def test_headers_of_an_unknown_limit_are_adopted(self) -> None:
-        quota = Quota()
-        headers = {
-            "x-ratelimit-limit-requests": "60",
-            "x-ratelimit-remaining-requests": "59",
-            "x-ratelimit-reset-requests": "1s",
-        }
-        quota.observe(quota.take(10, 1, 0.0), headers, 0.1)
-        assert quota.is_known
-        sent = sum(quota.wait(10, 1, 0.1) == 0.0 and bool(quota.take(10, 1, 0.1)) for _ in range(10))
-        assert sent <= 2
-
-    def test_nothing_left_of_a_limit_that_is_not_told_means_a_pause_until_the_reset(self) -> None:
-        quota = Quota()
-        headers = {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "12s"}
-        quota.observe(quota.take(10, 1, 0.0), headers, 0.0)
-        assert quota.wait(10, 1, 0.0) == pytest.approx(12.0)
+    busy, idle = run(demand=inf), run(demand=0.2)
+    assert busy[120] < 1.05 * busy[0]
+    assert busy[-1] > 1.5 * busy[0]
+    assert idle[-1] == idle[70]  # once the hundred have left the window
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("6m0s", 360.0),
-        ("59.2ms", 0.0592),
-        ("1h2m", 3720.0),
-        ("1.5", 1.5),
-        ("20", 20.0),
-        (" 7s ", 7.0),
-        ("", None),
-        ("soon", None),
-        ("5s later", None),
-        ("nan", None),
-        ("-1", None),
-        (None, None),
-    ],
-)
-def test_durations(text: str | None, expected: float | None) -> None:
-    assert seconds(text) == (None if expected is None else pytest.approx(expected))
+def test_a_refusal_below_a_known_limit_lowers_it_for_a_while_and_never_raises_it() -> None:
+    limit = RateLimit(50.0)
+    limit.take(30.0, 0.0)
+    limit.learn(0.0)
+    assert limit.ceiling == pytest.approx(LEARNED_SHARE * 30)
+    limit.take(500.0, 0.0)
+    limit.learn(0.0)
+    assert limit.ceiling == pytest.approx(LEARNED_SHARE * 30)
 
 
-class TestAimd:
-    @settings(max_examples=50)
-    @given(st.integers(1, 100), st.lists(st.one_of(st.none(), st.integers(0, 100)), max_size=300))
-    def test_it_stays_between_one_and_the_maximum(self, maximum: int, events: list[int | None]) -> None:
-        limit = AimdLimit(maximum)
-        for in_flight in events:
-            before = limit.limit
-            if in_flight is None:
-                limit.on_dropped()
-                assert limit.limit < before or before == 1
-            else:
-                limit.on_success(in_flight)
-                assert limit.limit in (before, before + 1)
-            assert 1 <= limit.limit <= maximum
+def test_a_header_lowers_the_limit_and_never_raises_it() -> None:
+    limit = RateLimit(100.0)
+    limit.observe(1000.0, 1000.0, 1.0, 0.0, 0.0)
+    assert limit.ceiling == 100.0
+    limit.observe(40.0, 40.0, 1.0, 0.0, 0.0)
+    assert limit.ceiling == 40.0
 
-    def test_it_grows_only_when_at_least_half_is_in_use(self) -> None:
-        limit = AimdLimit(100, initial=10)
-        limit.on_success(4)
-        assert limit.limit == 10
-        limit.on_success(5)
-        assert limit.limit == 11
 
-    def test_after_a_drop_it_looks_for_more_slowly_and_slowest_where_it_was_dropped(self) -> None:
-        limit = AimdLimit(100, initial=20)
-        limit.on_dropped()
-        assert limit.limit == 18
-        successes = []
-        for target in (19, 20, 21):
-            count = 0
-            while limit.limit < target:
-                limit.on_success(limit.limit)
-                count += 1
-            successes.append(count)
-        assert successes == [pytest.approx(18, abs=1), pytest.approx(190, abs=2), pytest.approx(200, abs=2)]
+def test_what_others_spent_counts_until_it_is_back() -> None:
+    limit = RateLimit(100.0)
+    limit.take(10.0, 0.0)
+    limit.observe(100.0, 5.0, 20.0, 10.0, 1.0)  # 85 were spent by somebody else
+    assert limit.wait(5.0, 2.0) < 20
+    assert limit.wait(6.0, 7.0) == pytest.approx(14.0)
+    assert limit.wait(6.0, 21.5) == 0.0
 
-    @pytest.mark.parametrize(("maximum", "ratio"), [(0, 0.9), (4, 1.0), (4, 0.0)])
-    def test_nonsense_is_refused(self, maximum: int, ratio: float) -> None:
-        with pytest.raises(ValueError, match="concurrency"):
-            AimdLimit(maximum, ratio=ratio)
+
+def test_it_takes_back_what_refusals_taught() -> None:
+    limit = RateLimit(100.0)
+    limit.take(30.0, 0.0)
+    limit.learn(0.0)
+    assert limit.ceiling < 30
+    limit.observe(100.0, 60.0, 20.0, 30.0, 1.0)
+    assert limit.ceiling == 90.0
+    limit.observe(100.0, 5000.0, 20.0, 30.0, 1.0)
+    assert limit.ceiling == 100.0
+
+
+def test_our_own_calls_are_not_taken_for_those_of_others() -> None:
+    limit = RateLimit(100.0)
+    for i in range(50):
+        limit.take(1.0, i * 0.6)
+    limit.observe(100.0, 70.0, 18.0, 30.0, 30.0)  # the answer to the 30th
+    assert limit.wait(1.0, 30.0) == 0.0
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 100), st.lists(st.one_of(st.none(), st.integers(0, 100)), max_size=300))
+def test_it_stays_between_one_and_the_maximum(maximum: int, events: list[int | None]) -> None:
+    limit = AimdLimit(maximum)
+    for in_flight in events:
+        before = limit.limit
+        if in_flight is None:
+            limit.on_dropped()
+            assert limit.limit < before or before == 1
+        else:
+            limit.on_success(in_flight)
+            assert limit.limit in (before, before + 1)
+        assert 1 <= limit.limit <= maximum
+
+
+def test_it_grows_only_when_at_least_half_is_in_use() -> None:
+    limit = AimdLimit(100, initial=10)
+    limit.on_success(4)
+    assert limit.limit == 10
+    limit.on_success(5)
+    assert limit.limit == 11
+
+
+def test_after_a_drop_it_looks_for_more_slowly_and_slowest_where_it_was_dropped() -> None:
+    limit = AimdLimit(100, initial=20)
+    limit.on_dropped()
+    assert limit.limit == 18
+    successes = []
+    for target in (19, 20, 21):
+        count = 0
+        while limit.limit < target:
+            limit.on_success(limit.limit)
+            count += 1
+        successes.append(count)
+    assert successes == [pytest.approx(18, abs=1), pytest.approx(190, abs=2), pytest.approx(200, abs=2)]
+
+
+@pytest.mark.parametrize(("maximum", "ratio"), [(0, 0.9), (4, 1.0), (4, 0.0)])
+def test_a_limit_without_meaning_is_refused(maximum: int, ratio: float) -> None:
+    with pytest.raises(ValueError, match="concurrency"):
+        AimdLimit(maximum, ratio=ratio)

@@ -35,7 +35,7 @@ async def test_vectors_are_projected_and_the_space_is_named_after_the_projection
     await reduced.aclose()
 
 
-async def test_p11_a_bad_vector_is_found_behind_the_projection() -> None:
+async def test_a_bad_vector_is_found_behind_the_projection() -> None:
     async def behave(call: Call) -> Answer | None:
         vectors = rows(call.texts)
         vectors[[text == "bad" for text in call.texts]] = 0
@@ -50,7 +50,7 @@ async def test_p11_a_bad_vector_is_found_behind_the_projection() -> None:
 
 
 @pytest.mark.parametrize("width", [K, DIMENSIONS + 1])
-async def test_p12_another_dimension_stops_everything(width: int) -> None:
+async def test_another_dimension_stops_everything(width: int) -> None:
     async def behave(call: Call) -> Answer:
         return Answer(rows(call.texts, width))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,33 +15,12 @@ import numpy as np
 import orjson
 import pytest
 
-from streamer.core.vectors import Purpose, Space
-from streamer.errors import ProviderBlocked, SpaceMismatch
+from streamer.errors import SpaceMismatch
 from streamer.http.api import LARGEST_BODY, create_api
-from streamer.protocols import Embedding, Rejection
-from tests.indexer.test_indexer import OTHER, SPACE, Running, Topic
-from tests.support.serving import serving
+from tests.support.indexing import OTHER, SPACE, Running, Topic
+from tests.support.serving import DegreesEmbedder, serving, serving_an_index
 
 pytestmark = pytest.mark.anyio
-
-
-class DegreesEmbedder:
-    """Embeds "90" at 90 degrees; anything else it has no vector for, waits for or fails at."""
-
-    def __init__(self, space: Space = SPACE) -> None:
-        self.space = space
-        self.purposes: list[Purpose] = []
-
-    async def embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
-        self.purposes.append(purpose)
-        if texts[0] == "wait":
-            await anyio.sleep_forever()
-        if texts[0] == "blocked":
-            raise ProviderBlocked("the quota is used up")
-        if not texts[0].isdigit():
-            return [Rejection("rejected", "not a number of degrees")]
-        angle = np.radians(int(texts[0]))
-        return [Embedding(np.array([np.cos(angle), np.sin(angle)], np.float32), 1, False)]
 
 
 @asynccontextmanager
@@ -52,19 +31,6 @@ async def api(embedder: DegreesEmbedder | None = None, **options: Any) -> AsyncI
         topic.append(id, degrees)
     async with serving_an_index(topic, embedder, **options) as (client, _):
         yield client
-
-
-@asynccontextmanager
-async def serving_an_index(
-    topic: Topic, embedder: DegreesEmbedder | None = None, **options: Any
-) -> AsyncIterator[tuple[httpx.AsyncClient, Running]]:
-    this = Running(topic)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(this.indexer.run)
-        await this.settle()
-        async with serving(create_api(this.indexer, embedder, **options)) as client:
-            yield client, this
-        this.indexer.stop()
 
 
 async def search(client: httpx.AsyncClient, **body: Any) -> list[tuple[str, float]]:
@@ -92,7 +58,7 @@ async def test_search_by_vector_text_and_id() -> None:
     assert embedder.purposes == ["query"]
 
 
-async def test_what_cannot_be_searched() -> None:
+async def test_a_search_that_cannot_be_made_says_why() -> None:
     async with api(DegreesEmbedder(), embed_timeout=0.01) as client:
         assert await refused(client, 404, id="nobody") == "no vector of id 'nobody' is known"
         assert "exactly one of" in await refused(client, 400, text="90", id="id-0")
@@ -122,7 +88,7 @@ async def test_a_body_has_a_largest_size(chunked: bool) -> None:
         assert response.status_code == 400
 
 
-async def test_vectors_by_id() -> None:
+async def test_a_vector_is_found_by_its_id() -> None:
     async with api() as client:
         response = await client.get("/v1/vectors/a%2F1")
         document = response.json()
@@ -235,7 +201,7 @@ async def test_metadata_and_text_are_remembered_and_can_be_asked_for() -> None:
         assert "'where' must be an object" in response.json()["error"]
 
 
-async def test_live_verdicts() -> None:
+async def test_verdicts_are_streamed_while_they_are_made() -> None:
     topic = Topic()
     async with serving_an_index(topic) as (client, this):
         async with client.stream("GET", "/v1/events") as response:

@@ -16,8 +16,8 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 
 from streamer.http.api import create_api
 from streamer.http.server import serve
-from tests.http.test_api import DegreesEmbedder
-from tests.indexer.test_indexer import Running, Topic
+from tests.support.indexing import Running, Topic
+from tests.support.serving import DegreesEmbedder
 
 
 class NumbersEmbedder(DegreesEmbedder):

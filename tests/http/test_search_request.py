@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from streamer.http.search_request import SearchRequest, parse_search
 
 
-def test_defaults() -> None:
+def test_what_a_request_leaves_out_has_a_default() -> None:
     assert parse_search(b'{"text": "hello"}', 2) == SearchRequest(text="hello", k=10, min_similarity=None)
     assert parse_search(b'{"id": "a", "k": 100, "min_similarity": -1}', 2) == SearchRequest(
         id="a", k=100, min_similarity=-1

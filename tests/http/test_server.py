@@ -54,7 +54,7 @@ async def test_an_unknown_host_is_a_wrong_setting() -> None:
         await serve(APP, "203.0.113.1", 0)
 
 
-async def test_ipv6() -> None:
+async def test_an_ipv6_address_can_be_served() -> None:
     async with anyio.create_task_group() as tasks:
         try:
             port = await tasks.start(serve, APP, "::1", 0)

@@ -77,7 +77,7 @@ def test_the_vendors_own_variable_does_not_override(tmp_path: Path) -> None:
     assert key.get_secret_value() == "ours"
 
 
-def test_input_topics(tmp_path: Path) -> None:
+def test_input_topics_are_one_a_list_or_a_pattern(tmp_path: Path) -> None:
     assert load(tmp_path, "[topics]\ninput = ['a', 'b']").topics.inputs == ["a", "b"]
     topics = load(tmp_path, "", {"STREAMER_TOPICS__INPUT": '["a", "b"]'}).topics
     assert (topics.inputs, topics.pattern) == (["a", "b"], None)

@@ -17,6 +17,7 @@ from anyio.from_thread import start_blocking_portal
 from streamer.adapters.broker import EmbeddedBroker
 from streamer.errors import StreamerError
 
+NOBODY = "127.0.0.1:1"  # a port where nothing listens
 IMAGE = "apache/kafka:4.3.1"
 DOCKER_ANSWERS_WITHIN = 3.0
 DOCKER_STARTS_WITHIN = 300.0  # it may have to fetch the image

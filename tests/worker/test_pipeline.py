@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import anyio
 import anyio.lowlevel
@@ -13,18 +13,15 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from streamer.core.decoding import Decoder
-from streamer.core.encoding import Encoder
 from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Purpose
 from streamer.errors import PartitionLost, TooLarge
-from streamer.protocols import Acknowledgement, Embedder, Embedding, Rejection
-from streamer.testing import SPACE, HashEmbedder, MemorySink, MemorySource, record, vector_of
-from streamer.worker.batching import BatchPolicy
-from streamer.worker.pipeline import Pipeline, PipelineSettings
+from streamer.protocols import Acknowledgement, Embedding, Rejection
+from streamer.testing import HashEmbedder, MemorySink, MemorySource, record, vector_of
+from streamer.worker.pipeline import Pipeline
+from tests.worker.flows import pipeline, until
 
 pytestmark = pytest.mark.anyio
-
 A, B = TopicPartition("texts", 0), TopicPartition("texts", 1)
 
 
@@ -44,37 +41,9 @@ def texts(tp: TopicPartition, count: int) -> list[Record]:
     return made
 
 
-def pipeline(
-    source: MemorySource,
-    embedder: Embedder,
-    sink: MemorySink,
-    *,
-    linger: float = 0.001,
-    drain_timeout: float = 5.0,
-    max_in_flight: int = 100,
-) -> Pipeline:
-    settings = PipelineSettings(
-        batch=BatchPolicy(max_events=7, linger=linger),
-        max_batches=4,
-        max_in_flight_events=max_in_flight,
-        max_in_flight_bytes=1_000_000,
-        commit_interval=0.003,
-        drain_timeout=drain_timeout,
-        poll_timeout=0.01,
-    )
-    encoder = Encoder(space=SPACE, vectors_topic="vectors", dead_letters_topic="dead-letters")
-    return Pipeline(source, embedder, sink, Decoder(), encoder, settings)
-
-
 def outcomes_counted(flow: Pipeline) -> int:
     counts = flow.statistics()
     return counts.embedded_total + counts.tombstones_total + counts.dead_letters_total
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(10):
-        while not condition():
-            await anyio.lowlevel.checkpoint()
 
 
 def keys(sink: MemorySink, partition: int) -> list[str]:
@@ -382,6 +351,7 @@ async def test_a_refused_commit_is_survived() -> None:
         flow.stop()
 
 
+@pytest.mark.slow
 async def test_neither_tasks_nor_objects_grow_with_the_number_of_events() -> None:
     source = MemorySource({A: texts(A, 6000)}, max_records=100)
     sink = MemorySink()

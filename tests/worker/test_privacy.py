@@ -16,7 +16,7 @@ from streamer.core.vectors import Purpose
 from streamer.logs import close_logs, configure_logs
 from streamer.protocols import Embedding, Rejection
 from streamer.testing import SPACE, MemorySink, MemorySource, record
-from tests.worker.test_pipeline import pipeline, until
+from tests.worker.flows import pipeline, until
 
 pytestmark = pytest.mark.anyio
 

@@ -3,102 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
 from aiokafka import TopicPartition as ClientPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
+from aiokafka.admin import NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.errors import CorruptRecordException
 
-from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.diagnosis import ConsumerTimeouts
 from streamer.adapters.kafka.source import KafkaSource
-from streamer.core.events import Record, TopicPartition
+from streamer.core.events import TopicPartition
 from streamer.errors import ConfigurationError, PartitionLost, RetriableError, Unreachable
+from tests.adapters.kafka.reading import SHORT, Reader, administration, fill, reading
 from tests.support.brokers import NewTopicName
-from tests.support.mock_cluster import Api, Error, MockCluster, mock_cluster
 from tests.support.proxy import Proxy
-from tests.support.topics import committed, produce
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
-
-SHORT = ConsumerTimeouts(
-    interval=0.1, quiet=0.3, stuck=1.0, unreachable=2.0, request=2.0, step=2.0, pause=0.1, quarantine=1.0
-)
-
-
-class Reader:
-    """The simplest flow: what it is handed is done. `values` in order of arrival."""
-
-    def __init__(self, source: KafkaSource) -> None:
-        self.source = source
-        self.owned: set[TopicPartition] = set()
-        self.records: list[Record] = []
-        self.events: list[str] = []
-
-    @property
-    def values(self) -> list[int]:
-        return [int(record.value or b"") for record in self.records]
-
-    async def on_assigned(self, tps: Collection[TopicPartition]) -> None:
-        self.events.append("assigned")
-        self.owned |= set(tps)
-
-    async def on_revoked(self, tps: Collection[TopicPartition]) -> None:
-        self.events.append("revoked")
-        self.owned -= set(tps)
-
-    async def on_lost(self, tps: Collection[TopicPartition]) -> None:
-        self.events.append("lost")
-        self.owned -= set(tps)
-
-    async def read(self, done: Callable[[], bool], timeout: float = 40.0) -> None:
-        with anyio.fail_after(timeout):
-            while not done():
-                if self.owned:
-                    self.records += await self.source.poll(sorted(self.owned), 0.05)
-                else:
-                    await anyio.sleep(0.01)
-
-
-@asynccontextmanager
-async def reading(servers: str, topic: str, *, leave_within: float = 5.0, **options: Any) -> AsyncIterator[Reader]:
-    connection = KafkaConnection(bootstrap_servers=servers, metadata_max_age=0.5, fetch_max_wait=0.05)
-    given: dict[str, Any] = {"session_timeout": 6.0, "timeouts": SHORT, **options}
-    source = KafkaSource(connection, [topic], f"group-{topic}", **given)
-    reader = Reader(source)
-    try:
-        await source.start(reader)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(source.watch)
-            yield reader
-            tasks.cancel_scope.cancel()
-    finally:
-        await source.aclose(leave_within)
-
-
-def in_a_mock_group(cluster: MockCluster, topic: str, **options: Any) -> AbstractAsyncContextManager[Reader]:
-    """After an error the mock's group waits for its own member to come back; to leave it then takes a session."""
-    return reading(cluster.bootstrap_servers, topic, leave_within=0.2, session_timeout=2.0, **options)
-
-
-async def fill(servers: str, topic: str, start: int, count: int, **options: Any) -> None:
-    await produce(servers, topic, [(None, str(n).encode()) for n in range(start, start + count)], **options)
-
-
-@asynccontextmanager
-async def administration(servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
-        yield admin
-    finally:
-        await admin.close()
 
 
 @pytest.mark.parametrize("part", ["fetching", "coordination"])
@@ -142,65 +66,6 @@ async def test_a_consumer_that_is_stuck_is_replaced(
         await fill(bootstrap_servers, topic, 1, 5)
         await reader.read(lambda: reader.source.statistics().consumers_replaced_total > 0)
         await reader.read(lambda: set(reader.values) == set(range(6)))
-
-
-async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partitions_are_added(
-    bootstrap_servers: str, new_topic: NewTopicName
-) -> None:
-    topic = await new_topic("whole", partitions=2)
-    await fill(bootstrap_servers, topic, 0, 50)
-    changelog = KafkaChangelog(
-        KafkaConnection(bootstrap_servers=bootstrap_servers, metadata_max_age=0.5), topic, None, timeouts=SHORT
-    )
-    await changelog.start()
-    try:
-        values: list[int] = []
-
-        async def read(count: int) -> None:
-            with anyio.fail_after(40):
-                while len(values) < count:
-                    values.extend(int(record.value or b"") for record in await changelog.poll(0.05))
-
-        await read(50)
-        changelog._consumer._fetcher._fetch_task.cancel()
-        await fill(bootstrap_servers, topic, 50, 50)
-        await read(100)
-        async with administration(bootstrap_servers) as admin:
-            await admin.create_partitions({topic: NewPartitions(total_count=3)})
-        await fill(bootstrap_servers, topic, 100, 10, partition=2)
-        await read(110)
-        assert sorted(values) == list(range(110))
-        assert changelog.positions() == await changelog.end_offsets()
-    finally:
-        await changelog.aclose()
-
-
-async def test_a_topic_that_is_missing_is_told_with_the_command_that_creates_it(bootstrap_servers: str) -> None:
-    changelog = KafkaChangelog(KafkaConnection(bootstrap_servers=bootstrap_servers), "never-created", None)
-    with pytest.raises(Unreachable, match=r"'never-created' does not exist.* streamer topics --create$"):
-        await changelog.start()
-
-
-async def test_what_comes_while_a_changelog_rests_comes_in_one_piece(
-    bootstrap_servers: str, new_topic: NewTopicName
-) -> None:
-    topic = await new_topic("resting", partitions=2)
-    changelog = KafkaChangelog(KafkaConnection(bootstrap_servers=bootstrap_servers), topic, None)
-    await changelog.start()
-    try:
-        with anyio.fail_after(40):
-            for first in range(0, 50, 10):
-                await fill(bootstrap_servers, topic, first, 1)
-                while not (records := await changelog.poll(0.5)):
-                    pass
-                with changelog.paused():
-                    for value in range(first + 1, first + 10):
-                        await fill(bootstrap_servers, topic, value, 1)
-                while not (records := await changelog.poll(0.5)):
-                    pass
-                assert sorted(int(record.value or b"") for record in records) == [*range(first + 1, first + 10)]
-    finally:
-        await changelog.aclose()
 
 
 async def test_an_error_on_one_partition_costs_no_record_of_another(
@@ -347,71 +212,6 @@ async def test_brokers_silent_for_long_are_looked_up_again(
         assert reader.source.statistics().consumers_replaced_total >= 1
 
 
-@pytest.mark.parametrize(
-    "error", [Error.REBALANCE_IN_PROGRESS, Error.ILLEGAL_GENERATION, Error.UNKNOWN_MEMBER], ids=lambda e: e.name
-)
-async def test_a_commit_that_the_group_refuses_is_given_up(error: Error) -> None:
-    with mock_cluster() as cluster:
-        topic = cluster.create_topic("texts")
-        await fill(cluster.bootstrap_servers, topic, 0, 10)
-        async with in_a_mock_group(cluster, topic) as reader:
-            await reader.read(lambda: len(reader.records) == 10)
-            cluster.answer_with(Api.OFFSET_COMMIT, error)
-            with pytest.raises((PartitionLost, RetriableError)):
-                await reader.source.commit({TopicPartition(topic, 0): 10})
-
-
-async def test_a_consumer_that_cannot_stop_leaves_nothing_behind() -> None:
-    """It waits for a group that waits for it. Its tasks would go on fetching, and pretend to the group to be alive."""
-    with mock_cluster() as cluster:
-        topic = cluster.create_topic("texts")
-        async with in_a_mock_group(cluster, topic) as reader:
-            await fill(cluster.bootstrap_servers, topic, 0, 1)
-            await reader.read(lambda: len(reader.records) == 1)
-            cluster.answer_with(Api.OFFSET_COMMIT, Error.ILLEGAL_GENERATION)
-            with pytest.raises(PartitionLost):
-                await reader.source.commit({TopicPartition(topic, 0): 1})
-            with anyio.fail_after(10):
-                while "revoked" not in reader.events:  # noqa: ASYNC110 - the client calls it in its own time
-                    await anyio.sleep(0.01)
-        codes = [getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks()]
-        assert not [code for code in codes if code is not None and "aiokafka" in code.co_filename]
-
-
-async def test_a_coordinator_that_is_away_bounds_a_commit_and_gets_it_later() -> None:
-    with mock_cluster() as cluster:
-        topic = cluster.create_topic("texts")
-        await fill(cluster.bootstrap_servers, topic, 0, 10)
-        # The client repeats it ten times a second.
-        async with in_a_mock_group(cluster, topic, timeouts=replace(SHORT, step=0.5)) as reader:
-            await reader.read(lambda: len(reader.records) == 10)
-            cluster.answer_with(Api.OFFSET_COMMIT, *[Error.COORDINATOR_NOT_AVAILABLE] * 12)
-            with anyio.fail_after(10), pytest.raises(RetriableError):
-                await reader.source.commit({TopicPartition(topic, 0): 5})
-            waiting = [repr(task.get_coro()) for task in asyncio.all_tasks()]
-            assert not [coro for coro in waiting if "commit_offsets at" in coro or ".commit at" in coro], (
-                "it could undo a later one"
-            )
-            with anyio.fail_after(60):
-                while True:
-                    try:
-                        await reader.source.commit({TopicPartition(topic, 0): 10})
-                        break
-                    except RetriableError:
-                        continue
-        assert await committed(cluster.bootstrap_servers, f"group-{topic}", topic) == {0: 10}
-
-
-async def test_a_group_that_is_still_loading_is_joined_in_the_end() -> None:
-    with mock_cluster() as cluster:
-        topic = cluster.create_topic("texts")
-        await fill(cluster.bootstrap_servers, topic, 0, 10)
-        cluster.answer_with(Api.JOIN_GROUP, Error.COORDINATOR_LOADING, Error.COORDINATOR_NOT_AVAILABLE)
-        cluster.answer_with(Api.SYNC_GROUP, Error.REBALANCE_IN_PROGRESS)
-        async with in_a_mock_group(cluster, topic) as reader:
-            await reader.read(lambda: len(reader.records) == 10)
-
-
 async def test_an_error_in_the_flow_at_a_rebalance_ends_it(bootstrap_servers: str, new_topic: NewTopicName) -> None:
     """The client only logs it; half a worker is worse than none."""
     topic = await new_topic("unlucky")
@@ -439,9 +239,3 @@ async def test_a_session_that_the_brokers_do_not_allow_is_a_setting_to_be_change
     with pytest.raises(ConfigurationError, match=r"session_timeout_ms = 99000000 .*group\.max\.session"):
         async with reading(bootstrap_servers, topic, session_timeout=99_000.0):
             pass
-
-
-async def test_there_is_one_assignor_only() -> None:
-    """With two, the client joins once for each and waits for itself."""
-    source = KafkaSource(KafkaConnection(bootstrap_servers="127.0.0.1:1"), ["texts"], "group")
-    assert len(source._membership._options["partition_assignment_strategy"]) == 1

@@ -9,7 +9,7 @@ from streamer.errors import ConfigurationError
 from tests.support.vendors.services import KEY
 
 
-def test_keys():
+def test_a_missing_or_broken_key_is_refused_without_showing_it():
     assert HttpConnection(api_key=f" {KEY}\n").key("acme", "ACME_API_KEY") == KEY
     for missing in (None, "", " \n"):
         with pytest.raises(ConfigurationError, match="ACME_API_KEY"):

@@ -138,7 +138,7 @@ async def test_a_service_that_cuts_does_so_only_when_asked(service):
 
 
 @every_adapter
-async def test_an_empty_text(service):
+async def test_an_empty_text_gets_a_vector_or_a_rejection_of_its_own(service):
     async with running(service) as (_, provider):
         if service.takes_empty:
             assert_same((await provider.embed(["", "a"], "document")).vectors, service.expected(["", "a"], "document"))
@@ -226,7 +226,7 @@ async def test_ollama_may_take_its_time_to_load_the_model():
 
 
 @every_adapter
-async def test_nobody_there(service):
+async def test_a_service_that_is_not_there_is_tried_again(service):
     async with service.fake(key=KEY) as server:
         provider = service.make(server)
     error = await failure(provider)

@@ -84,7 +84,7 @@ VENDOR = Vendor("acme", (KEY,))
         (413, "<html>too large</html>", "too_long"),
     ],
 )
-def test_what_services_mean(status, body, kind):
+def test_each_refusal_of_a_service_is_understood(status, body, kind):
     error = VENDOR.refusal(status, {}, body if isinstance(body, str) else json.dumps(body).encode())
     types = {"retriable": RetriableError, "limited": RateLimited, "blocked": ProviderBlocked}
     assert type(error) is types.get(kind, RejectedError), error

@@ -87,6 +87,7 @@ async def until(event: threading.Event) -> None:
     assert await anyio.to_thread.run_sync(event.wait, 60)
 
 
+@pytest.mark.slow
 async def test_similarities_agree_with_people(encoder: SentenceEncoder) -> None:
     if not STS_BENCHMARK.exists():
         pytest.skip(f"the STS benchmark is not at {STS_BENCHMARK}")

@@ -58,7 +58,7 @@ async def test_texts_run_in_groups_of_similar_length_and_come_back_in_order(pack
     assert own_threads() == []
 
 
-async def test_what_is_cut_is_said(package):
+async def test_a_text_that_was_cut_is_flagged(package):
     provider = SentenceTransformersProvider(model="m")
     answer = await provider.embed(["short", "x" * 4 * 257], "document")
     assert answer.truncated == [False, True]
@@ -66,7 +66,7 @@ async def test_what_is_cut_is_said(package):
     await provider.aclose()
 
 
-async def test_or_refused(package):
+async def test_a_text_that_is_too_long_is_refused_where_nothing_may_be_cut(package):
     provider = SentenceTransformersProvider(model="m", on_too_long="reject")
     with pytest.raises(RejectedError, match="257 tokens; m takes 256") as caught:
         await provider.embed(["short", "x" * 4 * 257], "document")
@@ -88,7 +88,7 @@ async def test_the_models_prompts_are_the_prefixes_unless_others_are_given(packa
     await other.aclose()
 
 
-async def test_dimensions(package):
+async def test_other_dimensions_are_cut_on_request_and_else_refused(package):
     cut = SentenceTransformersProvider(model="m", dimensions=64, request_dimensions=True)
     assert (await cut.embed(["one"], "document")).vectors.shape == (1, 64)
     await cut.aclose()

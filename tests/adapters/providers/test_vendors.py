@@ -101,7 +101,7 @@ async def test_each_text_gets_its_own_vector(any_provider, purpose):
     assert_same(backwards.vectors, expected(TEXTS[::-1], purpose))
 
 
-async def test_a_single_text(any_provider):
+async def test_a_single_text_is_answered_by_a_single_row(any_provider):
     provider, expected = any_provider
     assert_same((await provider.embed(["one"], "document")).vectors, expected(["one"], "document"))
 

@@ -56,7 +56,7 @@ def test_no_other_indices_are_accepted(indices):
             rows_in_order(data, 3)
 
 
-def test_nulls_are_bad_numbers():
+def test_null_where_a_number_belongs_reads_as_nan():
     assert np.isnan(matrix_of([None, [1.0, 2.0]], 2, 7)).tolist() == [[True, True], [False, False]]
     assert np.isnan(matrix_of([[1.0, None]], 1, 7)).tolist() == [[False, True]]
     assert matrix_of([None], 1, 7).shape == (1, 7)
@@ -85,7 +85,7 @@ def test_what_cannot_be_a_row(rows, count, why):
         matrix_of(rows, count, 1)
 
 
-def test_bodies():
+def test_only_a_json_object_is_a_body():
     assert parse(b'{"a": 1}') == {"a": 1}
     assert np.isnan(parse(b'{"a": NaN}')["a"])
     for broken in (b"", b"{", b"[]", b"null", b"<html>", b"\xff\xfe"):
@@ -93,7 +93,7 @@ def test_bodies():
             parse(broken)
 
 
-def test_counts():
+def test_a_count_that_is_no_number_is_no_count():
     assert count_at({"usage": {"total_tokens": 5}}, "usage", "total_tokens") == 5
     assert count_at({"usage": {"total_tokens": 5.0}}, "usage", "total_tokens") == 5
     for other in (None, 3, {}, {"usage": None}, {"usage": {"total_tokens": "5"}}, {"usage": {"total_tokens": np.nan}}):

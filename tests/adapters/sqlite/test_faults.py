@@ -118,6 +118,7 @@ async def test_whatever_the_file_was_it_is_a_cache_afterwards(path: Path, conten
     assert [aside.read_bytes() for aside in path.parent.glob("*corrupt*")] == [content][: len(content)]
 
 
+@pytest.mark.slow
 async def test_no_flipped_byte_of_the_header_does_harm(path: Path, template: Path) -> None:
     path.parent.mkdir()
     whole = template.read_bytes()
@@ -136,6 +137,7 @@ async def test_no_flipped_byte_of_the_header_does_harm(path: Path, template: Pat
     assert 30 < survivors < 80
 
 
+@pytest.mark.slow
 async def test_no_flipped_byte_anywhere_gives_a_wrong_vector(path: Path, template: Path) -> None:
     path.parent.mkdir()
     whole, chance = template.read_bytes(), random.Random(2)

@@ -97,9 +97,10 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_killed_in_the_middle_of_commits_it_loses_nothing_it_had_stored(path: Path) -> None:
     stored, chance = 0, random.Random(4)
-    for _ in range(20):
+    for _ in range(8):
         with subprocess.Popen([sys.executable, "-c", WRITER, path, str(stored)], stdout=subprocess.PIPE) as writer:
             assert writer.stdout
             for _ in range(chance.randrange(1, 25)):

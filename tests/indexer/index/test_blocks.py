@@ -20,7 +20,9 @@ from streamer.indexer.index.split_blocks import SplitBlocks
 
 @pytest.mark.parametrize("split", [False, True])
 @given(st.data(), st.integers(1, 30), st.integers(2, 6), st.integers(1, 9))
-def test_equal_a_matrix(split: bool, data: st.DataObject, slots: int, dimensions: int, width: int) -> None:
+def test_blocks_hold_and_multiply_what_a_plain_matrix_would(
+    split: bool, data: st.DataObject, slots: int, dimensions: int, width: int
+) -> None:
     rng = np.random.default_rng(0)
     leading = data.draw(st.integers(1, dimensions - 1))
 

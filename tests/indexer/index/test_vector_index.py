@@ -6,15 +6,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from itertools import permutations
-from typing import NamedTuple
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from streamer.core.vectors import Matrix, unit_rows
 from streamer.core.verdicts import Match
@@ -24,10 +21,13 @@ from streamer.indexer.index.vector_index import VectorIndex
 from tests.support.vectors import like_texts
 
 Arrival = tuple[str, tuple[int, ...] | None]  # None deletes
-
 IDS = st.sampled_from("abcdefgh")
+
+
 # Multiples of 1/8: every product and sum is exact in float32, so ties are true ties and results compare equal.
 SCALE = 1 / 8
+
+
 VECTORS = st.tuples(*[st.integers(-3, 3)] * 3)
 STREAMS = st.lists(st.tuples(IDS, st.one_of(st.none(), VECTORS, VECTORS, VECTORS)), max_size=60)
 
@@ -91,7 +91,7 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.mark.usefixtures("sizes")
 @given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9), st.integers(1, 4))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_equals_the_model_however_the_stream_is_cut(
     stream: list[Arrival], cuts: set[int], capacity: int, k: int
 ) -> None:
@@ -123,7 +123,7 @@ def test_equals_the_model_however_the_stream_is_cut(
 
 @pytest.mark.usefixtures("sizes")
 @given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9), st.lists(st.integers(0, 9), min_size=60, max_size=60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=70, deadline=None)
 def test_notes_and_times_stay_with_their_vectors(
     stream: list[Arrival], cuts: set[int], capacity: int, times: list[int]
 ) -> None:
@@ -159,7 +159,7 @@ def test_notes_and_times_stay_with_their_vectors(
 
 @pytest.mark.usefixtures("sizes")
 @given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_insert_leaves_the_same_index_as_observe(stream: list[Arrival], cuts: set[int], capacity: int) -> None:
     arrivals = [(id, vector) for id, vector in stream if vector is not None]
     observed, inserted = VectorIndex(3, capacity), VectorIndex(3, capacity)
@@ -198,84 +198,6 @@ def test_the_earliest_of_many_copies_is_found_although_their_products_differ_in_
             assert [match.id for match in matches] == [f"copy-{i}" for i in range(k)]
 
 
-def test_of_tied_rows_the_earliest_stay_when_a_better_one_arrives() -> None:
-    last_bits = np.array([0, -3, 3, 1, -2, 2], np.float32) * np.float32(2.0**-24)
-    for tied in permutations(np.float32(0.75) + last_bits, 4):
-        scores = np.array([[0.5, *tied[:3], 0.9, tied[3], 0.6]], np.float32)
-        for cut in range(8):
-            best = top_k.Best(1, 3)
-            for start, part in ((0, scores[:, :cut]), (cut, scores[:, cut:])):
-                if part.size:
-                    best.offer(part, start)
-            assert best.positions[0, 0] == 4
-            assert sorted(best.positions[0, 1:].tolist()) == [1, 2]
-
-
-def test_few_rows_are_ranked_where_each_is_better_than_the_one_before() -> None:
-    best, better = top_k.Best(8, 5), np.linspace(0.5, 0.9, 8192, dtype=np.float32)
-    with patch.object(best, "_enter", wraps=best._enter) as enter:
-        best.offer(np.tile(better - 0.5, (8, 1)), 0)
-        best.offer(np.tile(better, (8, 1)), 8192)
-    assert (best.positions == 2 * 8192 - 1 - np.arange(5)).all()
-    assert enter.call_count <= 2 * 8 * 8192 * (5 + 1) / (8 * 5)  # k pieces of 8 k, and what is left over
-
-
-class Known(NamedTuple):
-    """Scores for whoever asks, and how many were asked for."""
-
-    scores: NDArray[np.float32]
-    asked: list[int]
-
-    def some(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
-        self.asked.append(len(rows))
-        return self.scores[rows, columns]
-
-    def all(self) -> NDArray[np.float32]:
-        self.asked.append(self.scores.size)
-        return self.scores
-
-
-@given(
-    st.integers(0, 2**32 - 1),
-    st.integers(1, 6),
-    st.lists(st.integers(1, 900), min_size=1, max_size=6),
-    st.floats(0, 1),
-    st.sampled_from([0.0, 1 / 64, 1.0]),
-)
-@settings(deadline=None)
-def test_the_best_are_found_by_what_scores_cannot_exceed(
-    seed: int, k: int, lengths: list[int], slack: float, many: float
-) -> None:
-    rng = np.random.default_rng(seed)
-    plain, bounded, start = top_k.Best(3, k), top_k.Best(3, k), 0
-    with patch.object(top_k, "_MANY", many):
-        for length in lengths:
-            scores = rng.integers(-40, 40, (3, length)).astype(np.float32) / np.float32(64)  # with many ties
-            scores[rng.random(scores.shape) < 0.1] = -np.inf  # dead
-            bounds = scores + np.float32(slack) * rng.random(scores.shape, np.float32)
-            plain.offer(scores.copy(), start)
-            bounded.offer_bounds(bounds, start, Known(scores, []))
-            start += length
-    assert bounded.positions.tolist() == plain.positions.tolist()
-
-
-def test_few_scores_are_asked_for_where_bounds_tell() -> None:
-    rng, asked = np.random.default_rng(0), list[int]()
-    best = top_k.Best(4, 5)
-    for start in range(0, 80_000, 8000):
-        scores = rng.normal(0, 0.1, (4, 8000)).astype(np.float32)
-        best.offer_bounds(scores + np.float32(0.05), start, Known(scores, asked))
-    assert sum(asked) < 0.005 * 4 * 80_000
-
-
-def test_all_scores_are_asked_for_at_once_where_bounds_tell_little() -> None:
-    scores = np.random.default_rng(0).normal(0, 0.1, (4, 8000)).astype(np.float32)
-    asked = list[int]()
-    top_k.Best(4, 5).offer_bounds(scores + np.float32(0.3), 0, Known(scores, asked))
-    assert asked[-1] == scores.size
-    assert sum(asked[:-1]) < 0.02 * scores.size
-
-
 @pytest.mark.parametrize("dimensions", [384, 1024])
 def test_neighbours_do_not_depend_on_how_many_queries_share_a_product(dimensions: int) -> None:
     stored, queries = units(300, dimensions, 6), units(40, dimensions, 7)
@@ -301,24 +223,28 @@ def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_
     assert np.ptp(np.concatenate(scores)) < top_k.RESOLUTION
 
 
+@pytest.mark.slow
 def test_coordinates_change_at_the_same_vector_however_a_stream_is_cut() -> None:
-    stream, found = like_texts(np.random.default_rng(11), 3000, 64), list[list[list[Match]]]()
-    stream[500:600] = stream[:100]
-    for size in (1, 7, 64, 1000):
-        with other_coordinates_from(1000):
-            index = VectorIndex(64, 2000)
+    stream, found = like_texts(np.random.default_rng(11), 1200, 64), list[list[list[Match]]]()
+    stream[200:240] = stream[:40]
+    for size in (1, 7, 64, 400):
+        with other_coordinates_from(400):
+            index = VectorIndex(64, 800)
             matches: list[list[Match]] = []
-            for start in range(0, 3000, size):
-                ids = [str(i % 2500) for i in range(start, min(start + size, 3000))]
+            for start in range(0, 1200, size):
+                ids = [str(i % 1000) for i in range(start, min(start + size, 1200))]
                 matches += index.observe(ids, stream[start : start + size], 3)
-                assert (index.read_view().rotation.basis is not None) == (start + size > 1000), start
-                index.read_view().release()
+                view = index.read_view()
+                assert (view.rotation.basis is not None) == (start + size > 400), start
+                view.release()
         found.append(matches)
     assert all(other == found[0] for other in found)
-    plain = VectorIndex(64, 2000)
-    for ours, theirs in zip(found[0], plain.observe([str(i % 2500) for i in range(3000)], stream, 3), strict=True):
-        assert [match.id for match in ours] == [match.id for match in theirs]
-        assert [match.similarity for match in ours] == pytest.approx([match.similarity for match in theirs], abs=1.1e-6)
+    plain = VectorIndex(64, 800)
+    ours = [match for matches in found[0] for match in matches]
+    theirs = [match for matches in plain.observe([str(i % 1000) for i in range(1200)], stream, 3) for match in matches]
+    assert [match.id for match in ours] == [match.id for match in theirs]
+    similarities, expected = ([match.similarity for match in side] for side in (ours, theirs))
+    np.testing.assert_allclose(similarities, expected, rtol=0, atol=1.1e-6)
     assert plain.read_view().rotation.basis is None
 
 

@@ -20,8 +20,8 @@ from streamer.errors import RetriableError
 from streamer.indexer.indexer import Indexer
 from streamer.indexer.snapshots.store import Snapshots, SnapshotStatistics
 from streamer.indexer.verdicts import anomalies
-from tests.indexer.test_indexer import P0, P1, SETTINGS, Running, Topic, running
 from tests.support.fakes import MemoryFile
+from tests.support.indexing import P0, P1, SETTINGS, Running, Topic, running
 
 pytestmark = pytest.mark.anyio
 
@@ -384,6 +384,7 @@ async def crash_again_and_again(seed: int) -> None:
         hypothesis.event("no snapshot was ever used")
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=12, deadline=None)
 def test_crashed_at_any_moment_no_verdict_is_lost_or_doubled_and_the_index_is_the_fold(seed: int) -> None:

@@ -8,15 +8,14 @@ from itertools import pairwise
 from unittest.mock import patch
 
 import numpy as np
-import orjson
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamer.core.events import Message, TopicPartition
+from streamer.core.events import TopicPartition
 from streamer.core.sketch import sketch, unpack
 from streamer.core.vector_events import TextSource, VectorEvent
 from streamer.core.vectors import unit_rows
-from streamer.core.verdicts import NearestEvent, Verdict, encode_verdict
+from streamer.core.verdicts import Verdict
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.verdicts import anomalies, calibration, judge
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
@@ -193,34 +192,3 @@ def test_what_is_known_of_forgotten_events_is_dropped() -> None:
     restore_all(judge, [(f"restored-{i}", 0) for i in range(3000)])
     judge_all(judge, [("last", 0)])
     assert len(judge._firsts) + len(judge._unjudged) < 1100
-
-
-def test_encoding() -> None:
-    verdict = Verdict(
-        id="ü",
-        verdict="near_duplicate",
-        similarity=0.9,
-        duplicate_of="a",
-        nearest=[NearestEvent("b", 0.9), NearestEvent("a", 0.5)],
-        space="0123456789ab",
-        source=TextSource(TopicPartition("texts", 3), 42, 1_700_000_000_000),
-    )
-    message = encode_verdict(verdict, "verdicts")
-    assert message.value is not None
-    assert orjson.loads(message.value) == {
-        "id": "ü",
-        "verdict": "near_duplicate",
-        "similarity": 0.9,
-        "duplicate_of": "a",
-        "score": None,
-        "p_value": None,
-        "nearest": [{"id": "b", "similarity": 0.9}, {"id": "a", "similarity": 0.5}],
-        "space": "0123456789ab",
-        "source": {"topic": "texts", "partition": 3, "offset": 42, "timestamp": 1_700_000_000_000},
-    }
-    headers = (
-        ("content-type", b"application/json"),
-        ("streamer-space", b"0123456789ab"),
-        ("streamer-source", b"texts/3/42"),
-    )
-    assert message == Message("verdicts", "ü".encode(), message.value, headers)

@@ -1,0 +1,74 @@
+"""A topic read whole, without a group: after its consumer died, with new partitions, and after a rest."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from aiokafka.admin import NewPartitions
+
+from streamer.adapters.kafka.changelog import KafkaChangelog
+from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.errors import Unreachable
+from tests.adapters.kafka.reading import SHORT, administration, fill
+from tests.support.brokers import NewTopicName
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
+
+
+async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partitions_are_added(
+    bootstrap_servers: str, new_topic: NewTopicName
+) -> None:
+    topic = await new_topic("whole", partitions=2)
+    await fill(bootstrap_servers, topic, 0, 50)
+    changelog = KafkaChangelog(
+        KafkaConnection(bootstrap_servers=bootstrap_servers, metadata_max_age=0.5), topic, None, timeouts=SHORT
+    )
+    await changelog.start()
+    try:
+        values: list[int] = []
+
+        async def read(count: int) -> None:
+            with anyio.fail_after(40):
+                while len(values) < count:
+                    values.extend(int(record.value or b"") for record in await changelog.poll(0.05))
+
+        await read(50)
+        changelog._consumer._fetcher._fetch_task.cancel()
+        await fill(bootstrap_servers, topic, 50, 50)
+        await read(100)
+        async with administration(bootstrap_servers) as admin:
+            await admin.create_partitions({topic: NewPartitions(total_count=3)})
+        await fill(bootstrap_servers, topic, 100, 10, partition=2)
+        await read(110)
+        assert sorted(values) == list(range(110))
+        assert changelog.positions() == await changelog.end_offsets()
+    finally:
+        await changelog.aclose()
+
+
+async def test_a_topic_that_is_missing_is_told_with_the_command_that_creates_it(bootstrap_servers: str) -> None:
+    changelog = KafkaChangelog(KafkaConnection(bootstrap_servers=bootstrap_servers), "never-created", None)
+    with pytest.raises(Unreachable, match=r"'never-created' does not exist.* streamer topics --create$"):
+        await changelog.start()
+
+
+async def test_what_comes_while_a_changelog_rests_comes_in_one_piece(
+    bootstrap_servers: str, new_topic: NewTopicName
+) -> None:
+    topic = await new_topic("resting", partitions=2)
+    changelog = KafkaChangelog(KafkaConnection(bootstrap_servers=bootstrap_servers), topic, None)
+    await changelog.start()
+    try:
+        with anyio.fail_after(40):
+            for first in range(0, 50, 10):
+                await fill(bootstrap_servers, topic, first, 1)
+                while not (records := await changelog.poll(0.5)):
+                    pass
+                with changelog.paused():
+                    for value in range(first + 1, first + 10):
+                        await fill(bootstrap_servers, topic, value, 1)
+                while not (records := await changelog.poll(0.5)):
+                    pass
+                assert sorted(int(record.value or b"") for record in records) == [*range(first + 1, first + 10)]
+    finally:
+        await changelog.aclose()

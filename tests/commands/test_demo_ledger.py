@@ -1,0 +1,97 @@
+"""The demo's books: what was published, what came back, and whether they balance."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.commands.demo_ledger import Found, Ledger
+from tests.commands.demo_books import FEW, balanced, deletion, ledger_of, sample, vector, verdict
+
+
+def test_balanced_books_and_their_summary() -> None:
+    ledger = balanced()
+    assert ledger.complete()
+    assert ledger.errors() == []
+    summary = ledger.summary()
+    assert summary.events == summary.vectors + summary.tombstones + summary.dead_letters.total() == 4
+    assert (summary.vectors, summary.tombstones, dict(summary.dead_letters)) == (2, 1, {"empty_text": 1})
+    assert (summary.cache_hits, summary.verdicts) == (1, 2)
+    assert (summary.repeats, summary.rewordings) == (Found(1, 1), Found(0, 0))
+    assert summary.other_near_duplicates == 0
+    assert summary.events_per_second == pytest.approx(2.0)
+    assert summary.to_vector is not None
+    assert (summary.to_vector.p50, summary.to_vector.p95) == pytest.approx((20, 29))
+
+
+@given(st.sets(st.integers(0, 4)), st.sets(st.integers(0, 4)))
+def test_whatever_is_lost_or_doubled_is_named(lost: set[int], doubled: set[int]) -> None:
+    ids = [f"id-{number}" for number in range(5)]
+    ledger = ledger_of(*(sample(id) for id in ids))
+    for number, id in enumerate(ids):
+        for _ in range((number not in lost) * (1 + (number in doubled))):
+            ledger.note_vector(vector(id), 1.0)
+            ledger.note_verdict(verdict(id), 1.0)
+    assert ledger.complete() == (not lost)
+    problems = "; ".join(ledger.errors())
+    assert all((f"id-{number}" in problems) == (number in lost | doubled) for number in range(5))
+
+
+def test_two_wrongs_do_not_make_a_right() -> None:
+    """One lost and another doubled: the sums agree, the events do not."""
+    ledger = ledger_of(sample("a"), sample("b"))
+    ledger.note_vector(vector("a"), 1.0)
+    ledger.note_vector(vector("a"), 1.0)
+    assert ledger.errors() == [
+        "1 events without an outcome: b",
+        "1 events with more than one outcome: a",
+        "2 vectors without a verdict",
+    ]
+
+
+def test_a_deletion_is_not_the_outcome_of_the_event_it_deletes() -> None:
+    ledger = ledger_of(sample("a"), sample("a", "tombstone"))
+    ledger.note_vector(deletion("a"), 1.0)
+    assert not ledger.complete()
+    assert ledger.errors() == ["1 events without an outcome: a"]
+
+
+def test_a_strange_outcome_is_named() -> None:
+    ledger = ledger_of(sample("a"))
+    for id in ("a", "x"):
+        ledger.note_vector(vector(id), 1.0)
+        ledger.note_verdict(verdict(id), 1.0)
+    assert ledger.errors() == ["1 events never published, yet with an outcome: x"]
+
+
+def test_it_is_not_complete_before_the_verdicts_are_in() -> None:
+    ledger = ledger_of(sample("a"))
+    ledger.note_vector(vector("a"), 1.0)
+    assert not ledger.complete()
+    ledger.note_verdict(verdict("a"), 1.0)
+    assert ledger.complete()
+
+
+def test_it_is_not_complete_before_all_is_published() -> None:
+    assert not Ledger(FEW).complete()
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "found"),
+    [
+        ({"b": "a"}, 1),
+        ({"a": "b"}, 1),  # overtaken on the way: the original came second
+        ({"c": "a"}, 1),
+        ({"c": "b", "a": "b"}, 2),  # both copies came before their original
+        ({"b": "z"}, 0),  # linked to a stranger
+        ({"z": "a"}, 0),
+        ({}, 0),
+    ],
+)
+def test_copies_are_found_in_whatever_order_they_come(verdicts: dict[str, str], found: int) -> None:
+    ledger = ledger_of(sample("a"), sample("b", "reworded", "a"), sample("c", "reworded", "a"), sample("z"))
+    for id, first in verdicts.items():
+        ledger.note_verdict(verdict(id, first), 1.0)
+    assert ledger.summary().rewordings == Found(found, 2)
+    assert ledger.summary().other_near_duplicates == ("z" in {*verdicts, *verdicts.values()})

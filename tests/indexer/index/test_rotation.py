@@ -1,0 +1,55 @@
+"""When an index looks for better coordinates, and what it keeps of its vectors on the way."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from streamer.indexer.index import basis, rotation
+from streamer.indexer.index.basis import LONGEST
+from streamer.indexer.index.blocks import VectorBlocks
+from streamer.indexer.index.rotation import Rotation
+from streamer.indexer.index.split_blocks import SplitBlocks
+from tests.support.vectors import like_texts
+
+ENOUGH = rotation._SOUGHT_AT
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "capacity", "due_after_ten"),
+    [(384, ENOUGH, ENOUGH - 10), (384, ENOUGH - 1, None), (LONGEST, ENOUGH, ENOUGH - 10), (LONGEST + 1, ENOUGH, None)],
+)
+def test_others_are_looked_for_once_and_only_where_they_can_pay(
+    dimensions: int, capacity: int, due_after_ten: int | None
+) -> None:
+    coordinates = Rotation.initial(dimensions, capacity)
+    assert coordinates.due_after(10) == due_after_ten
+    if due_after_ten is not None:
+        assert coordinates.due_after(ENOUGH + 1) == 0
+
+
+def test_vectors_that_are_moved_into_better_coordinates_are_the_same_vectors() -> None:
+    vectors = like_texts(np.random.default_rng(1), 600, 64)
+    rows = VectorBlocks(700, 64)
+    slots = np.random.default_rng(2).permutation(700)[:600]
+    rows.put(slots, vectors)
+    with patch.object(basis, "_WORTHWHILE", np.inf):
+        better = Rotation.initial(64, ENOUGH).improved(rows, slots)
+    assert better.basis is not None
+    assert better.due_after(10) is None, "they are final"
+    moved = better.moved(rows, slots)
+    assert isinstance(moved, SplitBlocks)
+    assert len(moved) == 700
+    np.testing.assert_allclose(better.back(moved.get(slots)), vectors, atol=1e-6)
+    np.testing.assert_allclose(moved.get(slots), better.into(vectors), atol=1e-7)
+    assert not np.allclose(moved.get(slots), vectors, atol=0.01)
+
+
+def test_in_their_own_coordinates_vectors_stay_as_they_are() -> None:
+    coordinates = Rotation.initial(4, 10)
+    vectors = np.eye(4, dtype=np.float32)
+    assert coordinates.into(vectors) is vectors
+    assert coordinates.back(vectors) is vectors
+    assert isinstance(coordinates.storage(5), VectorBlocks)

@@ -1,0 +1,74 @@
+"""Verdict offsets are committed soon, renewed before they expire, and never ahead of the verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import anyio
+import pytest
+
+from streamer.errors import RetriableError
+from tests.support.indexing import P0, P1, SETTINGS, Running, Topic, running
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_commits_are_bounded_in_time_and_survive_an_unreachable_coordinator() -> None:
+    topic = Topic()
+    topic.append("a", 0)
+    this = Running(topic, replace(SETTINGS, commit_interval=0.02))
+    this.changelog.commit_errors = [RetriableError("no coordinator")]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(this.indexer.run)
+        await this.settle()
+        assert this.indexer.statistics().commit_failures_total == 1
+        commits = len(this.changelog.commits)
+        idle = this.changelog.idle_polls
+        await this.until(lambda: this.changelog.idle_polls > idle + 10)
+        assert len(this.changelog.commits) == commits  # nothing new, nothing to commit
+        this.indexer.stop()
+    assert len(this.changelog.commits) == commits
+
+
+async def test_commits_are_renewed_before_the_broker_forgets_them() -> None:
+    topic = Topic(P0, P1)
+    topic.append("quiet", 0, tp=P1)
+    topic.append("a", 0)
+    async with running(topic, replace(SETTINGS, renewal_interval=0.02)) as this:
+        await this.settle()
+        topic.committed.clear()  # a week has passed
+        await this.settle()
+
+
+async def test_a_stop_awaits_what_is_in_flight_and_commits_it() -> None:
+    topic = Topic()
+    topic.append("a", 0)
+    this = Running(topic, replace(SETTINGS, commit_interval=1000.0))
+    this.sink.broker_answers = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(this.indexer.run)
+        await this.until(lambda: len(topic.verdicts) == 1)
+        this.indexer.stop()
+        idle = this.changelog.idle_polls
+        await anyio.wait_all_tasks_blocked()
+        assert this.changelog.idle_polls <= idle + 1
+        assert topic.committed == {}
+        this.sink.broker_answers.set()
+    assert topic.committed == {P0: 1}
+
+
+async def test_a_slow_broker_holds_up_reading() -> None:
+    topic = Topic()
+    for i in range(400):
+        topic.append(f"id-{i}", i)
+    this = Running(topic, replace(SETTINGS, max_unacknowledged_batches=2))
+    this.sink.broker_answers = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(this.indexer.run)
+        await this.until(lambda: this.sink.batches == 4)
+        await anyio.wait_all_tasks_blocked()
+        assert this.sink.batches == 4  # one awaited, two queued, one at the door
+        assert this.indexer.statistics().unacknowledged_batches == 4
+        this.sink.broker_answers.set()
+        await this.settle()
+        this.indexer.stop()

@@ -1,0 +1,182 @@
+"""An indexer with its surroundings in memory: the topic, the changelog that reads it, the sink for verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+
+import anyio
+import anyio.lowlevel
+import numpy as np
+import orjson
+
+from streamer.core.events import Message, Record, TopicPartition
+from streamer.core.vectors import Space
+from streamer.indexer.indexer import Indexer, IndexerSettings
+from streamer.indexer.snapshots.store import Snapshots
+from streamer.protocols import Acknowledgement
+
+SPACE = Space(provider="p", model="m", dimensions=2)
+OTHER = Space(provider="p", model="other", dimensions=2)
+SETTINGS = IndexerSettings(capacity=1000, batch_events=4, poll_timeout=0.01, commit_interval=0.0)
+P0, P1 = TopicPartition("vectors", 0), TopicPartition("vectors", 1)
+
+
+class Topic:
+    """What outlives an indexer: the vector topic, the verdicts published, the offsets committed."""
+
+    def __init__(self, *tps: TopicPartition) -> None:
+        self.logs: dict[TopicPartition, list[Record]] = {tp: [] for tp in tps or (P0,)}
+        self.ends: dict[TopicPartition, int] = dict.fromkeys(self.logs, 0)
+        self.committed: dict[TopicPartition, int] = {}
+        self.verdicts: list[Message] = []
+
+    def append(
+        self,
+        id: str,
+        degrees: float | None,
+        *,
+        tp: TopicPartition = P0,
+        space: Space = SPACE,
+        text: str = "",
+        **metadata: object,
+    ) -> None:
+        """An event at an angle, None for a tombstone."""
+        angle = np.radians(degrees or 0)
+        value = None if degrees is None else np.array([np.cos(angle), np.sin(angle)], "<f4").tobytes()
+        headers = (
+            ("content-type", b"application/octet-stream"),
+            ("streamer-space", space.id.encode()),
+            ("streamer-model", space.model.encode()),
+            ("streamer-dimensions", b"2"),
+            *((("streamer-text", text.encode()),) if text else ()),
+            *((("streamer-metadata", orjson.dumps(metadata)),) if metadata else ()),
+        )
+        self.logs[tp].append(Record(tp, self.ends[tp], id.encode(), value, 0, headers))
+        self.ends[tp] += 1
+
+    def judged(self) -> list[tuple[str, str | None]]:
+        """(id, duplicate_of) of every verdict published, in order."""
+        documents = [orjson.loads(message.value or b"") for message in self.verdicts]
+        return [(document["id"], document["duplicate_of"]) for document in documents]
+
+
+class MemoryChangelog:
+    """Reads the first partition to its end, then the next: as out of step as a broker may be."""
+
+    def __init__(self, topic: Topic, *, per_poll: int = 3) -> None:
+        self.topic = topic
+        self.commits: list[Mapping[TopicPartition, int]] = []
+        self.poll_error: Exception | None = None
+        self.commit_errors: list[Exception] = []
+        self.idle_polls = 0
+        self.cancelled_polls = 0
+        self.stalled: set[TopicPartition] = set()
+        self._per_poll = per_poll
+        self._rests = False
+        self._positions = dict.fromkeys(topic.logs, 0)
+
+    async def end_offsets(self) -> Mapping[TopicPartition, int]:
+        return dict(self.topic.ends)
+
+    async def committed(self) -> Mapping[TopicPartition, int]:
+        return dict(self.topic.committed)
+
+    def positions(self) -> Mapping[TopicPartition, int]:
+        return dict(self._positions)
+
+    def seek(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self._positions.update(offsets)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        self._rests = True
+        try:
+            yield
+        finally:
+            self._rests = False
+
+    async def poll(self, timeout: float) -> Sequence[Record]:
+        assert not self._rests
+        if self.poll_error is not None:
+            raise self.poll_error
+        for tp, log in self.topic.logs.items():
+            if tp in self.stalled:
+                continue
+            records = [record for record in log if record.offset >= self._positions[tp]][: self._per_poll]
+            if records:
+                self._positions[tp] = records[-1].offset + 1
+                return records
+            self._positions[tp] = self.topic.ends[tp]
+        self.idle_polls += 1
+        try:
+            await anyio.sleep(timeout)
+        except anyio.get_cancelled_exc_class():
+            self.cancelled_polls += 1
+            raise
+        return []
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        if self.commit_errors:
+            raise self.commit_errors.pop(0)
+        self.commits.append(dict(offsets))
+        self.topic.committed |= offsets
+
+
+class MemorySink:
+    """Takes verdicts at once and acknowledges them when `broker_answers`."""
+
+    def __init__(self, topic: Topic) -> None:
+        self.broker_answers = anyio.Event()
+        self.broker_answers.set()
+        self.error: Exception | None = None
+        self.batches = 0
+        self._topic = topic
+
+    async def send(self, messages: Sequence[Message]) -> Acknowledgement:
+        self._topic.verdicts += messages
+        self.batches += 1
+        return partial(self._acknowledge, self.broker_answers)
+
+    async def _acknowledge(self, answered: anyio.Event) -> None:
+        await answered.wait()
+        if self.error is not None:
+            raise self.error
+
+
+class Running:
+    """An indexer with its surroundings."""
+
+    def __init__(self, topic: Topic, settings: IndexerSettings = SETTINGS, snapshots: Snapshots | None = None) -> None:
+        self.topic = topic
+        self.changelog = MemoryChangelog(topic)
+        self.sink = MemorySink(topic)
+        self.indexer = Indexer(self.changelog, self.sink, SPACE, settings, snapshots)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        with anyio.fail_after(20):
+            while not condition():
+                await anyio.lowlevel.checkpoint()
+
+    async def catch_up(self) -> None:
+        """Until everything that the topic held at the start has been read."""
+        await self.until(lambda: self.indexer.ready() is None)
+
+    async def settle(self) -> None:
+        """Until everything in the topic has been read, judged and committed."""
+        ends = {tp: end for tp, end in self.topic.ends.items() if end}
+        await self.until(lambda: self.topic.committed == ends)
+
+
+@asynccontextmanager
+async def running(
+    topic: Topic, settings: IndexerSettings = SETTINGS, snapshots: Snapshots | None = None
+) -> AsyncIterator[Running]:
+    this = Running(topic, settings, snapshots)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(this.indexer.run)
+        yield this
+        this.indexer.stop()
+    assert this.changelog.cancelled_polls == 0
+    assert this.indexer.ready() == "stopped"

@@ -1,0 +1,43 @@
+"""A small pipeline, and patience with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import anyio.lowlevel
+
+from streamer.core.decoding import Decoder
+from streamer.core.encoding import Encoder
+from streamer.protocols import Embedder
+from streamer.testing import SPACE, MemorySink, MemorySource
+from streamer.worker.batching import BatchPolicy
+from streamer.worker.pipeline import Pipeline, PipelineSettings
+
+
+def pipeline(
+    source: MemorySource,
+    embedder: Embedder,
+    sink: MemorySink,
+    *,
+    linger: float = 0.001,
+    drain_timeout: float = 5.0,
+    max_in_flight: int = 100,
+) -> Pipeline:
+    settings = PipelineSettings(
+        batch=BatchPolicy(max_events=7, linger=linger),
+        max_batches=4,
+        max_in_flight_events=max_in_flight,
+        max_in_flight_bytes=1_000_000,
+        commit_interval=0.003,
+        drain_timeout=drain_timeout,
+        poll_timeout=0.01,
+    )
+    encoder = Encoder(space=SPACE, vectors_topic="vectors", dead_letters_topic="dead-letters")
+    return Pipeline(source, embedder, sink, Decoder(), encoder, settings)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(10):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
