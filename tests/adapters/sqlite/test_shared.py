@@ -1,14 +1,11 @@
 """One cache file under several processes: writing at once, killed, stopped, deleting it, damaging it, clearing it."""
 
-# ruff: noqa: ASYNC220 - a test may block its own loop
-
 from __future__ import annotations
 
 import os
 import random
 import signal
 import sqlite3
-import struct
 import subprocess
 import sys
 import threading
@@ -19,15 +16,12 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from streamer.adapters.sqlite import claims, read_contents
 from streamer.adapters.sqlite import file as file_module
+from streamer.adapters.sqlite import read_contents
 from streamer.adapters.sqlite.locks import TURN, LockFile
-from streamer.adapters.sqlite.mounts import kind_of, network_file_system
-from tests.adapters.sqlite.cached_entries import entries, find, key_of, opened
+from tests.adapters.sqlite.cached_entries import entries, find, opened
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="files are shared on Linux only")]
 
@@ -121,6 +115,7 @@ def is_whole(path: Path) -> bool:
     return checked
 
 
+@pytest.mark.slow
 async def test_two_that_write_and_are_killed_lose_nothing_they_had_stored(path: Path) -> None:
     chance, starts, stored = random.Random(4), [0, 1_000_000], [0, 1_000_000]
     for round_ in range(6):
@@ -142,6 +137,7 @@ async def test_two_that_write_and_are_killed_lose_nothing_they_had_stored(path: 
     assert not list(path.parent.glob("*corrupt*"))
 
 
+@pytest.mark.slow
 async def test_one_deletes_the_file_and_all_write_to_the_new_one(path: Path) -> None:
     async with two_writers(path) as both:
         for round_ in range(6):
@@ -159,6 +155,7 @@ async def test_one_deletes_the_file_and_all_write_to_the_new_one(path: Path) -> 
     assert not list(path.parent.glob("*corrupt*"))
 
 
+@pytest.mark.slow
 async def test_a_file_damaged_under_both_is_set_aside_once(path: Path) -> None:
     async with two_writers(path) as both:
         for round_ in range(3):
@@ -241,102 +238,3 @@ async def test_a_process_that_was_stopped_goes_on_where_it_was(path: Path) -> No
             await first.goes_on(20)
             await second.goes_on(20)
     assert is_whole(path)
-
-
-# Claims
-
-
-async def test_a_key_is_claimed_by_one_at_a_time(path: Path) -> None:
-    keys = [key_of(number) for number in range(300)]
-    async with opened(path) as first, opened(path) as second:
-        assert first.claim(keys[:200]) == keys[:200]
-        assert second.claim(keys[100:]) == keys[200:]
-        first.unclaim(keys[:150])
-        second.unclaim(keys[:150])  # not its own: no harm
-        assert second.claim(keys[:200]) == keys[:150]
-    async with opened(path) as third:
-        assert third.claim(keys) == keys
-
-
-CLAIMER = """
-import asyncio, sys
-from pathlib import Path
-sys.path.insert(0, "")
-from tests.adapters.sqlite.cached_entries import key_of, opened
-
-async def main():
-    async with opened(Path(sys.argv[1])) as cache:
-        print(len(cache.claim([key_of(number) for number in range(50)])), flush=True)
-        await asyncio.sleep(600)
-
-asyncio.run(main())
-"""
-
-
-async def test_the_claims_of_a_killed_process_are_free_at_once(path: Path) -> None:
-    keys = [key_of(number) for number in range(60)]
-    async with opened(path) as cache:
-        with subprocess.Popen([sys.executable, "-c", CLAIMER, path], stdout=subprocess.PIPE) as claimer:
-            assert claimer.stdout
-            assert await anyio.to_thread.run_sync(claimer.stdout.readline) == b"50\n"
-            assert cache.claim(keys) == keys[50:]
-            claimer.kill()
-            claimer.wait()
-            async with opened(path) as heir:  # of its number, and not of its claims
-                assert heir.claim(keys[55:]) == []
-                assert cache.claim(keys[:50]) == keys[:50]
-
-
-async def test_a_full_bucket_and_a_stopped_process_leave_keys_to_everybody(path: Path) -> None:
-    alike = [number.to_bytes(8, "little") for number in range(0, 10 * claims.BUCKETS, claims.BUCKETS)]
-    async with opened(path) as first, opened(path) as second:
-        assert first.claim(alike) == alike
-        assert second.claim(alike) == alike[8:]
-        first.unclaim(alike)
-        assert second.claim(alike) == alike
-        second.unclaim(alike)
-        assert first.claim(alike[:1]) == alike[:1]
-        stopped = LockFile(Path(f"{path}.lock"))
-        assert stopped.hold(shared=True)
-        assert stopped.lock(claims.TABLE)
-        assert second.claim(alike) == alike
-        stopped.release()
-        assert second.claim(alike) == alike[1:]
-
-
-@given(st.lists(st.tuples(st.sampled_from([1, 2, 3]), st.sampled_from([0, 1, 2, 3])), max_size=8), st.integers(1, 3))
-def test_a_place_is_refused_only_for_a_key_of_a_living_other(rows: list[tuple[int, int]], key: int) -> None:
-    """Processes 1 (ours) and 2 live, 3 is dead; 0 stands for none."""
-    bucket = b"".join(struct.pack("<QI4x", *row) for row in [*rows, *[(0, 0)] * (8 - len(rows))])
-    place = claims.free_place(bucket, key, 1, lambda number: number == 2)
-    full = [*rows, *[(0, 0)] * (8 - len(rows))]
-    if (key, 2) in rows:
-        assert place is None
-    else:
-        free = [at for at, (other, owner) in enumerate(full) if owner in (0, 3) or (owner == 1 and other == key)]
-        assert place == (free[0] if free else claims.PLACES)
-
-
-# File systems
-
-MOUNTS = """\
-22 1 0:20 / /proc rw,nosuid - proc proc rw
-29 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-44 29 0:41 / /mnt/data rw,relatime shared:2 master:1 - nfs4 server:/export rw,vers=4.2
-45 29 0:42 / /mnt/with\\040space rw - fuse.sshfs host:/ rw
-"""
-
-
-def test_the_kind_of_a_file_system_is_that_of_its_device(tmp_path: Path) -> None:
-    assert [kind_of(device, MOUNTS) for device in ("254:0", "0:41", "0:42", "9:9")] == [
-        "ext4",
-        "nfs4",
-        "fuse.sshfs",
-        None,
-    ]
-    device = os.stat(tmp_path).st_dev
-    mounts = tmp_path / "mountinfo"
-    for kind, told in {"nfs4": "nfs4", "fuse.sshfs": "fuse.sshfs", "fuse.fuse-overlayfs": None, "ext4": None}.items():
-        mounts.write_text(f"29 1 {os.major(device)}:{os.minor(device)} / / rw - {kind} x rw\n")
-        assert network_file_system(tmp_path, mounts) == told
-    assert network_file_system(tmp_path, tmp_path / "no such file") is None
