@@ -73,7 +73,7 @@ class CacheFile:
         it is another process's own and `next_if_taken` is off.
         """
         async with self._ours:
-            if not self._lock.is_held:
+            if not self._lock.is_held():
                 await asyncio.to_thread(self._hold)
             if self.is_shared:
                 await self._locked(TURN)

@@ -31,7 +31,6 @@ class LockFile:
         self.path = path
         self._descriptor: int | None = None
 
-    @property
     def is_held(self) -> bool:
         """False when the file was deleted, too: a lock on a file that nobody finds keeps nobody out."""
         if self._descriptor is None:

@@ -51,13 +51,13 @@ def test_a_byte_is_locked_by_one_until_it_unlocks_it_or_lets_go_of_the_file(path
 
 def test_a_deleted_file_is_not_held(path: Path) -> None:
     lock = LockFile(path)
-    assert not lock.is_held
+    assert not lock.is_held()
     lock.hold(shared=True)
-    assert lock.is_held
+    assert lock.is_held()
     path.unlink()
-    assert not lock.is_held
+    assert not lock.is_held()
     path.touch()
-    assert not lock.is_held
+    assert not lock.is_held()
     lock.release()
 
 
