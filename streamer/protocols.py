@@ -131,6 +131,18 @@ class VectorCache(Protocol):
     async def put_many(self, entries: Mapping[bytes, Embedding]) -> None: ...
 
 
+class Claims(Protocol):
+    """Keeps processes that share a cache from asking the provider for one text at the same moment. Never waits."""
+
+    def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """Those that no other process has claimed: they are ours until `unclaim`, or until this process ends."""
+        ...
+
+    def unclaim(self, keys: Sequence[bytes]) -> None:
+        """Keys that are not claimed do no harm."""
+        ...
+
+
 class Changelog(Protocol):
     """A topic read whole, from the beginning, without group membership."""
 

@@ -42,7 +42,7 @@ async def open_snapshots(settings: Settings) -> Snapshots | None:
 async def run_indexer(settings: Settings) -> None:
     """Until a signal; or until a part fails, whose error is raised."""
     check_file_handles()
-    async with until_signalled() as lifetime, open_embedding(settings, cache_suffix="index") as embedding:
+    async with until_signalled() as lifetime, open_embedding(settings) as embedding:
         await ensure_topics(settings)
         # Verdict positions are committed under a name of their own: the workers' group must not see this member.
         group_id = f"{settings.kafka.group_id}-verdicts"

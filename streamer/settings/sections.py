@@ -170,7 +170,9 @@ class CacheSettings(Section):
 
     enabled: bool = Field(True, description="keep vectors on disk, so that no text is paid for twice")
     path: Path = Field(
-        Path("streamer-cache.sqlite"), description="the cache file, in the working directory unless it is a full path"
+        Path("streamer-cache.sqlite"),
+        description="the cache file, in the working directory unless it is a full path; the processes on one machine "
+        "share it",
     )
     ttl_seconds: Annotated[float, Field(gt=0)] | None = Field(
         None, examples=[2_592_000], description="entries expire after this time; default: never"
