@@ -20,13 +20,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 # Why an input never becomes a vector, as the dead-letter topic tells it in `streamer-error-kind`.
 DeadLetterKind: TypeAlias = Literal[
     "undecodable", "missing_text", "empty_text", "too_long", "rejected", "invalid_vector", "too_large", "unpublishable"
 ]
 
+_USER: Final = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/?#\"'<>]*@", re.IGNORECASE)
+_PARAMETER: Final = re.compile(
+    r"([?&][\w.%-]*(?:key|token|secret|passw|pwd|sig|auth|credential)[\w.%-]*=)[^&\s\"'#<>]+", re.IGNORECASE
+)
+_STARS: Final = "***"
 _QUOTED: Final = re.compile(r"“[^”]*(?:”|$)")
 
 
@@ -68,7 +73,14 @@ class RateLimited(RetriableError):
 
 
 class ProviderBlocked(RetriableError):
-    """The provider refuses every call: wrong key, exhausted quota, unknown model. Only a person can fix that."""
+    """The provider refuses every call: wrong key, exhausted quota, unknown model. Only a person can fix that.
+
+    `in_doubt`: it may refuse these texts alone, so a harmless one had better be tried before everything waits.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, in_doubt: bool = False) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.in_doubt = in_doubt
 
 
 class RejectedError(StreamerError):
@@ -133,3 +145,19 @@ def quoted(words: str) -> str:
 def without_quotes(text: str) -> str:
     """The text with all that was `quoted` left out, even where its end has been cut off."""
     return _QUOTED.sub("“…”", text)
+
+
+def without_credentials(text: str) -> str:
+    """User, password and secret parameters of every address are stars: `https://***@host/?key=***`."""
+    if "://" in text:
+        text = _USER.sub(rf"\1{_STARS}@", text)
+    return _PARAMETER.sub(rf"\1{_STARS}", text) if "=" in text else text
+
+
+def redacted(value: Any) -> Any:
+    """The same for every string of a document."""
+    if isinstance(value, str):
+        return without_credentials(value)
+    if isinstance(value, dict):
+        return {key: redacted(inner) for key, inner in value.items()}
+    return [redacted(inner) for inner in value] if isinstance(value, list | tuple) else value

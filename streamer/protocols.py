@@ -87,7 +87,8 @@ class Answer:
     """What one provider call returned, unchecked: row i claims to belong to texts[i].
 
     `vectors`: float32 (n, dimensions), any length per row. `tokens` and `truncated`: per text, if the provider tells.
-    `billed_tokens`: the sum the provider charges for, None when it does not say.
+    `billed_tokens`: the sum the provider charges for, None when it does not say. `model`: whose vectors these are, as
+    the service says.
     """
 
     vectors: Matrix
@@ -95,6 +96,7 @@ class Answer:
     truncated: Sequence[bool] | None = None
     billed_tokens: int | None = None
     headers: Mapping[str, str] | None = None
+    model: str | None = None
 
 
 class Provider(Protocol):
@@ -128,6 +130,18 @@ class VectorCache(Protocol):
     async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Embedding]: ...
 
     async def put_many(self, entries: Mapping[bytes, Embedding]) -> None: ...
+
+
+class Claims(Protocol):
+    """Keeps processes that share a cache from asking the provider for one text at the same moment. Never waits."""
+
+    def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """Those that no other process has claimed: they are ours until `unclaim`, or until this process ends."""
+        ...
+
+    def unclaim(self, keys: Sequence[bytes]) -> None:
+        """Keys that are not claimed do no harm."""
+        ...
 
 
 class Changelog(Protocol):

@@ -58,7 +58,8 @@ class SimilarText:
 class EmbeddingService(ServiceBase):
     """Unit vectors of texts. Use it as an async context manager; any number of tasks may share it.
 
-    Vectors are kept in the cache of [cache], so a text that is in the cache already is not paid for again.
+    Vectors are kept in the cache file of [cache]. Processes on one Linux machine share it: what one of them has
+    embedded, the others do not pay for. Other machines have files of their own.
 
     Rate limits are waited out. Raises TextsRejected when some texts can never have a vector (`stream` reports them
     one by one instead), ProviderBlocked at once for a wrong key or an exhausted quota, RetriableError after an outage

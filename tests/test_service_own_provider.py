@@ -13,9 +13,9 @@ from streamer import (
     Answer,
     ConfigurationError,
     EmbeddingService,
+    ProviderBlocked,
     Purpose,
     RateLimited,
-    SpaceMismatch,
     TextsRejected,
 )
 from streamer.testing import HashProvider, vector_of
@@ -82,7 +82,7 @@ async def test_a_wrong_width_is_another_model() -> None:
     wrong = HashProvider()
     provider.embed = wrong.embed  # type: ignore[method-assign]
     async with EmbeddingService(provider=provider) as service:
-        with pytest.raises(SpaceMismatch, match="9 dimensions were expected, the provider sent 8"):
+        with pytest.raises(ProviderBlocked, match="9 dimensions were expected, the provider sent 8"):
             await service.embed("a")
 
 

@@ -49,7 +49,7 @@ class SnapshotFile:
 
     def _begin(self) -> BinaryIO:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
         try:
             if sys.platform != "win32":
                 # Two processes must not write one file. What a killed one has left behind is not locked any more.
@@ -57,6 +57,8 @@ class SnapshotFile:
             found = os.stat(self._part)
             if (found.st_dev, found.st_ino) != (os.fstat(descriptor).st_dev, os.fstat(descriptor).st_ino):
                 raise BlockingIOError  # put in place by the other one between our open and our lock
+            if sys.platform != "win32":
+                os.fchmod(descriptor, 0o600)  # it holds texts, and may have been left behind by an older version
             os.ftruncate(descriptor, 0)
         except BlockingIOError:
             os.close(descriptor)

@@ -19,20 +19,21 @@ from streamer.settings import Settings
 
 
 @asynccontextmanager
-async def open_cache(settings: Settings, space: Space, suffix: str = "") -> AsyncIterator[SqliteVectorCache | None]:
-    """None with `cache.enabled = false`. `suffix` keeps the file of another role apart: one process per file."""
+async def open_cache(settings: Settings, space: Space) -> AsyncIterator[SqliteVectorCache | None]:
+    """None with `cache.enabled = false`."""
     cache = settings.cache
     if not cache.enabled:
         yield None
         return
-    path = cache.path.with_stem(f"{cache.path.stem}-{suffix}") if suffix else cache.path
-    async with SqliteVectorCache.open(path, space, ttl_seconds=cache.ttl_seconds, max_bytes=cache.max_bytes) as opened:
+    async with SqliteVectorCache.open(
+        cache.path, space, ttl_seconds=cache.ttl_seconds, max_bytes=cache.max_bytes
+    ) as opened:
         yield opened
 
 
 @asynccontextmanager
-async def open_idle_cache(settings: Settings, space: Space) -> AsyncIterator[SqliteVectorCache]:
-    """The very file that the settings name; ConfigurationError while a worker uses it."""
+async def open_named_cache(settings: Settings, space: Space) -> AsyncIterator[SqliteVectorCache]:
+    """The very file that the settings name; ConfigurationError while it is the own file of a worker."""
     cache = settings.cache
     async with SqliteVectorCache.open(
         cache.path, space, ttl_seconds=cache.ttl_seconds, max_bytes=cache.max_bytes, next_if_taken=False
@@ -52,7 +53,7 @@ class EmbeddingStack:
 
 @asynccontextmanager
 async def open_embedding(
-    settings: Settings, cache_suffix: str = "", *, give_up_after: float | None = None, own: Provider | None = None
+    settings: Settings, *, give_up_after: float | None = None, own: Provider | None = None
 ) -> AsyncIterator[EmbeddingStack]:
     """Provider, dispatcher and cache put together, closed in reverse order.
 
@@ -61,7 +62,7 @@ async def open_embedding(
     wanted = settings.provider
     async with (
         open_provider(settings, own) as opened,
-        open_cache(settings, opened.provider.space, cache_suffix) as cache,
+        open_cache(settings, opened.provider.space) as cache,
     ):
         contract = opened.contract
         quota = Quota(
@@ -78,4 +79,4 @@ async def open_embedding(
             give_up_after=give_up_after,
             count_tokens=opened.count_tokens,
         )
-        yield EmbeddingStack(CachedEmbedder(dispatcher, cache), dispatcher, cache, contract)
+        yield EmbeddingStack(CachedEmbedder(dispatcher, cache, claims=cache), dispatcher, cache, contract)

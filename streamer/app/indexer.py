@@ -5,13 +5,16 @@ from __future__ import annotations
 import anyio
 import structlog
 
+from streamer.adapters.kafka.changelog import KafkaChangelog
+from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.topics import find_home
 from streamer.adapters.snapshot_file import SnapshotFile
-from streamer.app.embedder import open_embedding
+from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
+from streamer.app.http import allowed_hosts, token_of, warn_if_open
 from streamer.app.kafka import connection_of, ensure_topics, open_changelog, open_sink
 from streamer.app.outages import problems, watch_outages
-from streamer.app.signals import until_signalled
+from streamer.app.signals import Lifetime, until_signalled
 from streamer.http.api import create_api
 from streamer.http.server import serve
 from streamer.indexer.indexer import Indexer, IndexerSettings
@@ -39,42 +42,51 @@ async def open_snapshots(settings: Settings) -> Snapshots | None:
 async def run_indexer(settings: Settings) -> None:
     """Until a signal; or until a part fails, whose error is raised."""
     check_file_handles()
-    topics, index = settings.topics, settings.index
-    async with open_embedding(settings, cache_suffix="index") as embedding:
+    async with until_signalled() as lifetime, open_embedding(settings) as embedding:
         await ensure_topics(settings)
         # Verdict positions are committed under a name of their own: the workers' group must not see this member.
         group_id = f"{settings.kafka.group_id}-verdicts"
-        async with open_sink(settings) as sink, open_changelog(settings, topics.vectors, group_id) as changelog:
-            window = None if index.window_seconds is None else round(index.window_seconds * 1000)
-            policy = VerdictPolicy(
-                index.near_duplicate_similarity, index.neighbors, index.false_alarm_rate, window=window
-            )
-            snapshots = await open_snapshots(settings)
-            indexer = Indexer(
-                changelog,
-                sink,
-                embedding.embedder.space,
-                IndexerSettings(verdict_topic=topics.verdicts, capacity=index.capacity, policy=policy),
-                snapshots,
-            )
-            states = {
-                "provider": embedding.dispatcher.state,
-                "Kafka output": sink.state,
-                "Kafka input": changelog.state,
-            }
-            # An indexer that lost its brokers goes on answering searches: ready, and it says what it does without.
-            parts = [*states.values(), *([snapshots.problem] if snapshots else [])]
-            async with until_signalled(indexer.stop), anyio.create_task_group() as tasks:
-                token = settings.http.token
-                app = create_api(
-                    indexer,
-                    embedding.embedder,
-                    token=token.get_secret_value() if token else None,
-                    degraded=lambda: problems(parts),
-                )
-                port = await tasks.start(serve, app, settings.http.host, settings.http.port)
-                log.info("indexer started", space=indexer.space.id, url=f"http://{settings.http.host}:{port}")
-                tasks.start_soon(watch_outages, states)
-                await indexer.run()
-                log.info("indexer stopped", vectors=indexer.statistics().vectors)
-                tasks.cancel_scope.cancel()
+        async with (
+            open_sink(settings) as sink,
+            open_changelog(settings, settings.topics.vectors, group_id) as changelog,
+        ):
+            await _serve_and_index(settings, embedding, sink, changelog, lifetime)
+
+
+async def _serve_and_index(
+    settings: Settings, embedding: EmbeddingStack, sink: KafkaSink, changelog: KafkaChangelog, lifetime: Lifetime
+) -> None:
+    index = settings.index
+    window = None if index.window_seconds is None else round(index.window_seconds * 1000)
+    policy = VerdictPolicy(index.near_duplicate_similarity, index.neighbors, index.false_alarm_rate, window=window)
+    snapshots = await open_snapshots(settings)
+    indexer = Indexer(
+        changelog,
+        sink,
+        embedding.embedder.space,
+        IndexerSettings(
+            verdict_topic=settings.topics.verdicts,
+            capacity=index.capacity,
+            policy=policy,
+            drain_timeout=settings.delivery.drain_timeout_ms / 1000,
+        ),
+        snapshots,
+    )
+    states = {"provider": embedding.dispatcher.state, "Kafka output": sink.state, "Kafka input": changelog.state}
+    # An indexer that lost its brokers goes on answering searches: ready, and it says what it does without.
+    parts = [*states.values(), *([snapshots.problem] if snapshots else [])]
+    async with anyio.create_task_group() as tasks:
+        warn_if_open(settings, "texts, metadata, vectors; searches cost provider calls")
+        app = create_api(
+            indexer,
+            embedding.embedder,
+            token=token_of(settings),
+            degraded=lambda: problems(parts),
+            allowed=allowed_hosts(settings),
+        )
+        port = await tasks.start(serve, app, settings.http.host, settings.http.port)
+        log.info("indexer started", space=indexer.space.id, url=f"http://{settings.http.host}:{port}")
+        tasks.start_soon(watch_outages, states)
+        await indexer.run(lambda: lifetime.works(indexer.stop))
+        log.info("indexer stopped", vectors=indexer.statistics().vectors)
+        tasks.cancel_scope.cancel()

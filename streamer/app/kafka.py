@@ -16,6 +16,8 @@ from streamer.adapters.kafka.topics import TopicSpec, check_topics, existing_top
 from streamer.errors import Unreachable
 from streamer.settings import Settings
 
+LONGEST_SUCCESSION = 10.0  # seconds that an indexer waits for one that was killed
+CLOSE_SECONDS = 5.0  # for a client to say goodbye to brokers that answer
 SHOWN_TOPICS = 8
 
 log = structlog.get_logger(__name__)
@@ -100,17 +102,24 @@ async def open_sink(settings: Settings, *, give_up_after: float | None = None) -
         yield sink
     finally:
         with anyio.CancelScope(shield=True):  # bounded; half-closed, the client would go on looking for its brokers
-            await sink.aclose()
+            # What brokers have not taken in the time of the drain they will not take in this one.
+            await sink.aclose(CLOSE_SECONDS if sink.state() is None else CLOSE_SECONDS / 5)
 
 
 @asynccontextmanager
 async def open_changelog(
     settings: Settings, topic: str, group_id: str | None, *, from_beginning: bool = True
 ) -> AsyncIterator[KafkaChangelog]:
-    changelog = KafkaChangelog(connection_of(settings), topic, group_id, isolation_level=settings.isolation_level)
-    await changelog.start(from_beginning=from_beginning)
+    changelog = KafkaChangelog(
+        connection_of(settings),
+        topic,
+        group_id,
+        session_timeout=min(LONGEST_SUCCESSION, settings.kafka.session_timeout_ms / 1000),
+        isolation_level=settings.isolation_level,
+    )
     try:
+        await changelog.start(from_beginning=from_beginning)
         yield changelog
     finally:
         with anyio.CancelScope(shield=True):
-            await changelog.aclose()
+            await changelog.aclose(CLOSE_SECONDS / 2)

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
+import structlog
 
 from streamer.adapters.projection_file import load_projection
 from streamer.adapters.providers.connection import HttpConnection
 from streamer.core.vectors import Space
-from streamer.core.vendors import VENDORS, calls_at_once
+from streamer.core.vendors import VENDORS, calls_at_once, is_of_vendor
 from streamer.embedding.contracts import Contract, contract_for, is_known
 from streamer.embedding.fallback import Fallback
 from streamer.embedding.provider_calls import LONGEST_TIMEOUT
 from streamer.embedding.reduction import Reduced
 from streamer.errors import ConfigurationError
 from streamer.protocols import Provider
-from streamer.settings import Settings
+from streamer.settings import ProviderSettings, Settings
+
+log = structlog.get_logger("streamer")
 
 LOCAL_BATCHES = 2  # one in the model, one being read from the cache
 UNLIMITED = 2**31  # tokens; longer than any text
@@ -62,7 +67,8 @@ async def open_provider(settings: Settings, own: Provider | None = None) -> Asyn
         provider = Fallback(ways) if len(ways) > 1 else first
         if (path := settings.provider.reduction) is not None:
             provider = Reduced(provider, load_projection(path), matryoshka=contract.matryoshka)
-        contract = replace(contract, dimensions=provider.space.dimensions)
+        native = contract.dimensions if is_known(contract.provider, contract.model) else None
+        contract = replace(contract, dimensions=provider.space.dimensions, native_dimensions=native)
         if contract.is_local:
             contract = replace(contract, max_item_tokens=first.space.max_tokens)
         timeout = settings.provider.timeout_seconds
@@ -153,6 +159,7 @@ async def make_provider(settings: Settings, contract: Contract) -> Provider:
         on_too_long=settings.input.on_too_long,
         max_tokens=contract.max_item_tokens,
     )
+    _check_environment(wanted)
     connection = HttpConnection(
         api_key=wanted.api_key.get_secret_value() if wanted.api_key else None,
         base_url=wanted.base_url,
@@ -193,6 +200,25 @@ async def make_provider(settings: Settings, contract: Contract) -> Provider:
             encoding_format=wanted.encoding_format,
         )
     raise AssertionError(f"no adapter for {wanted.name!r}. This is a bug.")
+
+
+def _check_environment(wanted: ProviderSettings) -> None:
+    """Say which key is not sent, and refuse an address that the vendor's client would take from the environment."""
+    variable = VENDORS[wanted.name].key_variable
+    if wanted.base_url is None:
+        other = os.environ.get("OPENAI_BASE_URL", "")
+        if wanted.name == "openai" and other and not is_of_vendor("openai", other):
+            raise ConfigurationError(
+                "OPENAI_BASE_URL is set, and the space would not know of it; set provider.base_url instead, and "
+                'provider.api_key_env = "OPENAI_API_KEY" if that key is for it'
+            )
+    elif wanted.api_key is None and os.environ.get(variable) and not is_of_vendor(wanted.name, wanted.base_url):
+        log.info(
+            "a key is not sent to this server, which it may not be meant for",
+            variable=variable,
+            server=urlsplit(wanted.base_url).hostname,
+            remedy=f'provider.api_key_env = "{variable}"',
+        )
 
 
 async def _local(settings: Settings, contract: Contract) -> Provider:

@@ -17,11 +17,12 @@ from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.adapters.sqlite import SqliteStatistics
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
-from streamer.app.kafka import connection_of, ensure_topics, open_sink, require_topics
+from streamer.app.http import token_of, warn_if_open
+from streamer.app.kafka import CLOSE_SECONDS, connection_of, ensure_topics, open_sink, require_topics
 from streamer.app.loop_lag import LoopLag
 from streamer.app.outages import watch_outages
 from streamer.app.providers import batches_at_once
-from streamer.app.signals import until_signalled
+from streamer.app.signals import Lifetime, until_signalled
 from streamer.core.decoding import Decoder
 from streamer.embedding.cached import CacheStatistics
 from streamer.embedding.provider_calls import DispatchStatistics
@@ -68,12 +69,10 @@ class Worker:
 
     def ready(self) -> str | None:
         state = self._embedding.dispatcher.state()
-        return (
-            self._pipeline.ready()
-            or self._sink.state()
-            or self._source.state()
-            or (f"provider {state}" if state else None)
-        )
+        if (waits := self._pipeline.ready()) is not None:
+            why = self._source.state()
+            return f"{waits}: {why}" if why else waits
+        return self._sink.state() or self._source.state() or (f"provider {state}" if state else None)
 
     def states(self) -> dict[str, Callable[[], str | None]]:
         """Why each part that may be unavailable for a while is. The cache tells of its outages itself."""
@@ -103,41 +102,48 @@ class Worker:
 async def run_worker(settings: Settings) -> None:
     """Until a signal, then drained and committed; or until a part fails, whose error is raised."""
     check_file_handles()
-    topics: Sequence[str] | re.Pattern[str] = settings.topics.pattern or settings.topics.inputs
-    async with open_embedding(settings) as embedding:
+    async with until_signalled() as lifetime, open_embedding(settings) as embedding:
         await require_topics(settings, settings.topics.inputs)
         await ensure_topics(settings)
         async with open_outlet(settings) as sink:
-            kafka = settings.kafka
-            source = KafkaSource(
-                connection_of(settings),
-                topics,
-                kafka.group_id,
-                session_timeout=kafka.session_timeout_ms / 1000,
-                instance_id=kafka.group_instance_id,
-                isolation_level=settings.isolation_level,
-                transactions=sink if isinstance(sink, KafkaTransactions) else None,
-            )
-            pipeline = make_pipeline(settings, source, embedding, sink)
-            lag = LoopLag()
-            async with until_signalled(pipeline.stop), anyio.create_task_group() as tasks:
-                token = settings.http.token
-                worker = Worker(pipeline, embedding, source, sink, lag)
-                app = create_health_app("worker", worker, token.get_secret_value() if token else None, worker.degraded)
-                port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port, "http.worker_port")
-                tasks.start_soon(lag.watch)
-                tasks.start_soon(watch_outages, worker.states())
-                try:
-                    await source.start(pipeline)
-                    tasks.start_soon(source.watch)
-                    space = embedding.embedder.space
-                    group_id = kafka.group_id
-                    log.info("worker started", model=space.model, space=space.id, group_id=group_id, port=port)
-                    await _run(pipeline)
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        await source.aclose()
-                tasks.cancel_scope.cancel()
+            await _serve_and_work(settings, embedding, sink, lifetime)
+
+
+async def _serve_and_work(
+    settings: Settings, embedding: EmbeddingStack, sink: KafkaSink | KafkaTransactions, lifetime: Lifetime
+) -> None:
+    kafka = settings.kafka
+    topics: Sequence[str] | re.Pattern[str] = settings.topics.pattern or settings.topics.inputs
+    source = KafkaSource(
+        connection_of(settings),
+        topics,
+        kafka.group_id,
+        session_timeout=kafka.session_timeout_ms / 1000,
+        instance_id=kafka.group_instance_id,
+        isolation_level=settings.isolation_level,
+        transactions=sink if isinstance(sink, KafkaTransactions) else None,
+    )
+    pipeline = make_pipeline(settings, source, embedding, sink)
+    lag = LoopLag()
+    async with anyio.create_task_group() as tasks:
+        worker = Worker(pipeline, embedding, source, sink, lag)
+        warn_if_open(settings, "state and numbers of the worker")
+        app = create_health_app("worker", worker, token_of(settings), worker.degraded)
+        port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port, "http.worker_port")
+        tasks.start_soon(lag.watch)
+        tasks.start_soon(watch_outages, worker.states())
+        try:
+            await source.start(pipeline)
+            lifetime.works(pipeline.stop)
+            tasks.start_soon(source.watch)
+            space = embedding.embedder.space
+            log.info("worker started", model=space.model, space=space.id, group_id=kafka.group_id, port=port)
+            await _run(pipeline)
+        finally:
+            with anyio.CancelScope(shield=True):
+                # Brokers that do not answer will not hear that it leaves.
+                await source.aclose(CLOSE_SECONDS if source.state() is None else CLOSE_SECONDS / 5)
+        tasks.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -105,7 +105,8 @@ class SearchClient:
         given = None if body is None else {name: value for name, value in body.items() if value is not None}
         content = None if given is None else orjson.dumps(given, option=orjson.OPT_SERIALIZE_NUMPY)
         try:
-            response = await self._http.request(method, path, content=content)
+            headers = None if content is None else {"content-type": "application/json"}
+            response = await self._http.request(method, path, content=content, headers=headers)
             if response.is_error:
                 raise self._refusal(response)
             answer = response.json()

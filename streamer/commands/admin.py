@@ -19,7 +19,7 @@ from rich.table import Table
 from streamer.adapters.kafka.topics import check_topics
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.adapters.sqlite import CacheContents, read_contents
-from streamer.app.embedder import open_idle_cache
+from streamer.app.embedder import open_named_cache
 from streamer.app.kafka import connection_of, topic_specs
 from streamer.app.probe import probe
 from streamer.app.providers import open_provider, ways_of
@@ -109,8 +109,10 @@ async def _check_topics(settings: Settings) -> str:
 
 
 async def _check_provider(settings: Settings) -> str:
-    space = await probe(settings)
-    return f"{space.provider} {space.model}, {space.dimensions} dimensions, space {space.id}"
+    probed = await probe(settings)
+    space = probed.space
+    note = f"; {probed.note}" if probed.note else ""
+    return f"{space.provider} {space.model}, {space.dimensions} dimensions, space {space.id}{note}"
 
 
 async def _check_fallback(settings: Settings) -> str:
@@ -150,13 +152,13 @@ def _contents(file: CacheContents) -> str:
 
 
 async def cache(settings: Settings, action: str, *, as_json: bool) -> None:
-    """`stats` of the cache files (in use or not), `prune` or `clear` of one that no worker is using."""
+    """`stats` of the cache files, `prune` or `clear` of the one that the settings name; workers may be using it."""
     if action != "stats":
         path = settings.cache.path
         if not await anyio.Path(path).exists():
             raise ConfigurationError(f"cache.path = {path}: there is no such file")
-        async with open_provider(settings) as opened, open_idle_cache(settings, opened.provider.space) as idle:
-            await (idle.prune() if action == "prune" else idle.clear())
+        async with open_provider(settings) as opened, open_named_cache(settings, opened.provider.space) as named:
+            await (named.prune() if action == "prune" else named.clear())
     contents = await read_contents(settings.cache.path)
     if as_json:
         _json([asdict(file) for file in contents])

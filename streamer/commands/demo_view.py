@@ -141,7 +141,8 @@ def try_next(bootstrap_servers: str, url: str) -> str:
     kafka = f"-b {bootstrap_servers}"
     commands = [
         f'{streamer} search "it rained on my parcel" -k 3 --url {url}',
-        f'curl -s {url}/v1/search -d \'{{"text": "it rained on my parcel", "k": 3}}\'',
+        f'curl -s {url}/v1/search -H "content-type: application/json" '
+        '-d \'{"text": "it rained on my parcel", "k": 3}\'',
         f"{streamer} tail verdicts {kafka}",
         f'echo "my parcel got wet" | {streamer} publish {kafka} --set kafka.idempotent=false',
     ]

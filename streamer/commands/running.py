@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import structlog
 
-from streamer.errors import ConfigurationError, RetriableError, StreamerError, Unreachable
+from streamer.errors import ConfigurationError, RetriableError, StreamerError, Unreachable, without_credentials
 from streamer.logs import close_logs, configure_logs
 from streamer.settings import Settings, load_settings
 
@@ -56,7 +56,8 @@ def _wants_debug() -> bool:
 def report(error: BaseException, *, debug: bool) -> int:
     """Print an error for a person and return the exit code that fits."""
     if debug:
-        traceback.print_exception(error)
+        for line in traceback.format_exception(error):
+            print(without_credentials(line), end="", file=sys.stderr)  # noqa: T201
     leaves = list(_leaves(error))
     known = next((leaf for leaf in leaves if isinstance(leaf, StreamerError)), None)
     if known is None:
@@ -82,4 +83,4 @@ def _leaves(error: BaseException) -> Iterable[BaseException]:
 
 
 def _line(text: str) -> None:
-    print(f"streamer: {text}", file=sys.stderr)  # noqa: T201 - stderr is where errors belong, whatever the log does
+    print(f"streamer: {without_credentials(text)}", file=sys.stderr)  # noqa: T201 - stderr is where errors belong, whatever the log does

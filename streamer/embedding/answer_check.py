@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.vectors import Matrix
-from streamer.errors import SpaceMismatch
 
 # Far outside what any model puts out, and inside what bytes in the wrong order or uninitialised memory decode to.
 SHORTEST, LONGEST = 1e-6, 1e6
@@ -26,20 +25,27 @@ class InvalidAnswer(ValueError):
     """An answer without one usable vector."""
 
 
-def check_answer(vectors: Matrix, count: int, dimensions: int, *, matryoshka: bool = False) -> CheckedAnswer:
+class OtherWidth(InvalidAnswer):
+    """Vectors of another length than the space's: another model, or one text that the model cannot cope with."""
+
+
+def check_answer(
+    vectors: Matrix, count: int, dimensions: int, *, matryoshka: bool = False, longest: int | None = None
+) -> CheckedAnswer:
     """Check an answer to `count` texts and bring its rows to unit length.
 
-    Longer vectors than `dimensions` are cut and renormalised if the model is trained for that (`matryoshka`). Raises
-    InvalidAnswer for any other number of rows, since nobody knows then which text each belongs to, and SpaceMismatch
-    for any other width, since a model that changes its width has become another model.
+    Longer vectors than `dimensions` are cut and renormalised if the model is trained for that (`matryoshka`) and its
+    own are as long as that (`longest`, None where it is not known). Raises
+    InvalidAnswer for any other number of rows, since nobody knows then which text each belongs to, and OtherWidth for
+    any other width.
     """
     if vectors.ndim != 2 or len(vectors) != count:
         raise InvalidAnswer(f"{count} vectors were expected, {len(vectors)} came")
     width = vectors.shape[1]
-    if width > dimensions and matryoshka:
+    if width > dimensions and matryoshka and width <= (longest or width):
         vectors = vectors[:, :dimensions]
     elif width != dimensions and count:
-        raise SpaceMismatch(f"vectors of {dimensions} dimensions were expected, the provider sent {width}")
+        raise OtherWidth(f"vectors of {dimensions} dimensions were expected, the provider sent {width}")
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
         is_good = (norms >= SHORTEST) & (norms <= LONGEST)  # false for NaN, too

@@ -1,4 +1,4 @@
-"""Never pay twice: unique texts within a batch, single flight across batches in flight, one cache read per batch."""
+"""Never pay twice: unique texts within a batch, single flight across batches and processes, few cache reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import anyio
 
 from streamer.core.reading import EMPTY, clean_text, is_blank
 from streamer.core.vectors import Purpose, Space, cache_key
-from streamer.protocols import Embedder, Embedding, Rejection, VectorCache
+from streamer.protocols import Claims, Embedder, Embedding, Rejection, VectorCache
+
+POLL_SECONDS = 0.02  # how often a text that another process asks for is looked up
+PATIENCE_SECONDS = 30.0  # with another process, which may be stopped; then the text is paid for a second time
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +35,15 @@ class _Flight:
 
 
 class CachedEmbedder:
-    """An Embedder around an Embedder: prepares each text once and asks for each distinct text once."""
+    """An Embedder around an Embedder: prepares each text once and asks for each distinct text once.
 
-    def __init__(self, embedder: Embedder, cache: VectorCache | None) -> None:
+    `claims`: of the processes that share the cache.
+    """
+
+    def __init__(self, embedder: Embedder, cache: VectorCache | None, claims: Claims | None = None) -> None:
         self._embedder = embedder
         self._cache = cache
+        self._claims = claims if cache else None
         self._flights: dict[bytes, _Flight] = {}
         self._texts = self._repeats = self._joined = self._hits = self._misses = 0
 
@@ -62,12 +69,14 @@ class CachedEmbedder:
         self._repeats += len(texts) - len(wanted)
         paid: set[bytes] = set()
         results: dict[bytes, Embedding | Rejection] = {}
+        claimed_since: float | None = None  # by another process: when that was first found
         while wanted:
             # Own texts first: waiting for another call before finishing ours could make two calls wait for each other.
             elsewhere = {key: flight for key in wanted if (flight := self._flights.get(key))}
             mine = {key: text for key, text in wanted.items() if key not in elsewhere}
             if mine:
-                results.update(await self._fly(mine, purpose, paid))
+                patient = claimed_since is None or anyio.current_time() < claimed_since + PATIENCE_SECONDS
+                results.update(await self._fly(mine, purpose, paid, self._claims if patient else None))
             for key, flight in elsewhere.items():
                 await flight.done.wait()
                 if key in flight.results:
@@ -75,18 +84,27 @@ class CachedEmbedder:
                     results[key] = _as_hit(flight.results[key])
             # A flight that failed or was cancelled left no result: its texts are ours to ask for now.
             wanted = {key: text for key, text in wanted.items() if key not in results}
+            if not wanted.keys().isdisjoint(mine):
+                claimed_since = claimed_since or anyio.current_time()
+                await anyio.sleep(POLL_SECONDS)
         return [self._occurrence(results[key], key, paid) for key in keys]
 
     async def _fly(
-        self, texts: dict[bytes, str], purpose: Purpose, paid: set[bytes]
+        self, texts: dict[bytes, str], purpose: Purpose, paid: set[bytes], claims: Claims | None
     ) -> dict[bytes, Embedding | Rejection]:
+        """The results of these texts, but for those that another process has claimed and not stored yet.
+
+        Nothing is claimed while waiting for what others have claimed, so that two processes never wait for each other.
+        """
         flight = _Flight()
         self._flights.update(dict.fromkeys(texts, flight))
+        claimed: Sequence[bytes] = ()
         try:
-            found = await self._cache.get_many(list(texts)) if self._cache else {}
-            flight.results.update({key: _as_hit(embedding) for key, embedding in found.items()})
-            missing = [key for key in texts if key not in found]
-            self._hits += len(found)
+            missing = await self._look_up(list(texts), flight)
+            if missing and claims:
+                claimed = claims.claim(missing)
+                # Stored between the look and the claim?
+                missing = await self._look_up(claimed, flight)
             self._misses += len(missing)
             if missing:
                 answers = await self._embedder.embed([texts[key] for key in missing], purpose)
@@ -100,7 +118,16 @@ class CachedEmbedder:
             flight.done.set()
             for key in texts:
                 del self._flights[key]
+            if claims:
+                claims.unclaim(claimed)
         return flight.results
+
+    async def _look_up(self, keys: Sequence[bytes], flight: _Flight) -> Sequence[bytes]:
+        """The keys that the cache does not have; the others are results of the flight."""
+        found = await self._cache.get_many(keys) if self._cache and keys else {}
+        flight.results.update({key: _as_hit(embedding) for key, embedding in found.items()})
+        self._hits += len(found)
+        return [key for key in keys if key not in found]
 
     def _occurrence(self, result: Embedding | Rejection, key: bytes, paid: set[bytes]) -> Embedding | Rejection:
         if key in paid:

@@ -31,7 +31,8 @@ class Contract:
     """One model at one provider. None as a cap means that there is none.
 
     `dimensions`: what comes when nothing is asked for; `allowed_dimensions`: what may be asked for (empty: only that);
-    `matryoshka`: trained so that the first components of a vector, renormalised, are a vector as well.
+    `matryoshka`: trained so that the first components of a vector, renormalised, are a vector as well;
+    `native_dimensions`: of its own vectors, None where that is not known.
     `max_item_tokens`: what the model reads of one text. `truncation`: whether the provider itself cuts a longer one:
     never (it refuses), optional (a parameter decides) or always (silently).
     `*_input_type` is a parameter of the call, `*_prefix` a part of the text; a model has one or the other or neither.
@@ -49,6 +50,7 @@ class Contract:
     max_request_bytes: int | None = None
     allowed_dimensions: Collection[int] = ()
     matryoshka: bool = False
+    native_dimensions: int | None = None
     document_input_type: str = ""
     query_input_type: str = ""
     document_prefix: str = ""

@@ -26,10 +26,11 @@ from streamer.errors import DeadLetterKind, ProviderBlocked, RateLimited, Reject
 from streamer.protocols import Embedding, Provider, Rejection
 
 HALVE_AFTER = 4  # failures: is it the request and not the provider?
+DOUBTFUL_AFTER = 3  # failures in a row of a single text: do others succeed?
 HOPELESS_AFTER = 8  # failures in a row of a single text
 CONTROLS = 2  # trivial texts that must succeed between its failures before it is given up
+PATIENT_UNTIL = 4  # attempts whose waits grow, for a text that fails while others succeed: that is no outage
 INVALID_AFTER = 3  # unusable vectors for a single text
-SUSPICIOUS_AFTER = 16  # texts given up in a row: is the provider to blame?
 TOO_LONG = ("too_long", "too_large")
 
 
@@ -37,8 +38,11 @@ class Dispatcher:
     """An Embedder around a Provider; one per process and account, shared by all who embed there.
 
     `embed` returns when every text has its vector or the reason why it never will. Outages, exhausted quotas and rate
-    limits are waited out, however long they take; `state` tells of them meanwhile. Raises SpaceMismatch when the
-    provider turns out to be another model.
+    limits are waited out, however long they take; `state` tells of them meanwhile. So is a provider whose vectors have
+    another length than before.
+
+    No text is given up for what the provider says before a trivial text, with the same options, has got its vector:
+    what refuses everything is not a text's fault.
 
     `limits`: the account's, by default those that the contract publishes. `concurrency`: the most calls open at once.
     `timeout`: seconds for one call; while one request keeps running into it, it doubles up to eightfold. A local model
@@ -93,7 +97,6 @@ class Dispatcher:
             estimator=self._estimator,
             timeout=None if contract.is_local else timeout,
         )
-        self._given_up_in_a_row = 0
 
     @property
     def space(self) -> Space:
@@ -126,6 +129,7 @@ class Dispatcher:
         size = max(2, len(places))
         while len(places) > 1:
             part, rest = places[:size], places[size:]
+            before = self._calls.successes(batch.purpose)
             try:
                 bad, overlong = await self._calls.ask(batch, part, attempt=attempt, timeouts=timeouts)
             except (RateLimited, ProviderBlocked) as error:
@@ -146,9 +150,11 @@ class Dispatcher:
                     continue
                 await _run_all([partial(self._resolve_one, batch, place) for place in part])
             except (RejectedError, InvalidAnswer) as error:
+                if not self._is_cleared(batch, part, before) and not await self._calls.is_sound(batch.purpose):
+                    continue
                 await self._bisect(batch, part, error)
             else:
-                self._given_up_in_a_row = 0
+                batch.doubted_at.update(dict.fromkeys(bad, before))
                 await _run_all(
                     [
                         *(partial(self._resolve_one, batch, place, invalid_answers=1) for place in bad),
@@ -168,11 +174,12 @@ class Dispatcher:
     async def _resolve_one(self, batch: TextBatch, place: int, invalid_answers: int = 0) -> None:
         """The same for a single text. `invalid_answers`: how often its vector was unusable before."""
         failures = timeouts = controls = 0
-        provider_is_sound = False
         kind: DeadLetterKind
         while True:
+            before = self._calls.successes(batch.purpose)
+            attempt = min(failures, PATIENT_UNTIL) if controls else failures
             try:
-                _, overlong = await self._calls.ask(batch, [place], attempt=failures, timeouts=timeouts)
+                _, overlong = await self._calls.ask(batch, [place], attempt=attempt, timeouts=timeouts)
             except (RateLimited, ProviderBlocked) as error:
                 await self._raise_when_overdue(batch, error)
                 continue
@@ -180,17 +187,15 @@ class Dispatcher:
                 await self._raise_when_overdue(batch, error)
                 failures += 1
                 timeouts += isinstance(error, TimedOut)
-                if failures < HOPELESS_AFTER:
+                if failures < DOUBTFUL_AFTER:
                     continue
-                if controls < CONTROLS:
+                if failures < HOPELESS_AFTER or controls < CONTROLS:
                     controls = controls + 1 if await self._calls.is_sound(batch.purpose) else 0
                     continue
-                kind, reason = "rejected", f"fails each time while other texts succeed: {error}"
+                self._reject(batch, place, "rejected", f"fails each time while other texts succeed: {error}")
+                return
             except RejectedError as error:
                 kind, reason = error.kind, str(error)
-                if kind in TOO_LONG:
-                    await self._shorten(batch, place, reason)
-                    return
             except InvalidAnswer as error:
                 invalid_answers += 1
                 kind, reason = "invalid_vector", str(error)
@@ -198,17 +203,18 @@ class Dispatcher:
                     await self._pause(invalid_answers)
                     continue
             else:
-                self._given_up_in_a_row = 0
                 if overlong:
                     await self._shorten(batch, place, "longer than the model reads")
                 return
-            if provider_is_sound or not self._is_suspicious():
-                self._reject(batch, place, kind, reason)
-                return
+            if self._is_cleared(batch, [place], before):
+                if kind not in TOO_LONG:
+                    self._reject(batch, place, kind, reason)
+                    return
             # If it is, it must refuse the text once more: this refusal may date from when it was not.
-            provider_is_sound = await self._calls.is_sound(batch.purpose)
-            if provider_is_sound:
-                self._given_up_in_a_row = 0
+            elif not await self._calls.is_sound(batch.purpose) or kind not in TOO_LONG:
+                continue
+            await self._shorten(batch, place, reason)
+            return
 
     async def _shorten(self, batch: TextBatch, place: int, reason: str) -> None:
         """Deal with a text that the model does not read whole, as the space's policy says."""
@@ -240,10 +246,14 @@ class Dispatcher:
                 raise error
             batch.failing_since = inf
 
-    def _is_suspicious(self) -> bool:
-        """Whether so many texts in a row were to be given up that the provider may be broken instead."""
-        self._given_up_in_a_row += 1
-        return self._given_up_in_a_row >= SUSPICIOUS_AFTER
+    def _is_cleared(self, batch: TextBatch, places: list[int], before: int) -> bool:
+        """Whether the provider is not to blame for a refusal of these texts: another call was answered since it first
+        refused one of them, and it refused again afterwards. `before`: calls answered when the last one began.
+        """
+        now = self._calls.successes(batch.purpose)
+        for place in places:
+            batch.doubted_at.setdefault(place, now)
+        return all(batch.doubted_at[place] < before for place in places)
 
     def _reject(self, batch: TextBatch, place: int, kind: DeadLetterKind, reason: str) -> None:
         batch.outcomes[place] = Rejection(kind, reason, int(batch.attempts[place]))

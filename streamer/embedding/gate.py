@@ -115,20 +115,28 @@ class Gate:
         finally:
             self._slots.release_on_behalf_of(borrower)
 
+    def refused(self) -> None:
+        """The provider refused what the call asked for. That shows that it is there, not that a block is over."""
+        self._answered()
+        self._news.set()
+
     def answered(self, call: Call, *, tokens: float | None, headers: Mapping[str, str] | None) -> None:
         """The provider took the call; it counted `tokens` (None: did not say)."""
-        self._failures = self._refusals = 0
-        self._quota.accepted(anyio.current_time())
+        self._answered()
         if self._blocked is None or call.is_probe:
             self._blocked = None
             self._probes = 0
-        self._aimd.on_success(self.in_flight)
-        self._slots.total_tokens = self._aimd.limit
         if tokens is not None:
             self._quota.correct(call.ticket, tokens)
         if headers:
             self._quota.observe(call.ticket, headers, anyio.current_time())
         self._news.set()
+
+    def _answered(self) -> None:
+        self._failures = self._refusals = 0
+        self._quota.accepted(anyio.current_time())
+        self._aimd.on_success(self.in_flight)
+        self._slots.total_tokens = self._aimd.limit
 
     async def failed(self, call: Call, error: RetriableError, attempt: int) -> None:
         """The call failed for no fault of its texts. Returns when this caller may queue for attempt `attempt` + 1.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -9,7 +10,7 @@ from math import inf
 import anyio
 
 from streamer.core.vectors import Purpose
-from streamer.embedding.answer_check import CheckedAnswer, InvalidAnswer, check_answer
+from streamer.embedding.answer_check import CheckedAnswer, InvalidAnswer, OtherWidth, check_answer
 from streamer.embedding.contracts import Contract
 from streamer.embedding.gate import Gate
 from streamer.embedding.overlong import OverlongTexts
@@ -65,11 +66,16 @@ class ProviderCalls:
         self._overlong = overlong
         self._estimator = estimator
         self._timeout = timeout
+        self._successes: Counter[Purpose] = Counter()
         self._totals = DispatchStatistics()
 
     @property
     def statistics(self) -> DispatchStatistics:
         return replace(self._totals, in_flight=self._gate.in_flight)
+
+    def successes(self, purpose: Purpose) -> int:
+        """Calls for this purpose, and hence with these options, that were answered with vectors."""
+        return self._successes[purpose]
 
     def rejected(self) -> None:
         """A text was given up."""
@@ -95,6 +101,9 @@ class ProviderCalls:
                 answer = await self._answer(texts, batch.purpose, timeouts)
                 checked = self._checked(answer, len(places))
             except RetriableError as error:
+                if isinstance(error, ProviderBlocked) and error.in_doubt and not is_control:
+                    self._gate.refused()
+                    raise RejectedError(str(error)) from error
                 self._totals.retries_total += 1
                 self._totals.rate_limited_total += isinstance(error, RateLimited)
                 self._totals.timeouts_total += isinstance(error, TimedOut)
@@ -102,16 +111,17 @@ class ProviderCalls:
                 raise
             except (RejectedError, InvalidAnswer) as error:
                 if is_control:
-                    blocked = ProviderBlocked(f"the provider rejects even a trivial text: {error}")
+                    blocked = ProviderBlocked(f"the provider rejects even a trivial text: {error}; {_advice(error)}")
                     await self._gate.failed(call, blocked, attempt)
                     raise blocked from error
-                self._gate.answered(call, tokens=None, headers=None)
+                self._gate.refused()
                 raise
             billed = answer.billed_tokens
             if billed is None and answer.tokens is not None:
                 billed = sum(answer.tokens)
             self._gate.answered(call, tokens=billed, headers=answer.headers)
         batch.failing_since = inf
+        self._successes[batch.purpose] += 1
         self._caps.accepted(len(places), tokens)
         if billed is not None:
             self._totals.tokens_total += billed
@@ -141,7 +151,13 @@ class ProviderCalls:
 
     def _checked(self, answer: Answer, count: int) -> CheckedAnswer:
         dimensions = self._provider.space.dimensions
-        checked = check_answer(answer.vectors, count, dimensions, matryoshka=self._contract.matryoshka)
+        checked = check_answer(
+            answer.vectors,
+            count,
+            dimensions,
+            matryoshka=self._contract.matryoshka,
+            longest=self._contract.native_dimensions,
+        )
         if checked.is_good.any():
             return checked
         if count > 1:  # a text can be bad, but not all of them: the provider is in trouble
@@ -178,3 +194,9 @@ class ProviderCalls:
         if batch.longest <= self._overlong.limit:
             return [False] * len(places)
         return [self._overlong.was_cut(batch, place, count) for place, count in zip(places, tokens, strict=True)]
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, OtherWidth):
+        return "is it another model? check provider.model and provider.dimensions"
+    return "what it refuses is not the texts: check provider.base_url, provider.model and the options of the request"

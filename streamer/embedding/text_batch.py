@@ -16,7 +16,8 @@ class TextBatch:
     """A text is known by its place, 0..n-1, through every split and retry, so no vector can end up at another text.
 
     `shortened`: the places whose text was cut by us. `failing_since`: when the first call failed after the last one
-    that did not, by the loop's clock; infinite while none has.
+    that did not, by the loop's clock; infinite while none has. `doubted_at`: how many calls had been answered when a
+    text was first refused, by its place.
     """
 
     def __init__(self, texts: Sequence[str], purpose: Purpose, estimator: TokenEstimator) -> None:
@@ -30,6 +31,7 @@ class TextBatch:
         self.outcomes: list[Embedding | Rejection | None] = [None] * len(self.texts)
         self.shortened: set[int] = set()
         self.failing_since = inf
+        self.doubted_at: dict[int, int] = {}
 
     def shorten(self, place: int, text: str) -> None:
         """Replace a text by its beginning."""

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 from anyio import move_on_after
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -14,9 +15,12 @@ from starlette.routing import Route
 
 from streamer.core.vectors import Space, Vector
 from streamer.core.verdicts import Match
-from streamer.errors import SpaceMismatch, StreamerError
+from streamer.errors import SpaceMismatch, StreamerError, without_credentials
+from streamer.http.answers import json_response
+from streamer.http.callers import AllowedHosts, is_json
 from streamer.http.dashboard import dashboard_route
-from streamer.http.health import Observable, create_app, health_routes, json_response
+from streamer.http.health import Observable, create_app, health_routes
+from streamer.http.limits import BODY_SECONDS
 from streamer.http.live import live_endpoint
 from streamer.http.openapi import openapi_document
 from streamer.http.search_request import SearchRequest, parse_search
@@ -56,11 +60,12 @@ def create_api(
     token: str | None = None,
     embed_timeout: float = 30.0,
     degraded: Callable[[], str | None] = lambda: None,
+    allowed: AllowedHosts | None = None,
 ) -> Starlette:
     """The application. Without an embedder, searches by text are refused.
 
     `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. `degraded`: what
-    the index does without at the moment, though it is ready.
+    the index does without at the moment, though it is ready. `allowed`: as in create_app.
 
     Raises SpaceMismatch when the embedder's vectors cannot be compared with those of the index.
     """
@@ -71,6 +76,9 @@ def create_api(
         )
 
     async def search(request: Request) -> Response:
+        given = request.headers.get("content-type", "")
+        if not is_json(given):
+            raise HTTPException(415, f"send 'content-type: application/json', not {given[:100]!r}")
         try:
             wanted = parse_search(await _read_body(request), index.space.dimensions)
         except ValueError as exc:
@@ -99,7 +107,7 @@ def create_api(
                     raise HTTPException(422, f"'text' has no vector: {outcome.reason}")
                 return outcome.vector
         except StreamerError as exc:
-            raise HTTPException(503, f"the provider does not embed: {exc}") from exc
+            raise HTTPException(503, f"the provider does not embed: {without_credentials(str(exc))}") from exc
         raise HTTPException(503, f"the provider did not answer within {embed_timeout:g} seconds")
 
     async def stored_vector(id: str) -> Vector:
@@ -126,13 +134,28 @@ def create_api(
     routes = [
         dashboard_route,
         Route("/v1/search", search, methods=["POST"]),
-        Route("/v1/vectors/{id:path}", show_vector),  # ids may contain slashes
+        Route("/v1/vectors/{id:any}", show_vector),
         Route("/v1/stats", stats),
         Route("/v1/events", live_endpoint(index.live)),
         Route("/openapi.json", openapi),
         *health_routes("indexer", index, degraded),
     ]
-    return create_app(routes, token, {ClientDisconnect: _gone})
+    return create_app(routes, token, {ClientDisconnect: _gone}, allowed=allowed)
+
+
+class _AnyText(Convertor[str]):
+    """Ids may contain slashes, as in `{id:path}`, and newlines, which that one does not match."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any", _AnyText())
 
 
 def _described(match: Match) -> dict[str, Any]:
@@ -147,11 +170,13 @@ def _described(match: Match) -> dict[str, Any]:
 
 async def _read_body(request: Request) -> bytes:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_BODY:
-            raise HTTPException(413, f"the body is larger than {LARGEST_BODY:,} bytes")
-    return bytes(body)
+    with move_on_after(BODY_SECONDS):
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > LARGEST_BODY:
+                raise HTTPException(413, f"the body is larger than {LARGEST_BODY:,} bytes")
+        return bytes(body)
+    raise HTTPException(408, f"the body did not arrive within {BODY_SECONDS:g} seconds")
 
 
 async def _gone(_: Request, __: Exception) -> Response:

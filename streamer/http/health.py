@@ -7,7 +7,6 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-import orjson
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -17,6 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
+from streamer.errors import without_credentials
+from streamer.http.answers import json_response
+from streamer.http.callers import AllowedHosts, Callers
+from streamer.http.limits import RequestLimit
 from streamer.http.metrics import metrics_endpoint
 
 
@@ -30,11 +33,6 @@ class Observable(Protocol):
     def statistics(self) -> Any: ...
 
 
-def json_response(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(body, status, headers, media_type="application/json")
-
-
 def health_routes(role: str, observed: Observable, degraded: Callable[[], str | None] = lambda: None) -> list[Route]:
     """`/healthz` (the process answers), `/readyz` (503 and why until ready) and `/metrics` (`streamer_<role>_...`).
     `degraded`: what it does without just now, though it is ready."""
@@ -45,9 +43,11 @@ def health_routes(role: str, observed: Observable, degraded: Callable[[], str | 
     async def readyz(_: Request) -> Response:
         reason = observed.ready()
         if reason is not None:
-            return json_response({"error": reason}, 503)
+            return json_response({"error": without_credentials(reason)}, 503)
         lacking = degraded()
-        return json_response({"ready": True} if lacking is None else {"ready": True, "without": lacking})
+        if lacking is None:
+            return json_response({"ready": True})
+        return json_response({"ready": True, "without": without_credentials(lacking)})
 
     scrape = metrics_endpoint(f"streamer_{role}", observed.statistics)
 
@@ -65,12 +65,23 @@ def create_health_app(
 
 
 def create_app(
-    routes: Sequence[Route], token: str | None, exception_handlers: Mapping[Any, ExceptionHandler] | None = None
+    routes: Sequence[Route],
+    token: str | None,
+    exception_handlers: Mapping[Any, ExceptionHandler] | None = None,
+    *,
+    allowed: AllowedHosts | None = None,
 ) -> Starlette:
-    """An application whose errors are JSON objects with an `error`; with a token, only `/healthz` is open to all."""
+    """An application whose errors are JSON objects with an `error`; with a token, only `/healthz` is open to all.
+
+    `allowed`: what the server may be called, by default what loopback is called. Raises ValueError for an empty token.
+    """
+    if token is not None and not token.strip():
+        raise ValueError("an empty token would let everybody in")
+    callers = Middleware(Callers, allowed=allowed or AllowedHosts("localhost"))
+    secured = [Middleware(Token, token=token)] if token is not None else []
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Token, token=token)] if token else [],
+        middleware=[callers, Middleware(RequestLimit), *secured],
         exception_handlers={HTTPException: _http_error, Exception: _unexpected, **(exception_handlers or {})},
     )
 

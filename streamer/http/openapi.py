@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from streamer.http.callers import FOR_PROBES
 from streamer.http.search_request import DEFAULT_K, LARGEST_K, MOST_CONDITIONS
 from streamer.version import version
 
@@ -42,6 +43,10 @@ def openapi_document(dimensions: int, *, secured: bool) -> Schema:
         },
         "components": {"schemas": {"Error": _ERROR, "Match": _MATCH}},
     }
+    for path, operations in document["paths"].items():
+        if path not in FOR_PROBES:
+            for operation in operations.values():
+                operation["responses"]["403"] = _failure("called by a name or a page that is not allowed")
     if secured:
         document["components"]["securitySchemes"] = {
             "token": {"type": "http", "scheme": "bearer"},
@@ -80,7 +85,7 @@ def _search(dimensions: int) -> Schema:
             "minProperties": 1,
             "maxProperties": MOST_CONDITIONS,
             "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
-            "description": "metadata that must be equal",
+            "description": "metadata that must be equal; dots reach inside, a list has the values of its elements",
         },
     }
     subjects = [{"required": [name]} for name in ("text", "vector", "id")]
@@ -96,7 +101,9 @@ def _search(dimensions: int) -> Schema:
     failures = {
         "400": "the body is wrong, in words",
         "404": "no vector of this id is known",
+        "408": "the body did not arrive in time",
         "413": "the body is larger than 1 MiB",
+        "415": "the content type is not application/json",
         "422": "the text has no vector",
         "503": "the provider does not embed now",
     }

@@ -13,6 +13,7 @@ from anyio.abc import TaskStatus
 from starlette.types import ASGIApp
 
 from streamer.errors import ConfigurationError
+from streamer.http.limits import BoundedProtocol, most_connections
 
 
 async def serve(
@@ -38,7 +39,7 @@ async def serve(
                 log_level="warning",
                 access_log=False,
                 server_header=False,
-                limit_concurrency=256,
+                http=type("_Protocol", (BoundedProtocol,), {"most": most_connections()}),
                 timeout_graceful_shutdown=2,
             )
         )

@@ -44,6 +44,7 @@ class Commits:
         self._interval = interval
         self._renewal = renewal
         self._made = Event()
+        self._added: dict[TopicPartition, int] = {}
         self._published: MemoryObjectSendStream[_Published] | None = None
 
     @asynccontextmanager
@@ -60,7 +61,16 @@ class Commits:
         if self._published is None:
             raise AssertionError("nothing is accepted yet. This is a bug.")
         self.unacknowledged += 1
+        self._added.update(offsets)
         await self._published.send(_Published(acknowledged, offsets))
+
+    async def follow(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Where reading is, all that has been read being added: markers of transactions, at the end of a topic for
+        instance, are no records, but tools count them as lag."""
+        known = {**self._progress.committed, **self._added}
+        ahead = {tp: offset for tp, offset in positions.items() if tp in known and known[tp] < offset}
+        if ahead:
+            await self.add(None, ahead)
 
     async def until_committed(self, offsets: Mapping[TopicPartition, int]) -> None:
         while self._progress.bounds().uncommitted(offsets):

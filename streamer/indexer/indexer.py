@@ -7,7 +7,7 @@ earlier run and is only remembered. A snapshot never holds more than what was co
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,6 +20,7 @@ from anyio import (
     WouldBlock,
     create_memory_object_stream,
     create_task_group,
+    current_time,
     sleep,
 )
 from anyio.abc import TaskGroup
@@ -35,14 +36,16 @@ from streamer.indexer.index.payloads import Scalar
 from streamer.indexer.progress import Progress, remaining
 from streamer.indexer.snapshots.format import Offsets
 from streamer.indexer.snapshots.schedule import Saving
-from streamer.indexer.snapshots.store import Snapshots, SnapshotStatistics
+from streamer.indexer.snapshots.store import Snapshots
 from streamer.indexer.state import IndexerState
+from streamer.indexer.statistics import IndexerStatistics
 from streamer.indexer.verdicts.judge import VerdictPolicy
 from streamer.protocols import Changelog, Sink
 
 log = structlog.get_logger(__name__)
 
 _POLLED_AHEAD = 4  # what so many polls have brought may wait to be judged
+_LAST_POLL = 1.0  # seconds that a poll may take after `stop`: while brokers are away it looks for them for longer
 _BETWEEN_POLLS = 0.005  # seconds; a fetch for each single event would cost as much as judging it
 
 
@@ -50,7 +53,7 @@ _BETWEEN_POLLS = 0.005  # seconds; a fetch for each single event would cost as m
 class IndexerSettings:
     """`batch_events`: events judged in one go; a search waits only while they are written down. `max_held_back`: events
     kept aside while older ones of other partitions are still being read. `renewal_interval`: all offsets are committed
-    anew that often, because brokers forget them, after a week by default. Times in seconds."""
+    anew that often, because brokers forget them, after a week by default. `drain_timeout`: for `stop`. In seconds."""
 
     verdict_topic: str = "verdicts"
     capacity: int = 100_000
@@ -61,36 +64,7 @@ class IndexerSettings:
     poll_timeout: float = 0.5
     commit_interval: float = 1.0
     renewal_interval: float = 3600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexerStatistics:
-    """Where the indexer stands. Names that end in `_total` only grow."""
-
-    ready: bool = field(metadata={"help": "Whether the index has caught up with what the topic held at the start."})
-    space: str
-    dimensions: int = field(metadata={"help": "Components of each vector."})
-    vectors: int = field(metadata={"help": "Vectors in the index."})
-    capacity: int = field(metadata={"help": "Most vectors that the index keeps; older ones are evicted."})
-    vector_bytes: int = field(metadata={"help": "Memory reserved for vectors."})
-    restore_records: int = field(metadata={"help": "Records to read before the index is ready."})
-    restore_remaining: int = field(metadata={"help": "Records still to read before the index is ready."})
-    unacknowledged_batches: int = field(metadata={"help": "Batches of verdicts not yet acknowledged by the broker."})
-    records_total: int = field(metadata={"help": "Records read from the vector topic."})
-    deletions_total: int = field(metadata={"help": "Tombstones read from the vector topic."})
-    malformed_total: int = field(metadata={"help": "Records that are no vector events and were ignored."})
-    searches_total: int = field(metadata={"help": "Searches answered."})
-    commit_failures_total: int = field(metadata={"help": "Offset commits that failed."})
-    foreign_total: Mapping[str, int] = field(
-        metadata={"label": "space", "help": "Vector events of other spaces, which were ignored."}
-    )
-    verdicts_total: Mapping[str, int] = field(metadata={"label": "verdict", "help": "Verdicts published, by kind."})
-    live_listeners: int = field(metadata={"help": "Clients that follow the live verdicts now."})
-    live_missed_total: int = field(metadata={"help": "Live verdicts that slow clients missed."})
-    thresholds: Mapping[str, float] = field(
-        metadata={"label": "score", "help": "Similarity or score from which a verdict is given."}
-    )
-    snapshot: SnapshotStatistics | None
+    drain_timeout: float = 18.0
 
 
 class Indexer:
@@ -122,32 +96,41 @@ class Indexer:
         )
         self.live = Broadcast()
         self._stopping = False
+        self._life, self._polling = CancelScope(), CancelScope()
         self._phase: Literal["not started", "loading the snapshot", "restoring", "following", "stopped"] = "not started"
 
-    async def run(self) -> None:
+    async def run(self, begun: Callable[[], None] = lambda: None) -> None:
         """Restore, then follow until `stop`. Ends with every verdict acknowledged and its offset committed.
 
-        An error of any part, or of the topic, ends all of it and is raised (in an ExceptionGroup). A bounded batch of
-        verdicts since the last commit is then published again by the next run.
+        `begun` is called once the snapshot is loaded: before, there is nothing to lose. An error of any part, or of the
+        topic, ends all and is raised (in an ExceptionGroup); the next run publishes a bounded batch of verdicts again.
         """
         try:
-            async with create_task_group() as tasks, self._commits.accepting(tasks):
-                await self._restore()
-                following = CancelScope()
-                if self._saving is not None:
-                    tasks.start_soon(self._saving.regularly, following)
-                await self._follow(tasks)
-                following.cancel()
-            if self._saving is not None and self._phase == "following":
+            with self._life:
+                await self._restore_and_follow(begun)
+            if self._life.cancelled_caught:
+                log.warning("drain timed out; verdicts without acknowledgement will be published again")
+            elif self._saving is not None and self._phase == "following":
                 await self._saving.at_the_end()
         finally:
             self._phase = "stopped"
             self.live.close()
             self._state.close()
 
+    async def _restore_and_follow(self, begun: Callable[[], None]) -> None:
+        async with create_task_group() as tasks, self._commits.accepting(tasks):
+            await self._restore(begun)
+            following = CancelScope()
+            if self._saving is not None:
+                tasks.start_soon(self._saving.regularly, following)
+            await self._follow(tasks)
+            following.cancel()
+
     def stop(self) -> None:
-        """Make `run` finish what it has begun, and return."""
+        """Make `run` finish what it has begun, within the drain time, and return."""
         self._stopping = True
+        self._life.deadline = current_time() + self._settings.drain_timeout
+        self._polling.deadline = current_time() + _LAST_POLL
 
     def ready(self) -> str | None:
         """None once restored; else why not, and how far it has come."""
@@ -200,7 +183,7 @@ class Indexer:
             snapshot=None if self._saving is None else self._saving.statistics(),
         )
 
-    async def _restore(self) -> None:
+    async def _restore(self, begun: Callable[[], None]) -> None:
         progress = self._progress
         ends = await self._changelog.end_offsets()
         for tp in progress.begin(self._changelog.positions(), ends, await self._changelog.committed()):
@@ -213,6 +196,7 @@ class Indexer:
             await self._saving.load()
         progress.read_from(self._changelog.positions())
         self._phase = "restoring"
+        begun()
 
         # Partitions are not read in step. What is to be judged waits until all that is older has been remembered,
         # or near-duplicates of events in slower partitions would be missed after every restart.
@@ -262,10 +246,15 @@ class Indexer:
                     with suppress(BrokenResourceError), self._changelog.paused():  # broken: stopping
                         await send.send(records)
                         await sleep(_BETWEEN_POLLS)
+                elif not self._progress.waiting:
+                    await self._commits.follow(self._changelog.positions())
 
     async def _poll(self) -> Sequence[Record]:
         # A poll that is cancelled may take records with it. It is short; whoever cancels waits for its end.
-        with CancelScope(shield=True):
+        records: Sequence[Record] = []
+        with CancelScope(shield=True) as self._polling:
+            if self._stopping:
+                self._polling.deadline = current_time() + _LAST_POLL
             records = await self._changelog.poll(self._settings.poll_timeout)
         await checkpoint_if_cancelled()  # idle, the loop would never meet another chance to notice
         return records
@@ -273,6 +262,8 @@ class Indexer:
     async def _process(self, records: Sequence[Record]) -> None:
         """Remember, judge and publish, in order; waits while too many verdicts are unacknowledged."""
         for start in range(0, len(records), self._settings.batch_events):
+            if start and self._stopping:
+                return  # the next run does it
             batch = records[start : start + self._settings.batch_events]
             messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic)
             acknowledged = await self._sink.send(messages) if messages else None

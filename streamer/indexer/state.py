@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar, get_args
+from typing import Final, TypeVar, get_args
 
 import structlog
 from anyio import Lock
@@ -24,6 +25,8 @@ from streamer.indexer.searches import Searches
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 
 log = structlog.get_logger(__name__)
+
+_AHEAD_SECONDS: Final = 3600.0  # that clocks of producers may be ahead of ours
 
 _MOST_FOREIGN_SPACES = 20  # told apart by name; the rest is counted together
 
@@ -75,6 +78,7 @@ class IndexerState:
         return lambda: begun.cancel() or begun.result()
 
     def _apply(self, records: Sequence[Record], progress: Progress, verdict_topic: str) -> list[Message]:
+        self.judge.trust_times_until(int((time.time() + _AHEAD_SECONDS) * 1000))
         applied = apply_records(self.judge, self.space, records, progress.is_new)
         progress.remembered.update({record.tp: record.offset + 1 for record in records})
         self.records += len(records)

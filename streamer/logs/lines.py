@@ -13,7 +13,7 @@ import orjson
 import structlog
 
 from streamer.core.outages import normalized
-from streamer.errors import without_quotes
+from streamer.errors import without_credentials, without_quotes
 from streamer.logs.repeats import Repeated, Repeats
 from streamer.logs.tracebacks import traceback_text
 
@@ -140,7 +140,8 @@ class Lines:
                     line[key] = [without_quotes(item) if isinstance(item, str) else item for item in value]
 
     def _rendered(self, line: Line) -> str:
-        text = self._render(line)
+        # Addresses with a user and password get into lines as parts of libraries' messages, and of errors.
+        text = without_credentials(self._render(line))
         for secret in self._secrets:
             text = text.replace(secret, "[redacted]")
         return text

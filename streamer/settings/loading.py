@@ -14,10 +14,10 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from streamer.core.vendors import VENDORS
-from streamer.errors import ConfigurationError
+from streamer.core.vendors import key_variable
+from streamer.errors import ConfigurationError, without_credentials
 from streamer.settings.base import Section
-from streamer.settings.provider import FallbackSettings
+from streamer.settings.provider import OPTIONS_OF, FallbackSettings
 from streamer.settings.sections import Settings
 
 ENV_PREFIX = "STREAMER_"
@@ -30,7 +30,7 @@ SECRETS = {
     ("provider", "fallback"),
     ("http", "token"),
 }
-STRUCTURED = {("topics", "input"), ("provider", "headers"), ("provider", "fallback")}
+STRUCTURED = {("topics", "input"), ("provider", "headers"), ("provider", "fallback"), ("http", "allowed_hosts")}
 
 
 def load_settings(
@@ -50,8 +50,7 @@ def load_settings(
     where: dict[tuple[str, str], str] = {}
     if base is not None:
         values = base.model_dump(exclude_unset=True)
-        if (overrides or {}).get("provider.name", base.provider.name) != base.provider.name:
-            values["provider"].pop("api_key", None)  # it is not this vendor's
+        _forget_what_is_for_another(values.get("provider", {}), overrides or {}, base)
     for section, key, value, origin in [
         *(_from_file(path) if base is None else []),
         *(_from_environment(environ) if base is None else []),
@@ -60,10 +59,11 @@ def load_settings(
         values.setdefault(section, {})[key] = value
         where[section, key] = origin
     provider = values.setdefault("provider", {})
-    vendor = VENDORS.get(str(provider.get("name", "onnx")))
-    if vendor is not None and (vendor_key := environ.get(vendor.key_variable)):
-        provider.setdefault("api_key", vendor_key)
-    _name_keys(provider, environ)
+    _take_keys(provider, environ, "provider")
+    entries = provider.get("fallback")
+    for i, entry in enumerate(entries if isinstance(entries, list) else []):
+        if isinstance(entry, dict):
+            _take_keys(entry, environ, f"provider.fallback.{i}", first=provider)
     try:
         return Settings.model_validate(values)
     except ValidationError as exc:
@@ -71,15 +71,34 @@ def load_settings(
         raise ConfigurationError(explained) from None  # the cause would print values of secrets
 
 
-def _name_keys(provider: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Put the keys that the fallback's entries name by their variables into them."""
-    entries = provider.get("fallback")
-    for i, entry in enumerate(entries if isinstance(entries, list) else []):
-        variable = entry.get("api_key_env") if isinstance(entry, dict) else None
-        if isinstance(variable, str):
-            if not environ.get(variable):
-                raise ConfigurationError(f"provider.fallback.{i}.api_key_env = {variable!r}: this variable is not set")
-            entry["api_key"] = environ[variable]
+def _take_keys(
+    way: dict[str, Any], environ: Mapping[str, str], where: str, first: dict[str, Any] | None = None
+) -> None:
+    """Put the key of this way to the provider into it: from the variable that it names, else from the vendor's own one
+    where it is meant for this server. `first`: [provider], for an entry of the fallback, which inherits."""
+    variable = way.get("api_key_env")
+    if isinstance(variable, str) and way.get("api_key") is None:
+        if not environ.get(variable):
+            raise ConfigurationError(f"{where}.api_key_env = {variable!r}: this variable is not set")
+        way["api_key"] = environ[variable]
+    if first is not None and way.get("base_url") is None:
+        return
+    name = way.get("name") or (first or {}).get("name", "onnx")
+    url = way.get("base_url") or (environ.get("OLLAMA_HOST") if name == "ollama" else None)  # its client reads that
+    own = key_variable(str(name), url, is_azure=way.get("azure_api_version") is not None)
+    if own is not None and environ.get(own):
+        way.setdefault("api_key", environ[own])
+
+
+def _forget_what_is_for_another(provider: dict[str, Any], overrides: Mapping[str, Any], base: Settings) -> None:
+    """A key, and the headers of a gateway, are not sent to another vendor or server than they were given for."""
+    was = base.provider
+    if overrides.get("provider.name") not in (None, was.name):
+        for key in ("api_key", "api_key_env", *OPTIONS_OF):
+            provider.pop(key, None)
+    elif overrides.get("provider.base_url") not in (None, was.base_url):
+        for key in ("api_key", "api_key_env", "headers"):
+            provider.pop(key, None)
 
 
 _Item = tuple[str, str, Any, str]
@@ -155,11 +174,14 @@ def _explain(exc: ValidationError, where: Mapping[tuple[str, str], str], argumen
             origin = f"{argument_of[name]}=..." if name in argument_of else origin
             lines.append(f"{origin}: unknown {what} {name}; known are: {known}")
         else:
-            secret = location[:2] in SECRETS and not (is_entry and location[-1] in ("name", "model", "base_url"))
+            hides_user = location == ("kafka", "bootstrap_servers") and "@" in str(error["input"])
+            secret = hides_user or (
+                location[:2] in SECRETS and not (is_entry and location[-1] in ("name", "model", "base_url"))
+            )
             given = "" if secret or isinstance(error["input"], dict | Section) else f" = {error['input']!r}"
             message = error["msg"].removeprefix("Value error, ")
             setting = f"{origin}: {name}{given}"
             if name in argument_of:
                 setting = f"{argument_of[name]}{given.replace(' ', '', 2) or '=...'}"
             lines.append(f"{setting}: {message[0].lower()}{message[1:]}")
-    return "\n".join(dict.fromkeys(lines))
+    return without_credentials("\n".join(dict.fromkeys(lines)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -11,6 +12,15 @@ from streamer.core.vendors import VENDORS
 from streamer.settings.base import Positive, Section
 
 ProviderName: TypeAlias = Literal["onnx", "sentence-transformers", "openai", "cohere", "voyage", "ollama"]
+
+# Options that only one kind of provider knows. With another they would be taken and never used.
+OPTIONS_OF: Final[Mapping[str, str]] = {
+    "headers": "openai",
+    "azure_api_version": "openai",
+    "azure_deployment": "openai",
+    "encoding_format": "openai",
+    "keep_alive": "ollama",
+}
 
 
 class FallbackSettings(Section):
@@ -63,7 +73,14 @@ class ProviderSettings(Section):
         None, examples=["http://localhost:8000/v1"], description="address of the service; default: the vendor's own"
     )
     api_key: SecretStr | None = Field(
-        None, description="set it in the environment; the vendor's own variable, such as OPENAI_API_KEY, works as well"
+        None,
+        description="set it in the environment; for the vendor's own address its own variable, such as OPENAI_API_KEY, "
+        "works as well",
+    )
+    api_key_env: str | None = Field(
+        None,
+        examples=["OPENAI_API_KEY"],
+        description="the environment variable that holds the key, where base_url is another server's",
     )
     input_type: str | None = Field(
         None,
@@ -108,8 +125,10 @@ class ProviderSettings(Section):
     headers: dict[str, SecretStr] = Field(
         {}, examples=[{"X-Team": "search"}], description="openai: extra request headers for a compatible server"
     )
-    encoding_format: Literal["base64", "float"] = Field(
-        "base64", description="openai: how vectors travel; float for servers that reject base64"
+    encoding_format: Literal["base64", "float", "none"] = Field(
+        "base64",
+        description="openai: how vectors travel; float for servers that reject base64, none leaves the field out; "
+        "a rejected one is replaced by the next at the first request",
     )
     keep_alive: str | None = Field(None, examples=["30m"], description="ollama: how long the model stays loaded")
     fallback: list[FallbackSettings] = Field([], description="other ways to the same model, asked while this one fails")
@@ -118,4 +137,12 @@ class ProviderSettings(Section):
     def _has_ways_to_fall_back_on(self) -> ProviderSettings:
         if self.fallback and VENDORS[self.name].is_local:
             raise ValueError(f"{self.name} runs in this process: there is no other way to it, so no fallback")
+        return self
+
+    @model_validator(mode="after")
+    def _is_used(self) -> ProviderSettings:
+        for option, name in OPTIONS_OF.items():
+            given = [entry for entry in (self, *self.fallback) if option in entry.model_fields_set]
+            if name != self.name and any(getattr(entry, option) for entry in given):
+                raise ValueError(f"{option} is for provider.name = {name!r}; {self.name} would not use it: remove it")
         return self

@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from streamer.errors import redacted
 from streamer.settings.base import Positive, Section
+from streamer.settings.http import HttpSettings
 from streamer.settings.provider import ProviderSettings
 
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
@@ -66,6 +68,15 @@ class KafkaSettings(Section):
         description="static membership: a restart within session_timeout_ms moves no partition, but the partitions of "
         "a worker that stays away wait that long. One id per process: two of the same evict each other in turn",
     )
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _brokers_have_no_scheme(cls, servers: str) -> str:
+        if "@" in servers or "/" in servers:
+            raise ValueError(
+                "write host:port, several separated by commas; user and password are sasl_username and sasl_password"
+            )
+        return servers
 
     @model_validator(mode="after")
     def _sasl_is_complete(self) -> KafkaSettings:
@@ -166,7 +177,9 @@ class CacheSettings(Section):
 
     enabled: bool = Field(True, description="keep vectors on disk, so that no text is paid for twice")
     path: Path = Field(
-        Path("streamer-cache.sqlite"), description="the cache file, in the working directory unless it is a full path"
+        Path("streamer-cache.sqlite"),
+        description="the cache file, in the working directory unless it is a full path; the processes on one machine "
+        "share it",
     )
     ttl_seconds: Annotated[float, Field(gt=0)] | None = Field(
         None, examples=[2_592_000], description="entries expire after this time; default: never"
@@ -229,19 +242,6 @@ class IndexSettings(Section):
     )
 
 
-class HttpSettings(Section):
-    """Where the indexer and the worker listen."""
-
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all, then set a token as well")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="port of the indexer; 0 takes a free one")
-    worker_port: Annotated[int, Field(ge=0, le=65535)] = Field(
-        8081, description="port of the worker's /healthz, /readyz and /metrics; 0 takes a free one"
-    )
-    token: SecretStr | None = Field(
-        None, description="everything but /healthz needs it as Authorization: Bearer; set it in the environment"
-    )
-
-
 class LogSettings(Section):
     """What is logged, and how."""
 
@@ -279,7 +279,8 @@ class Settings(Section):
 
     def redacted(self) -> dict[str, Any]:
         """All effective values, secrets as stars: fit to be printed."""
-        return self.model_dump(mode="json")
+        shown: dict[str, Any] = redacted(self.model_dump(mode="json"))
+        return shown
 
     def secrets(self) -> list[str]:
         """The values of all secrets, which nothing may print."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.anyio
 WRONG: dict[str, tuple[Fault, list[str], str]] = {
     "a key": (refusal(401), [], "check the API key"),
     "a model": (refusal(404, "model_not_found"), [], "check provider.model"),
-    "a quota": (refusal(429, "insufficient_quota"), [], "used up its quota: raise it or wait"),
+    "a quota": (refusal(429, "insufficient_quota"), [], "used up its quota or credit: raise it, or wait"),
     "a rate": (refusal(429, "rate_limit_exceeded"), [], "at a rate limit just now: try again"),
     "a server": (refusal(503), [], "is provider.base_url right, and the service up?"),
     "no answer": (HANG, ["--set", "provider.timeout_seconds=0.5"], "did not answer within 0.5 s"),
@@ -44,7 +46,7 @@ WRONG: dict[str, tuple[Fault, list[str], str]] = {
 async def check(server: FakeOpenAI, *options: str) -> Done:
     broker = ["-b", NOBODY, "--set", "kafka.connect_timeout_ms=1000"]
     provider = ["--set", "provider.name=openai", "--set", f"provider.base_url={server.base_url}"]
-    return await streamer("check", *broker, *provider, *options, OPENAI_API_KEY=KEY)
+    return await streamer("check", *broker, *provider, *options, STREAMER_PROVIDER__API_KEY=KEY)
 
 
 @pytest.mark.parametrize("what", WRONG)
@@ -67,7 +69,8 @@ async def test_check_tries_each_way_to_the_model(tmp_path: Path) -> None:
         entries = [{"base_url": second.base_url, "api_key": "other"}, {"base_url": second.base_url, "api_key": "wrong"}]
         done = await streamer(
             "check", "-b", NOBODY, "--set", "kafka.connect_timeout_ms=1000",
-            STREAMER_PROVIDER__NAME="openai", STREAMER_PROVIDER__BASE_URL=first.base_url, OPENAI_API_KEY=KEY,
+            STREAMER_PROVIDER__NAME="openai", STREAMER_PROVIDER__BASE_URL=first.base_url,
+            STREAMER_PROVIDER__API_KEY=KEY,
             STREAMER_PROVIDER__FALLBACK=orjson.dumps(entries).decode(),
         )  # fmt: skip
     results = {line[8:].partition(":")[0]: line[:6].strip() for line in done.stdout.splitlines()}
@@ -102,3 +105,86 @@ async def test_check_looks_at_the_snapshot(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:60])
     ignored = f"ok      snapshot: {path} will be ignored, the index is read from the topic instead: it is cut short"
     assert (await said_of_the_snapshot(*option)).startswith(ignored)
+
+
+async def said_of_the_provider(server: FakeOpenAI, *options: str) -> str:
+    done = await check(server, *options)
+    (line,) = [line for line in done.stdout.splitlines() if " provider: " in line]
+    return line
+
+
+async def test_row_3_check_asks_as_the_worker_will() -> None:
+    async with FakeOpenAI(key=KEY) as server:
+        server.more_fields = ("input_type",)
+        options = ["dimensions=256", "input_type=passage", "query_input_type=question", "document_prefix=doc: "]
+        line = await said_of_the_provider(
+            server, *(word for option in options for word in ("--set", f"provider.{option}"))
+        )
+        assert line.startswith("ok      provider: openai text-embedding-3-small, 256 dimensions")
+        asked = [request.json for request in server.requests]
+    assert [one["input_type"] for one in asked] == ["passage", "passage", "question"]
+    assert all(one["dimensions"] == 256 and one["encoding_format"] == "base64" for one in asked)
+    first, second, _ = (one["input"] for one in asked)
+    assert first == second[::-1]
+    assert len({len(text) for text in first}) == 2
+    assert all(text.startswith("doc: ") for text in first)
+
+
+def by_length(answer: Any, asked: Any) -> Any:
+    """A server that sorts the texts, to pad less, and forgets to put them back."""
+    rows = [item["embedding"] for item in answer["data"]]
+    order = sorted(range(len(rows)), key=lambda i: len(asked["input"][i]))
+    for item, i in zip(answer["data"], order, strict=True):
+        item["embedding"] = rows[i]
+    return answer
+
+
+def same_index(answer: Any, asked: Any) -> Any:
+    for item in answer["data"]:
+        item["index"] = 0
+    return answer
+
+
+def longer_is_empty(answer: Any, asked: Any) -> Any:
+    for item, text in zip(answer["data"], asked["input"], strict=True):
+        if len(text) > 10:
+            item["embedding"] = []
+    return answer
+
+
+ODD: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
+    "order": (by_length, "does not keep to the order of the texts"),
+    "row 3b, all 0": (same_index, "index 0 for each of 2 embeddings"),
+    "row 1, one empty": (longer_is_empty, "not of finite, positive length for the longer of 2 texts"),
+    "row 22, an error": (lambda answer, asked: {"error": {"code": 401, "message": "No key"}}, "check the API key"),
+    "row 22, a rate": (lambda answer, asked: {"error": {"code": 429, "message": "slow"}}, "at a rate limit just now"),
+    "row 22, a model": (lambda answer, asked: {"error": "model 'x' not found"}, "check provider.model"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_check_names_what_differs(name: str) -> None:
+    edit, says = ODD[name]
+    async with FakeOpenAI(key=KEY) as server:
+        server.edit = edit
+        line = await said_of_the_provider(server)
+    assert line.startswith("FAILED  provider: ")
+    assert says in line
+
+
+async def test_e8_check_says_that_the_server_names_another_model() -> None:
+    async with FakeOpenAI(key=KEY) as server:
+        server.edit = lambda answer, asked: answer | {"model": "bge-small-en"}
+        line = await said_of_the_provider(server)
+        assert "the service says that its model is 'bge-small-en': is 'text-embedding-3-small' right" in line
+        server.edit = lambda answer, asked: answer | {"model": "openai/text-embedding-3-small"}
+        assert "the service says" not in await said_of_the_provider(server)
+
+
+async def test_e6_check_names_the_encoding_that_the_server_takes() -> None:
+    async with FakeOpenAI(key=KEY) as server:
+        refused = Fault(status=400, body=b'{"message": "base64 encoding is not currently supported"}')
+        server.always = lambda request: refused if request.json.get("encoding_format") == "base64" else NOTHING
+        done = await check(server)
+    assert "ok      provider: " in done.stdout
+    assert 'set provider.encoding_format = "float"' in done.stdout + done.stderr.replace("\\", "")

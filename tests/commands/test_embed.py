@@ -13,10 +13,11 @@ import orjson
 import pytest
 
 from streamer.core.vectors import Matrix
+from streamer.embedding.backoff import BackoffPolicy
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
 from tests.support import processes
 from tests.support.vendors.cohere import FakeCohere
-from tests.support.vendors.misbehaviour import HANG, NOTHING
+from tests.support.vendors.misbehaviour import HANG, NOTHING, RESET, Fault
 from tests.support.vendors.ollama import FakeOllama
 from tests.support.vendors.openai import FakeAzureOpenAI, FakeOpenAI
 from tests.support.vendors.sentence_transformers import installed_model
@@ -43,19 +44,23 @@ class CompatibleServer(FakeOpenAI):
 
 
 SERVICES: dict[str, tuple[Callable[..., FakeVendor], list[str], dict[str, str]]] = {
-    "openai": (FakeOpenAI, ["--provider", "openai"], {"OPENAI_API_KEY": KEY}),
+    "openai": (FakeOpenAI, ["--provider", "openai"], {"STREAMER_PROVIDER__API_KEY": KEY}),
     "azure": (
         FakeAzureOpenAI,
         [
             *("--provider", "openai", "--set", "provider.azure_api_version=2024-10-21"),
             *("--set", "provider.azure_deployment=embeddings-eu"),
         ],
-        {"OPENAI_API_KEY": KEY},
+        {"AZURE_OPENAI_API_KEY": KEY},
     ),
     "compatible": (CompatibleServer, ["--provider", "openai", "--set", "provider.encoding_format=float"], {}),
-    "cohere": (FakeCohere, ["--provider", "cohere", "--model", "embed-english-v3.0"], {"COHERE_API_KEY": KEY}),
-    "voyage": (FakeVoyage, ["--provider", "voyage", "--model", "voyage-3"], {"VOYAGE_API_KEY": KEY}),
-    "ollama": (FakeOllama, ["--provider", "ollama"], {"OLLAMA_API_KEY": KEY}),
+    "cohere": (
+        FakeCohere,
+        ["--provider", "cohere", "--model", "embed-english-v3.0"],
+        {"STREAMER_PROVIDER__API_KEY": KEY},
+    ),
+    "voyage": (FakeVoyage, ["--provider", "voyage", "--model", "voyage-3"], {"STREAMER_PROVIDER__API_KEY": KEY}),
+    "ollama": (FakeOllama, ["--provider", "ollama"], {"STREAMER_PROVIDER__API_KEY": KEY}),
 }
 EXPECTED: dict[str, Callable[[list[str], str], Matrix]] = {
     "cohere": lambda texts, purpose: FakeCohere().expected(texts, f"search_{purpose}"),
@@ -100,7 +105,7 @@ async def test_a_file_becomes_a_matrix_or_lines(tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("one\n\ntwo\n   \nthree\n")
     async with FakeOpenAI(key=KEY) as server:
         settings = {"STREAMER_PROVIDER__NAME": "openai", "STREAMER_PROVIDER__BASE_URL": server.base_url}
-        settings |= {"OPENAI_API_KEY": KEY}
+        settings |= {"STREAMER_PROVIDER__API_KEY": KEY}
         for output in ("vectors.npy", "vectors.jsonl"):
             done = await streamer("embed", "zero", "--file", "texts.txt", "-o", output, **settings)
             assert (done.code, done.stdout) == (0, "")
@@ -117,8 +122,8 @@ async def test_what_has_no_vector_is_said_and_keeps_its_row(tmp_path: Path) -> N
     async with FakeOpenAI(key=KEY) as server:
         server.poison = {"poison"}
         options = ["--provider", "openai", "--set", f"provider.base_url={server.base_url}"]
-        done = await streamer("embed", "-f", "texts.txt", "-o", "v.npy", *options, OPENAI_API_KEY=KEY)
-        lines = await streamer("embed", "-f", "texts.txt", *options, OPENAI_API_KEY=KEY)
+        done = await streamer("embed", "-f", "texts.txt", "-o", "v.npy", *options, STREAMER_PROVIDER__API_KEY=KEY)
+        lines = await streamer("embed", "-f", "texts.txt", *options, STREAMER_PROVIDER__API_KEY=KEY)
         assert done.code == lines.code == 1
         assert "1 of 3 texts have no vector; text 2: rejected, openai answered 400" in done.stderr
         matrix = np.load(tmp_path / "v.npy")
@@ -135,9 +140,10 @@ async def test_a_column_is_embedded_and_ids_stay_with_their_vectors(tmp_path: Pa
         server.poison = {"poison"}
         options = ["--text-field", "body", "--id-field", "id", "--provider", "openai"]
         options += ["--set", f"provider.base_url={server.base_url}"]
-        lines = await streamer("embed", "-f", "reviews.csv", *options, OPENAI_API_KEY=KEY)
-        await streamer("embed", "-f", "reviews.csv", *options, "-o", "v.npy", OPENAI_API_KEY=KEY)
-        skipping = await streamer("embed", "-f", "reviews.jsonl", *options, "--skip-bad", OPENAI_API_KEY=KEY)
+        key = {"STREAMER_PROVIDER__API_KEY": KEY}
+        lines = await streamer("embed", "-f", "reviews.csv", *options, **key)
+        await streamer("embed", "-f", "reviews.csv", *options, "-o", "v.npy", **key)
+        skipping = await streamer("embed", "-f", "reviews.jsonl", *options, "--skip-bad", **key)
         expected = server.expected(["Too\nlate", "Fine"])
     first, bad, last = map(orjson.loads, lines.stdout.splitlines())
     assert [(line["id"], line["text"]) for line in (first, bad, last)] == [
@@ -237,3 +243,44 @@ async def test_standard_input_is_read() -> None:
     done = await streamer("embed", "-f", "-", stdin="first\n\nsecond\n")
     assert done.code == 0
     assert [orjson.loads(line)["text"] for line in done.stdout.splitlines()] == ["first", "second"]
+
+
+@pytest.mark.parametrize("say", ["500", "400", "nothing", "NaN"])
+async def test_row_20_one_poison_text_takes_no_other_with_it(
+    say: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that fails with one text each time, as one whose model crashes on it."""
+    monkeypatch.setattr(BackoffPolicy, "delay", lambda *_, **__: 0.001)
+    texts = ["good", "poison", "fine", *(f"text {i}" for i in range(20))]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    answers = {
+        "500": Fault(status=500, body=b'{"error": "do embedding request: EOF"}'),
+        "400": Fault(status=400, body=b'{"error": "no"}'),
+        "nothing": RESET,
+        "NaN": Fault(status=500, body=b'{"error": "failed to encode response: json: unsupported value: NaN"}'),
+    }
+    async with FakeOpenAI(key=KEY) as server:
+        server.always = lambda request: answers[say] if "poison" in request.json["input"] else NOTHING
+        options = ["--provider", "openai", "--set", f"provider.base_url={server.base_url}"]
+        done = await streamer("embed", "-f", "texts.txt", *options, STREAMER_PROVIDER__API_KEY=KEY)
+        assert len(server.requests) < 60
+        expected = server.expected([text for text in texts if text != "poison"])
+    assert done.code == 1
+    assert f"1 of {len(texts)} texts have no vector" in done.stderr
+    lines = [orjson.loads(line) for line in done.stdout.splitlines()]
+    assert [line["text"] for line in lines] == texts
+    assert lines[1]["error_kind"] == "rejected"
+    found = np.array([line["vector"] for line in lines if "vector" in line], dtype=np.float32)
+    assert_same(found, expected)
+
+
+async def test_row_4_embed_says_what_is_wrong_with_the_set_up_at_once(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("one\ntwo\nthree\n")
+    async with FakeOpenAI(key=KEY) as server:
+        server.always = Fault(status=422, body=b'{"detail": [{"loc": ["body", "dimensions"], "msg": "no extra"}]}')
+        options = ["--provider", "openai", "--set", f"provider.base_url={server.base_url}"]
+        done = await streamer("embed", "-f", "texts.txt", *options, STREAMER_PROVIDER__API_KEY=KEY)
+    assert done.code == 3
+    assert done.stdout == ""
+    assert "body.dimensions: no extra" in done.stderr
+    assert "check provider.dimensions" in done.stderr

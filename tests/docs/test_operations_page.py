@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 
 from streamer.app.worker import WorkerStatistics
-from streamer.indexer.indexer import IndexerStatistics
+from streamer.indexer.statistics import IndexerStatistics
 from streamer.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent

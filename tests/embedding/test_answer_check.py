@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from streamer.embedding.answer_check import InvalidAnswer, check_answer
-from streamer.errors import SpaceMismatch
+from streamer.embedding.answer_check import InvalidAnswer, OtherWidth, check_answer
 
 matrices = hnp.arrays(
     np.float32,
@@ -39,7 +38,7 @@ def test_any_other_count_makes_the_whole_answer_useless(count: int) -> None:
 
 @pytest.mark.parametrize("width", [1, 4, 6])
 def test_any_other_width_is_another_space(width: int) -> None:
-    with pytest.raises(SpaceMismatch, match=f"5 dimensions were expected, the provider sent {width}"):
+    with pytest.raises(OtherWidth, match=f"5 dimensions were expected, the provider sent {width}"):
         check_answer(np.ones((3, width), dtype=np.float32), 3, 5)
 
 
@@ -47,7 +46,7 @@ def test_a_matryoshka_model_may_send_more_but_not_less() -> None:
     vectors = np.arange(1, 9, dtype=np.float32).reshape(1, 8)
     [row] = check_answer(vectors, 1, 2, matryoshka=True).rows
     np.testing.assert_allclose(row, np.array([1, 2]) / np.sqrt(5), atol=1e-7)
-    with pytest.raises(SpaceMismatch):
+    with pytest.raises(OtherWidth):
         check_answer(vectors, 1, 16, matryoshka=True)
 
 

@@ -42,7 +42,8 @@ async def test_several_poisonous_texts_are_found_and_no_others() -> None:
 
 async def test_the_kind_is_the_providers() -> None:
     async def behave(call: Call) -> None:
-        raise RejectedError("no text in it", kind="empty_text" if call.texts == [""] else "rejected")
+        if {"", "x"} & set(call.texts):
+            raise RejectedError("no text in it", kind="empty_text" if call.texts == [""] else "rejected")
 
     outcomes = await dispatcher(FakeProvider(behave)).embed(["", "x"], "document")
     assert [outcome.kind for outcome in outcomes if isinstance(outcome, Rejection)] == ["empty_text", "rejected"]
@@ -86,7 +87,7 @@ async def test_requests_refused_for_their_size_are_split_and_later_ones_are_smal
     assert_right(given, await service.embed(given, "document"))
     first = len(provider.calls)
     assert_right(given, await service.embed(given, "document"))
-    assert first == 7
+    assert first == 8  # one of them with a trivial text: is it the provider that refuses?
     assert [len(call.texts) for call in provider.calls[first:]] == [100] * 4
 
 
@@ -106,7 +107,7 @@ async def test_a_lower_limit_on_tokens_is_learned_too() -> None:
     assert len(provider.calls[-1].texts) > 40  # short texts are not held to the number of long ones
 
 
-async def test_a_provider_that_refuses_everything_is_blocked_before_much_is_given_up() -> None:
+async def test_a_provider_that_refuses_everything_is_blocked_before_anything_is_given_up() -> None:
     async def behave(call: Call) -> None:
         if anyio.current_time() < 1000:
             raise RejectedError("unknown parameter `input_type`")
@@ -122,7 +123,7 @@ async def test_a_provider_that_refuses_everything_is_blocked_before_much_is_give
         tasks.start_soon(work)
         await anyio.sleep(500)
         assert (service.state() or "").startswith("blocked: the provider rejects even a trivial text")
-    assert sum(isinstance(outcome, Rejection) for outcome in outcomes[0]) < 16
+    assert_right(texts(200), outcomes[0])
 
 
 async def test_many_bad_texts_in_a_row_are_all_given_up_when_the_provider_is_sound() -> None:

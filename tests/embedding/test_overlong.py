@@ -118,9 +118,10 @@ async def test_a_chunk_that_is_refused_takes_the_whole_text_with_it() -> None:
 
 
 @pytest.mark.parametrize("policy", ["truncate", "chunk", "reject"])
-async def test_a_provider_that_finds_everything_too_long_ends_in_a_rejection(policy: str) -> None:
+async def test_a_text_that_is_too_long_however_short_ends_in_a_rejection(policy: str) -> None:
     async def behave(call: Call) -> None:
-        raise RejectedError("too long", kind="too_long")
+        if call.texts != ["hello"]:
+            raise RejectedError("too long", kind="too_long")
 
     provider = FakeProvider(behave, space=space(on_too_long=policy))
     [outcome] = await dispatcher(provider).embed([LONG], "document")

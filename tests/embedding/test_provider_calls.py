@@ -6,7 +6,7 @@ import anyio
 import numpy as np
 import pytest
 
-from streamer.errors import RetriableError, SpaceMismatch
+from streamer.errors import RetriableError
 from streamer.protocols import Answer, Rejection
 from tests.embedding.dispatching import POISON, assert_right, dispatcher, texts
 from tests.embedding.providers import DIMENSIONS, Call, FakeProvider, contract, rows
@@ -78,16 +78,24 @@ async def test_a_poisoned_server_that_answers_zeros_is_an_outage_and_not_the_tex
     assert_right(given, await service.embed(given, "document"))
 
 
-async def test_another_dimension_stops_everything() -> None:
+async def test_r2_another_dimension_pauses_everything_until_the_model_is_back() -> None:
     async def behave(call: Call) -> Answer | None:
-        return Answer(rows(call.texts, DIMENSIONS + (call.number > 0)))
+        return Answer(rows(call.texts, DIMENSIONS + (10 <= anyio.current_time() < 1000)))
 
     provider = FakeProvider(behave)
     service = dispatcher(provider, contract=contract(max_items=10))
     given = texts(10)
     assert_right(given, await service.embed(given, "document"))
-    with pytest.raises(SpaceMismatch, match="8 dimensions were expected, the provider sent 9"):
-        await service.embed(texts(100), "document")
+    await anyio.sleep(10)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(service.embed, texts(100), "document")
+        await anyio.sleep(500)
+        state = service.state() or ""
+        assert state.startswith("blocked: the provider rejects even a trivial text: vectors of 8 dimensions were exp")
+        assert "the provider sent 9" in state
+        assert "check provider.model and provider.dimensions" in state
+    assert service.state() is None
+    assert_right(texts(100), await service.embed(texts(100), "document"))
 
 
 async def test_a_bug_in_an_adapter_is_not_swallowed() -> None:

@@ -7,7 +7,7 @@ from streamer.core.projection import PrincipalAxes, Projection
 from streamer.core.vectors import unit_rows
 from streamer.embedding.dispatcher import Dispatcher
 from streamer.embedding.reduction import Reduced
-from streamer.errors import ConfigurationError, SpaceMismatch
+from streamer.errors import ConfigurationError, ProviderBlocked
 from streamer.protocols import Answer, Embedding, Rejection
 from tests.embedding.providers import DIMENSIONS, Call, FakeProvider, contract, rows, space
 
@@ -50,13 +50,13 @@ async def test_a_bad_vector_is_found_behind_the_projection() -> None:
 
 
 @pytest.mark.parametrize("width", [K, DIMENSIONS + 1])
-async def test_another_dimension_stops_everything(width: int) -> None:
+async def test_another_dimension_blocks_everything(width: int) -> None:
     async def behave(call: Call) -> Answer:
         return Answer(rows(call.texts, width))
 
-    service = Dispatcher(Reduced(FakeProvider(behave), projection()), contract(dimensions=K))
+    service = Dispatcher(Reduced(FakeProvider(behave), projection()), contract(dimensions=K), give_up_after=30.0)
     with pytest.raises(
-        SpaceMismatch, match=f"vectors of {DIMENSIONS} dimensions were expected, the provider sent {width}"
+        ProviderBlocked, match=f"vectors of {DIMENSIONS} dimensions were expected, the provider sent {width}"
     ):
         await service.embed(["a"], "document")
 

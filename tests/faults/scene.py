@@ -36,7 +36,7 @@ PER_CRASH = PARTITIONS * IN_FLIGHT  # what one crash may repeat
 
 @dataclass(slots=True)
 class Member:
-    """One worker's place: its process comes and goes, its port and its cache file stay."""
+    """One worker's place: its process comes and goes, its port stays. `cache`: the file that all workers share."""
 
     port: int
     settings: dict[str, object]
@@ -175,7 +175,7 @@ class Scene:
             "topics.vectors": self.vectors,
             "topics.dead_letters": self.dead_letters,
             "topics.verdicts": f"{self.vectors}-verdicts",
-            "cache.path": self.folder / f"cache-{len(self.members)}.sqlite",
+            "cache.path": self.folder / "cache.sqlite",
             "delivery.commit_interval_ms": 200,
             "delivery.drain_timeout_ms": 8000,
             "batch.max_events": 64,
@@ -203,8 +203,18 @@ class Scene:
             assert member.process is not None
             await member.process.ready(member.port)
 
-    async def produce(self, count: int | None = None, *, rate: float = 0.0, seed: int = 0) -> None:
-        """`count` events, or without end; noted before they are sent and again when they are acknowledged."""
+    async def produce(
+        self,
+        count: int | None = None,
+        *,
+        rate: float = 0.0,
+        seed: int = 0,
+        text_of: Callable[[int], str] | None = None,
+    ) -> None:
+        """`count` events, or without end; noted before they are sent and again when they are acknowledged.
+
+        `text_of`: the text of an event by its number.
+        """
         rng = random.Random(seed)
         producer = AIOKafkaProducer(
             bootstrap_servers=self.broker.bootstrap_servers,
@@ -224,6 +234,8 @@ class Scene:
                         number = len(self.ledger.attempted)
                         # Some texts come again, as they do: the cache and the single flight have a part in this.
                         text = f"text number {rng.randrange(number + 1) if number % 7 == 6 else number}"
+                        if text_of is not None:
+                            text = text_of(number)
                         self.ledger.attempted[f"id-{number}"] = text
                         try:
                             sending = await producer.send(self.texts, key=f"id-{number}".encode(), value=text.encode())

@@ -226,6 +226,8 @@ async def test_exactly_once_is_refused_where_the_broker_cannot(tmp_path: Path) -
             "cache.path": tmp_path / "cache.sqlite",
             "http.worker_port": 0,
         }
+        with streamer("topics", settings, "--create") as made:
+            assert await made.wait() == 0, made.stderr
         with streamer("run", settings) as worker:
             assert await worker.wait(timeout=60) == 2, worker.stderr
             assert "exactly-once" in worker.stderr

@@ -6,8 +6,8 @@ import base64
 import hashlib
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import httpx
@@ -19,18 +19,12 @@ from streamer.errors import SpaceMismatch
 from streamer.http.api import LARGEST_BODY, create_api
 from tests.support.indexing import OTHER, SPACE, Running, Topic
 from tests.support.serving import DegreesEmbedder, serving, serving_an_index
+from tests.support.serving import small_index as api
 
 pytestmark = pytest.mark.anyio
 
 
-@asynccontextmanager
-async def api(embedder: DegreesEmbedder | None = None, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """An index of id-0, a/1 and id-2 at 0, 30 and 60 degrees, caught up."""
-    topic = Topic()
-    for id, degrees in [("id-0", 0), ("a/1", 30), ("id-2", 60)]:
-        topic.append(id, degrees)
-    async with serving_an_index(topic, embedder, **options) as (client, _):
-        yield client
+JSON = {"content-type": "application/json"}
 
 
 async def search(client: httpx.AsyncClient, **body: Any) -> list[tuple[str, float]]:
@@ -82,9 +76,11 @@ async def test_a_body_has_a_largest_size(chunked: bool) -> None:
             yield b" " * 1024
 
     async with api() as client:
-        response = await client.post("/v1/search", content=chunks() if chunked else b" " * (LARGEST_BODY + 1))
+        response = await client.post(
+            "/v1/search", content=chunks() if chunked else b" " * (LARGEST_BODY + 1), headers=JSON
+        )
         assert (response.status_code, response.json()) == (413, {"error": "the body is larger than 1,048,576 bytes"})
-        response = await client.post("/v1/search", content=b" " * LARGEST_BODY)
+        response = await client.post("/v1/search", content=b" " * LARGEST_BODY, headers=JSON)
         assert response.status_code == 400
 
 
@@ -96,6 +92,15 @@ async def test_a_vector_is_found_by_its_id() -> None:
         assert document == {"id": "a/1", "space": SPACE.id, "dimensions": 2}
         response = await client.get("/v1/vectors/nobody")
         assert (response.status_code, response.json()) == (404, {"error": "no vector of id 'nobody' is known"})
+
+
+@pytest.mark.parametrize("id", ["a\nb", "\n", "a\r\nb/c", "a b", "a?b#c", "50%", "\u2028", "a//b", "é\n\n"])
+async def test_21_ids_of_any_characters_are_found(id: str) -> None:
+    topic = Topic()
+    topic.append(id, 0)
+    async with serving_an_index(topic) as (client, _):
+        response = await client.get(f"/v1/vectors/{quote(id, safe='')}")
+        assert (response.status_code, response.json().get("id")) == (200, id)
 
 
 async def test_statistics_and_metrics_agree() -> None:
@@ -148,7 +153,8 @@ async def test_an_unexpected_error_is_a_bare_500_and_the_next_request_is_served(
 async def test_a_client_that_hangs_up_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     async with api() as client:
         stream = await anyio.connect_tcp("127.0.0.1", client.base_url.port or 0)
-        await stream.send(b"POST /v1/search HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        headers = [b"host: localhost", b"content-type: application/json", b"content-length: 100"]
+        await stream.send(b"\r\n".join([b"POST /v1/search HTTP/1.1", *headers, b"", b"{"]))
         await stream.aclose()
         assert (await client.get("/healthz")).status_code == 200
     assert "Traceback" not in caplog.text

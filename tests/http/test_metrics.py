@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 
 from streamer.app.worker import WorkerStatistics
-from streamer.indexer.indexer import IndexerStatistics
+from streamer.indexer.statistics import IndexerStatistics
 
 
 def numbers(statistics: type[Any]) -> Iterator[tuple[str, Field[Any]]]:

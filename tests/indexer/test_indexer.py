@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import anyio
@@ -9,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from streamer.indexer.indexer import Indexer
+from streamer.indexer.verdicts.judge import VerdictPolicy
 from tests.support.indexing import OTHER, P0, P1, SETTINGS, SPACE, Running, Topic, running
 
 pytestmark = pytest.mark.anyio
@@ -195,3 +197,18 @@ async def test_cancelling_waits_for_the_poll() -> None:
         await this.until(lambda: this.changelog.idle_polls > 0)
         tasks.cancel_scope.cancel()
     assert this.changelog.cancelled_polls == 0
+
+
+@pytest.mark.parametrize("many", [1, 2, 5])
+async def test_f14_records_of_the_year_2099_make_nothing_expire(many: int) -> None:
+    topic = Topic()
+    now = int(time.time() * 1000)
+    for number in range(20):
+        topic.append(f"id-{number}", number)
+    for number in range(many):
+        topic.append(f"future-{number}", 90 + number)
+    log = topic.logs[P0]
+    log[:] = [replace(record, timestamp=now if record.offset < 20 else 4_070_908_800_000) for record in log]
+    async with running(topic, replace(SETTINGS, policy=VerdictPolicy(window=60_000))) as this:
+        await this.settle()
+        assert this.indexer.statistics().vectors == 20 + many

@@ -103,6 +103,8 @@ async def test_a_wrong_password_ends_it_with_one_line_that_does_not_tell_it(stag
 
 async def test_the_right_password_passes_every_check(stage: Stage) -> None:
     async with FakeOpenAI(key="sk-test") as service:
+        with streamer("topics", stage.settings, "--create") as made:
+            assert await made.wait() == 0, made.stderr
         with streamer("check", stage.with_fake_openai(service).settings) as process:
             assert await process.wait() == 0, process.stderr
             assert process.process.stdout is not None
@@ -116,6 +118,8 @@ async def test_withdrawn_credentials_are_told_and_cost_nothing(stage: Stage, gua
     async with FakeOpenAI(key="sk-test") as service:
         service.latency = lambda number: 0.05
         stage.with_fake_openai(service)
+        with streamer("topics", stage.settings, "--create") as made:
+            assert await made.wait() == 0, made.stderr
         with streamer("run", stage.settings) as worker:
             await worker.ready(stage.port)
             await stage.produce([(b"a%d" % n, b"text number %d" % n) for n in range(200)])

@@ -58,3 +58,13 @@ async def serving_an_index(
         async with serving(create_api(this.indexer, embedder, **options)) as client:
             yield client, this
         this.indexer.stop()
+
+
+@asynccontextmanager
+async def small_index(embedder: DegreesEmbedder | None = None, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """An index of id-0, a/1 and id-2 at 0, 30 and 60 degrees, caught up."""
+    topic = Topic()
+    for id, degrees in [("id-0", 0), ("a/1", 30), ("id-2", 60)]:
+        topic.append(id, degrees)
+    async with serving_an_index(topic, embedder, **options) as (client, _):
+        yield client

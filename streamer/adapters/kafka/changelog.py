@@ -1,4 +1,5 @@
-"""A topic read whole by a consumer without group membership; only the verdict position is committed."""
+"""A topic read whole by a consumer without group membership; only the verdict position is committed, by the one who has
+the place in the group (see Seat)."""
 
 from __future__ import annotations
 
@@ -12,11 +13,12 @@ import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import IllegalStateError, KafkaError
+from anyio import CancelScope
 
-from streamer.adapters.kafka.commits import commit_offsets
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, Diagnosis, Health, leave
 from streamer.adapters.kafka.records import record_of
+from streamer.adapters.kafka.seat import Seat
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import RetriableError, Unreachable
 
@@ -26,7 +28,8 @@ COMMIT_TIMEOUT = 10.0
 
 
 class KafkaChangelog:
-    """A Changelog of one topic, its partitions assigned by hand; `group_id` names where `commit` stores offsets.
+    """A Changelog of one topic, its partitions assigned by hand; `group_id` names where `commit` stores offsets, which
+    only one changelog at a time may do. `session_timeout`: seconds after which one that was killed makes room.
 
     A consumer that is stuck or dead is replaced, and goes on where its predecessor was; so do partitions added later.
     """
@@ -37,6 +40,7 @@ class KafkaChangelog:
         topic: str,
         group_id: str | None,
         *,
+        session_timeout: float = 10.0,
         isolation_level: str = "read_uncommitted",
         max_poll_records: int = 1000,
         timeouts: ConsumerTimeouts | None = None,
@@ -50,25 +54,31 @@ class KafkaChangelog:
         self._positions: dict[TopicPartition, int] = {}
         self._options = {
             **connection.consumer_options(),
-            "group_id": group_id,
             "isolation_level": isolation_level,
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
             "max_partition_fetch_bytes": 2 * 1024 * 1024,
         }
         self._consumer: Any = None
+        self._seat = None if group_id is None else Seat(connection, topic, group_id, session_timeout=session_timeout)
+        self._seat_is_taken = False
         self._health = Health(self._timeouts, clock)
         self._check_at = 0.0
         self._unreachable: str | None = None  # why a consumer could not be replaced yet
 
     async def start(self, *, from_beginning: bool = True) -> None:
-        """Assign every partition of the topic and go to its beginning or its end. Raises Unreachable."""
+        """Assign every partition of the topic and go to its beginning or its end. Raises Unreachable, and
+        ConfigurationError when another one commits for the group."""
         self._consumer = AIOKafkaConsumer(**self._options)
         try:
             await self._connection.reach(self._consumer.start())
             await self._connection.reach(self._assign(from_beginning))
+            if self._seat is not None and not self._seat_is_taken:
+                await self._seat.take()
+                self._seat_is_taken = True
         except BaseException:
-            await self.aclose()
+            with CancelScope(shield=True):
+                await self._drop(self._timeouts.goodbye)
             raise
         self._unreachable = None
         self._health = Health(self._timeouts, self._clock)
@@ -87,6 +97,12 @@ class KafkaChangelog:
             self._consumer.seek(tp, position)
 
     async def aclose(self, timeout: float = 5.0) -> None:
+        """Give the consumer up, and the place in the group."""
+        await self._drop(timeout)
+        if self._seat is not None:
+            await self._seat.aclose(timeout)
+
+    async def _drop(self, timeout: float) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await leave(consumer, timeout)
@@ -99,7 +115,7 @@ class KafkaChangelog:
             grown = len(known) > len(self._positions)
             if grown or await self._health.check(self._consumer, [self._topic]) is Diagnosis.SICK:
                 log.warning("replacing the consumer", reason="new partitions" if grown else self._health.problem)
-                await self.aclose()
+                await self._drop(5.0)
         if self._consumer is None:
             try:
                 await self.start()
@@ -125,7 +141,9 @@ class KafkaChangelog:
 
     async def poll(self, timeout: float) -> Sequence[Record]:
         """Records in offset order per partition; after a client error it reads on from where it really was. Raises
-        Unreachable when the topic has been deleted."""
+        Unreachable when the topic has been deleted, or another one has taken the place in the group."""
+        if self._seat is not None:
+            self._seat.check()
         if not await self._survives():
             await asyncio.sleep(timeout)
             return []
@@ -173,22 +191,21 @@ class KafkaChangelog:
             self._positions[tp] = offset
 
     async def committed(self) -> Mapping[TopicPartition, int]:
-        found = {}
-        for tp in self._positions:
-            try:
-                offset = await asyncio.wait_for(self._consumer.committed(ClientPartition(*tp)), COMMIT_TIMEOUT)
-            except (KafkaError, TimeoutError) as exc:
-                raise Unreachable(f"committed offsets of {self._topic!r} cannot be read: {exc!r}") from exc
-            if offset is not None:
-                found[tp] = offset
-        return found
+        """The next offset per partition that `commit` has stored. Raises Unreachable."""
+        if self._seat is None:
+            return {}
+        try:
+            found = await self._seat.committed([ClientPartition(*tp) for tp in self._positions], COMMIT_TIMEOUT)
+        except (KafkaError, TimeoutError) as exc:
+            raise Unreachable(f"committed offsets of {self._topic!r} cannot be read: {exc!r}") from exc
+        return {TopicPartition(*tp): offset for tp, offset in found.items()}
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Raises RetriableError when the coordinator does not answer in time."""
-        if self._consumer is None:
-            raise RetriableError("verdict offsets not committed: the consumer is being replaced")
+        """Raises RetriableError when the coordinator does not answer in time, or refuses for the moment."""
+        if self._seat is None:
+            raise AssertionError("a changelog without a group has nowhere to commit. This is a bug.")
         try:
             mine = {ClientPartition(*tp): offset for tp, offset in offsets.items()}
-            await commit_offsets(self._consumer, mine, COMMIT_TIMEOUT)
+            await self._seat.commit(mine, COMMIT_TIMEOUT)
         except (KafkaError, TimeoutError, IllegalStateError) as exc:
             raise RetriableError(f"verdict offsets not committed: {exc!r}") from exc

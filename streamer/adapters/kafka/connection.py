@@ -63,25 +63,24 @@ class KafkaConnection:
         """Keyword arguments of a consumer: the client options and those that every consumer needs."""
         return self.client_options() | {"fetch_max_wait_ms": max(1, int(self.fetch_max_wait * 1000))}
 
-    async def reach(self, starting: Awaitable[None], joining: float = 0.0) -> None:
-        """Await a client's start. Raises Unreachable, in one line, when no broker answers in time; `joining`: seconds
-        that a start may take beyond that for other reasons."""
+    async def reach(self, starting: Awaitable[None]) -> None:
+        """Await a client's start. Raises Unreachable, in one line, when no broker answers in time."""
         refusals = CLIENT_LOG.refusals
         try:
             with CLIENT_LOG.quiet():
-                await asyncio.wait_for(starting, self.connect_timeout + joining)
+                await asyncio.wait_for(starting, self.connect_timeout)
         except (KafkaError, OSError, TimeoutError) as exc:
             if CLIENT_LOG.refusals > refusals:
                 whom = f"user {self.sasl_username!r}" if self.sasl_username else "the connection"
                 raise Unreachable(f"Kafka at {self.bootstrap_servers} rejected {whom}: {CLIENT_LOG.refusal}") from exc
             raise Unreachable(
-                f"Kafka at {self.bootstrap_servers} cannot be reached: {self._absence(exc, joining)}; does it run, and "
+                f"Kafka at {self.bootstrap_servers} cannot be reached: {self._absence(exc)}; does it run, and "
                 "is kafka.bootstrap_servers (-b) right?"
             ) from exc
 
-    def _absence(self, error: Exception, joining: float) -> str:
+    def _absence(self, error: Exception) -> str:
         if isinstance(error, TimeoutError):
-            return f"no answer within {self.connect_timeout + joining:g} s"
+            return f"no answer within {self.connect_timeout:g} s"
         if isinstance(error, KafkaConnectionError):
             return "no broker answers there"  # the client only repeats the addresses, in Python's words
         return str(error) or type(error).__name__

@@ -18,6 +18,7 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from streamer.adapters.kafka.client_log import CLIENT_LOG
+from streamer.adapters.kafka.joining import call_off
 from streamer.errors import Unreachable
 
 log = structlog.get_logger(__name__)
@@ -29,7 +30,7 @@ class ConsumerTimeouts:
     `stuck`: with records there and none handed over, until the consumer is replaced. `unreachable`: without any answer,
     until it is replaced, which also looks the brokers' addresses up again. `request`: for an answer to a check. `step`:
     for one that the flow waits for, such as to a commit. `pause`: before a failed attempt is repeated. `quarantine`:
-    before a partition that cannot be read is tried again."""
+    before a partition that cannot be read is tried again. `goodbye`: for a consumer whose start has failed."""
 
     interval: float = 2.0
     quiet: float = 10.0
@@ -39,6 +40,7 @@ class ConsumerTimeouts:
     step: float = 10.0
     pause: float = 2.0
     quarantine: float = 60.0
+    goodbye: float = 1.0
 
 
 class Diagnosis(Enum):
@@ -180,6 +182,8 @@ async def leave(consumer: Any, timeout: float) -> None:
     """Stop the consumer within `timeout` seconds: it may hang (https://github.com/aio-libs/aiokafka/issues/773). Errors
     of its tasks are logged, not raised."""
     stopping = asyncio.ensure_future(consumer.stop())
+    await asyncio.sleep(0)  # from now on it will not join again
+    await call_off(consumer)
     await asyncio.wait([stopping], timeout=timeout)
     if not stopping.done():
         stopping.cancel()

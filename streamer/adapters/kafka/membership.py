@@ -11,11 +11,13 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, InvalidSessionTimeoutError, KafkaError
+from anyio import CancelScope
 
 from streamer.adapters.kafka.assignment import Assignment
 from streamer.adapters.kafka.commits import commit_offsets
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, leave
+from streamer.adapters.kafka.joining import join
 from streamer.core.events import TopicPartition
 from streamer.errors import ConfigurationError, PartitionLost, RetriableError, Unreachable
 
@@ -26,6 +28,7 @@ REBALANCE_TIMEOUT = 30.0  # the drain of a rebalance must fit into it
 
 class Membership:
     """`consumer` is the client of now, None while it is being replaced; `given_up` is set when it is over with it.
+    `joining`: since when, and what the group is doing meanwhile.
 
     Its listener passes on what the group decides; an error of the flow in it, which the client would only log, comes
     out of `raise_error`.
@@ -48,6 +51,7 @@ class Membership:
         self.given_up = asyncio.Event()
         self.error: Exception | None = None
         self.replaced_total = 0
+        self.joining: str | None = None  # what it waits for
 
     async def join(self) -> None:
         """Raises Unreachable when no broker answers, ConfigurationError when the group refuses such members."""
@@ -59,16 +63,19 @@ class Membership:
         else:
             consumer.subscribe(topics=list(self._topics), listener=listener)
         try:
-            # The others may take a whole rebalance to let it in.
-            await self._connection.reach(consumer.start(), REBALANCE_TIMEOUT)
+            await join(self._connection, consumer, self._tell)
         except BaseException as exc:
-            await leave(consumer, self._timeouts.step)  # a failed start leaves its connections and tasks behind
+            with CancelScope(shield=True):  # a failed start leaves its connections and tasks behind
+                await leave(consumer, self._timeouts.goodbye)
             if isinstance(exc.__cause__, InvalidSessionTimeoutError):
                 raise ConfigurationError(
                     f"kafka.session_timeout_ms = {self._options['session_timeout_ms']} is not what the brokers allow: "
                     "see their group.min.session.timeout.ms and group.max.session.timeout.ms"
                 ) from exc
             raise
+
+    def _tell(self, waits: str | None) -> None:
+        self.joining = waits
 
     async def leave(self, timeout: float) -> None:
         """Bounded, since the client may be stuck in a join."""

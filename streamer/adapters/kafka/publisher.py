@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.partitioner import DefaultPartitioner
+from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.refusals import TimestampLimits
@@ -80,7 +81,8 @@ class Publisher:
         try:
             await self.connection.reach(self.producer.start())
         except BaseException:
-            await self.abandon()  # a failed start leaves its connections and tasks behind
+            with CancelScope(shield=True):  # a failed start leaves its connections and tasks behind
+                await self.abandon()
             raise
 
     async def submit(self, messages: Sequence[Message], positions: Sequence[int], *, singly: bool) -> list[RecordBatch]:

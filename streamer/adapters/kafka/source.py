@@ -197,7 +197,7 @@ class KafkaSource:
 
     def state(self) -> str | None:
         """Why records are not coming in, in words for a person; None when they are, or when there are none."""
-        return self._assignment.problem
+        return self._membership.joining or self._assignment.problem
 
     def statistics(self) -> SourceStatistics:
         return SourceStatistics(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
+from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.errors import Unreachable
@@ -52,7 +53,8 @@ async def check_topics(connection: KafkaConnection, specs: Sequence[TopicSpec], 
     except KafkaError as exc:
         raise Unreachable(f"Kafka at {connection.bootstrap_servers} refused topic administration: {exc!r}") from exc
     finally:
-        await admin.close()
+        with CancelScope(shield=True):
+            await admin.close()
 
 
 async def existing_topics(connection: KafkaConnection) -> Mapping[str, int]:
@@ -95,7 +97,8 @@ async def find_home(connection: KafkaConnection, topic: str) -> TopicHome:
                 for *_, entries in response.resources:
                     kept = next((float(value) / 1000 for name, value, *_ in entries if name == TOMBSTONES), kept)
     finally:
-        await admin.close()
+        with CancelScope(shield=True):
+            await admin.close()
     return TopicHome(cluster, kept)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from streamer.adapters.providers.connection import HttpConnection
+from streamer.adapters.providers.connection import HttpConnection, keep_response, kept_responses
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, well_formed
 from streamer.core.vectors import Purpose, Space
@@ -45,9 +45,10 @@ class CohereProvider:
         from cohere.core.parse_error import ParsingError
         from cohere.v2.client import OMIT
 
+        responses = kept_responses()
         with self._vendor.answer_within(self._timeout):
             try:
-                raw = await self._client.with_raw_response.embed(
+                await self._client.with_raw_response.embed(
                     model=self._space.model,
                     input_type=self._space.document_input_type
                     if purpose == "document"
@@ -66,17 +67,20 @@ class CohereProvider:
                 raise self._vendor.unreachable(exc) from None
             except (ParsingError, TypeError, ValueError, AttributeError):
                 # The client fills its models unchecked and breaks on JSON of another shape in whatever way it happens.
-                raise self._vendor.unusable("JSON of another shape") from None
+                if not responses:
+                    raise self._vendor.unusable("JSON of another shape") from None
+        response = responses[-1]
         with self._vendor.reading():
-            answer = parse(raw.response.content)
+            answer = parse(response.content)
             embeddings = answer.get("embeddings")
+            self._vendor.raise_wrapped(response.headers, answer, embeddings)
             if not isinstance(embeddings, dict):
                 raise ValueError("no embeddings by type")
             vectors = matrix_of(embeddings.get("base64", embeddings.get("float")), len(texts), self._space.dimensions)
         return Answer(
             vectors,
             billed_tokens=count_at(answer, "meta", "billed_units", "input_tokens"),
-            headers=rate_limit_headers(raw.headers),
+            headers=rate_limit_headers(response.headers),
         )
 
     async def aclose(self) -> None:
@@ -89,5 +93,5 @@ def _client(key: str, connection: HttpConnection) -> tuple[httpx.AsyncClient, As
     except ImportError:
         raise MissingExtra("cohere", "cohere") from None
     url = connection.url("https://api.cohere.com")
-    pool = httpx.AsyncClient(**connection.bounds(httpx))
+    pool = httpx.AsyncClient(event_hooks={"response": [keep_response]}, **connection.bounds(httpx))
     return pool, cohere.AsyncClientV2(api_key=key, base_url=url, httpx_client=pool, max_retries=0)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from streamer.core.vendors import CALLS_AT_ONCE
+import httpx
+
+from streamer.core.vendors import CALLS_AT_ONCE, VENDORS, is_of_vendor
 from streamer.errors import ConfigurationError
 
 CONNECT_SECONDS = 5.0
+
+# Vendors' clients hide responses. A hook of their HTTP client leaves them here, in the context of the task that calls.
+_RESPONSES: ContextVar[list[httpx.Response]] = ContextVar("responses")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +32,21 @@ class HttpConnection:
     def key(self, vendor: str, variable: str) -> str:
         """The key without surrounding white space. ConfigurationError when it is missing or no header could carry it.
 
-        Checked here because an HTTP library that refuses a header quotes it.
+        Checked here because an HTTP library that refuses a header quotes it. `variable`: where a key for the vendor's
+        own address comes from.
         """
         key = (self.api_key or "").strip()
-        if not key:
+        if not key and self.is_of(vendor):
             raise ConfigurationError(f"{vendor} needs an API key: set {variable} in the environment")
+        if not key:
+            raise ConfigurationError(f"{vendor} needs an API key; {how_to_give_a_key(vendor)}")
         if not key.isascii() or not key.isprintable() or " " in key:
             raise ConfigurationError(f"the API key for {vendor} ({variable}) holds characters that no key has")
         return key
+
+    def is_of(self, vendor: str) -> bool:
+        """Whether it is the vendor's own address."""
+        return self.base_url is None or is_of_vendor(vendor, self.base_url)
 
     def url(self, default: str = "") -> str:
         """The address as it is. ConfigurationError when it is not one that an HTTP client can open."""
@@ -58,9 +71,29 @@ class HttpConnection:
         }
 
 
+def how_to_give_a_key(vendor: str) -> str:
+    """What a person may do for a server that is not the vendor's own."""
+    variable = VENDORS[vendor].key_variable
+    return (
+        f"{variable} is for {VENDORS[vendor].key_hosts[0]} alone; for this base_url set STREAMER_PROVIDER__API_KEY, or "
+        f'name a variable: provider.api_key_env = "{variable}"'
+    )
+
+
 def checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     """The extra headers. ConfigurationError when one cannot be sent; its value, perhaps a secret, is not quoted."""
     for name, value in (headers or {}).items():
         if not value.isascii() or not value.isprintable():
             raise ConfigurationError(f"the value of the header {name} holds characters that a header cannot carry")
     return dict(headers or {})
+
+
+def kept_responses() -> list[httpx.Response]:
+    """A list that holds the responses to what this task asks for from now on, where `keep_response` is the hook."""
+    responses: list[httpx.Response] = []
+    _RESPONSES.set(responses)
+    return responses
+
+
+async def keep_response(response: httpx.Response) -> None:
+    _RESPONSES.get().append(response)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
 
-from streamer.adapters.providers.connection import HttpConnection
+from streamer.adapters.providers.answered_model import AnsweredModel
+from streamer.adapters.providers.connection import HttpConnection, how_to_give_a_key, keep_response, kept_responses
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, well_formed
 from streamer.core.vectors import Purpose, Space
@@ -19,10 +19,6 @@ from streamer.protocols import Answer
 
 if TYPE_CHECKING:
     from ollama import AsyncClient
-
-# The client hands out neither the headers of an answer nor those of a refusal; its hook leaves the response here, in
-# the context of the task that made the call.
-_RESPONSES: ContextVar[list[httpx.Response]] = ContextVar("responses")
 
 
 class OllamaProvider:
@@ -47,7 +43,8 @@ class OllamaProvider:
     ) -> None:
         self._space = space
         key = connection.key("ollama", VENDORS["ollama"].key_variable) if connection.api_key else ""
-        self._vendor = Vendor("ollama", (key,) if key else ())
+        self._vendor = Vendor("ollama", (key,) if key else (), "" if key else how_to_give_a_key("ollama"))
+        self._model = AnsweredModel("ollama")
         self._timeout = connection.timeout_seconds
         self._load_timeout = max(load_timeout_seconds, connection.timeout_seconds)
         self._loaded = False
@@ -62,8 +59,8 @@ class OllamaProvider:
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Answer:  # noqa: ARG002  a prefix says the purpose
         import ollama
 
-        responses: list[httpx.Response] = []
-        _RESPONSES.set(responses)
+        # The client hands out neither the headers of an answer nor those of a refusal.
+        responses = kept_responses()
         try:
             with self._vendor.answer_within(self._timeout if self._loaded else self._load_timeout):
                 answer = await self._client.embed(
@@ -84,13 +81,15 @@ class OllamaProvider:
             # The client's model refuses the whole answer for one null in it; ours finds the one text that it concerns.
             with self._vendor.reading():
                 body = parse(responses[-1].content)
-            rows, billed = body.get("embeddings"), count_at(body, "prompt_eval_count")
+            rows, billed, model = body.get("embeddings"), count_at(body, "prompt_eval_count"), body.get("model")
+            self._vendor.raise_wrapped(responses[-1].headers, body, rows)
         else:
-            rows, billed = answer.embeddings, answer.prompt_eval_count
+            rows, billed, model = answer.embeddings, answer.prompt_eval_count, answer.model
         self._loaded = True
         with self._vendor.reading():
             vectors = matrix_of(rows, len(texts), self._space.dimensions)
-        return Answer(vectors, billed_tokens=billed, headers=rate_limit_headers(responses[-1].headers))
+        headers = rate_limit_headers(responses[-1].headers)
+        return Answer(vectors, billed_tokens=billed, headers=headers, model=self._model.same(model))
 
     async def aclose(self) -> None:
         await self._client.close()  # type: ignore[no-untyped-call]
@@ -101,10 +100,6 @@ async def _drop_key(request: httpx.Request) -> None:
     request.headers.pop("authorization", None)
 
 
-async def _keep(response: httpx.Response) -> None:
-    _RESPONSES.get().append(response)
-
-
 def _client(key: str, connection: HttpConnection) -> AsyncClient:
     try:
         import ollama
@@ -113,6 +108,6 @@ def _client(key: str, connection: HttpConnection) -> AsyncClient:
     return ollama.AsyncClient(
         host=None if connection.base_url is None else connection.url(),  # without one it reads OLLAMA_HOST
         headers={"authorization": f"Bearer {key}"} if key else {},
-        event_hooks={"request": [] if key else [_drop_key], "response": [_keep]},
+        event_hooks={"request": [] if key else [_drop_key], "response": [keep_response]},
         **connection.bounds(httpx),
     )

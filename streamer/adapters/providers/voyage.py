@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import orjson
 
+from streamer.adapters.providers.answered_model import AnsweredModel
 from streamer.adapters.providers.connection import HttpConnection
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse, rows_in_order, well_formed
@@ -28,6 +29,7 @@ class VoyageProvider:
         self._space = space
         key = connection.key("voyage", VENDORS["voyage"].key_variable)
         self._vendor = Vendor("voyage", (key,))
+        self._model = AnsweredModel("voyage")
         self._timeout = connection.timeout_seconds
         self._options: dict[str, Any] = {
             "model": space.model,
@@ -61,12 +63,15 @@ class VoyageProvider:
             raise self._vendor.refusal(response.status_code, response.headers, response.content)
         with self._vendor.reading():
             answer = parse(response.content)
+            self._vendor.raise_wrapped(response.headers, answer, answer.get("data"))
+            model = self._model.same(answer.get("model"))
             rows = rows_in_order(answer.get("data"), len(texts))
             vectors = matrix_of(rows, len(texts), self._space.dimensions)
         return Answer(
             vectors,
             billed_tokens=count_at(answer, "usage", "total_tokens"),
             headers=rate_limit_headers(response.headers),
+            model=model,
         )
 
     async def aclose(self) -> None:

@@ -16,7 +16,7 @@ from typing import TypeAlias, TypeVar
 import aiosqlite
 import structlog
 
-from streamer.adapters.sqlite.file import CacheFile, code_of, is_damage
+from streamer.adapters.sqlite.file import CacheFile, NoTurn, code_of, is_damage
 from streamer.core.outages import Outage
 from streamer.core.vectors import Space
 from streamer.errors import ConfigurationError
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 # Given the connection and the number of our space in this file.
 Read: TypeAlias = Callable[[aiosqlite.Connection, int], Awaitable[T]]
-Write: TypeAlias = Callable[[aiosqlite.Connection, int], Awaitable[None]]
+Write: TypeAlias = Callable[[aiosqlite.Connection, int], Awaitable[bool | None]]
 
 PATIENCE_SECONDS = 2.0  # of a caller with the disk
 MOST_WRITES = 32  # waiting or under way
@@ -38,10 +38,10 @@ FAULTS = (sqlite3.Error, OSError, ValueError, ConfigurationError)
 
 
 class Access:
-    """One file, one connection, any number of callers.
+    """One file, one connection, any number of callers here and in other processes.
 
     Each write is a task of its own, and they take turns: on a shared connection, a caller that is cancelled between
-    BEGIN and COMMIT would leave its open transaction to the next one.
+    BEGIN and COMMIT would leave its open transaction to the next one. Other processes have their turns in between.
     """
 
     def __init__(self, file: CacheFile, space: Space, retry_seconds: float) -> None:
@@ -72,7 +72,8 @@ class Access:
     async def start(self) -> None:
         """Open the file. Raises ConfigurationError if it is somebody else's; any other fault is for later."""
         try:
-            self._connection, self._space_id = await self._file.open(self._space)
+            async with self._file.turn():
+                self._connection, self._space_id = await self._file.open(self._space)
         except ConfigurationError:
             raise
         except FAULTS as exc:
@@ -93,7 +94,8 @@ class Access:
     def write(self, work: Write) -> asyncio.Task[bool] | None:
         """Do `work` when its turn comes; the result says whether it was done. None when too much is waiting already.
 
-        The work begins and commits its own transactions; one that it leaves open by failing is rolled back.
+        The work begins and commits its own transactions; one that it leaves open by failing is rolled back. It is done
+        again for as long as it returns True; others have their turn in between.
         """
         if self._closed or len(self._writes) >= MOST_WRITES:
             return None
@@ -117,30 +119,57 @@ class Access:
             connection, self._connection = self._connection, None
             try:
                 if connection:
-                    await connection.close()
+                    await self._close(connection)
             except FAULTS as exc:
                 log.warning("cache not closed cleanly", path=str(self._file.path), reason=str(exc))
             finally:
                 self._file.release()
 
+    async def _close(self, connection: aiosqlite.Connection) -> None:
+        try:
+            async with self._file.turn():
+                await connection.close()
+        except (NoTurn, OSError, ConfigurationError):
+            # Without a turn: it was not had by somebody who was stopped, and who has the file open, so that closing it
+            # here writes nothing.
+            await connection.close()
+
     async def _write(self, work: Write) -> bool:
-        async with self._turn:
+        while True:
+            async with self._turn:
+                more = await self._once(work)
+            if not more:
+                return more is not None
+
+    async def _once(self, work: Write) -> bool | None:
+        """What `work` returned, as a bool; None when it was not done."""
+        for _ in range(2):
             if asyncio.get_running_loop().time() < self._write_again_at:
-                return False
+                return None
             connection = await self._available()
-            if connection and not self._file.is_in_place():
-                log.warning("cache file deleted or replaced; opening it again", path=str(self._file.path))
-                await self._mend(connection, None)
-                connection = self._connection
             if connection is None:
-                return False
+                return None
             try:
-                await work(connection, self._space_id)
+                async with self._file.turn():
+                    # Not before the turn: another process may have replaced the file in the turn before.
+                    if is_in_place := self._file.is_in_place():
+                        more = await self._undone_if_it_fails(connection, work)
             except FAULTS as exc:
                 await self._fault(connection, exc, writing=True)
-                return False
-            self._tell(None)
-            return True
+                return None
+            if is_in_place:
+                self._tell(None)
+                return bool(more)
+            log.warning("cache file deleted or replaced; opening it again", path=str(self._file.path))
+            await self._mend(connection, None)
+        return None
+
+    async def _undone_if_it_fails(self, connection: aiosqlite.Connection, work: Write) -> bool | None:
+        try:
+            return await work(connection, self._space_id)
+        except FAULTS:
+            await connection.rollback()
+            raise
 
     async def _available(self) -> aiosqlite.Connection | None:
         """The connection, opened again if it is time; None while there is none. Waits for nobody else who mends it."""
@@ -150,15 +179,11 @@ class Access:
         return self._connection
 
     async def _fault(self, connection: aiosqlite.Connection, exc: Exception, *, writing: bool = False) -> None:
-        if writing and code_of(exc) in WRITE_FAULTS and connection is self._connection:
-            try:
-                await connection.rollback()
-            except FAULTS as second:
-                exc = second
-            else:
-                self._write_again_at = self._noted("not writable: ", exc)
-                return
-        await self._mend(connection, exc)
+        is_whole = connection is self._connection and not connection.in_transaction
+        if writing and is_whole and (code_of(exc) in WRITE_FAULTS or isinstance(exc, NoTurn)):
+            self._write_again_at = self._noted("not writable: ", exc)
+        else:
+            await self._mend(connection, exc)
 
     async def _mend(self, connection: aiosqlite.Connection | None, exc: Exception | None) -> None:
         """Replace a connection, in a task of its own: a caller that is cancelled must not leave it half replaced."""
@@ -172,23 +197,23 @@ class Access:
 
     async def _replace(self, connection: aiosqlite.Connection | None, exc: Exception | None) -> None:
         try:
-            if connection:
-                with suppress(*FAULTS):
-                    await connection.close()
-            if exc and not is_damage(exc):
-                self._leave_alone(exc)
-                return
-            if exc:
-                await asyncio.to_thread(self._file.set_aside, str(exc))
-                now = asyncio.get_running_loop().time()
-                again, self._damaged_at = now - self._damaged_at < self._retry_seconds, now
-                if again:  # a disk that damages one file after the other
+            async with self._file.turn():
+                await _closed(connection)
+                if exc and not is_damage(exc):
                     self._leave_alone(exc)
                     return
-            self._connection, self._space_id = await self._file.open(self._space)
+                if exc:
+                    await asyncio.to_thread(self._file.set_aside, str(exc))
+                    now = asyncio.get_running_loop().time()
+                    again, self._damaged_at = now - self._damaged_at < self._retry_seconds, now
+                    if again:  # a disk that damages one file after the other
+                        self._leave_alone(exc)
+                        return
+                self._connection, self._space_id = await self._file.open(self._space)
             if asyncio.get_running_loop().time() >= self._write_again_at:
                 self._tell(None)
         except FAULTS as second:
+            await _closed(connection)
             self._leave_alone(second)
 
     def _leave_alone(self, exc: Exception) -> None:
@@ -205,3 +230,9 @@ class Access:
         if transition := self._outage.observe(reason, asyncio.get_running_loop().time()):
             level, event, facts = transition.line("cache")
             log.log(level, event, path=str(self._file.path), **facts)
+
+
+async def _closed(connection: aiosqlite.Connection | None) -> None:
+    if connection:
+        with suppress(*FAULTS):
+            await connection.close()

@@ -21,14 +21,13 @@ import aiosqlite
 from streamer.adapters.sqlite import rows
 from streamer.adapters.sqlite.access import PATIENCE_SECONDS, Access, Write
 from streamer.adapters.sqlite.file import CacheFile, to_the_end
-from streamer.adapters.sqlite.upkeep import CacheContents, contents_of, make_room, purge, run, shrink
+from streamer.adapters.sqlite.upkeep import CacheContents, clear, contents_of, make_room, purge, run, shrink
 from streamer.core.vectors import Space
 from streamer.errors import StreamerError
 from streamer.protocols import Embedding
 
 TIDY_SECONDS = 60.0
 SPARE_PAGES = 256  # free ones that stay in the file for the entries to come
-MOST_RETURNED_PAGES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +88,9 @@ class SqliteVectorCache:
         log of some megabytes) has `max_bytes`, entries that were not used for longest make room; it exceeds them by one
         `put_many` at most. After a fault the file is tried again when `retry_seconds` have passed.
 
-        A file that another process uses is left to it, and the first free one of `<path>-2`, `<path>-3`, ... taken, or
-        with `next_if_taken` off a ConfigurationError raised; so it is for a database with other tables.
+        Processes share the file. Where it cannot be shared (on a network file system, outside of Linux), a file that
+        another process uses is left to it, and the first free one of `<path>-2`, `<path>-3`, ... taken, or with
+        `next_if_taken` off a ConfigurationError raised; so it is for a database with other tables.
         """
         file = CacheFile(Path(path), next_if_taken=next_if_taken)
         access = Access(file, space, retry_seconds)
@@ -134,8 +134,13 @@ class SqliteVectorCache:
             self._stored += len(encoded)
             if abs(now - self._tidied_at) >= TIDY_SECONDS:
                 self._tidied_at = now
-                await purge(connection, now=now, ttl=self._ttl)
-                await shrink(connection, keep=SPARE_PAGES, most=MOST_RETURNED_PAGES)
+                self._access.write(tidy)
+
+        async def tidy(connection: aiosqlite.Connection, _: int) -> bool:
+            if await purge(connection, now=now, ttl=self._ttl):
+                return True
+            await shrink(connection, keep=SPARE_PAGES)
+            return False
 
         task = self._access.write(store)
         if task is None:
@@ -172,22 +177,26 @@ class SqliteVectorCache:
     async def prune(self) -> None:
         """Delete what has expired or is beyond the size, and return the room. Raises StreamerError if that fails."""
 
-        async def prune(connection: aiosqlite.Connection, _: int) -> None:
-            await purge(connection, now=self._clock(), ttl=self._ttl)
-            while await self._make_room(connection, 0):
-                pass
-            await shrink(connection)
+        async def prune(connection: aiosqlite.Connection, _: int) -> bool:
+            more = await purge(connection, now=self._clock(), ttl=self._ttl)
+            return more or bool(await self._make_room(connection, 0)) or await shrink(connection)
 
         await self._do(prune)
 
     async def clear(self) -> None:
         """Delete the entries of all spaces, and return the room. Raises StreamerError if that fails."""
 
-        async def clear(connection: aiosqlite.Connection, _: int) -> None:
-            await connection.execute_fetchall(rows.CLEAR)
-            await shrink(connection)
+        async def delete(connection: aiosqlite.Connection, _: int) -> bool:
+            return await clear(connection) or await shrink(connection)
 
-        await self._do(clear)
+        await self._do(delete)
+
+    def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """As Claims wants it, for processes that share the file; where it is not shared, all."""
+        return self._file.claim(list(keys))
+
+    def unclaim(self, keys: Sequence[bytes]) -> None:
+        self._file.unclaim(list(keys))
 
     async def _make_room(self, connection: aiosqlite.Connection, entries: int) -> list[rows.Row]:
         freed = await make_room(connection, entries, dimensions=self._dimensions, max_bytes=self._max_bytes)

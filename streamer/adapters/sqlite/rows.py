@@ -26,6 +26,9 @@ PRAGMAS = (
     "PRAGMA journal_size_limit = 67108864",
 )
 
+# For a file of one process: the log's index is in its own memory then, so that no shared memory is needed.
+EXCLUSIVE = "PRAGMA locking_mode = EXCLUSIVE"
+
 # Rows this big belong in a rowid table: WITHOUT ROWID takes a fifth of the inserts a second.
 TABLES = (
     "CREATE TABLE space (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, description TEXT NOT NULL)",
@@ -50,7 +53,7 @@ DISCARD = "DELETE FROM entry WHERE id = ? AND created IS ?"
 PURGE = "DELETE FROM entry WHERE id IN (SELECT id FROM entry WHERE created <= ? OR created >= ? LIMIT ?)"
 LEAST_USED = "SELECT id FROM entry ORDER BY used, created LIMIT ?"
 DELETE = "DELETE FROM entry WHERE id = ?"
-CLEAR = "DELETE FROM entry"
+CLEAR = "DELETE FROM entry WHERE id IN (SELECT id FROM entry LIMIT ?)"
 PAGES = """SELECT p.page_count - f.freelist_count, f.freelist_count, s.page_size
     FROM pragma_page_count p, pragma_freelist_count f, pragma_page_size s"""
 COUNT = """SELECT name || ' ' || description, (SELECT count(*) FROM entry WHERE space_id = space.id)

@@ -12,10 +12,12 @@ from typing import Any
 import aiosqlite
 
 from streamer.adapters.sqlite import rows
-from streamer.adapters.sqlite.file import names, to_the_end
+from streamer.adapters.sqlite.file import BUSY_SECONDS, CacheFile, names, to_the_end
 from streamer.errors import StreamerError
 
-CHUNK = 1000  # rows deleted at a time, so that readers get their turn
+# Rows deleted, and pages returned, at a time, so that readers and other processes get their turn.
+CHUNK = 1000
+MOST_RETURNED_PAGES = 1024
 ROW_BYTES = 160  # of an entry beside its vector: key, numbers and three indices
 
 
@@ -40,7 +42,7 @@ async def read_contents(path: Path) -> list[CacheContents]:
             continue
         try:
             found.append(await to_the_end(_read(file)))
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, OSError) as exc:
             raise StreamerError(f"{file} cannot be read as a cache: {exc}") from exc
     return found
 
@@ -52,10 +54,24 @@ async def contents_of(connection: aiosqlite.Connection, path: Path) -> CacheCont
 
 
 async def _read(path: Path) -> CacheContents:
-    # Not read-only: after its worker was killed, a file can be read only when its log has been gone through.
-    async with aiosqlite.connect(path) as connection:
-        await connection.execute_fetchall("PRAGMA query_only = ON")
-        return await contents_of(connection, path)
+    file = CacheFile(path, next_if_taken=False)
+    try:
+        # Not read-only: after its worker was killed, a file can be read only when its log has been gone through.
+        async with file.turn():
+            connection = await aiosqlite.connect(path, timeout=BUSY_SECONDS)
+            try:
+                await connection.execute_fetchall("PRAGMA query_only = ON")
+                await _fetch(connection, rows.PAGES)
+            except BaseException:
+                await connection.close()
+                raise
+        try:
+            return await contents_of(connection, path)
+        finally:
+            async with file.turn():
+                await connection.close()
+    finally:
+        file.release()
 
 
 async def make_room(
@@ -82,22 +98,29 @@ async def make_room(
     return victims
 
 
-async def purge(connection: aiosqlite.Connection, *, now: float, ttl: float) -> None:
-    """Delete entries that were stored `ttl` seconds before, or after, `now`."""
-    while not math.isinf(ttl):
-        async with connection.execute(rows.PURGE, [now - ttl, now + ttl, CHUNK]) as cursor:
-            if cursor.rowcount < CHUNK:
-                return
+async def purge(connection: aiosqlite.Connection, *, now: float, ttl: float) -> bool:
+    """Delete up to CHUNK entries that were stored `ttl` seconds before, or after, `now`; whether there may be more."""
+    if math.isinf(ttl):
+        return False
+    async with connection.execute(rows.PURGE, [now - ttl, now + ttl, CHUNK]) as cursor:
+        return int(cursor.rowcount) >= CHUNK
 
 
-async def shrink(connection: aiosqlite.Connection, *, keep: int = 0, most: int | None = None) -> None:
-    """Give free pages back to the disk: all but `keep`, at most `most` of them."""
+async def clear(connection: aiosqlite.Connection) -> bool:
+    """Delete up to CHUNK entries; whether there may be more."""
+    async with connection.execute(rows.CLEAR, [CHUNK]) as cursor:
+        return int(cursor.rowcount) >= CHUNK
+
+
+async def shrink(connection: aiosqlite.Connection, *, keep: int = 0) -> bool:
+    """Give up to MOST_RETURNED_PAGES free pages back to the disk, but for `keep`; whether there are more."""
     [[_, free, _]] = await _fetch(connection, rows.PAGES)
-    pages = free - keep if most is None else min(free - keep, most)
+    pages = min(free - keep, MOST_RETURNED_PAGES)
     if pages > 0:
         # As a script: `execute` would take one step of the statement, which is one page.
         async with connection.executescript(f"PRAGMA incremental_vacuum({pages})"):
             pass
+    return int(free) - keep > MOST_RETURNED_PAGES
 
 
 async def run(connection: aiosqlite.Connection, statement: str, parameters: Iterable[rows.Row]) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.sketch import UNPACKED_BYTES
+from streamer.indexer.index.conditions import Scalar, holds
 
-Scalar: TypeAlias = str | int | float | bool | None
+__all__ = ["Payload", "Payloads", "Scalar"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,8 @@ class Payload:
     metadata: Mapping[str, Any] | None
 
     def satisfies(self, where: Mapping[str, Scalar]) -> bool:
-        """Whether the metadata has these values. 1 and 1.0 are equal, 1 and true are not."""
-        known = self.metadata or {}
-        return all(
-            name in known and known[name] == value and isinstance(known[name], bool) == isinstance(value, bool)
-            for name, value in where.items()
-        )
+        """Whether the metadata has these values, see `holds`."""
+        return all(holds(self.metadata or {}, path, value) for path, value in where.items())
 
 
 _NOTHING_MORE: Final = Payload(None, None, None)

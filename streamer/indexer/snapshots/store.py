@@ -121,7 +121,8 @@ class Snapshots:
         it cannot be relied on; the log says why."""
         began = time.monotonic()
         try:
-            header = await run_sync(self._read, judge, facts, bounds)
+            # Left alone when the process is to end: the judge is thrown away then.
+            header = await run_sync(self._read, judge, facts, bounds, abandon_on_cancel=True)
         except FileNotFoundError:
             return None
         except (UnusableSnapshot, OSError) as exc:

@@ -121,6 +121,10 @@ class Judge:
     def _references(self) -> list[Reference]:
         return [*self._near_duplicates.references(), self._ordinary]
 
+    def trust_times_until(self, latest: int) -> None:
+        """Events that say to be of a later time, in milliseconds since the epoch, let nothing expire."""
+        self._retention.latest_allowed = latest
+
     def thresholds(self) -> dict[str, float]:
         """The scores from which events are near-duplicates or anomalies now; infinite while there are too few."""
         return {**self._near_duplicates.thresholds(), "anomaly": self._ordinary.critical()}

@@ -11,8 +11,11 @@ class EventTimeRetention:
     """Follows event time; what lies a whole `window` behind it has expired. Milliseconds.
 
     It moves in steps of a 64th of the window, so that expiry costs little, never back, and only to a time that two
-    events have reached: a single one with a time far in the future must not wipe out the memory.
+    events have reached. Times after `latest_allowed`, a little after the present, say nothing: however many events of
+    the far future there are, they do not wipe out the memory.
     """
+
+    latest_allowed: int | None = None
 
     def __init__(self, window: int | None) -> None:
         self._window = window
@@ -31,7 +34,7 @@ class EventTimeRetention:
 
     def advance(self, time: int) -> int | None:
         """Take note of an event's time. The time before which all is to be forgotten, when that has moved."""
-        if self._window is None:
+        if self._window is None or (self.latest_allowed is not None and time > self.latest_allowed):
             return None
         step = time // self._step
         reached = step if self._latest is None else min(step, self._latest)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from streamer.adapters.providers.http_errors import (
     Vendor,
-    meaning,
     rate_limit_headers,
     retry_after,
 )
+from streamer.adapters.providers.refusals import Refusal, meaning
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
 
 KEY = "sk-secret-0123456789"
@@ -109,7 +109,7 @@ def test_each_refusal_of_a_service_is_understood(status, body, kind):
         (404, {"error": 'model "x" not found, try pulling it first'}, "; check provider.model"),
         (404, {"detail": "Not Found"}, "; check provider.base_url and provider.model"),
         (301, {}, "; check provider.base_url"),
-        (400, {"error": {"message": "no", "param": "dimensions"}}, "; check provider.model, provider.dimensions and"),
+        (400, {"error": {"message": "no", "param": "dimensions"}}, "; check provider.dimensions and provider.model"),
     ],
 )
 def test_what_a_person_can_do_about_it(status, body, advice):
@@ -120,7 +120,7 @@ def test_what_a_person_can_do_about_it(status, body, advice):
 
 @given(st.integers(min_value=300, max_value=599), st.text(), st.text())
 def test_every_status_means_something(status, reason, code):
-    assert meaning(status, reason, code) in ("retriable", "limited", "blocked", "rejected", "too_long")
+    assert meaning(status, Refusal(reason, code)) in ("retriable", "limited", "blocked", "rejected", "too_long")
 
 
 def test_a_body_that_is_parsed_already_means_the_same():

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from streamer.adapters.providers.wire import count_at, matrix_of, parse, rows_in_order, well_formed
+from streamer.adapters.providers.wire import Unordered, count_at, matrix_of, parse, rows_in_order, well_formed
 
 any_text = st.text(st.characters(codec=None, exclude_categories=()))
 matrices = st.integers(1, 6).flatmap(
@@ -47,13 +47,22 @@ def test_rows_are_put_where_their_index_says(order):
 
 
 @given(st.lists(st.integers(-1, 5) | st.none(), min_size=3, max_size=3).filter(lambda indices: set(indices) != {None}))
-def test_no_other_indices_are_accepted(indices):
-    data = [{"index": index, "embedding": [1.0]} for index in indices]
-    if sorted(index for index in indices if index is not None) == [0, 1, 2]:
-        rows_in_order(data, 3)
+def test_other_indices_are_accepted_only_where_they_leave_no_doubt(indices):
+    data = [{"index": index, "embedding": [float(place)]} for place, index in enumerate(indices)]
+    known = [index for index in indices if index is not None]
+    if sorted(known) in ([0, 1, 2], [1, 2, 3]):
+        expected = [[float(place)] for _, place in sorted(zip(known, range(3), strict=True))]
+    elif len(known) == 2 and len({*known} & {0, 1, 2}) == 2:
+        (left,) = {0, 1, 2}.difference(known)
+        places = [left if index is None else index for index in indices]
+        expected = [[float(places.index(place))] for place in range(3)]
+    elif len(known) == 1 and indices.index(known[0]) == known[0]:
+        expected = [[0.0], [1.0], [2.0]]
     else:
-        with pytest.raises(ValueError, match="each once"):
+        with pytest.raises(Unordered, match="each once"):
             rows_in_order(data, 3)
+        return
+    assert rows_in_order(data, 3) == expected
 
 
 def test_null_where_a_number_belongs_reads_as_nan():
@@ -66,23 +75,31 @@ def test_numbers_beyond_float32_are_infinite():
     assert np.isinf(matrix_of([[1e300]], 1, 1)).all()
 
 
-@pytest.mark.parametrize(
-    ("rows", "count", "why"),
-    [
-        (None, 1, "no list"),
-        ([], 1, "0 embeddings for 1 texts"),
-        ([[1.0], [1.0, 2.0]], 2, "1 and 2 dimensions"),
-        (["AAAAAAA="], 1, "5 bytes"),
-        (["AAA"], 1, "padding"),
-        (["AA!A"], 1, "base64"),
-        ([3], 1, "int"),
-        ([["a"]], 1, "could not convert"),
-        ([[{}]], 1, "no number"),
-    ],
-)
-def test_what_cannot_be_a_row(rows, count, why):
-    with pytest.raises(ValueError, match=f"(?i){why}"):
-        matrix_of(rows, count, 1)
+NO_ROWS = [[], [[]], ["a"], [{}], 3, {}, True, "", "AAAAAAA=", "AAA", "AA!A", "日本", None, [10**400], [[1.0], [2.0]]]
+
+
+@pytest.mark.parametrize("row", NO_ROWS, ids=str)
+def test_what_is_no_row_concerns_its_text_alone(row):
+    assert np.isnan(matrix_of([row, [1.0, 2.0]], 2, 2)).tolist() == [[True, True], [False, False]]
+    assert np.isnan(matrix_of([row], 1, 2)).tolist() == [[True, True]]
+    with pytest.raises(ValueError, match="none of 2 embeddings is a vector"):
+        matrix_of([row, row], 2, 2)
+
+
+def test_the_width_is_the_expected_one_else_that_of_most_rows():
+    one, two, three = [1.0], [1.0, 2.0], [1.0, 2.0, 3.0]
+    assert np.isnan(matrix_of([one, one, two], 3, 2)[:, 0]).tolist() == [True, True, False]
+    assert np.isnan(matrix_of([one, three, three], 3, 2)[:, 0]).tolist() == [True, False, False]
+    assert matrix_of([one], 1, 2).shape == (1, 1)
+
+
+def test_rows_come_as_many_as_they_are():
+    assert matrix_of([[1.0]], 2, 1).shape == (1, 1)
+    assert matrix_of([], 2, 1).shape == (0, 1)
+    others: list[object] = [None, 3, "text", {}]
+    for other in others:
+        with pytest.raises(ValueError, match="no list"):
+            matrix_of(other, 1, 1)
 
 
 def test_only_a_json_object_is_a_body():

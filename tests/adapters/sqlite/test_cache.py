@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import pytest
 from structlog.testing import capture_logs
 
 from streamer.adapters.sqlite import cache as cache_module
+from streamer.adapters.sqlite import file as file_module
 from streamer.adapters.sqlite import read_contents, rows
-from streamer.errors import ConfigurationError
+from streamer.errors import ConfigurationError, StreamerError
 from tests.adapters.sqlite.cached_entries import (
     SPACE,
     Clock,
@@ -217,10 +219,29 @@ async def test_pruning_deletes_what_expired_and_clearing_everything(path: Path) 
         assert await find(cache, [1]) == [1]
 
 
-# Other processes
+# Other users of the file
 
 
-async def test_a_taken_file_is_left_alone(path: Path) -> None:
+async def test_two_caches_share_a_file(path: Path) -> None:
+    with capture_logs() as logs:
+        async with opened(path) as first, opened(path) as second:
+            await first.put_many(entries([1]))
+            assert await find(second, [1]) == [1]
+            await second.put_many(entries([2]))
+            assert await find(first, [1, 2]) == [1, 2]
+            [contents] = await read_contents(path)
+            assert contents.entries == 2
+            async with opened(path, next_if_taken=False) as third:  # as the command does, while workers run
+                await third.clear()
+            assert await find(first, [1, 2]) == []
+            await first.put_many(entries([3]))
+            assert await find(second, [1, 2, 3]) == [3]
+    assert logs == []
+    assert {file.name for file in path.parent.iterdir()} == {path.name, f"{path.name}.lock"}
+
+
+async def test_a_file_that_cannot_be_shared_is_left_to_its_user(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_module, "network_file_system", lambda _: "nfs4")
     with capture_logs() as logs:
         async with opened(path) as first, opened(path) as second:
             await first.put_many(entries([1]))
@@ -229,14 +250,37 @@ async def test_a_taken_file_is_left_alone(path: Path) -> None:
             with pytest.raises(ConfigurationError, match=f"{path} is in use by process {os.getpid()}"):
                 async with opened(path, next_if_taken=False):
                     pass
-            names = [(Path(found.path).name, found.entries) for found in await read_contents(path)]
-            assert names == [("vectors.sqlite", 1), ("vectors.sqlite-2", 1)]
+            assert not Path(f"{path}-shm").exists()  # no shared memory
             assert await find(first, [1, 2]) == [1]
-    assert [(line["event"], line["instead"]) for line in logs] == [
-        ("cache file in use by another process; using another file", f"{path}-2")
-    ]
+            with pytest.raises(StreamerError, match=f"{path} is in use by process {os.getpid()}"):
+                await read_contents(path)
+        names = [(Path(found.path).name, found.entries) for found in await read_contents(path)]
+        assert names == [("vectors.sqlite", 1), ("vectors.sqlite-2", 1)]
+    lines = [(line["event"], line.get("reason"), line.get("instead")) for line in logs]
+    alone = ("cache file cannot be shared; each process uses its own", "it is on a network file system (nfs4)", None)
+    assert lines[:3] == [alone, alone, ("cache file in use by another process; using another file", None, f"{path}-2")]
     async with opened(path) as cache:
         assert await find(cache, [1, 2]) == [1]
+
+
+async def test_shared_memory_that_cannot_be_had_is_done_without(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = aiosqlite.connect
+    refused = sqlite3.OperationalError("disk I/O error")
+    refused.sqlite_errorcode = 5386  # SQLITE_IOERR_SHMMAP
+    attempts = iter([refused])
+
+    def connecting(*args: Any, **options: Any) -> aiosqlite.Connection:
+        if attempt := next(attempts, None):
+            raise attempt
+        return connect(*args, **options)
+
+    monkeypatch.setattr(aiosqlite, "connect", connecting)
+    with capture_logs() as logs:
+        async with opened(path) as cache:
+            await cache.put_many(entries([1]))
+            assert await find(cache, [1]) == [1]
+            assert not Path(f"{path}-shm").exists()
+    assert [line["event"] for line in logs] == ["cache file cannot be shared; each process uses its own"]
 
 
 async def test_a_database_of_something_else_is_refused_and_not_touched(path: Path) -> None:

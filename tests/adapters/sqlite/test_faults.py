@@ -52,9 +52,27 @@ async def test_a_deleted_file_is_begun_anew(path: Path) -> None:
         assert await find(cache, range(300)) == list(range(10))
         async with opened(path) as second:  # the lock was deleted too, and is there again
             await second.put_many(entries([11]))
-        assert await find(cache, [11]) == []
+        assert await find(cache, [11]) == [11]
+        path.unlink()  # and the log of the old file stays
+        async with opened(path) as second:
+            await second.put_many(entries([12]))
+            assert await find(second, range(300)) == [12]
+            await cache.put_many(entries([13]))
+            assert await find(cache, range(300)) == await find(second, range(300)) == [12, 13]
     async with opened(path) as cache:
-        assert await find(cache, range(300)) == list(range(10))
+        assert await find(cache, range(300)) == [12, 13]
+
+
+async def test_a_file_put_in_its_place_is_used_without_the_log_of_the_old_one(path: Path, template: Path) -> None:
+    with capture_logs() as logs:
+        async with opened(path) as cache, opened(path) as beside:
+            await cache.put_many(entries(range(500, 600)))
+            template.rename(path)
+            await cache.put_many(entries([200]))
+            await beside.put_many(entries([201]))
+            for user in (cache, beside):
+                assert await find(user, range(600)) == [*range(100), 200, 201]
+    assert [line["event"] for line in logs] == ["cache file deleted or replaced; opening it again"] * 2
 
 
 async def test_a_file_deleted_without_its_log_is_begun_anew(path: Path, template: Path) -> None:

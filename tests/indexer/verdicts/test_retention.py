@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,3 +35,15 @@ def test_a_single_event_of_the_far_future_does_not_move_it() -> None:
     assert horizon.advance(10**15) is None
     assert horizon.advance(HOUR) is None
     assert horizon.advance(3 * HOUR) == 2 * HOUR
+
+
+@pytest.mark.parametrize("future", [4_000_000_000_000, 10**15, 10**18, 2**63])
+@pytest.mark.parametrize("many", [1, 2, 3, 100])
+def test_f14_events_of_the_far_future_do_not_move_it_however_many(future: int, many: int) -> None:
+    horizon = EventTimeRetention(HOUR)
+    horizon.latest_allowed = 11 * HOUR
+    horizon.advance(10 * HOUR)
+    assert [horizon.advance(future + number) for number in range(many)] == [None] * many
+    assert horizon.advance(10 * HOUR) is None
+    assert horizon.state[1] is not None
+    assert horizon.state[1] * (HOUR // 64) <= 11 * HOUR

@@ -63,7 +63,8 @@ class FakeVendor:
 
     `requests` records all that came, refused ones too. `misbehave` plans a fault for each of the next requests;
     `always`, if set, gives the fault for every request that none was planned for. `latency` delays each answer by
-    seconds, as a function of the request's number, from 0. `poison`: texts that the service refuses with 400.
+    seconds, as a function of the request's number, from 0. `poison`: texts that the service refuses with 400. `edit`
+    rewrites each right answer: it gets the answer and the request, both as JSON, and gives the answer that goes out.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class FakeVendor:
         self.always: Fault | Callable[[Request], Fault] = NOTHING
         self.latency: Callable[[int], float] = lambda number: 0.0
         self.poison: set[str] = set()
+        self.edit: Callable[[Any, Any], Any] | None = None
         self.statuses: list[int] = []
         self.connections = 0
         self.in_flight = 0
@@ -258,6 +260,9 @@ class FakeVendor:
             if fault.status != 200:
                 raise self.planned_refusal(fault)
             reply = self.answer(request, fault)
+            if self.edit is not None:
+                edited = json.dumps(self.edit(json.loads(reply.body), request.json)).encode()
+                reply = Reply(reply.status, edited, reply.headers, reply.content_type)
         except Refused as refused:
             reply = self.refusal(refused)
             reply = Reply(reply.status, reply.body, {**reply.headers, **refused.headers}, reply.content_type)

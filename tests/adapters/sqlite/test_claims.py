@@ -1,0 +1,97 @@
+"""Claims of processes that share a lock file: one has a key at a time, and the dead have none."""
+
+# ruff: noqa: ASYNC220 - a test may block its own loop
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.adapters.sqlite import claims
+from streamer.adapters.sqlite.locks import LockFile
+from tests.adapters.sqlite.cached_entries import key_of, opened
+
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="files are shared on Linux only")]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "vectors.sqlite"
+
+
+async def test_a_key_is_claimed_by_one_at_a_time(path: Path) -> None:
+    keys = [key_of(number) for number in range(300)]
+    async with opened(path) as first, opened(path) as second:
+        assert first.claim(keys[:200]) == keys[:200]
+        assert second.claim(keys[100:]) == keys[200:]
+        first.unclaim(keys[:150])
+        second.unclaim(keys[:150])  # not its own: no harm
+        assert second.claim(keys[:200]) == keys[:150]
+    async with opened(path) as third:
+        assert third.claim(keys) == keys
+
+
+CLAIMER = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, "")
+from tests.adapters.sqlite.cached_entries import key_of, opened
+
+async def main():
+    async with opened(Path(sys.argv[1])) as cache:
+        print(len(cache.claim([key_of(number) for number in range(50)])), flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_claims_of_a_killed_process_are_free_at_once(path: Path) -> None:
+    keys = [key_of(number) for number in range(60)]
+    async with opened(path) as cache:
+        with subprocess.Popen([sys.executable, "-c", CLAIMER, path], stdout=subprocess.PIPE) as claimer:
+            assert claimer.stdout
+            assert await anyio.to_thread.run_sync(claimer.stdout.readline) == b"50\n"
+            assert cache.claim(keys) == keys[50:]
+            claimer.kill()
+            claimer.wait()
+            async with opened(path) as heir:  # of its number, and not of its claims
+                assert heir.claim(keys[55:]) == []
+                assert cache.claim(keys[:50]) == keys[:50]
+
+
+async def test_a_full_bucket_and_a_stopped_process_leave_keys_to_everybody(path: Path) -> None:
+    alike = [number.to_bytes(8, "little") for number in range(0, 10 * claims.BUCKETS, claims.BUCKETS)]
+    async with opened(path) as first, opened(path) as second:
+        assert first.claim(alike) == alike
+        assert second.claim(alike) == alike[8:]
+        first.unclaim(alike)
+        assert second.claim(alike) == alike
+        second.unclaim(alike)
+        assert first.claim(alike[:1]) == alike[:1]
+        stopped = LockFile(Path(f"{path}.lock"))
+        assert stopped.hold(shared=True)
+        assert stopped.lock(claims.TABLE)
+        assert second.claim(alike) == alike
+        stopped.release()
+        assert second.claim(alike) == alike[1:]
+
+
+@given(st.lists(st.tuples(st.sampled_from([1, 2, 3]), st.sampled_from([0, 1, 2, 3])), max_size=8), st.integers(1, 3))
+def test_a_place_is_refused_only_for_a_key_of_a_living_other(rows: list[tuple[int, int]], key: int) -> None:
+    """Processes 1 (ours) and 2 live, 3 is dead; 0 stands for none."""
+    bucket = b"".join(struct.pack("<QI4x", *row) for row in [*rows, *[(0, 0)] * (8 - len(rows))])
+    place = claims.free_place(bucket, key, 1, lambda number: number == 2)
+    full = [*rows, *[(0, 0)] * (8 - len(rows))]
+    if (key, 2) in rows:
+        assert place is None
+    else:
+        free = [at for at, (other, owner) in enumerate(full) if owner in (0, 3) or (owner == 1 and other == key)]
+        assert place == (free[0] if free else claims.PLACES)
