@@ -15,6 +15,7 @@ from tests.support.brokers import NewTopicName
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 
 
+@pytest.mark.real_kafka("adding partitions")
 async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partitions_are_added(
     bootstrap_servers: str, new_topic: NewTopicName
 ) -> None:

@@ -79,7 +79,7 @@ async def seated(broker: Broker, topic: str, session: float = 6.0) -> AsyncItera
         await seat.aclose(3.0)
 
 
-@pytest.mark.kafka
+@pytest.mark.real_kafka("groups of more than one member that come and go")
 async def test_r1_the_second_is_refused_and_the_first_goes_on(broker: Broker, new_topic: NewTopicName) -> None:
     topic = await new_topic("vectors", partitions=2)
     tp = ClientPartition(topic, 0)
