@@ -55,7 +55,6 @@ TESTED_THROUGH = {
     "adapters/child": "adapters/test_broker",
     "adapters/kafka/diagnosis": "adapters/kafka/test_source",
     "adapters/kafka/publisher": "adapters/kafka/test_sink",
-    "adapters/kafka/topics": "test_cli",
     "adapters/kafka/transactions": "adapters/kafka/test_exactly_once",
     "adapters/providers/cohere": "adapters/providers/test_vendors",
     "adapters/providers/ollama": "adapters/providers/test_vendors",

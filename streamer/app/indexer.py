@@ -43,7 +43,7 @@ async def run_indexer(settings: Settings) -> None:
     """Until a signal; or until a part fails, whose error is raised."""
     check_file_handles()
     async with until_signalled() as lifetime, open_embedding(settings) as embedding:
-        await ensure_topics(settings)
+        await ensure_topics(settings, [settings.topics.vectors, settings.topics.verdicts])
         # Verdict positions are committed under a name of their own: the workers' group must not see this member.
         group_id = f"{settings.kafka.group_id}-verdicts"
         async with (

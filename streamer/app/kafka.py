@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from difflib import SequenceMatcher
 
@@ -52,10 +52,12 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     ]
 
 
-async def ensure_topics(settings: Settings) -> None:
-    """Check that the output topics exist, creating missing ones if the settings allow it; else raises Unreachable."""
-    inputs = settings.topics.inputs
-    specs = [spec for spec in topic_specs(settings) if spec.name not in inputs]
+async def ensure_topics(settings: Settings, names: Collection[str]) -> None:
+    """Check that these topics exist, creating missing ones if the settings allow it; else raises Unreachable.
+
+    `names`: those that the role uses, so that it needs no rights on others.
+    """
+    specs = [spec for spec in topic_specs(settings) if spec.name in names]
     states = await check_topics(connection_of(settings), specs, create=settings.kafka.create_topics)
     missing = [state.name for state in states if not state.partitions]
     if missing:

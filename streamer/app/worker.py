@@ -104,7 +104,7 @@ async def run_worker(settings: Settings) -> None:
     check_file_handles()
     async with until_signalled() as lifetime, open_embedding(settings) as embedding:
         await require_topics(settings, settings.topics.inputs)
-        await ensure_topics(settings)
+        await ensure_topics(settings, [settings.topics.vectors, settings.topics.dead_letters])
         async with open_outlet(settings) as sink:
             await _serve_and_work(settings, embedding, sink, lifetime)
 

@@ -15,6 +15,7 @@ from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.errors import Unreachable
 
 TOPIC_ALREADY_EXISTS = 36
+NOT_AUTHORIZED = (29, 31)  # for the topic, for the cluster
 TOMBSTONES = "delete.retention.ms"
 TOMBSTONES_KEPT = 86_400.0  # what Apache Kafka does by default, in seconds
 
@@ -44,7 +45,7 @@ async def check_topics(connection: KafkaConnection, specs: Sequence[TopicSpec], 
         existing = await _existing(admin)
         missing = [spec for spec in specs if spec.name not in existing]
         if create and missing:
-            await _create(admin, missing)
+            await _create(admin, missing, connection.sasl_username)
         return [
             TopicState(spec.name, spec.partitions if created else existing.get(spec.name, 0), created)
             for spec in specs
@@ -102,12 +103,18 @@ async def find_home(connection: KafkaConnection, topic: str) -> TopicHome:
     return TopicHome(cluster, kept)
 
 
-async def _create(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
+async def _create(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], user: str | None) -> None:
+    """Raises Unreachable when the brokers refuse one of them."""
     response = await admin.create_topics(
         [NewTopic(s.name, s.partitions, s.replication_factor, topic_configs=dict(s.configs)) for s in specs]
     )
     # The client does not raise on a topic's own error code.
     for name, code, *detail in response.topic_errors:
+        if code in NOT_AUTHORIZED:
+            raise Unreachable(
+                f"topic {name!r} is not visible to user {user or 'ANONYMOUS'!r}, who may not create it either: grant "
+                "Describe on the topic if it exists (with Read or Write, as its role needs), or Create if it does not"
+            )
         if code not in (0, TOPIC_ALREADY_EXISTS):
             reason = detail[0] if detail and detail[0] else for_code(code).__name__
             raise Unreachable(f"topic {name!r} could not be created: {reason}")

@@ -1,0 +1,47 @@
+"""What is told of topics that may not be seen or created."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from streamer.adapters.kafka.topics import TopicSpec, _create
+from streamer.errors import Unreachable
+
+pytestmark = pytest.mark.anyio
+
+
+def answering(code: int, detail: str | None = None) -> Any:
+    """An administration client whose broker answers with this error code for each topic."""
+
+    async def create_topics(topics: list[Any]) -> Any:
+        return SimpleNamespace(topic_errors=[(topic.name, code, detail) for topic in topics])
+
+    return SimpleNamespace(create_topics=create_topics)
+
+
+@pytest.mark.parametrize("code", [29, 31])
+@pytest.mark.parametrize(("user", "named"), [("worker", "'worker'"), (None, "'ANONYMOUS'")])
+async def test_row_r3_a_missing_right_names_the_right_the_topic_and_the_user(
+    code: int, user: str | None, named: str
+) -> None:
+    with pytest.raises(Unreachable) as caught:
+        await _create(answering(code), [TopicSpec("vectors", 4)], user)
+    said = str(caught.value)
+    assert f"topic 'vectors' is not visible to user {named}" in said
+    assert "Describe" in said
+    assert "Create" in said
+
+
+async def test_another_refusal_keeps_the_words_of_the_broker() -> None:
+    with pytest.raises(Unreachable, match=r"topic 'vectors' could not be created: Replication factor: 3 larger"):
+        await _create(
+            answering(38, "Replication factor: 3 larger than available brokers: 1"), [TopicSpec("vectors", 4)], None
+        )
+
+
+@pytest.mark.parametrize("code", [0, 36])
+async def test_a_topic_that_another_process_has_just_created_is_fine(code: int) -> None:
+    await _create(answering(code), [TopicSpec("vectors", 4)], None)
