@@ -142,7 +142,9 @@ class ProviderSettings(Section):
     @model_validator(mode="after")
     def _is_used(self) -> ProviderSettings:
         for option, name in OPTIONS_OF.items():
-            given = [entry for entry in (self, *self.fallback) if option in entry.model_fields_set]
-            if name != self.name and any(getattr(entry, option) for entry in given):
+            default = type(self).model_fields[option].default  # changes nothing: `streamer config` prints it, too
+            if name != self.name and any(
+                getattr(entry, option, default) not in (default, None, {}, "") for entry in (self, *self.fallback)
+            ):
                 raise ValueError(f"{option} is for provider.name = {name!r}; {self.name} would not use it: remove it")
         return self
