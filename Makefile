@@ -26,8 +26,8 @@ test: $(VENV)/.dev  ## all tests, on real Apache Kafka where there is Docker or 
 check: $(VENV)/.dev  ## lint, and the tests that need no broker and are not slow, in a minute: what to run before a commit
 	@$(MAKE) --no-print-directory --keep-going -j2 $(APART) style types quick
 
-quick: $(VENV)/.dev  ## the tests of check: unit without the slow ones, with fewer examples, on two processors
-	$(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-profile=check -m "$(NO_BROKER) and not slow" $(ARGS)
+quick: $(VENV)/.dev  ## the tests of check: unit without the slow ones, with fewer examples, four at a time
+	$(BIN)/python -m pytest -n 4 --dist worksteal --hypothesis-profile=check -m "$(NO_BROKER) and not slow" $(ARGS)
 
 unit: $(VENV)/.dev  ## the tests that need no Kafka broker; ARGS go to pytest
 	$(BIN)/python -m pytest -m "$(NO_BROKER)" $(ARGS)

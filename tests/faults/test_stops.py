@@ -38,6 +38,7 @@ async def make_stage(broker: Broker, new_topic: NewTopicName, folder: Path) -> S
     return Stage(broker, texts, vectors, verdicts, dead, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run", "index"])
 @pytest.mark.parametrize("moment", [0.0, 0.4, 1.0, 2.0, 4.0])
 async def test_f11_a_start_without_a_broker_is_stopped(

@@ -25,7 +25,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 if BROWSER is None:
     pytest.skip("no Chromium on this machine", allow_module_level=True)
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(180)]
 
 SENTINEL = "owned-by-a-stranger"
 RUN = f"document.title=`{SENTINEL}`"  # quotes would be escaped in some messages, and the script be none
