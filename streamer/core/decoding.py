@@ -87,9 +87,9 @@ class Decoder:
 
     def _event(self, record: Record, origin: Origin, headers: Mapping[str, bytes]) -> Input:
         content = self._content(record.value or b"", headers)
-        document: dict[str, Any] = dict(content.attributes)
-        if isinstance(content.body, dict):
-            document |= content.body
+        document: dict[str, Any] = content.body if isinstance(content.body, dict) else {}
+        if content.attributes:
+            document = {**content.attributes, **document}
         own_id = _scalar(_reach(document, self._steps(document, self.id_field, content))) if self.id_field else None
         if isinstance(content.body, str):
             text = content.body
@@ -108,8 +108,9 @@ class Decoder:
         return _locate(document, inside) if steps is None and content.attributes and inside != path else steps
 
     def _content(self, value: bytes, headers: Mapping[str, bytes]) -> _Content:
-        content_type = headers["content-type"].decode("latin-1") if "content-type" in headers else ""
-        media_type, charset = _media_type(content_type)
+        media_type = charset = ""
+        if "content-type" in headers:
+            media_type, charset = _media_type(headers["content-type"].decode("latin-1"))
         if media_type.startswith(_CLOUD_EVENTS):
             if not media_type.endswith("+json") or media_type.startswith(f"{_CLOUD_EVENTS}-batch"):
                 raise Unreadable(f"{media_type!r} is not read: only single CloudEvents in JSON are")
@@ -189,7 +190,7 @@ class Decoder:
 
 def _sniffed(value: bytes) -> str | dict[str, Any]:
     """JSON if it is an object, an array, a string or null; else plain text."""
-    start = value.removeprefix(b"\xef\xbb\xbf").strip()
+    start = value if value[:1] == b"{" else value.removeprefix(b"\xef\xbb\xbf").strip()
     if start[:1] in (b'"', b"[") or start == b"null":
         try:
             return _text_or_object(read_json(value))
@@ -209,8 +210,10 @@ def _sniffed(value: bytes) -> str | dict[str, Any]:
 
 def _is_cloud_event(body: Mapping[str, Any]) -> bool:
     """Some SDKs send the structured mode under another content type, or under none."""
-    return all(isinstance(body.get(name), str) for name in ("specversion", "id", "source", "type")) and (
-        "data" in body or "data_base64" in body
+    return (
+        "specversion" in body
+        and all(isinstance(body.get(name), str) for name in ("specversion", "id", "source", "type"))
+        and ("data" in body or "data_base64" in body)
     )
 
 

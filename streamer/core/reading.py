@@ -62,6 +62,8 @@ def clean_text(text: str) -> str:
 def is_blank(text: str) -> bool:
     """Whether nothing in the text can be seen: white space, control characters, characters of zero width, marks
     without a letter to carry them."""
+    if text[:1].isalnum() and text[0] not in _BLANK_LETTERS:
+        return False  # nearly always, and ten times as fast
     return all(letter in _BLANK_LETTERS or unicodedata.category(letter) in _INVISIBLE for letter in text)
 
 
@@ -105,7 +107,7 @@ def read_json(value: bytes, depth: int = MAX_DEPTH) -> Any:
 def schema_frame(value: bytes) -> int | None:
     """The schema id of a value framed for a schema registry: a zero, the id in 4 bytes (Confluent) or 8 (Apicurio),
     then the data. None without such a frame."""
-    if len(value) < _FRAME_BYTES or value[0] != 0 or not any(value) or _utf16_name(value) is not None:
+    if not value or value[0] != 0 or len(value) < _FRAME_BYTES or not any(value) or _utf16_name(value) is not None:
         return None
     return int.from_bytes(value[1:_FRAME_BYTES], "big") or int.from_bytes(value[1:_LONG_FRAME_BYTES], "big")
 
@@ -128,12 +130,16 @@ def key_text(key: bytes) -> str:
         text = key.decode()
     except UnicodeDecodeError:
         return f"0x{key.hex()}"
+    if text.isprintable():
+        return text
     # A long in 8 bytes is valid UTF-8 where it is small: all numbers of a topic must be spelled alike.
     return f"0x{key.hex()}" if _CONTROLS.search(text) else text
 
 
 def check_id(id: str) -> str:
     """The id. Raises Unreadable when it is longer than MAX_ID_BYTES or holds control characters."""
+    if id.isprintable() and len(id) <= MAX_ID_BYTES // 4:  # of at most four bytes each
+        return id
     size = len(id.encode())
     if size > MAX_ID_BYTES:
         raise Unreadable(f"the id has {size} bytes, the limit is {MAX_ID_BYTES}", "too_large")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -87,7 +87,7 @@ class Outbox:
 
     def _departure(self, outcome: Outcome) -> _Departure:
         """In the form that the broker has left over."""
-        known = self._refused.get(_place(outcome))
+        known = self._refused.get(_place(outcome)) if self._refused else None
         if known is None:
             return _Departure(outcome, Form.WHOLE)
         kind, reason, form = known
@@ -105,8 +105,17 @@ class Outbox:
             log.exception("outcome could not be encoded", source=str(departure.outcome.origin))
             letter = dead_letter(departure.outcome, "unpublishable", f"encoding failed: {exc!r}")
             encoded = self._encoder.fitting(letter, now_ms)
-        departure.outcome, message, departure.form = encoded
-        return replace(message, instead=partial(self._instead, departure))
+        departure.outcome, made, departure.form = encoded
+        # Written out: `dataclasses.replace` takes 3 us, a twentieth of what an event costs in all.
+        return Message(
+            made.topic,
+            made.key,
+            made.value,
+            made.headers,
+            made.timestamp,
+            made.origin,
+            partial(self._instead, departure),
+        )
 
     def _instead(self, departure: _Departure, kind: DeadLetterKind, reason: str) -> Message | None:
         lesser = self._encoder.lesser(departure.outcome, departure.form, kind, reason)
@@ -127,7 +136,8 @@ class Outbox:
             for outcome in await self._published(acknowledged, departures):
                 self._count(outcome)
                 self._tracker.complete(outcome.origin)
-                self._refused.pop(_place(outcome), None)
+                if self._refused:
+                    self._refused.pop(_place(outcome), None)
             self._advanced.notify()
 
     async def _published(self, acknowledged: Acknowledgement, departures: list[_Departure]) -> list[Outcome]:
