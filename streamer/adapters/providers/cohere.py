@@ -9,7 +9,8 @@ import httpx
 
 from streamer.adapters.providers.connection import HttpConnection, keep_response, kept_responses
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
-from streamer.adapters.providers.wire import count_at, matrix_of, parse, well_formed
+from streamer.adapters.providers.wire import count_at, matrix_of, parse
+from streamer.core.reading import well_formed
 from streamer.core.vectors import Purpose, Space
 from streamer.core.vendors import VENDORS
 from streamer.errors import MissingExtra

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from streamer.adapters.providers.wire import well_formed
+from streamer.core.reading import well_formed
 from streamer.core.vectors import Matrix
 from streamer.errors import ConfigurationError, MissingExtra, RejectedError, RetriableError, quoted
 

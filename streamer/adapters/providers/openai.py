@@ -13,7 +13,8 @@ from streamer.adapters.providers.answered_model import AnsweredModel
 from streamer.adapters.providers.connection import HttpConnection, checked_headers, how_to_give_a_key
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.refusals import is_about_encoding, stated
-from streamer.adapters.providers.wire import count_at, matrix_of, parse, rows_in_order, well_formed
+from streamer.adapters.providers.wire import count_at, matrix_of, parse, rows_in_order
+from streamer.core.reading import well_formed
 from streamer.core.vectors import Purpose, Space
 from streamer.core.vendors import AZURE_KEY_VARIABLE, VENDORS
 from streamer.errors import MissingExtra

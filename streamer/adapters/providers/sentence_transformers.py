@@ -17,7 +17,8 @@ import anyio.to_thread
 import numpy as np
 
 from streamer.adapters.providers.packing import packed
-from streamer.adapters.providers.wire import check_dimensions, well_formed
+from streamer.adapters.providers.wire import check_dimensions
+from streamer.core.reading import well_formed
 from streamer.core.vectors import Matrix, Purpose, Space
 from streamer.cpus import usable_cores
 from streamer.errors import ConfigurationError, MissingExtra, RejectedError, RetriableError, quoted

@@ -11,7 +11,8 @@ import orjson
 from streamer.adapters.providers.answered_model import AnsweredModel
 from streamer.adapters.providers.connection import HttpConnection
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
-from streamer.adapters.providers.wire import count_at, matrix_of, parse, rows_in_order, well_formed
+from streamer.adapters.providers.wire import count_at, matrix_of, parse, rows_in_order
+from streamer.core.reading import well_formed
 from streamer.core.vectors import Purpose, Space
 from streamer.core.vendors import VENDORS
 from streamer.protocols import Answer

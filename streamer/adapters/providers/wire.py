@@ -21,15 +21,6 @@ from streamer.core.vectors import Matrix, Vector
 from streamer.errors import ConfigurationError
 
 
-def well_formed(text: str) -> str:
-    """The text with surrogate pairs joined and lone surrogates, which UTF-8 cannot carry, replaced by U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
 def parse(body: bytes) -> dict[str, Any]:
     """The JSON object in an answer."""
     try:

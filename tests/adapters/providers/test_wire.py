@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from streamer.adapters.providers.wire import Unordered, count_at, matrix_of, parse, rows_in_order, well_formed
+from streamer.adapters.providers.wire import Unordered, count_at, matrix_of, parse, rows_in_order
+from streamer.core.reading import well_formed
 
 any_text = st.text(st.characters(codec=None, exclude_categories=()))
 matrices = st.integers(1, 6).flatmap(
