@@ -78,10 +78,8 @@ async def test_more_than_a_ceiling_goes_alone_into_an_empty_period() -> None:
 
 
 async def test_processes_never_pass_a_ceiling_together_and_a_kill_costs_what_was_reserved(path: Path) -> None:
-    spenders = [
-        subprocess.Popen([sys.executable, "-c", SPENDER, str(path)], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
+    command = [sys.executable, "-c", SPENDER, str(path)]
+    spenders = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]  # noqa: ASYNC220
     said: Counter[str] = Counter()
     first = spenders[0].stdout
     assert first is not None
@@ -102,7 +100,7 @@ async def test_a_count_that_was_deleted_is_put_back_by_whoever_knows_it(path: Pa
     async with opened(path) as cache:
         ledger = cache.ledger("openai")
         await ledger.reserve(Cost(900), NO_LIMIT)
-        path.unlink()
+        path.unlink()  # noqa: ASYNC240  nothing else is on the loop
         assert await ledger.settle(Cost(-100), [DAY, MONTH]) == {DAY: Cost(800), MONTH: Cost(800)}
     async with opened(path) as cache:
         assert await cache.ledger("openai").spent([DAY]) == {DAY: Cost(800)}
