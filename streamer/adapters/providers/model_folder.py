@@ -20,8 +20,9 @@ def model_folder(model: str, *needed: str, otherwise: str = "") -> Path:
     """
     folder = Path(model).expanduser()
     if not folder.is_dir():
-        what = f"neither {otherwise!r} nor a folder" if otherwise else "no folder"
-        raise ConfigurationError(f"provider.model = {model!r} is {what}")
+        if otherwise:
+            raise ConfigurationError(f"provider.model = {model!r} is neither {otherwise!r} nor a folder")
+        raise ConfigurationError(f"provider.model = {model!r} is not a folder")
     for name in needed:
         if not (folder / name).is_file():
             raise ConfigurationError(f"provider.model: the folder {folder} has no {name}")
