@@ -24,6 +24,7 @@ from streamer.app.outages import watch_outages
 from streamer.app.providers import batches_at_once
 from streamer.app.signals import Lifetime, until_signalled
 from streamer.core.decoding import Decoder
+from streamer.embedding.budget import SpendStatistics
 from streamer.embedding.cached import CacheStatistics
 from streamer.embedding.provider_calls import DispatchStatistics
 from streamer.http.health import create_health_app
@@ -47,6 +48,7 @@ class WorkerStatistics:
     sink: SinkStatistics
     cache: CacheStatistics
     provider: DispatchStatistics
+    spend: SpendStatistics | None
     cache_file: SqliteStatistics | None
 
 
@@ -95,6 +97,7 @@ class Worker:
             self._sink.statistics(),
             self._embedding.embedder.statistics(),
             self._embedding.dispatcher.statistics(),
+            self._embedding.budget.statistics() if self._embedding.budget else None,
             self._embedding.cache.statistics() if self._embedding.cache else None,
         )
 

@@ -12,7 +12,7 @@ import anyio
 from streamer.core.vectors import Purpose
 from streamer.embedding.answer_check import CheckedAnswer, InvalidAnswer, OtherWidth, check_answer
 from streamer.embedding.contracts import Contract
-from streamer.embedding.gate import Gate
+from streamer.embedding.gate import Call, Gate
 from streamer.embedding.overlong import OverlongTexts
 from streamer.embedding.planning import TokenEstimator
 from streamer.embedding.request_caps import RequestCaps
@@ -26,6 +26,9 @@ CONTROL_TEXT = "hello"
 
 class TimedOut(RetriableError):
     """The call took longer than we wait. The provider may have done, and billed, the work."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, may_be_billed=True)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,7 +101,7 @@ class ProviderCalls:
             self._totals.requests_total += 1
             self._totals.texts_total += len(places)
             try:
-                answer = await self._answer(texts, batch.purpose, timeouts)
+                answer = await self._paid(call, texts, batch.purpose, timeouts)
                 checked = self._checked(answer, len(places))
             except RetriableError as error:
                 if isinstance(error, ProviderBlocked) and error.in_doubt and not is_control:
@@ -116,9 +119,7 @@ class ProviderCalls:
                     raise blocked from error
                 self._gate.refused()
                 raise
-            billed = answer.billed_tokens
-            if billed is None and answer.tokens is not None:
-                billed = sum(answer.tokens)
+            billed = _billed(answer)
             self._gate.answered(call, tokens=billed, headers=answer.headers)
         batch.failing_since = inf
         self._successes[batch.purpose] += 1
@@ -139,6 +140,19 @@ class ProviderCalls:
         except RetriableError:
             return False
         return True
+
+    async def _paid(self, call: Call, texts: list[str], purpose: Purpose, timeouts: int) -> Answer:
+        """The answer, with what it cost put down. What may have been billed without an answer counts as estimated."""
+        try:
+            answer = await self._answer(texts, purpose, timeouts)
+        except RetriableError as error:
+            await self._gate.paid(call, None if error.may_be_billed else 0)
+            raise
+        except RejectedError:
+            await self._gate.paid(call, 0)
+            raise
+        await self._gate.paid(call, _billed(answer))
+        return answer
 
     async def _answer(self, texts: list[str], purpose: Purpose, timeouts: int) -> Answer:
         if self._timeout is None:
@@ -194,6 +208,12 @@ class ProviderCalls:
         if batch.longest <= self._overlong.limit:
             return [False] * len(places)
         return [self._overlong.was_cut(batch, place, count) for place, count in zip(places, tokens, strict=True)]
+
+
+def _billed(answer: Answer) -> int | None:
+    if answer.billed_tokens is None and answer.tokens is not None:
+        return sum(answer.tokens)
+    return answer.billed_tokens
 
 
 def _advice(error: Exception) -> str:
