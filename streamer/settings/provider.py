@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, model_validator
 from streamer.core.vendors import VENDORS
 from streamer.settings.base import Positive, Section
 
-ProviderName: TypeAlias = Literal["onnx", "sentence-transformers", "openai", "cohere", "voyage", "ollama"]
+ProviderName: TypeAlias = Literal["onnx", "sentence-transformers", "static", "openai", "cohere", "voyage", "ollama"]
 
 # Options that only one kind of provider knows. With another they would be taken and never used.
 OPTIONS_OF: Final[Mapping[str, str]] = {
