@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.core.decoding import Decoder
-from streamer.core.events import Message, Record, TopicPartition
+from streamer.core.events import Message, Record, TopicPartition, message_bytes
 from streamer.core.reading import read_json
 from streamer.errors import DeadLetterKind, PartitionLost
 from streamer.protocols import Acknowledgement
 from streamer.testing import SPACE, HashEmbedder, MemorySource, record
 from streamer.worker.batching import BatchPolicy
-from streamer.worker.encoding import Encoder, message_bytes
+from streamer.worker.encoding import Encoder
 from streamer.worker.pipeline import Pipeline, PipelineSettings
 from tests.support.refusing import RefusingSink
 
