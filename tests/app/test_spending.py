@@ -84,7 +84,13 @@ def test_what_nobody_bills_has_no_budget_whatever_the_limits_say(name: str) -> N
 
 
 def test_a_limit_in_dollars_needs_a_price() -> None:
-    unknown = {"name": "openai", "model": "mine", "dimensions": 8, "max_item_tokens": 512, "max_items": 32}
+    unknown: dict[str, Any] = {
+        "name": "openai",
+        "model": "mine",
+        "dimensions": 8,
+        "max_item_tokens": 512,
+        "max_items": 32,
+    }
     wanted = settings(**unknown, max_spend_per_month="5")
     with pytest.raises(ConfigurationError, match=r"max_spend_per_month: the price of openai mine is not known"):
         budget_for(wanted, contract_of(wanted), Store())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -14,7 +14,7 @@ from streamer.embedding.prices import Price
 from streamer.errors import ProviderBlocked, RateLimited, RetriableError, SpendLimitReached
 from streamer.protocols import Answer, Cost
 from tests.embedding.dispatching import assert_right, dispatcher, texts
-from tests.embedding.providers import Call, FakeProvider, rows
+from tests.embedding.providers import Behaviour, Call, FakeProvider, rows
 from tests.support.fakes import MemoryLedger
 
 pytestmark = pytest.mark.anyio
@@ -28,11 +28,11 @@ def clock() -> float:
     return NOON + anyio.current_time()
 
 
-def budget(ledger: MemoryLedger | None, price: Price | None = PRICE, **limits: float) -> Budget:
-    return Budget(ledger, price=price, limits=SpendLimits(**limits), clock=clock)  # type: ignore[arg-type]
+def budget(ledger: MemoryLedger | None, price: Price | None = PRICE, **limits: Any) -> Budget:
+    return Budget(ledger, price=price, limits=SpendLimits(**limits), clock=clock)
 
 
-def billing(tokens_a_text: int) -> Callable[[Call], object]:
+def billing(tokens_a_text: int) -> Behaviour:
     async def behave(call: Call) -> Answer:
         return Answer(rows(call.texts), billed_tokens=tokens_a_text * len(call.texts))
 
@@ -146,7 +146,7 @@ async def test_at_the_limit_of_a_day_calls_wait_until_midnight_and_go_on_by_them
         ({"tokens_per_day": 95, "usd_per_month": 0.0001}, "until 2026-12-01T00:00:00Z"),
     ],
 )  # fmt: skip
-async def test_the_limit_that_is_longest_in_the_way_is_named(limits: dict[str, float], said: str) -> None:
+async def test_the_limit_that_is_longest_in_the_way_is_named(limits: dict[str, Any], said: str) -> None:
     ledger = MemoryLedger()
     ledger.costs = {"2026-11-28": Cost(90, 90_000), "2026-11": Cost(90, 90_000)}
     spending = budget(ledger, **limits)
