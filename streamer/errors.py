@@ -8,6 +8,7 @@ StreamerError
 ├── RetriableError            try again, the texts are fine: timeouts, 5xx, connection errors
 │   ├── RateLimited           429 and friends: also tells the limiter to slow down
 │   └── ProviderBlocked       wrong key, exhausted quota, unknown model: retried slowly, intake pauses meanwhile
+│       └── SpendLimitReached what the settings allow to be spent is spent
 ├── RejectedError             this input can never succeed: bisect, then dead letter
 ├── Refused                   the broker refuses some messages, and has taken the others
 │   └── TooLarge              for their size
@@ -65,12 +66,14 @@ class Unreachable(StreamerError):
 class RetriableError(StreamerError):
     """The call failed, and may succeed later: a timeout, a lost connection, a server error.
 
-    `retry_after`: seconds the other side asked us to wait, None when it did not say.
+    `retry_after`: seconds the other side asked us to wait, None when it did not say. `may_be_billed`: the other side
+    had the texts, and may have done its work.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, may_be_billed: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.may_be_billed = may_be_billed
 
 
 class RateLimited(RetriableError):
@@ -95,6 +98,10 @@ class ProviderBlocked(RetriableError):
         super().__init__(message, retry_after=retry_after)
         self.in_doubt = in_doubt
         self.cause = cause
+
+
+class SpendLimitReached(ProviderBlocked):
+    """Nothing may be spent before the next day or month begins, or a limit is raised. Says which and when."""
 
 
 class RejectedError(StreamerError):

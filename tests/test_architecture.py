@@ -44,7 +44,7 @@ OUTER = {"__init__", "__main__", "app", "cli", "client", "commands", "logs", "se
 # the flows every file but these.
 SHELL = {
     "worker": {"identity", "notify", "outbox", "pipeline"},
-    "embedding": {"cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction"},
+    "embedding": {"budget", "cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction"},
     "indexer": {"broadcast", "commits", "indexer", "searches", "state", "snapshots/schedule", "snapshots/store"},
 }
 IMPURE = {

@@ -11,6 +11,7 @@ from streamer.app.embedder import EmbeddingStack
 from streamer.app.lag import ConsumerLag
 from streamer.app.loop_lag import LoopLag
 from streamer.app.worker_state import PARTITION, provider_waiting
+from streamer.embedding.budget import SpendStatistics
 from streamer.embedding.cached import CacheStatistics
 from streamer.embedding.provider_calls import DispatchStatistics
 from streamer.indexer.indexer import Indexer
@@ -33,6 +34,7 @@ class SurroundingsStatistics:
     sink: SinkStatistics
     cache: CacheStatistics
     provider: DispatchStatistics
+    spend: SpendStatistics | None
 
 
 class Surroundings:
@@ -95,4 +97,5 @@ class Surroundings:
             sink=self._sink.statistics(),
             cache=self._embedding.embedder.statistics(),
             provider=self._embedding.dispatcher.statistics(),
+            spend=self._embedding.budget.statistics() if self._embedding.budget else None,
         )

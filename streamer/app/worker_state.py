@@ -12,6 +12,7 @@ from streamer.adapters.sqlite import SqliteStatistics
 from streamer.app.embedder import EmbeddingStack
 from streamer.app.lag import ConsumerLag
 from streamer.app.loop_lag import LoopLag
+from streamer.embedding.budget import SpendStatistics
 from streamer.embedding.cached import CacheStatistics
 from streamer.embedding.provider_calls import DispatchStatistics
 from streamer.telemetry.histogram import Histogram
@@ -68,6 +69,7 @@ class WorkerStatistics:
     sink: SinkStatistics
     cache: CacheStatistics
     provider: DispatchStatistics
+    spend: SpendStatistics | None
     cache_file: SqliteStatistics | None
 
 
@@ -149,6 +151,7 @@ class Worker:
             sink=self._sink.statistics(),
             cache=embedding.embedder.statistics(),
             provider=embedding.dispatcher.statistics(),
+            spend=embedding.budget.statistics() if embedding.budget else None,
             cache_file=embedding.cache.statistics() if embedding.cache else None,
         )
 

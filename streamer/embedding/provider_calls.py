@@ -13,7 +13,7 @@ import anyio
 from streamer.core.vectors import Purpose
 from streamer.embedding.answer_check import CheckedAnswer, InvalidAnswer, OtherWidth, check_answer
 from streamer.embedding.contracts import Contract
-from streamer.embedding.gate import Gate
+from streamer.embedding.gate import Call, Gate
 from streamer.embedding.overlong import OverlongTexts
 from streamer.embedding.planning import TokenEstimator
 from streamer.embedding.request_caps import RequestCaps
@@ -28,6 +28,9 @@ CONTROL_TEXT = "hello"
 
 class TimedOut(RetriableError):
     """The call took longer than we wait. The provider may have done, and billed, the work."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, may_be_billed=True)
 
 
 # What came of a call: a good answer, the class of an HTTP status, or why there is none.
@@ -113,7 +116,7 @@ class ProviderCalls:
             self._totals.requests_total += 1
             self._totals.texts_total += len(places)
             try:
-                answer = await self._timed(texts, batch.purpose, timeouts)
+                answer = await self._paid(call, texts, batch.purpose, timeouts)
                 checked = self._checked(answer, len(places))
             except RetriableError as error:
                 self._totals.answers_total[_status(error)] += 1
@@ -134,9 +137,7 @@ class ProviderCalls:
                 self._gate.refused()
                 raise
             self._totals.answers_total["ok"] += 1
-            billed = answer.billed_tokens
-            if billed is None and answer.tokens is not None:
-                billed = sum(answer.tokens)
+            billed = _billed(answer)
             self._gate.answered(call, tokens=billed, headers=answer.headers)
         batch.failing_since = inf
         self._successes[batch.purpose] += 1
@@ -158,12 +159,21 @@ class ProviderCalls:
             return False
         return True
 
-    async def _timed(self, texts: list[str], purpose: Purpose, timeouts: int) -> Answer:
+    async def _paid(self, call: Call, texts: list[str], purpose: Purpose, timeouts: int) -> Answer:
+        """The answer, with what it cost put down. What may have been billed without an answer counts as estimated."""
         begun = anyio.current_time()
         try:
-            return await self._answer(texts, purpose, timeouts)
+            answer = await self._answer(texts, purpose, timeouts)
+        except RetriableError as error:
+            await self._gate.paid(call, None if error.may_be_billed else 0)
+            raise
+        except RejectedError:
+            await self._gate.paid(call, 0)
+            raise
         finally:
             self.answer_seconds.observe(anyio.current_time() - begun)
+        await self._gate.paid(call, _billed(answer))
+        return answer
 
     async def _answer(self, texts: list[str], purpose: Purpose, timeouts: int) -> Answer:
         if self._timeout is None:
@@ -235,6 +245,12 @@ def _status(error: Exception) -> AnswerStatus:
         return "5xx" if status >= 500 else "4xx"  # a redirect is a wrong address: nothing but a refusal
     # A refusal without a status is that of a model in this process.
     return "4xx" if isinstance(error, RejectedError | ProviderBlocked) else "unreachable"
+
+
+def _billed(answer: Answer) -> int | None:
+    if answer.billed_tokens is None and answer.tokens is not None:
+        return sum(answer.tokens)
+    return answer.billed_tokens
 
 
 def _advice(error: Exception) -> str:

@@ -63,6 +63,11 @@ counter   streamer_worker_provider_timeouts_total
 counter   streamer_worker_provider_rejected_total
 gauge     streamer_worker_provider_in_flight
 counter   streamer_worker_provider_answers_total{status}
+counter   streamer_worker_spend_usd_total
+gauge     streamer_worker_spend_day_usd
+gauge     streamer_worker_spend_month_usd
+gauge     streamer_worker_spend_day_tokens
+gauge     streamer_worker_spend_limit_reached
 counter   streamer_worker_cache_file_stored_total
 counter   streamer_worker_cache_file_dropped_total
 counter   streamer_worker_cache_file_expired_total
@@ -123,6 +128,11 @@ counter   streamer_indexer_provider_timeouts_total
 counter   streamer_indexer_provider_rejected_total
 gauge     streamer_indexer_provider_in_flight
 counter   streamer_indexer_provider_answers_total{status}
+counter   streamer_indexer_spend_usd_total
+gauge     streamer_indexer_spend_day_usd
+gauge     streamer_indexer_spend_month_usd
+gauge     streamer_indexer_spend_day_tokens
+gauge     streamer_indexer_spend_limit_reached
 """
 
 PROCESS = {

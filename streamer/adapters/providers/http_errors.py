@@ -107,8 +107,9 @@ class Vendor:
         """The error for a connection that could not be made, broke, or carried something that is not HTTP."""
         name, said = type(cause).__name__, self.redact(str(cause))
         # Why a connection could not be made the system says; all else may quote what went over it.
-        words = said if name.startswith("Connect") or not said else quoted(said)
-        return RetriableError(f"{self.name}: {name}" + (f": {words}" if words else ""))
+        is_ours = name.startswith("Connect")
+        words = said if is_ours or not said else quoted(said)
+        return RetriableError(f"{self.name}: {name}" + (f": {words}" if words else ""), may_be_billed=not is_ours)
 
     @contextmanager
     def answer_within(self, seconds: float) -> Iterator[None]:
@@ -120,7 +121,7 @@ class Vendor:
             with anyio.fail_after(seconds):
                 yield
         except TimeoutError:
-            raise RetriableError(f"{self.name} did not answer within {seconds:g} s") from None
+            raise RetriableError(f"{self.name} did not answer within {seconds:g} s", may_be_billed=True) from None
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -133,7 +134,8 @@ class Vendor:
             raise self.unusable(str(exc)) from None
 
     def unusable(self, why: str) -> RetriableError:
-        error = RetriableError(f"{self.name} sent an answer that cannot be used: {self.redact(why)}")
+        said = f"{self.name} sent an answer that cannot be used: {self.redact(why)}"
+        error = RetriableError(said, may_be_billed=True)
         error.status = 200
         return error
 
