@@ -10,7 +10,7 @@ import numpy as np
 
 from streamer.core.events import Record, TopicPartition
 from streamer.core.reading import MAX_DEPTH, Unreadable, check_id, read_json
-from streamer.core.sketch import SKETCH_HEADER, unpack
+from streamer.core.sketch import FORM_HEADER, SKETCH_HEADER, TextForm, unpack, unpack_form
 from streamer.core.vectors import Vector
 
 JSON = "application/json"
@@ -52,7 +52,7 @@ class VectorEvent:
     """A unit vector, float32 of shape (dimensions,), and where it came from. `space`: the id of its vector space.
 
     `text` and `metadata` are there only if the worker was told to include them. `timestamp`: of the record,
-    milliseconds since the epoch. `sketch`: of the text, unpacked.
+    milliseconds since the epoch. `sketch` and `form`: of the text, unpacked.
     """
 
     id: str
@@ -64,6 +64,7 @@ class VectorEvent:
     metadata: Mapping[str, Any] | None = None
     timestamp: int = 0
     sketch: bytes | None = None
+    form: TextForm | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The event in JSON's own types, with the names of the topic's format: fit for `json.dumps`."""
@@ -141,6 +142,7 @@ def _decode_binary(key: str | None, record: Record, headers: Mapping[str, bytes]
         metadata=metadata if isinstance(metadata, dict) else None,
         timestamp=record.timestamp,
         sketch=unpack(headers.get(SKETCH_HEADER, b"")),
+        form=unpack_form(headers.get(FORM_HEADER, b"")),
     )
 
 
@@ -170,6 +172,7 @@ def _decode_json(key: str | None, record: Record, headers: Mapping[str, bytes]) 
         metadata=metadata if isinstance(metadata, dict) else None,
         timestamp=record.timestamp,
         sketch=unpack(headers.get(SKETCH_HEADER, b"")),
+        form=unpack_form(headers.get(FORM_HEADER, b"")),
     )
     return _checked(event, document["dimensions"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import nan
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import orjson
@@ -14,17 +15,19 @@ from streamer.core.vector_events import JSON, Malformed, TextSource, read_source
 from streamer.errors import DeadLetterKind
 
 VerdictKind: TypeAlias = Literal["near_duplicate", "anomaly", "ordinary", "warming_up"]
+Reason: TypeAlias = Literal["content", "form", "both"]
 
 
 class Match(NamedTuple):
     """A remembered vector and its cosine with the query: between -1 and 1, to six decimals.
 
-    `payload`: what was remembered along with the vector.
+    `payload` and `note`: what was remembered along with the vector.
     """
 
     id: str
     similarity: float
     payload: Any = None
+    note: tuple[int, float, float] = (0, nan, 0.0)
 
 
 class NearestEvent(NamedTuple):
@@ -41,8 +44,11 @@ class Verdict:
     - `nearest`: the nearest events before it, best first; `similarity`: the cosine with the first of them, None when
       there was none.
     - `duplicate_of`: the first event of the group that this near-duplicate joins.
-    - `score`: mean distance (1 - cosine) to the nearest recent events; `p_value`: share of recent ordinary events that
-      are at least as far off. None while there are too few.
+    - `score`: how unusual the event is, in content and form together; larger is stranger. `p_value`: share of ordinary
+      events that are at least as unusual; `content_p_value` and `form_p_value`: in content alone and in form alone.
+      None while there are too few events, and for the form of an event that came without one.
+    - `reason`: what makes an anomaly one. `form_reason`: what stands out in its form, in words; for people.
+    - `events_missing`: of an event that came while warming up, how many more it takes.
     - `space`: the id of the vector space; `source`: the record that held the text.
     """
 
@@ -55,6 +61,11 @@ class Verdict:
     source: TextSource | None
     score: float | None = None
     p_value: float | None = None
+    content_p_value: float | None = None
+    form_p_value: float | None = None
+    reason: Reason | None = None
+    form_reason: str | None = None
+    events_missing: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict in JSON's own types, as the verdict topic carries it: fit for `json.dumps`."""
@@ -65,6 +76,11 @@ class Verdict:
             "duplicate_of": self.duplicate_of,
             "score": self.score,
             "p_value": self.p_value,
+            "content_p_value": self.content_p_value,
+            "form_p_value": self.form_p_value,
+            "reason": self.reason,
+            "form_reason": self.form_reason,
+            "events_missing": self.events_missing,
             "nearest": [{"id": event.id, "similarity": event.similarity} for event in self.nearest],
             "space": self.space,
             "source": None if self.source is None else self.source.to_dict(),
@@ -111,6 +127,12 @@ def parse_verdict(value: bytes) -> Verdict | Malformed:
             source=None if source is None else read_source(source),
             score=document["score"],
             p_value=document["p_value"],
+            # Verdicts of earlier releases lack these.
+            content_p_value=document.get("content_p_value"),
+            form_p_value=document.get("form_p_value"),
+            reason=document.get("reason"),
+            form_reason=document.get("form_reason"),
+            events_missing=document.get("events_missing"),
         )
     except KeyError as exc:
         return Malformed(f"{exc} is missing")

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import orjson
 
 from streamer.core.events import DeadLetter, EmbeddedEvent, Headers, Message, Outcome, Record, Tombstone, message_bytes
-from streamer.core.sketch import SKETCH_HEADER, sketch
+from streamer.core.sketch import FORM_HEADER, SKETCH_HEADER, form_of, sketch
 from streamer.core.vectors import Space
 from streamer.errors import DeadLetterKind
 
@@ -120,7 +120,8 @@ class Encoder:
         event = outcome.event
         record = event.record
         # Of the text as it came: prefixes and truncation are the model's business.
-        headers = (*self._headers(record, left_out), (SKETCH_HEADER, sketch(event.text)))
+        about = ((SKETCH_HEADER, sketch(event.text)), (FORM_HEADER, form_of(event.text)))
+        headers = (*self._headers(record, left_out), *about)
         has_text = self.include_text and "text" not in left_out
         has_metadata = self.include_metadata and event.metadata and "metadata" not in left_out
         if self.format == "binary":

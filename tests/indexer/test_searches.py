@@ -10,11 +10,13 @@ import anyio
 import numpy as np
 import pytest
 
+from streamer.core.sketch import TextForm
 from streamer.core.vectors import Matrix
 from streamer.core.verdicts import Match
 from streamer.indexer.index.payloads import Scalar
 from streamer.indexer.index.vector_index import VectorIndex
-from streamer.indexer.verdicts.anomalies import AnomalyScorer, Comparison
+from streamer.indexer.verdicts.anomalies import AnomalyDetector, Unusualness
+from streamer.indexer.verdicts.content import ContentScore
 from tests.support.indexing import Topic, running
 
 pytestmark = pytest.mark.anyio
@@ -75,14 +77,16 @@ async def test_a_search_does_not_wait_for_events_that_are_being_judged() -> None
     async with running(topic) as this:
         await this.settle()
         judging, go_on = threading.Event(), threading.Event()
-        compare = AnomalyScorer.compare
+        judge = AnomalyDetector.judge
 
-        def held_up(novelty: AnomalyScorer, vectors: Matrix) -> Comparison:
+        def held_up(
+            detector: AnomalyDetector, content: ContentScore | None, form: TextForm | None
+        ) -> Unusualness | None:
             judging.set()
             assert go_on.wait(30)
-            return compare(novelty, vectors)
+            return judge(detector, content, form)
 
-        with patch.object(AnomalyScorer, "compare", held_up):
+        with patch.object(AnomalyDetector, "judge", held_up):
             topic.append("new", 90)
             await this.until(judging.is_set)
             with anyio.fail_after(20):

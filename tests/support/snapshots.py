@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from streamer.core.events import TopicPartition
-from streamer.core.sketch import sketch, unpack
+from streamer.core.sketch import form_of, sketch, unpack, unpack_form
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import unit_rows
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.snapshots.format import Cut, Header
-from streamer.indexer.verdicts import anomalies
+from streamer.indexer.verdicts.background import Background
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 
 P0, P1 = TopicPartition("vectors", 0), TopicPartition("vectors", 1)
@@ -21,7 +21,7 @@ WORDS = ["parcel", "wet", "courier", "bell", "address", "office", "glass", "brok
 
 def new_judge(policy: VerdictPolicy, capacity: int) -> Judge:
     judge = Judge(VectorIndex(DIMENSIONS, capacity), policy)
-    judge._anomalies = anomalies.AnomalyScorer(DIMENSIONS, window=40)
+    judge._background = Background(DIMENSIONS, window=40)
     return judge
 
 
@@ -48,6 +48,7 @@ def stream(seed: int, count: int) -> list[VectorEvent]:
                 metadata={"n": i, "tags": ["ü", None, 1.5]} if rng.random() < 0.5 else None,
                 timestamp=int(i * 1000 + rng.normal(0, 3000)),
                 sketch=None if text is None else unpack(sketch(text)),
+                form=None if text is None else unpack_form(form_of(text)),
             )
         )
     return events

@@ -20,7 +20,7 @@ from streamer.core.events import (
     TopicPartition,
     message_bytes,
 )
-from streamer.core.sketch import sketch
+from streamer.core.sketch import form_of, sketch
 from streamer.core.vectors import Space, unit_rows
 from streamer.worker.encoding import Encoder
 
@@ -64,6 +64,7 @@ def test_a_json_vector_event() -> None:
         ("streamer-dimensions", b"3"),
         ("streamer-source", b"texts/2/17"),
         ("streamer-sketch", sketch("hello")),
+        ("streamer-form", form_of("hello")),
         ("content-type", b"application/json"),
     )
 

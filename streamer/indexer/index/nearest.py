@@ -77,9 +77,10 @@ def _matches(rows: VectorStorage, ring: Ring, queries: Matrix, positions: NDArra
         exact[i] = rows.get(slots[i]).astype(np.float64) @ query.astype(np.float64)
     exact = np.where(positions < 0, -np.inf, exact.clip(-1, 1).round(6))
     order = np.lexsort((positions, -exact), axis=1)
+    notes = ring.payloads.notes[slots].tolist()
     return [
         [
-            Match(ring.names[slots[i, j]], float(exact[i, j]), ring.payloads[slots[i, j]])
+            Match(ring.names[slots[i, j]], float(exact[i, j]), ring.payloads[slots[i, j]], notes[i][j])
             for j in ranks
             if positions[i, j] >= 0
         ]

@@ -28,11 +28,13 @@ class Payload:
         return all(holds(self.metadata or {}, path, value) for path, value in where.items())
 
 
+NOTE: Final = np.dtype([("arrival", "<i8"), ("density", "<f4"), ("surprise", "<f4")])
+
 _NOTHING_MORE: Final = Payload(None, None, None)
 
 
 class Payloads:
-    """A payload (any object) for each of so many slots, None at first.
+    """A payload (any object) for each of so many slots, None at first, and a NOTE in `notes`.
 
     Of an event that is remembered, the sketch lies in an array with all others: 120 bytes, where objects would take 220
     and keep the garbage collector busy. A text or metadata cost what their objects take.
@@ -42,6 +44,7 @@ class Payloads:
         self._rest: list[Any] = [None] * slots
         self._sketches: NDArray[np.uint8] | None = None  # from the first one on
         self._sketched: NDArray[np.bool_] = np.zeros(slots, np.bool_)
+        self.notes: NDArray[np.void] = np.zeros(slots, NOTE)
 
     def __len__(self) -> int:
         return len(self._rest)
@@ -73,6 +76,7 @@ class Payloads:
         for old_slot, new_slot in zip(old.tolist(), new.tolist(), strict=True):
             rest[new_slot] = other._rest[old_slot]
         self._sketched[new] = other._sketched[old]
+        self.notes[new] = other.notes[old]
         if other._sketches is not None:
             if self._sketches is None:
                 self._sketches = self._room()

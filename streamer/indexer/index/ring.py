@@ -71,11 +71,13 @@ class Ring:
         columns = np.flatnonzero(unseen_from != _ALIVE)
         return columns, unseen_from[columns]
 
-    def append(self, ids: Sequence[str], payloads: Sequence[Any], times: Sequence[int]) -> tuple[int, int]:
+    def append(
+        self, ids: Sequence[str], payloads: Sequence[Any], times: Sequence[int], notes: Sequence[Any] = ()
+    ) -> tuple[int, int]:
         """Into slots that are free; the positions of the oldest entry that these can see and of the first of them.
 
         An older entry of the same id dies, and so does the oldest where there would be more than `capacity`; they keep
-        their place until `drop_dead`. Payloads default to None, times to 0.
+        their place until `drop_dead`. Payloads default to None, times and notes to 0.
         """
         oldest, first = self.tail, self.head
         table, names, unseen_from, slots = self._table, self.names, self._unseen_from, self.slots
@@ -93,6 +95,7 @@ class Ring:
             table.add(id, slot, names)
             self.payloads[slot] = payloads[position - first] if payloads else None
             self.times[slot] = times[position - first] if times else 0
+            self.payloads.notes[slot] = notes[position - first] if len(notes) else (0, 0, 0)
             unseen_from[slot] = _ALIVE
             self.head = position + 1
         return oldest, first

@@ -105,28 +105,41 @@ class VectorIndex:
         slot = self._ring.slot(id)
         return None if slot is None else self._ring.payloads[slot]
 
+    def annotate(self, id: str, note: tuple[int, float, float]) -> None:
+        """Replace the note of a vector, if it is still the one of this arrival."""
+        slot = self._ring.slot(id)
+        if slot is not None and self._ring.payloads.notes[slot]["arrival"] == note[0]:
+            self._ring.payloads.notes[slot] = note
+
     def insert(
-        self, ids: Sequence[str], vectors: Matrix, payloads: Sequence[Any] = (), times: Sequence[int] = ()
+        self,
+        ids: Sequence[str],
+        vectors: Matrix,
+        payloads: Sequence[Any] = (),
+        times: Sequence[int] = (),
+        notes: Sequence[Any] = (),
     ) -> None:
-        """Remember a batch, in order, without looking for neighbours. Payloads default to None, times to 0."""
+        """Remember a batch, in order, without looking for neighbours. Payloads default to None, the rest to 0."""
         self._check(vectors, len(ids))
         for part in self._parts(len(ids)):
             turned = self._rotation.into(vectors[part])
             with self._changing:
-                self._append(ids[part], turned, payloads[part], times[part])
+                self._append(ids[part], turned, payloads[part], times[part], notes[part])
 
     def resume(self, rotation: Rotation) -> None:
         """Go on in those of another index. For a new one, which then is to `take_back` what was held."""
         self._rotation = rotation
         self._storage = rotation.storage(self._ring.slots)
 
-    def take_back(self, ids: Sequence[str], rows: Matrix, payloads: Sequence[Any], times: Sequence[int]) -> None:
+    def take_back(
+        self, ids: Sequence[str], rows: Matrix, payloads: Sequence[Any], times: Sequence[int], notes: Sequence[Any]
+    ) -> None:
         """Remember what was `taken` from what another index held, to the last bit."""
         self._check(rows, len(ids))
         for start in range(0, len(ids), _QUERIES):
             part = slice(start, start + _QUERIES)
             with self._changing:
-                self._append(ids[part], rows[part], payloads[part], times[part])
+                self._append(ids[part], rows[part], payloads[part], times[part], notes[part])
 
     def read_view(self) -> ReadView:
         """All that is remembered now. One at a time: an earlier one must have been taken or released."""
@@ -150,7 +163,13 @@ class VectorIndex:
         return len(late)
 
     def observe(
-        self, ids: Sequence[str], vectors: Matrix, k: int, payloads: Sequence[Any] = (), times: Sequence[int] = ()
+        self,
+        ids: Sequence[str],
+        vectors: Matrix,
+        k: int,
+        payloads: Sequence[Any] = (),
+        times: Sequence[int] = (),
+        notes: Sequence[Any] = (),
     ) -> list[list[Match]]:
         """Remember a batch and tell, for each member, its `k` nearest among all that were remembered before it.
 
@@ -162,7 +181,7 @@ class VectorIndex:
         for part in self._parts(len(ids)):
             turned = self._rotation.into(vectors[part])
             with self._changing:
-                oldest, first = self._append(ids[part], turned, payloads[part], times[part])
+                oldest, first = self._append(ids[part], turned, payloads[part], times[part], notes[part])
             sees = np.arange(first, first + len(turned))
             found += nearest(self._storage, self._ring, turned, sees, oldest, k, np.empty(0, np.int64), self._beside)
         return found
@@ -209,7 +228,12 @@ class VectorIndex:
             raise ValueError(f"expected {count} vectors of {self.dimensions} dimensions, got shape {vectors.shape}")
 
     def _append(
-        self, ids: Sequence[str], vectors: Matrix, payloads: Sequence[Any], times: Sequence[int]
+        self,
+        ids: Sequence[str],
+        vectors: Matrix,
+        payloads: Sequence[Any],
+        times: Sequence[int],
+        notes: Sequence[Any],
     ) -> tuple[int, int]:
         """Write at most _QUERIES rows; the positions of the oldest row they can see and of the first of them.
 
@@ -217,7 +241,7 @@ class VectorIndex:
         """
         self._make_room(len(ids))
         ring = self._ring
-        oldest, first = ring.append(ids, payloads, times)
+        oldest, first = ring.append(ids, payloads, times, notes)
         self._storage.put(np.arange(first, ring.head) % ring.slots, vectors)
         return oldest, first
 

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from streamer.core.events import TopicPartition
 from streamer.core.vectors import Matrix
 from streamer.indexer.index.basis import Basis
-from streamer.indexer.index.payloads import Payload
+from streamer.indexer.index.payloads import NOTE, Payload
 from streamer.indexer.index.read_view import ReadView
 from streamer.indexer.index.rotation import Rotation
 from streamer.indexer.verdicts.judge import Judge
 
 MAGIC: Final = b"streamer index\n"
-VERSION: Final = 2  # raise it whenever what is written changes its meaning
+VERSION: Final = 3  # raise it whenever what is written changes its meaning
 
 _PIECE: Final = 4 << 20  # bytes of vectors in a frame, the most that writing and reading hold on to at once
 _LENGTH: Final = 8
@@ -137,7 +137,8 @@ def encode(cut: Cut) -> Iterator[bytes]:
             payload.sketch for payload in payloads if payload is not None and payload.sketch is not None
         )
         vectors = view.next_vectors(rows).astype("<f4", copy=False).tobytes()
-        yield frame(len(described).to_bytes(_LENGTH, "little"), described, vectors, sketches)
+        notes = view.payloads.notes[part].tobytes()
+        yield frame(len(described).to_bytes(_LENGTH, "little"), described, vectors, notes, sketches)
     yield frame(orjson.dumps(cut.state))
     yield frame(cut.recent.astype("<f4", copy=False).tobytes())
 
@@ -215,6 +216,8 @@ def _insert(judge: Judge, payload: memoryview) -> int:
     dimensions = judge.index.dimensions
     split = start + 4 * dimensions * len(ids)
     vectors = np.frombuffer(payload[start:split], "<f4").reshape(len(ids), dimensions)
+    notes = np.frombuffer(payload[split : split + NOTE.itemsize * len(ids)], NOTE)
+    split += notes.nbytes
     payloads: list[Payload | None] = []
     for entry in described:
         if entry is None:
@@ -224,7 +227,7 @@ def _insert(judge: Judge, payload: memoryview) -> int:
         sketch = None if length is None else bytes(payload[split : split + length])
         split += length or 0
         payloads.append(Payload(sketch, text, metadata))
-    judge.index.take_back(ids, vectors.astype(np.float32, copy=False), payloads, times)
+    judge.index.take_back(ids, vectors.astype(np.float32, copy=False), payloads, times, notes.tolist())
     return len(ids)
 
 

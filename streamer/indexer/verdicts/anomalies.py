@@ -1,109 +1,161 @@
-"""How far a vector lies from everything recent: the mean distance to its nearest among the latest events.
-
-Nearest among the latest few thousand events, not in the whole index: a fixed share of a window of fixed length means as
-many neighbours for the first event as for the millionth, so that scores can be compared with each other. Strangers that
-come in small numbers stay strange, because dozens of neighbours count; and a stream that changes for good is ordinary
-again after one window.
-"""
+"""Whether an event is an anomaly, by its content, by its form, or by both: three p-values, and the reason."""
 
 from __future__ import annotations
 
-from math import ceil
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, log, log2, nan
+from statistics import NormalDist
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from streamer.core.vectors import Matrix
+from streamer.core.sketch import TextForm
+from streamer.core.verdicts import Reason
+from streamer.indexer.verdicts.content import ContentScore, Note
+from streamer.indexer.verdicts.form import FormScorer
+from streamer.indexer.verdicts.robust import RobustReference
 
-WINDOW: Final = 4096
-FEWEST: Final = 256  # events before the first score
-_SHARE: Final = 0.02  # of the window that counts as nearest
-_SLACK: Final = 512  # rows in the buffer besides the window: it is closed up once in so many events
+_SCORES: Final = 80  # fewer are no reference
+_FORM_TOLERANCE: Final = 5.0  # tails of forms are heavy: rare signs are rare
+_FORM_AT_LEAST: Final = 0.01
 
-# Vectors are rounded to multiples of 1/2048. Their products are then whole multiples of 2**-22 and, because no part of
-# a product of unit vectors exceeds 1, float32 holds every partial sum exactly: a score is the same to the last bit
-# however the events were cut into batches. The rounding moves a similarity by 2e-4.
-_STEPS: Final = 2048.0
+# Form counts for what its -log p exceeds: little where it is not trusted, nearly all where it is.
+_UNTRUSTED: Final = 5.0
+_TRUSTED: Final = 1.0
+# It is trusted as far as more events stand out by their form than would by chance, and as those are unusual in content,
+# too. Where form says nothing about what is strange, one of the two is missing.
+_STANDS_OUT: Final = 0.01
+_BY_CHANCE: Final = (0.012, 0.027)  # the share of events that stand out: no trust up to, full trust from
+_UNUSUAL: Final = (0.2, 0.5)  # the mean normal score of their content: no trust up to, full trust from
+_MEMORY: Final = 1_000
+_MEMORY_OF_FORMS: Final = 40
+_RESPECTED: Final = 0.3  # trust from which form may lower a joint p-value as content may
 
+# Which of the two is named as the reason: whichever is this unusual by itself.
+_PLAIN: Final = 3.0
 
-class AnomalyScorer:
-    """The latest `window` ordinary vectors. Not safe for threads."""
-
-    def __init__(self, dimensions: int, window: int = WINDOW) -> None:
-        self._window = window
-        # Component by component: BLAS need not transpose them for each product.
-        self._columns: Matrix = np.empty((dimensions, window + _SLACK), np.float32)
-        self._start = self._end = 0
-        self._sum: NDArray[np.float64] = np.zeros(dimensions)
-        self._accepted = 0
-        self.background = 0.0
-        """Mean cosine of two recent events; 0 at first. It tells what a model's cosines are worth."""
-
-    def __len__(self) -> int:
-        return self._end - self._start
-
-    def state(self) -> tuple[Matrix, int, float]:
-        """A copy of the rounded rows, oldest first, how many were accepted, and `background`."""
-        return np.ascontiguousarray(self._recent().T), self._accepted, self.background
-
-    def resume(self, rows: Matrix, accepted: int, background: float) -> None:
-        """Go on from another one's state, with a window of the same length."""
-        self._columns[:, : len(rows)] = rows.T
-        self._start, self._end = 0, len(rows)
-        self._sum = rows.sum(axis=0, dtype=np.float64)  # exact: whole numbers
-        self._accepted, self.background = accepted, background
-
-    def compare(self, vectors: Matrix) -> Comparison:
-        """A batch of unit vectors, (n, dimensions), to be scored and accepted one after the other."""
-        rows = np.rint(vectors * np.float32(_STEPS))
-        return Comparison(self, rows, rows @ self._recent(), rows @ rows.T)
-
-    def _recent(self) -> Matrix:
-        """(dimensions, n), oldest first."""
-        return self._columns[:, self._start : self._end]
-
-    def append(self, row: NDArray[np.float32]) -> bool:
-        """Take in a rounded row; whether the oldest one left for it."""
-        if self._end == self._columns.shape[1]:
-            kept = self._recent().copy()
-            self._start, self._end = 0, kept.shape[1]
-            self._recent()[:] = kept
-        full = len(self) == self._window
-        if full:
-            self._sum -= self._columns[:, self._start]
-            self._start += 1
-        self._columns[:, self._end] = row
-        self._end += 1
-        self._sum += row
-        self._accepted += 1
-        if self._accepted % 64 == 0:
-            count = len(self)
-            self.background = float((self._sum @ self._sum / _STEPS**2 - count) / (count * (count - 1)))
-        return full
+_normal = NormalDist()
 
 
-class Comparison:
-    """A batch against the window as it stands before each of its members."""
+@dataclass(frozen=True, slots=True)
+class Unusualness:
+    """How unusual an event is. `surprise`: -log2 of the rank of its content among all."""
 
-    def __init__(self, novelty: AnomalyScorer, rows: Matrix, products: Matrix, among: Matrix) -> None:
-        self._anomalies = novelty
-        self._rows = rows
-        self._products = products
-        self._among = among
-        self._gone = 0
-        self._taken: list[int] = []
+    score: float
+    p_value: float
+    content_p_value: float
+    form_p_value: float | None
+    surprise: float
 
-    def score(self, member: int) -> float | None:
-        """1 less the mean cosine with the nearest 2 % of the window, rounded; None while that is too small."""
-        similar = np.concatenate((self._products[member], self._among[member, self._taken]))[self._gone :]
-        if len(similar) < FEWEST:
+
+class AnomalyDetector:
+    """Learns what scores are usual. Not safe for threads. `rate`: share of ordinary events to be called anomalies."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._forms = FormScorer()
+        self._content = RobustReference(rate, _SCORES)
+        self._form = RobustReference(rate, _SCORES, tolerance=_FORM_TOLERANCE, at_least=_FORM_AT_LEAST)
+        self._joint = RobustReference(rate, _SCORES)
+        self._judged = 0
+        self._standing_out = 0.0
+        self._their_content, self._their_weight = 0.0, 0.0
+
+    def state(self) -> dict[str, Any]:
+        """A copy of all it knows, as JSON can hold it."""
+        return {
+            "references": [reference.whole_state() for reference in self._references()],
+            "forms": self._forms.state(),
+            "trust": [self._judged, self._standing_out, self._their_content, self._their_weight],
+        }
+
+    def resume(self, state: Any) -> None:
+        """Go on from another one's state."""
+        for reference, known in zip(self._references(), state["references"], strict=True):
+            reference.resume(known)
+        self._forms.resume(state["forms"])
+        self._judged, self._standing_out, self._their_content, self._their_weight = state["trust"]
+
+    def _references(self) -> Sequence[RobustReference]:
+        return self._content, self._form, self._joint
+
+    @property
+    def form_trust(self) -> float:
+        """How much a stream's form says about what is strange in it: from 0 to 1, learned."""
+        content = self._their_content / (self._their_weight + 0.1)
+        return _ramp(self._standing_out, *_BY_CHANCE) * _ramp(content, *_UNUSUAL)
+
+    @property
+    def scores_missing(self) -> int:
+        """How many events with a score it takes until there are p-values."""
+        return max(0, self._content.needed - len(self._content))
+
+    def threshold(self) -> float:
+        """The joint score from which events are anomalies; infinite while there are too few."""
+        return self._joint.critical()
+
+    def judge(self, content: ContentScore | None, form: TextForm | None) -> Unusualness | None:
+        """How unusual an event is; None while there are too few to tell."""
+        if content is None or not self._content.suffices:
             return None
-        nearest = ceil(len(similar) * _SHARE)
-        total = np.partition(similar, -nearest)[-nearest:].sum(dtype=np.float64)
-        return round(1 - float(total) / nearest / _STEPS**2, 6)
+        trust = self.form_trust
+        p_content = self._content.p_value(content.score)
+        score = by_content = -log(p_content)
+        form_score = None if form is None else self._forms.score(form)
+        p_form = None
+        if form_score is not None and self._form.suffices:
+            p_form = self._form.p_value(form_score)
+            plainly = max(0.0, -log(self._form.rank(form_score)) - _UNTRUSTED)
+            score += (1 - trust) * plainly + trust * max(0.0, -log(p_form) - _TRUSTED)
+        # The sum of content's -log p and of what form's exceeds a limit by, where the two are independent.
+        share = exp(-(_UNTRUSTED - trust * (_UNTRUSTED - _TRUSTED)))
+        p_value = min(1.0, exp(-score) * (1 + share * score))
+        if self._joint.suffices:
+            by_rank = self._joint.rank(score)
+            respected = score == by_content or trust >= _RESPECTED
+            p_value = self._joint.tempered(by_rank, p_value) if respected else by_rank
+        surprise = -log2(self._content.rank(content.score))
+        return Unusualness(round(score, 6), p_value, p_content, p_form, surprise)
 
-    def accept(self, member: int) -> None:
-        """Let a member into the window, for those behind it to be compared with."""
-        self._taken.append(member)
-        self._gone += self._anomalies.append(self._rows[member])
+    def learn(self, content: ContentScore | None, form: TextForm | None, judged: Unusualness | None) -> None:
+        """Let an event that is no copy be among those that others are compared with."""
+        if content is not None:
+            self._content.add(content.score)
+        if form is not None:
+            if (score := self._forms.score(form)) is not None:
+                self._form.add(score)
+            self._forms.learn(form)
+        if judged is None:
+            return
+        self._joint.add(judged.score)
+        self._judged += 1
+        if judged.form_p_value is None:
+            return
+        stands_out = judged.form_p_value <= _STANDS_OUT
+        self._standing_out += (stands_out - self._standing_out) / min(_MEMORY, 150 + self._judged)
+        if stands_out:
+            content_score = _normal.inv_cdf(min(0.999, max(0.001, 1 - judged.content_p_value)))
+            self._their_content += (content_score - self._their_content) / _MEMORY_OF_FORMS
+            self._their_weight += (1 - self._their_weight) / _MEMORY_OF_FORMS
+
+    def reason(self, judged: Unusualness, form: TextForm | None) -> tuple[Reason, str | None]:
+        """Why an anomaly is one, and what stands out in its form, in words."""
+        by_content = -log(judged.content_p_value)
+        by_form = 0.0 if judged.form_p_value is None else -log(judged.form_p_value)
+        told = None if form is None or by_form < _PLAIN else self._forms.reason(form)
+        if told is None:
+            return "content", None
+        return ("both" if by_content >= _PLAIN else "form"), told
+
+
+def noted(arrival: int, content: ContentScore | None, judged: Unusualness | None) -> Note:
+    """What is kept of an event for those that it will be a neighbour of."""
+    # As single precision, in which notes are kept.
+    density = nan if content is None else float(np.float32(content.density))
+    surprise = 0.0 if judged is None else float(np.float32(judged.surprise))
+    return Note(arrival, density, surprise)
+
+
+def _ramp(value: float, low: float, high: float) -> float:
+    return min(1.0, max(0.0, (value - low) / (high - low)))

@@ -47,9 +47,13 @@ class Reference:
         insort(self._sorted, score)
         self._crowds += crowd
         if len(self._sorted) > self.size:
-            oldest, its_crowd = self._arrived.popleft()
-            del self._sorted[bisect_left(self._sorted, oldest)]
-            self._crowds -= its_crowd
+            self.drop_oldest()
+
+    def drop_oldest(self) -> None:
+        """Forget the score that has been here for longest."""
+        oldest, its_crowd = self._arrived.popleft()
+        del self._sorted[bisect_left(self._sorted, oldest)]
+        self._crowds -= its_crowd
 
     def state(self) -> list[tuple[float, int]]:
         """Scores and crowds in order of arrival: added to an empty reference of the same rate, they make this one."""

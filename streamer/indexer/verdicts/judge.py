@@ -14,21 +14,23 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from streamer.core.sketch import TextForm
 from streamer.core.vector_events import VectorEvent
-from streamer.core.vectors import Matrix
+from streamer.core.vectors import Matrix, Vector
 from streamer.core.verdicts import Match, NearestEvent, Verdict, VerdictKind
 from streamer.indexer.index.payloads import Payload
 from streamer.indexer.index.vector_index import VectorIndex
-from streamer.indexer.verdicts.anomalies import WINDOW, AnomalyScorer, Comparison
-from streamer.indexer.verdicts.calibration import Reference
+from streamer.indexer.verdicts.anomalies import AnomalyDetector, Unusualness, noted
+from streamer.indexer.verdicts.background import Background
+from streamer.indexer.verdicts.content import CANDIDATES, FEWEST, ContentScore, Note, content_score
 from streamer.indexer.verdicts.near_duplicates import Candidate, NearDuplicateDetector, Threshold, candidates
 from streamer.indexer.verdicts.retention import EventTimeRetention
 
 _RUN: Final = 64  # events compared in one product
 _LONGEST_TEXT: Final = 1_000  # characters remembered of a text
 _LARGEST_METADATA: Final = 2_000  # bytes of JSON remembered with an event
-# The most unusual events are kept from the window, though not from the reference: strangers must not make each other
-# look familiar. A kind of event that stays is soon more than this share of the stream, and gets in.
+_CAUGHT_UP: Final = 2_048  # restored events whose scores are made up for
+# The most unusual events say nothing about what is usual of two events.
 _STRANGE: Final = 0.1
 _MOST_HOPS: Final = 16  # a search each; longer chains of restored near-duplicates are cut here
 
@@ -56,14 +58,14 @@ class Judge:
         self.index = index
         self._policy = policy
         self._near_duplicates = NearDuplicateDetector(policy.near_duplicate_similarity, policy.false_alarm_rate)
-        self._anomalies = AnomalyScorer(index.dimensions)
-        self._ordinary = Reference(policy.false_alarm_rate)
+        self._background = Background(index.dimensions)
+        self._anomalies = AnomalyDetector(policy.false_alarm_rate)
         self._retention = EventTimeRetention(policy.window)
         self._arrived = 0
         self._firsts: dict[str, str] = {}  # near-duplicates only: id -> first of its group
         self._unjudged: set[str] = set()  # restored without a verdict, and not needed since
-        # Restored and not yet taken into the window of recent events; enough for that and for the reference.
-        self._unseen: deque[str] = deque(maxlen=WINDOW + self._ordinary.size)
+        # Restored and not yet learned from.
+        self._unseen: deque[tuple[str, TextForm | None]] = deque(maxlen=_CAUGHT_UP)
 
     def judge(self, events: Sequence[VectorEvent]) -> list[Verdict]:
         """Remember events, in order of arrival, and judge each.
@@ -79,9 +81,10 @@ class Judge:
         self._sweep()
         for run in self._runs(events):
             ids = [event.id for event in run]
-            self.index.insert(ids, self._matrix(run), *_payloads(run))
+            notes = [Note(arrival) for arrival in range(self._arrived, self._arrived + len(ids))]
+            self.index.insert(ids, self._matrix(run), *_payloads(run), notes)
             self._unjudged.update(ids)
-            self._unseen += ids
+            self._unseen += [(event.id, event.form) for event in run]
             self._arrived += len(ids)
             for id in ids:
                 self._firsts.pop(id, None)
@@ -94,32 +97,31 @@ class Judge:
 
     def state(self) -> tuple[dict[str, Any], Matrix]:
         """A copy of all it knows beside the index, as JSON can hold it, and the rows of recent events."""
-        recent, accepted, background = self._anomalies.state()
+        recent, taken, background = self._background.state()
         return {
-            "references": [reference.state() for reference in self._references()],
-            "accepted": accepted,
+            "references": [reference.state() for reference in self._near_duplicates.references()],
+            "anomalies": self._anomalies.state(),
+            "taken": taken,
             "background": background,
             "horizon": self._retention.state,
             "arrived": self._arrived,
             "firsts": dict(self._firsts),
             "unjudged": list(self._unjudged),
-            "unseen": list(self._unseen),
+            "unseen": [(id, form and list(form)) for id, form in self._unseen],
         }, recent
 
     def resume(self, state: Mapping[str, Any], recent: Matrix) -> None:
         """Go on as another one would. For a new judge of the same policy whose index already remembers the same."""
-        for reference, scores in zip(self._references(), state["references"], strict=True):
+        for reference, scores in zip(self._near_duplicates.references(), state["references"], strict=True):
             for score, crowd in scores:
                 reference.add(score, crowd)
-        self._anomalies.resume(recent, state["accepted"], state["background"])
+        self._anomalies.resume(state["anomalies"])
+        self._background.resume(recent, state["taken"], state["background"])
         self._retention.state = tuple(state["horizon"])
         self._arrived = state["arrived"]
         self._firsts.update(state["firsts"])
         self._unjudged.update(state["unjudged"])
-        self._unseen.extend(state["unseen"])
-
-    def _references(self) -> list[Reference]:
-        return [*self._near_duplicates.references(), self._ordinary]
+        self._unseen.extend((id, form and TextForm(*form)) for id, form in state["unseen"])
 
     def trust_times_until(self, latest: int) -> None:
         """Events that say to be of a later time, in milliseconds since the epoch, let nothing expire."""
@@ -127,7 +129,7 @@ class Judge:
 
     def thresholds(self) -> dict[str, float]:
         """The scores from which events are near-duplicates or anomalies now; infinite while there are too few."""
-        return {**self._near_duplicates.thresholds(), "anomaly": self._ordinary.critical()}
+        return {**self._near_duplicates.thresholds(), "anomaly": self._anomalies.threshold()}
 
     def _runs(self, events: Sequence[VectorEvent]) -> Iterator[Sequence[VectorEvent]]:
         """The events in pieces during which nothing expires, each of a size that one product likes."""
@@ -148,31 +150,45 @@ class Judge:
         return np.array(rows, np.float32).reshape(len(rows), self.index.dimensions)
 
     def _judge(self, events: Sequence[VectorEvent]) -> list[Verdict]:
-        vectors = self._matrix(events)
-        found = self.index.observe([event.id for event in events], vectors, self._policy.neighbors, *_payloads(events))
-        compared = self._compare([event.sketch for event in events], found)
-        recent = self._anomalies.compare(vectors)
-        return [
-            self._verdict(event, nearest, recent, i)
-            for i, (event, nearest) in enumerate(zip(events, compared, strict=True))
-        ]
+        vectors, ids = self._matrix(events), [event.id for event in events]
+        # The note of each is written when its verdict is known; those of this run are looked up here until then.
+        notes = [Note(arrival) for arrival in range(self._arrived, self._arrived + len(ids))]
+        most = max(self._policy.neighbors, CANDIDATES)
+        found = self.index.observe(ids, vectors, most, *_payloads(events), notes)
+        nearest = [matches[: self._policy.neighbors] for matches in found]
+        compared = self._compare([event.sketch for event in events], nearest)
+        verdicts: list[Verdict] = []
+        for i, event in enumerate(events):
+            near = [(match.similarity, _note(match, notes)) for match in found[i]]
+            verdict, notes[i] = self._verdict(event, vectors[i], compared[i], near)
+            verdicts.append(verdict)
+        for id, note in zip(ids, notes, strict=True):
+            self.index.annotate(id, note)
+        return verdicts
 
-    def _verdict(self, event: VectorEvent, nearest: Sequence[Candidate], recent: Comparison, member: int) -> Verdict:
-        copies = self._near_duplicates.copies(
-            nearest, self._anomalies.background, min(self._arrived, self.index.capacity)
-        )
+    def _verdict(
+        self,
+        event: VectorEvent,
+        vector: Vector,
+        nearest: Sequence[Candidate],
+        near: Sequence[tuple[float, Note]],
+    ) -> tuple[Verdict, Note]:
+        arrival, background = self._arrived, self._background.value
+        copies = self._near_duplicates.copies(nearest, background, min(arrival, self.index.capacity))
         self._arrived += 1
         first = self._join(event.id, copies)
-        score = recent.score(member)
-        p_value = self._p_value(score)
+        content = content_score(arrival, near, background)
+        judged = self._anomalies.judge(content, event.form)
         kind: VerdictKind = "near_duplicate"
+        reason, form_reason = None, None
         if first is None:
-            # Copies stay out: a thousand of them would fill the window, and nothing else would be ordinary any more.
-            self._learn(recent, member, score, p_value)
-            kind = "warming_up" if p_value is None else "ordinary"
-            if p_value is not None and p_value <= self._policy.false_alarm_rate:
+            kind = "warming_up" if judged is None else "ordinary"
+            if judged is not None and judged.p_value <= self._policy.false_alarm_rate:
                 kind = "anomaly"
-        return Verdict(
+                reason, form_reason = self._anomalies.reason(judged, event.form)
+            # Copies stay out: a thousand of them, and nothing else would be ordinary any more.
+            self._learn(vector, content, event.form, judged)
+        verdict = Verdict(
             id=event.id,
             verdict=kind,
             similarity=nearest[0].match.similarity if nearest else None,
@@ -180,18 +196,25 @@ class Judge:
             nearest=[NearestEvent(candidate.match.id, candidate.match.similarity) for candidate in nearest],
             space=event.space,
             source=event.source,
-            score=score,
-            p_value=None if p_value is None else round(p_value, 6),
+            score=None if judged is None else judged.score,
+            p_value=None if judged is None else _rounded(judged.p_value),
+            content_p_value=None if judged is None else _rounded(judged.content_p_value),
+            form_p_value=None if judged is None else _rounded(judged.form_p_value),
+            reason=reason,
+            form_reason=form_reason,
+            events_missing=self._missing() if kind == "warming_up" else None,
         )
+        return verdict, noted(arrival, content, judged)
 
-    def _p_value(self, score: float | None) -> float | None:
-        return self._ordinary.p_value(score) if score is not None and self._ordinary.suffices else None
+    def _missing(self) -> int:
+        return max(0, FEWEST - self._arrived) + self._anomalies.scores_missing
 
-    def _learn(self, recent: Comparison, member: int, score: float | None, p_value: float | None) -> None:
-        if p_value is None or p_value > _STRANGE:
-            recent.accept(member)
-        if score is not None:
-            self._ordinary.add(score)
+    def _learn(
+        self, vector: Vector, content: ContentScore | None, form: TextForm | None, judged: Unusualness | None
+    ) -> None:
+        if judged is None or judged.content_p_value > _STRANGE:
+            self._background.add(vector)
+        self._anomalies.learn(content, form, judged)
 
     def _compare(self, sketches: Sequence[bytes | None], found: Sequence[Sequence[Match]]) -> list[list[Candidate]]:
         theirs = [[match.payload.sketch if match.payload else None for match in matches] for matches in found]
@@ -217,20 +240,28 @@ class Judge:
             nearest = self.index.search_before(id, self._policy.neighbors)
             payload = self.index.payload(id)
             (compared,) = self._compare([payload.sketch if payload else None], [nearest])
-            copies = self._near_duplicates.copies(compared, self._anomalies.background, self._arrived, learn=False)
+            copies = self._near_duplicates.copies(compared, self._background.value, self._arrived, learn=False)
             return self._join(id, copies, hops + 1) or id
         return self._firsts.get(id, id)
 
     def _catch_up(self) -> None:
-        """Let what was restored last into the window and the reference, as if it had been judged and been ordinary."""
-        ids = [id for id in dict.fromkeys(self._unseen) if id in self.index]
+        """Learn from what was restored last, as if it had been judged and been no copy.
+
+        Its nearest are those of now, later ones among them: of a memory that is nearly full, nearly the same.
+        """
+        forms = {id: form for id, form in self._unseen if id in self.index}
         self._unseen.clear()
+        ids = list(forms)
         for start in range(0, len(ids), _RUN):
-            vectors = [vector for id in ids[start : start + _RUN] if (vector := self.index.get(id)) is not None]
-            recent = self._anomalies.compare(np.array(vectors, np.float32))
-            for member in range(len(vectors)):
-                score = recent.score(member)
-                self._learn(recent, member, score, self._p_value(score))
+            part = ids[start : start + _RUN]
+            vectors = np.array([self.index.get(id) for id in part], np.float32)
+            for id, vector, found in zip(part, vectors, self.index.search(vectors, CANDIDATES + 1), strict=True):
+                near = [(match.similarity, Note(*match.note)) for match in found if match.id != id][:CANDIDATES]
+                note = next((Note(*match.note) for match in found if match.id == id), Note(self._arrived))
+                content = content_score(self._arrived, near, self._background.value)
+                judged = self._anomalies.judge(content, forms[id])
+                self._learn(vector, content, forms[id], judged)
+                self.index.annotate(id, noted(note.arrival, content, judged))
 
     def _sweep(self) -> None:
         """Drop what is known of ids that the index has forgotten, now and then. Nobody can ask for them any more."""
@@ -251,3 +282,14 @@ def _payloads(events: Sequence[VectorEvent]) -> tuple[list[Payload | None], list
 
 def _bounded(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     return metadata if metadata and len(orjson.dumps(metadata)) <= _LARGEST_METADATA else None
+
+
+def _note(match: Match, notes: Sequence[Note]) -> Note:
+    """Of a match, which may be a member of this run."""
+    note = Note(*match.note)
+    place = note.arrival - notes[0].arrival
+    return notes[place] if place >= 0 else note
+
+
+def _rounded(p_value: float | None) -> float | None:
+    return None if p_value is None else round(p_value, 6)

@@ -19,7 +19,7 @@ from streamer.indexer.index import basis, rotation
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.snapshots import format as snapshot_format
 from streamer.indexer.snapshots.format import Header, SnapshotReader, TopicBounds, UnusableSnapshot, check, encode
-from streamer.indexer.verdicts import anomalies, calibration
+from streamer.indexer.verdicts import anomalies, calibration, content, form
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 from tests.support.snapshots import DIMENSIONS, FACTS, P0, P1, cut, header_of, new_judge, stream
 
@@ -28,7 +28,9 @@ from tests.support.snapshots import DIMENSIONS, FACTS, P0, P1, cut, header_of, n
 def soon_warmed_up() -> Iterator[None]:
     """All of the judge's stages, within a stream that a test can afford."""
     with (
-        patch.object(anomalies, "FEWEST", 8),
+        patch.object(content, "FEWEST", 4),
+        patch.object(form, "FEWEST", 8),
+        patch.object(anomalies, "_SCORES", 8),
         patch.object(calibration, "_FEWEST", 8),
         patch.object(snapshot_format, "_PIECE", 4 * DIMENSIONS * 5),
         patch.object(rotation, "_SOUGHT_AT", 40),
@@ -52,6 +54,7 @@ def remembered(judge: Judge) -> Mapping[str, Any]:
     vectors = view.next_vectors(len(view.ids))
     return {
         "ids": view.ids,
+        "notes": view.payloads.notes.tobytes(),
         "payloads": [view.payloads[i] for i in range(len(view.ids))],
         "times": view.times.tolist(),
         "vectors": vectors.tobytes(),

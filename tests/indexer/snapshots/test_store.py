@@ -19,7 +19,7 @@ from streamer.core.events import TopicPartition
 from streamer.errors import RetriableError
 from streamer.indexer.indexer import Indexer
 from streamer.indexer.snapshots.store import Snapshots, SnapshotStatistics
-from streamer.indexer.verdicts import anomalies
+from streamer.indexer.verdicts import anomalies, content, form
 from tests.support.fakes import MemoryFile
 from tests.support.indexing import P0, P1, SETTINGS, Running, Topic, running
 
@@ -331,7 +331,7 @@ async def judge_in_turns(seed: int, turns: list[int], snapshots: bool) -> list[b
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 60), min_size=2, max_size=5))
 @settings(max_examples=10, deadline=None)
 def test_with_clean_stops_in_between_verdicts_are_those_of_one_run(seed: int, turns: list[int]) -> None:
-    with patch.object(anomalies, "FEWEST", 8):
+    with patch.object(content, "FEWEST", 4), patch.object(form, "FEWEST", 8), patch.object(anomalies, "_SCORES", 8):
         stopped, in_one_go = (anyio.run(judge_in_turns, seed, turns, snapshots) for snapshots in (True, False))
     assert stopped == in_one_go
 

@@ -1,75 +1,112 @@
-"""AnomalyScorer against a slow model: the mean distance to the nearest of the latest, to the last bit for any cut."""
+"""AnomalyDetector: three p-values, a rate that holds, and form that is trusted where it tells."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
-from unittest.mock import patch
-
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import orjson
 
-from streamer.core.vectors import Matrix, unit_rows
-from streamer.indexer.verdicts import anomalies
-from streamer.indexer.verdicts.anomalies import FEWEST, AnomalyScorer
+from streamer.core.sketch import TextForm, form_of, unpack_form
+from streamer.indexer.verdicts.anomalies import AnomalyDetector, Unusualness
+from streamer.indexer.verdicts.content import ContentScore
 
-
-def units(count: int, dimensions: int, seed: int) -> Matrix:
-    return unit_rows(np.random.default_rng(seed).normal(size=(count, dimensions)) + 0.3)
-
-
-def scores(vectors: Matrix, edges: Sequence[int], window: int, refused: set[int]) -> list[float | None]:
-    with patch.multiple(anomalies, FEWEST=3, _SHARE=0.3, _SLACK=5):
-        memory = AnomalyScorer(vectors.shape[1], window)
-        found: list[float | None] = []
-        for start, end in pairwise(edges):
-            batch = memory.compare(vectors[start:end])
-            for member in range(end - start):
-                found.append(batch.score(member))
-                if start + member not in refused:
-                    batch.accept(member)
-    return found
-
-
-@given(st.integers(0, 1000), st.sets(st.integers(1, 59)), st.integers(4, 30), st.sets(st.integers(0, 59)))
-@settings(max_examples=60, deadline=None)
-def test_equals_the_model_however_the_stream_is_cut(seed: int, cuts: set[int], window: int, refused: set[int]) -> None:
-    vectors = units(60, 48, seed)
-    batched = scores(vectors, [0, *sorted(cuts), 60], window, refused)
-    assert batched == scores(vectors, range(61), window, refused)
-    for i, score in enumerate(batched):
-        seen = [j for j in range(i) if j not in refused][-window:]
-        if len(seen) < 3:
-            assert score is None
-            continue
-        cosines = np.sort(vectors[seen].astype(float) @ vectors[i])[::-1]
-        assert score is not None
-        assert abs(score - (1 - cosines[: int(np.ceil(len(seen) * 0.3))].mean())) < 2e-3
+WORDS = [
+    "see",
+    "you",
+    "at",
+    "the",
+    "station",
+    "later",
+    "than",
+    "we",
+    "said",
+    "because",
+    "of",
+    "that",
+    "rain",
+    "and",
+    "this",
+    "bus",
+    "or",
+    "so",
+]
+LOUD = "WIN 1000000 NOW CALL 0900 111 222!! www.win.example"
 
 
-def test_a_stranger_scores_higher_than_what_there_is_much_of() -> None:
-    memory = AnomalyScorer(64)
-    usual = unit_rows(units(500, 64, 1) + 5 * np.eye(64)[0])
-    for row in usual:
-        batch = memory.compare(row[None])
-        batch.accept(0)
-    both = memory.compare(np.stack([usual[0], np.eye(64, dtype=np.float32)[7]]))
-    ordinary, strange = both.score(0), both.score(1)
-    assert ordinary is not None
-    assert strange is not None
-    assert ordinary < 0.2 < strange
+def quiet(rng: np.random.Generator) -> TextForm | None:
+    return unpack_form(form_of(" ".join(rng.choice(WORDS, rng.integers(3, 9))) + rng.choice([".", "?", "", ", ok"])))
 
 
-def test_the_background_is_the_mean_cosine() -> None:
-    memory = AnomalyScorer(16, window=FEWEST)
-    vectors = units(FEWEST * 2, 16, 3)
-    for start in range(0, len(vectors), 64):
-        batch = memory.compare(vectors[start : start + 64])
-        for member in range(64):
-            batch.accept(member)
-    kept = vectors[-FEWEST:].astype(float)
-    products = kept @ kept.T
-    expected = (products.sum() - np.trace(products)) / (FEWEST * (FEWEST - 1))
-    assert abs(memory.background - expected) < 1e-3
-    assert len(memory) == FEWEST
+def run(
+    detector: AnomalyDetector, count: int, seed: int, strange: float = 0.0, content: float = 0.0
+) -> tuple[list[Unusualness], list[bool]]:
+    """`strange`: share of events of a loud form, `content`: how many deviations those are off in content."""
+    rng = np.random.default_rng(seed)
+    judged, loud = [], []
+    for _ in range(count):
+        is_loud = bool(rng.random() < strange)
+        form = unpack_form(form_of(LOUD + str(rng.integers(99)))) if is_loud else quiet(rng)
+        score = ContentScore(float(rng.normal(content * is_loud)), 0.5)
+        found = detector.judge(score, form)
+        detector.learn(score, form, found)
+        if found is not None:
+            judged.append(found)
+            loud.append(is_loud)
+    return judged, loud
+
+
+def test_the_rate_holds_for_both_together() -> None:
+    rates = []
+    for seed in range(4):
+        judged, _ = run(AnomalyDetector(0.01), 3000, seed)
+        rates.append(np.mean([found.p_value <= 0.01 for found in judged]))
+    assert 0.007 <= np.mean(rates) <= 0.013
+
+
+def test_p_values_begin_after_a_hundred_events() -> None:
+    detector = AnomalyDetector(0.01)
+    judged, _ = run(detector, 80, 1)
+    assert (judged, detector.scores_missing) == ([], 0)
+    assert len(run(detector, 1, 2)[0]) == 1
+
+
+def test_form_is_trusted_where_what_stands_out_is_strange_in_content_too() -> None:
+    told, silent, clean = AnomalyDetector(0.01), AnomalyDetector(0.01), AnomalyDetector(0.01)
+    judged, loud = run(told, 4000, 1, strange=0.04, content=1.0)
+    run(silent, 4000, 1, strange=0.04, content=0.0)
+    run(clean, 4000, 1)
+    assert told.form_trust > 0.8
+    assert silent.form_trust < 0.5
+    assert clean.form_trust < 0.1
+    late = [(found.p_value <= 0.01, strange) for found, strange in zip(judged, loud, strict=True)][2000:]
+    assert np.mean([raised for raised, strange in late if strange]) > 0.5
+    assert np.mean([raised for raised, strange in late if not strange]) < 0.02
+
+
+def test_an_event_without_a_form_is_judged_by_content_alone() -> None:
+    detector = AnomalyDetector(0.01)
+    run(detector, 1000, 1)
+    found = detector.judge(ContentScore(6.0, 0.1), None)
+    assert found is not None
+    assert (found.form_p_value, detector.reason(found, None)) == (None, ("content", None))
+    assert found.p_value <= 0.01
+
+
+def test_the_reason_is_what_is_unusual_by_itself() -> None:
+    detector = AnomalyDetector(0.01)
+    run(detector, 1000, 1)
+    form = unpack_form(form_of(LOUD))
+    both, by_form = detector.judge(ContentScore(6.0, 0.1), form), detector.judge(ContentScore(0.0, 0.1), form)
+    assert both is not None
+    assert by_form is not None
+    assert detector.reason(both, form)[0] == "both"
+    reason, told = detector.reason(by_form, form)
+    assert reason == "form"
+    assert told is not None
+    assert "ordinary here" in told
+
+
+def test_a_resumed_one_says_the_same() -> None:
+    through, resumed = AnomalyDetector(0.01), AnomalyDetector(0.01)
+    run(through, 700, 3, strange=0.05, content=1.0)
+    resumed.resume(orjson.loads(orjson.dumps(through.state())))
+    assert run(resumed, 400, 4, strange=0.05) == run(through, 400, 4, strange=0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
 from unittest.mock import patch
@@ -12,12 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamer.core.events import TopicPartition
-from streamer.core.sketch import sketch, unpack
+from streamer.core.sketch import form_of, sketch, unpack, unpack_form
 from streamer.core.vector_events import TextSource, VectorEvent
 from streamer.core.vectors import unit_rows
 from streamer.core.verdicts import Verdict
 from streamer.indexer.index.vector_index import VectorIndex
-from streamer.indexer.verdicts import anomalies, calibration, judge
+from streamer.indexer.verdicts import anomalies, calibration, content, form, judge
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 
 Arrival = tuple[str, float]  # id, direction in degrees: the cosine of two events is that of the angle between them
@@ -124,16 +125,26 @@ def test_batches_do_not_matter_to_what_is_learned_from_the_stream(
     arrivals: list[tuple[str, int, str | None, int]], cuts: set[int], capacity: int, window: int | None
 ) -> None:
     events = [
-        replace(event(id, degrees), timestamp=time, text=text, sketch=None if text is None else unpack(sketch(text)))
+        replace(
+            event(id, degrees),
+            timestamp=time,
+            text=text,
+            sketch=None if text is None else unpack(sketch(text)),
+            form=None if text is None else unpack_form(form_of(text)),
+        )
         for id, degrees, text, time in arrivals
     ]
     policy = VerdictPolicy(neighbors=3, false_alarm_rate=0.3, window=window)
     small = (
-        patch.multiple(anomalies, FEWEST=3, _SHARE=0.3, _SLACK=4),
+        patch.multiple(anomalies, _SCORES=4),
+        patch.multiple(content, FEWEST=3, NEIGHBOURS=2, _PROBATION=6),
+        patch.multiple(form, FEWEST=4, _OFTEN=3),
         patch.multiple(calibration, _FEWEST=4, _MOST=9),
         patch.multiple(judge, _RUN=7),
     )
-    with small[0], small[1], small[2]:
+    with ExitStack() as stack:
+        for patched in small:
+            stack.enter_context(patched)
         single, batched = (Judge(VectorIndex(2, capacity), policy) for _ in range(2))
         one_by_one = [verdict for arrival in events for verdict in single.judge([arrival])]
         edges = [0, *sorted(cut for cut in cuts if cut < len(events)), len(events)]
@@ -146,8 +157,9 @@ def test_a_stranger_is_an_anomaly_once_there_is_enough_to_compare_with() -> None
     usual = unit_rows(rng.normal(size=(1000, 32)) + 6 * np.eye(32)[0])
     judge = Judge(VectorIndex(32, 2000), VerdictPolicy())
     said = judge.judge([VectorEvent(id=f"u{i}", vector=row, space="s", model="m") for i, row in enumerate(usual)])
-    first = next(i for i, verdict in enumerate(said) if verdict.verdict != "warming_up")
-    assert first < 500
+    first = next(i for i, verdict in enumerate(said) if verdict.p_value is not None)
+    assert 100 <= first < 110  # and some copies
+    assert [verdict.events_missing for verdict in said[:3]] == [99, 98, 97]
     assert all(verdict.p_value is None for verdict in said[:first])
     assert sum(verdict.verdict == "anomaly" for verdict in said[first:]) / (1000 - first) < 0.03
     stranger = VectorEvent(id="x", vector=np.eye(32, dtype=np.float32)[5], space="s", model="m")
@@ -156,11 +168,14 @@ def test_a_stranger_is_an_anomaly_once_there_is_enough_to_compare_with() -> None
     assert verdict.p_value is not None
     assert verdict.p_value <= 0.01
     assert verdict.score is not None
-    assert verdict.score > max(said[-1].score or 0, 0.5)
+    assert verdict.score > max(verdict.score or 0 for verdict in said[first:])
+    assert (verdict.reason, verdict.form_p_value) == ("content", None)
     restarted = Judge(VectorIndex(32, 2000), VerdictPolicy())
     restarted.restore([VectorEvent(id=f"u{i}", vector=row, space="s", model="m") for i, row in enumerate(usual)])
     (again,) = restarted.judge([stranger])
-    assert (again.verdict, again.score) == ("anomaly", verdict.score)
+    assert again.verdict == "anomaly"
+    assert again.score is not None
+    assert abs(again.score - verdict.score) < 0.5  # near enough: the restored ones were not judged one by one
 
 
 def test_what_has_expired_is_not_compared_with() -> None:
@@ -192,3 +207,45 @@ def test_what_is_known_of_forgotten_events_is_dropped() -> None:
     restore_all(judge, [(f"restored-{i}", 0) for i in range(3000)])
     judge_all(judge, [("last", 0)])
     assert len(judge._firsts) + len(judge._unjudged) < 1100
+
+
+def test_form_is_a_reason_of_its_own() -> None:
+    rng = np.random.default_rng(2)
+    vectors = unit_rows(rng.normal(size=(1200, 32)) + 6 * np.eye(32)[0])
+
+    def shaped(i: int, text: str) -> VectorEvent:
+        return replace(event(f"e{i}", 0), vector=vectors[i], form=unpack_form(form_of(text)))
+
+    words = [
+        "see",
+        "you",
+        "at",
+        "the",
+        "station",
+        "later",
+        "than",
+        "we",
+        "said",
+        "because",
+        "of",
+        "the",
+        "rain",
+        "and",
+        "the",
+        "bus",
+    ]
+    texts = [" ".join(rng.choice(words, rng.integers(3, 9))) for _ in range(1199)]
+    judge = Judge(VectorIndex(32, 2000), VerdictPolicy())
+    said = judge.judge([shaped(i, text) for i, text in enumerate(texts)])
+    rate = np.mean([verdict.verdict == "anomaly" for verdict in said if verdict.p_value is not None])
+    assert rate < 0.02
+    # In a place where many vectors lie, so that only the form is strange.
+    usual = int((vectors @ vectors.mean(axis=0)).argmax())
+    loud = replace(
+        shaped(1199, "WIN 10000000 NOW 0800 555 1234 CALL 0900 111!!!! www.win.example"), vector=vectors[usual]
+    )
+    (verdict,) = judge.judge([replace(loud, vector=unit_rows(vectors[usual][None] + 0.02)[0])])
+    assert verdict.form_p_value is not None
+    assert verdict.form_p_value < 0.001
+    assert verdict.content_p_value is not None
+    assert verdict.content_p_value > 0.1

@@ -1,0 +1,109 @@
+"""p-values that stay right for ordinary events while strangers are among the recent scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import erfc, sqrt
+from typing import Any, Final, NamedTuple
+
+from streamer.indexer.verdicts.calibration import Reference
+
+# The bulk of the scores says how the ordinary ones go on, as a normal variable does: straight in these quantiles.
+_LEVELS: Final = (0.3, 0.5, 0.7, 0.8, 0.9)
+_Z: Final = (-0.524401, 0.0, 0.524401, 0.841621, 1.281552)
+_CHECKED: Final = 0.05  # of the ordinary lie beyond where strangers are counted
+_Z_CHECKED: Final = 1.644854
+_HEAVIER: Final = 1.1  # than a normal variable, where no strangers are
+_MOST_STRANGERS: Final = 0.15
+_ROUNDS: Final = 6
+_FEWEST: Final = 50  # scores that a bulk consists of
+_SELDOM: Final = 32  # scores after which the bulk is looked at again
+# The tails of ordinary scores are about as heavy as the bulk says, on real text; a small reference is a guess.
+_TOLERANCE: Final = 1.1
+_UNSURE: Final = 2.0
+_FEWEST_KEPT: Final = 200
+_NOTHING: Final = 1e-9  # a deviation that is none
+
+
+class Bulk(NamedTuple):
+    """What most scores say about the ordinary ones: their median and standard deviation, and the share of strangers."""
+
+    middle: float
+    deviation: float
+    strangers: float
+
+
+class RobustReference(Reference):
+    """The recent scores, some of which belong to strangers.
+
+    `p_value` is the rank of a score among them (see Reference) unless the tail is heavier than the bulk tells: then it
+    is what the bulk tells, times a `tolerance`, but never less than a share `at_least` of the rank. So strangers do not
+    use up the rate, and a stream that changes altogether does not raise alarms for ever.
+
+    Early in a stream only the latest third of the scores counts: distances shrink while a memory grows.
+    """
+
+    def __init__(self, rate: float, needed: int, *, tolerance: float = _TOLERANCE, at_least: float = 0.1) -> None:
+        super().__init__(rate)
+        self.needed = needed
+        self.bulk: Bulk | None = None
+        self._tolerance, self._at_least = tolerance, at_least
+        self._added = 0
+
+    def add(self, score: float, crowd: int = 1) -> None:
+        """Take in a score, whoever it belongs to."""
+        super().add(score, crowd)
+        self._added += 1
+        if len(self) > max(_FEWEST_KEPT, self._added // 3):
+            self.drop_oldest()
+        if self._added % _SELDOM == 0:
+            self.bulk = fit(self._sorted)
+
+    def p_value(self, score: float, crowd: int | None = None) -> float:
+        """The share of ordinary scores that are at least as large; above 0, at most 1."""
+        by_rank = super().p_value(score, crowd)
+        if self.bulk is None:
+            return by_rank
+        by_bulk = erfc((score - self.bulk.middle) / self.bulk.deviation / sqrt(2)) / 2
+        return self.tempered(by_rank, by_bulk)
+
+    def rank(self, score: float) -> float:
+        """The share of all scores that are at least as large, this one included; at most 1."""
+        return super().p_value(score)
+
+    def whole_state(self) -> Any:
+        """A copy of all it knows, as JSON can hold it."""
+        return {"scores": self.state(), "added": self._added, "bulk": self.bulk and list(self.bulk)}
+
+    def resume(self, state: Any) -> None:
+        """Go on from another one's state."""
+        for score, crowd in state["scores"]:
+            super().add(score, crowd)
+        self._added = state["added"]
+        self.bulk = None if state["bulk"] is None else Bulk(*state["bulk"])
+
+    def tempered(self, by_rank: float, expected: float) -> float:
+        """The p-value where `expected` is what ordinary events are expected to have."""
+        tolerated = expected * self._tolerance * (1 + _UNSURE / sqrt(len(self) + 1))
+        return min(by_rank, max(tolerated, by_rank * self._at_least))
+
+
+def fit(ordered: Sequence[float]) -> Bulk | None:
+    """The bulk of scores in ascending order, by least squares; None where there is none."""
+    count, strangers = len(ordered), 0.0
+    if count < _FEWEST:
+        return None
+    mean_z = sum(_Z) / len(_Z)
+    spread = sum((z - mean_z) ** 2 for z in _Z)
+    middle = deviation = 0.0
+    for _ in range(_ROUNDS):
+        found = [ordered[int(level * (1 - strangers) * count)] for level in _LEVELS]
+        mean = sum(found) / len(found)
+        deviation = sum((z - mean_z) * value for z, value in zip(_Z, found, strict=True)) / spread
+        middle = mean - deviation * mean_z
+        if deviation <= _NOTHING:
+            return None
+        limit = middle + deviation * _Z_CHECKED
+        beyond = sum(value > limit for value in ordered[count // 2 :]) / count
+        strangers = min(_MOST_STRANGERS, max(0.0, (beyond - _CHECKED * _HEAVIER) / (1 - _CHECKED)))
+    return Bulk(middle, deviation, strangers)

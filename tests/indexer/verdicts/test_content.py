@@ -1,0 +1,55 @@
+"""Content scores: what nearest earlier events make an event familiar, and which of them do not count yet."""
+
+from __future__ import annotations
+
+from streamer.indexer.verdicts.content import CANDIDATES, FEWEST, NEIGHBOURS, ContentScore, Note, content_score
+
+
+def scored(near: list[tuple[float, Note]], arrival: int = 4000, background: float = 0.0) -> ContentScore:
+    score = content_score(arrival, near, background)
+    assert score is not None
+    return score
+
+
+def test_the_closer_the_less_strange() -> None:
+    near = [(0.9, Note(i, 0.8)) for i in range(CANDIDATES)]
+    far = [(0.4, Note(i, 0.8)) for i in range(CANDIDATES)]
+    assert scored(near).score < scored(far).score
+    assert abs(scored(near).density - 0.9) < 1e-9
+
+
+def test_the_same_distance_is_stranger_where_events_lie_close_together() -> None:
+    dense = [(0.6, Note(i, 0.9)) for i in range(CANDIDATES)]
+    loose = [(0.6, Note(i, 0.6)) for i in range(CANDIDATES)]
+    assert scored(dense).score > scored(loose).score
+
+
+def test_neighbours_never_judged_are_taken_as_dense_as_the_event_itself() -> None:
+    unknown = [(0.6, Note(i)) for i in range(CANDIDATES)]
+    known = [(0.6, Note(i, 0.6)) for i in range(CANDIDATES)]
+    assert scored(unknown) == scored(known)
+
+
+def test_strange_neighbours_do_not_count_until_their_probation_is_over() -> None:
+    others = [(0.3, Note(i, 0.5)) for i in range(CANDIDATES - 1)]
+    stranger = (0.95, Note(3500, 0.1, 5.0))  # of a p-value of 1 in 32: on probation for 5,000 events
+    late, soon = (scored([stranger, *others], arrival).density for arrival in (8501, 8499))
+    assert abs(late - (0.95 + 7 * 0.3) / NEIGHBOURS) < 1e-9
+    assert abs(soon - 0.3) < 1e-9
+
+
+def test_what_is_missing_lies_no_nearer_than_the_farthest_found() -> None:
+    on_probation = [(0.9 - i / 100, Note(3999, 0.1, 9.0)) for i in range(CANDIDATES)]
+    assert abs(scored(on_probation).density - 0.75) < 1e-9
+
+
+def test_a_model_with_high_cosines_everywhere_is_scored_alike() -> None:
+    plain = scored([(0.6, Note(i, 0.8)) for i in range(CANDIDATES)])
+    raised = scored([(0.7 + 0.3 * 0.6, Note(i, 0.7 + 0.3 * 0.8)) for i in range(CANDIDATES)], background=0.7)
+    assert abs(plain.score - raised.score) < 1e-6
+
+
+def test_there_is_no_score_before_there_is_anything_to_compare_with() -> None:
+    assert content_score(FEWEST - 1, [(0.5, Note(0))], 0.0) is None
+    assert content_score(FEWEST, [], 0.0) is None
+    assert content_score(FEWEST, [(0.5, Note(0))], 0.0) is not None

@@ -1,0 +1,67 @@
+"""RobustReference: ordinary events keep their p-values among strangers, and nothing runs away."""
+
+from __future__ import annotations
+
+import numpy as np
+import orjson
+import pytest
+
+from streamer.indexer.verdicts.robust import RobustReference, fit
+
+RATE = 0.01
+
+
+def alarms(ordinary: np.ndarray, strangers: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Shares of both that are raised at RATE, mixed, after the first 300."""
+    rng = np.random.default_rng(seed)
+    scores = np.concatenate((ordinary, strangers))
+    strange = np.arange(len(scores)) >= len(ordinary)
+    order = rng.permutation(len(scores))
+    reference = RobustReference(RATE, 80)
+    raised = np.zeros(len(scores), bool)
+    for place, i in enumerate(order):
+        raised[i] = place > 300 and reference.p_value(float(scores[i])) <= RATE
+        reference.add(float(scores[i]))
+    return float(raised[~strange].mean()), float(raised[strange].mean()) if len(strangers) else 0.0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.05, 0.1])
+def test_ordinary_events_are_raised_at_the_rate_however_many_strangers_there_are(share: float) -> None:
+    rng = np.random.default_rng(1)
+    false, found = alarms(rng.normal(size=6000), rng.normal(3.5, 0.7, int(6000 * share)))
+    assert 0.5 * RATE <= false <= 2 * RATE
+    if share:
+        assert found > 0.6
+
+
+def test_without_a_bulk_it_is_the_rank() -> None:
+    reference = RobustReference(RATE, 80)
+    for score in (0.0, 0.0, 1.0):
+        reference.add(score)
+    assert reference.p_value(1.0) == reference.rank(1.0) == 0.5
+    assert fit([1.0] * 100) is None
+
+
+def test_a_stream_that_changes_altogether_is_ordinary_again() -> None:
+    rng = np.random.default_rng(2)
+    reference = RobustReference(RATE, 80)
+    for score in rng.normal(size=3000).tolist():
+        reference.add(score)
+    raised = []
+    for score in rng.normal(6, 1, 3000).tolist():
+        raised.append(reference.p_value(score) <= RATE)
+        reference.add(score)
+    assert all(raised[:50])
+    assert np.mean(raised[250:]) < 2 * RATE
+
+
+def test_a_resumed_one_says_the_same() -> None:
+    rng = np.random.default_rng(3)
+    through, resumed = RobustReference(RATE, 80), RobustReference(RATE, 80)
+    for score in rng.normal(size=777).tolist():
+        through.add(score)
+    resumed.resume(orjson.loads(orjson.dumps(through.whole_state())))
+    for score in rng.normal(0.5, 1, 700).tolist():
+        assert resumed.p_value(score) == through.p_value(score)
+        through.add(score)
+        resumed.add(score)
