@@ -19,8 +19,6 @@ FEWEST: Final = 64  # forms before the first score
 # Characters that a text is taken to have besides its own, so that one digit among four characters is no quarter.
 _PRIOR: Final = 20.0
 _SHRUNK: Final = 0.1
-_KEPT: Final = 0.9  # of the forms say what is usual together
-_STEPS: Final = 2  # in which those are found
 _ALIKE: Final = 0.1
 _TOLD: Final = 500  # recent forms by which it is told what is ordinary
 _USUAL: Final = 0.99  # quantile up to which a feature is called ordinary
@@ -130,14 +128,7 @@ class FormScorer:
             ranks[:, feature] = np.searchsorted(column, rows[:, feature], "left")
             ranks[:, feature] += np.searchsorted(column, rows[:, feature], "right")
         scores = _quantiles((ranks + 1) / (2 * len(rows) + 2))
-        # Those that lie farthest off do not say what is usual together: strangers of one kind would hide each other.
-        kept = scores
-        for _ in range(_STEPS):
-            self._centre, self._inverse = _usual(kept)
-            away = scores - self._centre
-            distances = np.einsum("ij,ij->i", away @ self._inverse, away)
-            kept = scores[distances <= np.quantile(distances, _KEPT)]
-        self._centre, self._inverse = _usual(kept)
+        self._centre, self._inverse = _usual(scores)
         self._sorted = [column.tolist() for column in ordered.T]
         self._new = 0
 

@@ -71,13 +71,15 @@ def test_p_values_begin_after_a_hundred_events() -> None:
 
 def test_form_is_trusted_where_what_stands_out_is_strange_in_content_too() -> None:
     told, silent, clean = AnomalyDetector(0.01), AnomalyDetector(0.01), AnomalyDetector(0.01)
-    judged, loud = run(told, 4000, 1, strange=0.04, content=1.0)
-    run(silent, 4000, 1, strange=0.04, content=0.0)
-    run(clean, 4000, 1)
+    for detector in (told, silent, clean):
+        run(detector, 2000, 1)
+    judged, loud = run(told, 2000, 2, strange=0.04, content=1.0)
+    run(silent, 2000, 2, strange=0.04, content=0.0)
+    run(clean, 2000, 2)
     assert told.form_trust > 0.8
     assert silent.form_trust < 0.5
     assert clean.form_trust < 0.1
-    late = [(found.p_value <= 0.01, strange) for found, strange in zip(judged, loud, strict=True)][2000:]
+    late = [(found.p_value <= 0.01, strange) for found, strange in zip(judged, loud, strict=True)][500:]
     assert np.mean([raised for raised, strange in late if strange]) > 0.5
     assert np.mean([raised for raised, strange in late if not strange]) < 0.02
 
