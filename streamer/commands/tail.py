@@ -17,6 +17,7 @@ from streamer.errors import ConfigurationError, DeadLetterKind
 from streamer.protocols import Changelog
 from streamer.settings import Settings
 
+_REASONS = {"both": "content and form"}
 STREAMS = ("vectors", "verdicts", "dead-letters")
 SHOWN = 100  # characters of a text
 SETTLE_SECONDS = 0.3
@@ -135,7 +136,11 @@ def _line(stream: str, document: dict[str, Any]) -> str:
     elif stream == "verdicts":
         similarity = "" if value.get("similarity") is None else f"{value['similarity']:.3f}"
         like = f"like {value['duplicate_of']}" if value.get("duplicate_of") else ""
-        parts = [value["id"], value["verdict"], similarity, like]
+        # Both p-values are on every verdict; the reason is on anomalies only.
+        why = f"for its {_REASONS.get(value['reason'], value['reason'])}" if value.get("reason") else ""
+        missing = f"{value['events_missing']} events missing" if value.get("events_missing") is not None else ""
+        told = str(value.get("form_reason") or "")
+        parts = [value["id"], value["verdict"], similarity, like, why, told, missing]
     else:
         vector = value["vector"]
         start = " ".join(f"{x:+.3f}" for x in vector[:4])

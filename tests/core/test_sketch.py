@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.sketch import overlaps, sketch, unpack
+from streamer.core.sketch import TextForm, form_of, overlaps, sketch, unpack, unpack_form
 
 STORY = "Oil prices rose to 47 dollars a barrel on Monday as fears about supply in Iraq and Nigeria outweighed hopes"
 # No two of these have the same 16 bits, as one pair of words in 65,535 does ("word6" and "word137").
@@ -103,3 +103,36 @@ def test_the_wire_form_is_fixed() -> None:
     # Written by workers and read by indexers of other versions: a change here is a change of the format.
     assert sketch("Hello, hello world 42").hex() == "02ba4b96dcace2"
     assert np.frombuffer(unpack(sketch("")) or b"", "<u2").tolist() == [0xFFFF] * 60
+
+
+def test_a_form_counts_what_can_be_seen() -> None:
+    text = "WIN 2 cars NOW!! See https://Win.example or www.win.com, ok?"
+    form = unpack_form(form_of(text))
+    assert form == TextForm(
+        characters=60,
+        printed=51,
+        words=10,
+        longest=19,
+        letters=37,
+        capitals=8,
+        digits=1,
+        beyond_ascii=0,
+        links=3,
+        exclamations=2,
+        questions=1,
+        distinct=25,
+        shouted=2,
+    )
+    assert unpack_form(b"no form") is None
+
+
+@given(st.text(max_size=200))
+def test_ascii_and_other_texts_are_counted_alike(text: str) -> None:
+    plain, longer = (unpack_form(form_of(made)) for made in (text, text + " é"))
+    assert plain is not None
+    assert longer is not None
+    assert longer.beyond_ascii == plain.beyond_ascii + 1
+    assert longer.letters == plain.letters + 1
+    assert longer[5:7] == plain[5:7]
+    assert longer[8:11] == plain[8:11]
+    assert longer.shouted == plain.shouted
