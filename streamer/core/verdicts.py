@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import nan
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import orjson
@@ -27,7 +26,7 @@ class Match(NamedTuple):
     id: str
     similarity: float
     payload: Any = None
-    note: tuple[int, float, float] = (0, nan, 0.0)
+    note: tuple[int, float, float] = (0, 0.0, 0.0)
 
 
 class NearestEvent(NamedTuple):

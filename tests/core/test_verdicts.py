@@ -33,6 +33,11 @@ def test_a_verdict_is_encoded_as_documented() -> None:
         "duplicate_of": "a",
         "score": None,
         "p_value": None,
+        "content_p_value": None,
+        "form_p_value": None,
+        "reason": None,
+        "form_reason": None,
+        "events_missing": None,
         "nearest": [{"id": "b", "similarity": 0.9}, {"id": "a", "similarity": 0.5}],
         "space": "0123456789ab",
         "source": {"topic": "texts", "partition": 3, "offset": 42, "timestamp": 1_700_000_000_000},
@@ -43,6 +48,13 @@ def test_a_verdict_is_encoded_as_documented() -> None:
         ("streamer-source", b"texts/3/42"),
     )
     assert message == Message("verdicts", "ü".encode(), message.value, headers)
+
+
+def test_a_verdict_of_an_earlier_release_is_read() -> None:
+    document = orjson.loads(encode_verdict(VERDICT, "verdicts").value or b"")
+    for name in ("content_p_value", "form_p_value", "reason", "form_reason", "events_missing"):
+        del document[name]
+    assert parse_verdict(orjson.dumps(document)) == VERDICT
 
 
 def test_a_verdict_is_fit_for_json() -> None:
