@@ -37,7 +37,12 @@ _QUOTED: Final = re.compile(r"“[^”]*(?:”|$)")
 
 
 class StreamerError(Exception):
-    """Base of all errors raised on purpose; its text is fit to be shown to a person."""
+    """Base of all errors raised on purpose; its text is fit to be shown to a person.
+
+    `status`: of the HTTP answer that it comes from, None where there was none.
+    """
+
+    status: int | None = None
 
 
 class ConfigurationError(StreamerError):
@@ -78,12 +83,21 @@ class RateLimited(RetriableError):
 class ProviderBlocked(RetriableError):
     """The provider refuses every call: wrong key, exhausted quota, unknown model. Only a person can fix that.
 
-    `in_doubt`: it may refuse these texts alone, so a harmless one had better be tried before everything waits.
+    `in_doubt`: it may refuse these texts alone, so a harmless one had better be tried before everything waits. `cause`:
+    whether it is the key or the quota.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None, in_doubt: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        in_doubt: bool = False,
+        cause: Literal["key", "quota", "other"] = "other",
+    ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.in_doubt = in_doubt
+        self.cause = cause
 
 
 class SpendLimitReached(ProviderBlocked):

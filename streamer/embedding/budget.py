@@ -15,6 +15,7 @@ from math import inf
 
 from streamer.embedding.prices import MILLION, NANO, Price, usd, usd_text
 from streamer.protocols import Ceiling, Cost, SpendLedger
+from streamer.telemetry.waiting import Waiting
 
 SHARES = 20  # requests larger than this share of a limit would leave too much of it unused
 _SECONDS = "%Y-%m-%dT%H:%M:%SZ"
@@ -150,6 +151,11 @@ class Budget:
             return None
         since = f"{datetime.fromtimestamp(self._refused_since, UTC):{_SECONDS}}"
         return self._refused.replace("<since>", since)
+
+    def waiting(self) -> Waiting | None:
+        """The same, as one word and with its end."""
+        text, until = self.state(), self._refused_until
+        return None if text is None else Waiting("spend_limit", text, None if until == inf else until)
 
     def statistics(self) -> SpendStatistics:
         periods = periods_at(self._clock())

@@ -25,6 +25,8 @@ from streamer.embedding.request_caps import RequestCaps
 from streamer.embedding.text_batch import TextBatch, halves
 from streamer.errors import DeadLetterKind, ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Embedding, Provider, Rejection
+from streamer.telemetry.histogram import Histogram
+from streamer.telemetry.waiting import Waiting
 
 HALVE_AFTER = 4  # failures: is it the request and not the provider?
 DOUBTFUL_AFTER = 3  # failures in a row of a single text: do others succeed?
@@ -110,8 +112,16 @@ class Dispatcher:
         """None when all is well, else `rate limited ...`, `blocked: ...`, `spend limit reached ...` or `down: ...`."""
         return self._gate.state()
 
+    def waiting(self) -> Waiting | None:
+        """The same, as one word and with its end."""
+        return self._gate.waiting()
+
     def statistics(self) -> DispatchStatistics:
         return self._calls.statistics
+
+    def times(self) -> dict[str, Histogram]:
+        """How long calls waited for their turn, and then for their answers, in seconds."""
+        return {"limit_wait": self._calls.limit_wait, "provider": self._calls.answer_seconds}
 
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
         batch = TextBatch(texts, purpose, self._estimator)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from math import inf
 
 import anyio
@@ -20,6 +20,7 @@ from streamer.embedding.budget import Budget, Reservation
 from streamer.embedding.quota import Quota, Ticket
 from streamer.embedding.rate_limit import AimdLimit
 from streamer.errors import ProviderBlocked, RateLimited, RetriableError, SpendLimitReached
+from streamer.telemetry.waiting import Reason, Waiting
 
 FIRST_GUESS = 10  # open calls, while no limit is known
 DOWN_AFTER = 3  # failed calls in a row
@@ -73,6 +74,8 @@ class Gate:
         self._last_error = ""
         self._refused_last = False
         self._blocked: str | None = None
+        self._blocked_by: Reason = "provider_blocked"
+        self._retry_at = -inf  # when the last call that failed may be made again
         self._probes = 0
         self._probe_at = -inf
         self.in_flight = 0
@@ -83,19 +86,30 @@ class Gate:
 
     def state(self) -> str | None:
         """Why calls are held back, in words for a person; None when all is well."""
+        waiting = self.waiting()
+        return None if waiting is None else waiting.text
+
+    def waiting(self) -> Waiting | None:
+        """The same, with when the next call may go out."""
         if self._blocked is not None:
-            return f"blocked: {self._blocked}"
-        if self._budget is not None and (spent := self._budget.state()) is not None:
+            return Waiting(self._blocked_by, f"blocked: {self._blocked}", self._wall_time(self._probe_at))
+        if self._budget is not None and (spent := self._budget.waiting()) is not None:
             return spent
-        pause = self._quota.paused_until - anyio.current_time()
-        if pause > 0:
-            until = datetime.now(UTC) + timedelta(seconds=pause)
-            return f"rate limited until {until:%Y-%m-%dT%H:%M:%SZ}: {self._last_error}"
+        paused_until = self._quota.paused_until
+        if paused_until > anyio.current_time():
+            until = self._wall_time(paused_until) or 0.0
+            words = f"{datetime.fromtimestamp(until, UTC):%Y-%m-%dT%H:%M:%SZ}"
+            return Waiting("provider_rate_limited", f"rate limited until {words}: {self._last_error}", until)
         if self._failures and self._refused_last:  # the pause is over, but no call has been answered since
-            return f"rate limited: {self._last_error}"
+            return Waiting("provider_rate_limited", f"rate limited: {self._last_error}")
         if self._failures >= DOWN_AFTER:
-            return f"down: {self._last_error}"
+            return Waiting("provider_down", f"down: {self._last_error}", self._wall_time(self._retry_at))
         return None
+
+    def _wall_time(self, at: float) -> float | None:
+        """Seconds since the epoch of a time to come by the loop's clock; None when it is past."""
+        left = at - anyio.current_time()
+        return datetime.now(UTC).timestamp() + left if left > 0 else None
 
     @asynccontextmanager
     async def admit(self, tokens: float, items: int) -> AsyncIterator[Call]:
@@ -180,13 +194,16 @@ class Gate:
             self._refusals += is_first
             self._news.set()
             return
-        await anyio.sleep(self._backoff.delay(attempt, retry_after=wish, jitter=self._random()))
+        delay = self._backoff.delay(attempt, retry_after=wish, jitter=self._random())
+        self._retry_at = now + delay
+        await anyio.sleep(delay)
 
     def _block(self, call: Call, error: RetriableError, now: float) -> None:
         if self._blocked is not None and not call.is_probe:
             return  # it was open when another call found out
         wish = "" if isinstance(error, ProviderBlocked) else f" (asks to wait {error.retry_after:.0f} s)"
         self._blocked = f"{error}{wish}"
+        self._blocked_by = _blocked_by(error)
         self._probe_at = now + self._probing.delay(self._probes, jitter=self._random())
         self._probes += 1
         self._news.set()
@@ -219,3 +236,11 @@ class Gate:
             if self._budget is not None and reservation is not None:
                 await self._budget.settle(reservation, 0)
             raise
+
+
+def _blocked_by(error: RetriableError) -> Reason:
+    if isinstance(error, ProviderBlocked):
+        named: dict[str, Reason] = {"key": "provider_key", "quota": "provider_quota"}
+        return named.get(error.cause, "provider_blocked")
+    # It asks for a longer wait than any pause: a limit of a day or a month, or a service that is closed for a while.
+    return "provider_quota" if isinstance(error, RateLimited) else "provider_down"

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
+from typing import Literal, TypeAlias, get_args
 
 import anyio
 
@@ -19,6 +20,7 @@ from streamer.embedding.request_caps import RequestCaps
 from streamer.embedding.text_batch import TextBatch
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Answer, Embedding, Provider
+from streamer.telemetry.histogram import STEP_SECONDS, Histogram
 
 LONGEST_TIMEOUT = 8  # times the usual one, doubled each time that it was too short
 CONTROL_TEXT = "hello"
@@ -29,6 +31,10 @@ class TimedOut(RetriableError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, may_be_billed=True)
+
+
+# What came of a call: a good answer, the class of an HTTP status, or why there is none.
+AnswerStatus: TypeAlias = Literal["ok", "429", "4xx", "5xx", "timeout", "unusable", "unreachable"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,12 +49,17 @@ class DispatchStatistics:
     timeouts_total: int = field(default=0, metadata={"help": "Calls that were not answered in time."})
     rejected_total: int = field(default=0, metadata={"help": "Texts that got no vector."})
     in_flight: int = field(default=0, metadata={"help": "Calls open now."})
+    answers_total: dict[AnswerStatus, int] = field(
+        default_factory=lambda: dict.fromkeys(get_args(AnswerStatus), 0),
+        metadata={"label": "status", "help": "Calls by what came of them."},
+    )
 
 
 class ProviderCalls:
     """Makes calls for the Dispatcher, one per `ask`, and records in the batch what came of it.
 
-    `timeout`: seconds for one call from sending to the last byte; None for no bound.
+    `timeout`: seconds for one call from sending to the last byte; None for no bound. `limit_wait` and `answer_seconds`:
+    how long calls waited until they might go out, and then for their answers.
     """
 
     def __init__(
@@ -71,6 +82,8 @@ class ProviderCalls:
         self._timeout = timeout
         self._successes: Counter[Purpose] = Counter()
         self._totals = DispatchStatistics()
+        self.limit_wait = Histogram(STEP_SECONDS)
+        self.answer_seconds = Histogram(STEP_SECONDS)
 
     @property
     def statistics(self) -> DispatchStatistics:
@@ -96,7 +109,9 @@ class ProviderCalls:
         """
         texts = [batch.texts[place] for place in places]
         tokens = float(batch.tokens[places].sum())
+        queued = anyio.current_time()
         async with self._gate.admit(tokens, len(places)) as call:
+            self.limit_wait.observe(anyio.current_time() - queued)
             batch.attempts[places] += 1
             self._totals.requests_total += 1
             self._totals.texts_total += len(places)
@@ -104,6 +119,7 @@ class ProviderCalls:
                 answer = await self._paid(call, texts, batch.purpose, timeouts)
                 checked = self._checked(answer, len(places))
             except RetriableError as error:
+                self._totals.answers_total[_status(error)] += 1
                 if isinstance(error, ProviderBlocked) and error.in_doubt and not is_control:
                     self._gate.refused()
                     raise RejectedError(str(error)) from error
@@ -113,12 +129,14 @@ class ProviderCalls:
                 await self._gate.failed(call, error, attempt)
                 raise
             except (RejectedError, InvalidAnswer) as error:
+                self._totals.answers_total[_status(error)] += 1
                 if is_control:
                     blocked = ProviderBlocked(f"the provider rejects even a trivial text: {error}; {_advice(error)}")
                     await self._gate.failed(call, blocked, attempt)
                     raise blocked from error
                 self._gate.refused()
                 raise
+            self._totals.answers_total["ok"] += 1
             billed = _billed(answer)
             self._gate.answered(call, tokens=billed, headers=answer.headers)
         batch.failing_since = inf
@@ -143,6 +161,7 @@ class ProviderCalls:
 
     async def _paid(self, call: Call, texts: list[str], purpose: Purpose, timeouts: int) -> Answer:
         """The answer, with what it cost put down. What may have been billed without an answer counts as estimated."""
+        begun = anyio.current_time()
         try:
             answer = await self._answer(texts, purpose, timeouts)
         except RetriableError as error:
@@ -151,6 +170,8 @@ class ProviderCalls:
         except RejectedError:
             await self._gate.paid(call, 0)
             raise
+        finally:
+            self.answer_seconds.observe(anyio.current_time() - begun)
         await self._gate.paid(call, _billed(answer))
         return answer
 
@@ -175,7 +196,9 @@ class ProviderCalls:
         if checked.is_good.any():
             return checked
         if count > 1:  # a text can be bad, but not all of them: the provider is in trouble
-            raise RetriableError(f"none of {count} vectors is of finite, positive length")
+            unusable = RetriableError(f"none of {count} vectors is of finite, positive length")
+            unusable.status = 200
+            raise unusable
         raise InvalidAnswer("the vector is not of finite, positive length")
 
     def _record(
@@ -208,6 +231,20 @@ class ProviderCalls:
         if batch.longest <= self._overlong.limit:
             return [False] * len(places)
         return [self._overlong.was_cut(batch, place, count) for place, count in zip(places, tokens, strict=True)]
+
+
+def _status(error: Exception) -> AnswerStatus:
+    status = getattr(error, "status", None)
+    if isinstance(error, RateLimited) or status == 429:
+        return "429"
+    if isinstance(error, TimedOut):
+        return "timeout"
+    if isinstance(error, InvalidAnswer) or (status is not None and status < 300):
+        return "unusable"
+    if status is not None:
+        return "5xx" if status >= 500 else "4xx"  # a redirect is a wrong address: nothing but a refusal
+    # A refusal without a status is that of a model in this process.
+    return "4xx" if isinstance(error, RejectedError | ProviderBlocked) else "unreachable"
 
 
 def _billed(answer: Answer) -> int | None:

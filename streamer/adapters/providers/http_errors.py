@@ -18,7 +18,7 @@ from typing import Any
 
 import anyio
 
-from streamer.adapters.providers.refusals import meaning, remedy, stated, status_inside, wraps_error
+from streamer.adapters.providers.refusals import cause, meaning, remedy, stated, status_inside, wraps_error
 from streamer.adapters.providers.wire import Unordered
 from streamer.errors import (
     ProviderBlocked,
@@ -70,6 +70,11 @@ class Vendor:
 
     def refusal(self, status: int, headers: Mapping[str, str], body: object) -> StreamerError:
         """The error for an answer that is not a success. `body`: bytes, text, or parsed JSON."""
+        error = self._refusal(status, headers, body)
+        error.status = status
+        return error
+
+    def _refusal(self, status: int, headers: Mapping[str, str], body: object) -> StreamerError:
         said = stated(body)
         wait = retry_after({name.lower(): value for name, value in headers.items()}, time.time())
         is_wrapped = 200 <= status < 300
@@ -85,7 +90,9 @@ class Vendor:
                 advice = remedy(status, said)
                 advice += f" ({self.key_hint})" if self.key_hint and "API key" in advice else ""
                 in_doubt = status in (400, 413, 422)
-                return ProviderBlocked(f"{message}; {advice}", retry_after=wait, in_doubt=in_doubt)
+                return ProviderBlocked(
+                    f"{message}; {advice}", retry_after=wait, in_doubt=in_doubt, cause=cause(status, said)
+                )
             case "too_long":
                 return RejectedError(message, kind="too_long")
             case "rejected":
@@ -128,7 +135,9 @@ class Vendor:
 
     def unusable(self, why: str) -> RetriableError:
         said = f"{self.name} sent an answer that cannot be used: {self.redact(why)}"
-        return RetriableError(said, may_be_billed=True)
+        error = RetriableError(said, may_be_billed=True)
+        error.status = 200
+        return error
 
     def redact(self, text: str) -> str:
         """The text on one line, cut, without our secrets and without keys that the vendor itself has half masked."""
