@@ -9,10 +9,12 @@ from streamer.app.providers import batches_at_once
 from streamer.app.spending import limits_of, price_for
 from streamer.core.vectors import Space
 from streamer.core.vendors import calls_at_once
+from streamer.cpus import usable_cores
 from streamer.embedding.budget import Budget
 from streamer.embedding.chunking import typical_tokens
 from streamer.embedding.contracts import Contract
 from streamer.embedding.gate import FIRST_GUESS
+from streamer.embedding.planning import SPECIAL_TOKENS
 from streamer.forecast.flow_model import Delays, FlowModel
 from streamer.forecast.sizing import Machine
 from streamer.settings import Settings
@@ -21,11 +23,11 @@ from streamer.worker.batching import BatchPolicy
 # Seconds of a processor, measured with tests/bench/worker.py on machine A of docs/benchmarks.md.
 MEASURED = "2026-11-28"
 INTAKE_SECONDS = 20e-6
-OUTPUT_SECONDS = 60e-6
-COMPONENT_SECONDS = {"json": 0.15e-6, "binary": 0.01e-6}  # of each number of a vector, on its way out
+OUTPUT_SECONDS = 50e-6
+COMPONENT_SECONDS = {"json": 0.065e-6, "binary": 0.015e-6}  # of each number of a vector, on its way out
 CALL_SECONDS = 2e-3  # of a request over HTTP
 REMOTE_ANSWER_SECONDS = 0.3  # assumed: no vendor promises any
-LOCAL_TOKEN_SECONDS = 25e-6  # of a small sentence encoder on two cores
+LOCAL_TOKEN_SECONDS = 320e-6  # of one core: the bundled model, texts of 60 tokens
 PUBLISH_SECONDS = 0.01
 
 WORKER_BYTES = 85_000_000  # resident, with a remote provider and before any event
@@ -43,7 +45,7 @@ def delays_for(settings: Settings, contract: Contract, dimensions: int, answer_s
         output=OUTPUT_SECONDS + component * dimensions,
         call=0.0 if contract.is_local else CALL_SECONDS,
         answer=(0.0 if is_local else REMOTE_ANSWER_SECONDS) if answer_seconds is None else answer_seconds,
-        answer_token=LOCAL_TOKEN_SECONDS if is_local else 0.0,
+        answer_token=LOCAL_TOKEN_SECONDS / (settings.provider.threads or usable_cores()) if is_local else 0.0,
         publish=PUBLISH_SECONDS,
     )
 
@@ -77,7 +79,8 @@ def model_for(
         items_per_minute=limits[2],
         most_request_tokens=inf if contract.is_local else budget.request_tokens(),
         remembers=settings.cache.enabled,
-        tokens_of=typical_tokens if count_tokens is None else lambda text: count_tokens([text])[0],
+        # Models in this process count the two tokens that frame a text.
+        tokens_of=typical_tokens if count_tokens is None else lambda text: count_tokens([text])[0] + SPECIAL_TOKENS,
         count_tokens=count_tokens,
     )
 

@@ -36,7 +36,7 @@ async def topics(settings: Settings, *, create: bool, as_json: bool) -> None:
     """Show the topics, creating missing ones with `create`. Raises Unreachable when some are missing afterwards."""
     states = await check_topics(connection_of(settings), topic_specs(settings), create=create)
     if as_json:
-        _json([asdict(state) for state in states])
+        _json(*map(asdict, states))
     else:
         table = Table("topic", "partitions", "", box=None, pad_edge=False)
         for state in states:
@@ -161,7 +161,7 @@ async def cache(settings: Settings, action: str, *, as_json: bool) -> None:
             await (named.prune() if action == "prune" else named.clear())
     contents = await read_contents(settings.cache.path)
     if as_json:
-        _json([asdict(file) for file in contents])
+        _json(*map(asdict, contents))
         return
     for file in contents:
         print(_contents(file))  # noqa: T201 - the command's output
@@ -169,5 +169,8 @@ async def cache(settings: Settings, action: str, *, as_json: bool) -> None:
             print(f"  {entries:12,} of space {space}")  # noqa: T201
 
 
-def _json(value: Any) -> None:
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+def _json(*documents: Any) -> None:
+    """One a line, as docs/schemas has them."""
+    for document in documents:
+        sys.stdout.buffer.write(orjson.dumps(document) + b"\n")
+    sys.stdout.buffer.flush()

@@ -59,6 +59,7 @@ class Run:
 
     `batches`: events of each. `requests`: texts and tokens of each; `request_times`: when each went out. `latencies`:
     seconds from arrival to acknowledgement. `hits`: events that cost nothing. `rejected`: texts that were too long.
+    `processor_seconds`, `call_seconds`: in which the processor worked and calls were answered, all of them added up.
     `limit_seconds`: in which a call might have gone out but for the limits. `ended`: when the last event was done.
     """
 

@@ -204,18 +204,18 @@ class Simulation:
                 tokens = sum(map(self._tokens, texts))
                 self.result.requests.append((len(places), tokens))
                 self.result.request_times.append(self._now)
-                delays, begun = self._model.delays, self._now
+                delays = self._model.delays
+                seconds = delays.answer + delays.answer_token * tokens
+                self.result.call_seconds += seconds
 
                 def answered() -> None:
                     self._quota.correct(ticket, tokens)
                     self._caps.accepted(len(places), estimate)
                     self._estimator.learn(len(places), size, tokens)
                     self._open_calls -= 1
-                    self.result.call_seconds += self._now - begun
                     then()
                     self._admit()
 
-                seconds = delays.answer + delays.answer_token * tokens
                 self._work(delays.call, lambda: self._at(self._now + seconds, answered))
 
             self._calls.append((estimate, len(places), admitted))

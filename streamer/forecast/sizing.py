@@ -14,8 +14,12 @@ from streamer.forecast.workload import BYTES_A_TOKEN, backlog, steady, text_of
 
 HEADROOM = 0.7  # of what a worker can do: the rest is for catching up after a rebalance
 PARTITION_BYTES = 10_000_000  # a second that one partition takes with ease; brokers differ
-FEWEST_EVENTS, MOST_EVENTS = 2_000, 20_000  # that are simulated
+FEWEST_EVENTS, MOST_EVENTS = 2_000, 8_192  # that are simulated
 SECONDS = 20.0
+
+PER_MINUTE = {"requests": "requests a minute", "tokens": "tokens a minute", "items": "texts a minute"}
+WORKERS = "events a second of the workers"
+INDEXER = "events a second of the indexer"
 
 # A vector in JSON takes so many bytes a component, in float32 4.
 JSON_COMPONENT = 12
@@ -35,8 +39,10 @@ class Demand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What a deployment takes beside the flow. Bytes; `indexed`: vectors in the index; `judged`: events a second that an
-    indexer judges with so many vectors."""
+    """What a deployment takes beside the flow, in bytes.
+
+    `indexed`: vectors in the index; `judged`: events a second that an indexer judges with so many vectors.
+    """
 
     worker_bytes: int
     fetched_bytes: int  # ahead, for each partition
@@ -61,8 +67,8 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizing:
-    """`most_rate`: events a second that the account's limits allow. `latency`: seconds at the 50th and 95th percentile,
-    None where more arrives than is done. `needs`: by name; `bottleneck`: the name of the one that runs out first."""
+    """`latency`: seconds at the 50th and 95th percentile, None where more arrives than is done. `needs`: by name;
+    `bottleneck`: the name of the one that runs out first. `keeps_up`: the vectors do, whatever the indexer can."""
 
     workers: int
     partitions: int
@@ -86,6 +92,7 @@ def size(demand: Demand, model: FlowModel, machine: Machine, price: Price | None
 
     The limits of `model` are those of the whole account; each worker gets its share of them.
     """
+    model = replace(model, tokens_of=lambda _: demand.tokens)
     unlimited = replace(model, requests_per_minute=None, tokens_per_minute=None, items_per_minute=None)
     worker_rate = capacity(demand, unlimited)
     workers = max(1, ceil(demand.rate / (HEADROOM * worker_rate)))
@@ -99,14 +106,17 @@ def size(demand: Demand, model: FlowModel, machine: Machine, price: Price | None
     asked = sum(texts for texts, _ in run.requests)
     requests = len(run.requests) / sum(run.batches)  # of an event, in the mean
     new = demand.rate * (1 - demand.repeats)
-    needs = {
-        "requests a minute": Need(needed=60 * demand.rate * requests, available=model.requests_per_minute or inf),
-        "tokens a minute": Need(needed=60 * new * demand.tokens, available=model.tokens_per_minute or inf),
-        "texts a minute": Need(needed=60 * new, available=model.items_per_minute or inf),
-        "events a second of the workers": Need(needed=demand.rate, available=workers * worker_rate),
-        "events a second of the indexer": Need(needed=demand.rate, available=machine.judged),
+    account = {
+        "requests": Need(needed=60 * demand.rate * requests, available=model.requests_per_minute or inf),
+        "tokens": Need(needed=60 * new * demand.tokens, available=model.tokens_per_minute or inf),
+        "items": Need(needed=60 * new, available=model.items_per_minute or inf),
     }
-    flow = {name: need for name, need in needs.items() if "indexer" not in name}
+    flow = {
+        PER_MINUTE[name]: need
+        for name, need in account.items()
+        if name in model.contract.limits or need.available < inf
+    } | {WORKERS: Need(needed=demand.rate, available=workers * worker_rate)}
+    needs = flow | {INDEXER: Need(needed=demand.rate, available=machine.judged)}
     keeps_up = all(need.share <= 1 for need in flow.values())
     most = min(demand.rate / need.share if need.share else inf for need in flow.values())
     return Sizing(
@@ -135,12 +145,13 @@ def size(demand: Demand, model: FlowModel, machine: Machine, price: Price | None
 
 
 def capacity(demand: Demand, model: FlowModel) -> float:
-    """Events a second of one worker that never waits for events."""
-    count = max(FEWEST_EVENTS, min(MOST_EVENTS, 10 * model.batch.max_events * model.max_batches))
+    """Events a second of one worker that never waits for events: what its processor, or its open calls, allow."""
+    count = max(FEWEST_EVENTS, min(MOST_EVENTS, 2 * model.batch.max_events * model.max_batches))
     distinct = max(1, round(count * (1 - demand.repeats)))
     texts = [text_of(demand.tokens, number * distinct // count) for number in range(count)]
     run = Simulation(model).run(backlog(texts, 4))
-    return count / run.ended if run.ended else inf
+    bounds = ((1.0, run.processor_seconds), (float(model.calls), run.call_seconds))
+    return min(share * count / seconds if seconds else inf for share, seconds in bounds)
 
 
 def _shared(model: FlowModel, workers: int) -> FlowModel:

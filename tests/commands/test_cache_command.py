@@ -23,7 +23,7 @@ async def test_its_actions_work_while_a_worker_uses_the_file(tmp_path: Path) -> 
         await worker.put_many(entries(range(2_500)))
         stats = await streamer("cache", "stats", "--json")
         assert stats.code == 0, stats.stderr
-        assert [file["entries"] for file in orjson.loads(stats.stdout)] == [2_500]
+        assert [orjson.loads(line)["entries"] for line in stats.stdout.splitlines()] == [2_500]
         pruned = await streamer("cache", "prune", "--set", "cache.max_bytes=500000", **OPENAI)
         assert pruned.code == 0, pruned.stderr
         assert 0 < len(await find(worker, range(2_500))) < 1_500

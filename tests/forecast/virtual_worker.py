@@ -9,16 +9,18 @@ import anyio
 import anyio.lowlevel
 
 from streamer.core.decoding import Decoder
-from streamer.core.events import Event, Message, Record, TopicPartition
+from streamer.core.events import Event, Record, TopicPartition
 from streamer.embedding.cached import CachedEmbedder
 from streamer.embedding.dispatcher import Dispatcher
 from streamer.embedding.quota import Quota
 from streamer.forecast.flow_model import FlowModel
 from streamer.protocols import Answer, Provider
-from streamer.testing import MemoryCache, MemorySink, MemorySource
+from streamer.testing import MemoryCache, MemorySource
 from streamer.worker.encoding import Encoder
-from streamer.worker.pipeline import Pipeline, PipelineSettings
+from streamer.worker.pipeline import Pipeline
+from streamer.worker.settings import PipelineSettings
 from tests.embedding.providers import rows
+from tests.support.memory_worker import CountingSink
 
 
 class TimedSource(MemorySource):
@@ -36,7 +38,8 @@ class TimedSource(MemorySource):
         until = anyio.current_time() + timeout
         while True:
             await anyio.lowlevel.checkpoint()
-            now, found = anyio.current_time(), []
+            now = anyio.current_time()
+            found: list[Record] = []
             for tp in tps:
                 start = end = self.position[tp]
                 while end < len(self.log[tp]) and self.times[tp][end] <= now:
@@ -47,20 +50,6 @@ class TimedSource(MemorySource):
                 return found
             following = [self.times[tp][self.position[tp]] for tp in tps if self.position[tp] < len(self.log[tp])]
             await anyio.sleep(max(0.0, min([until, *following]) - now))
-
-
-class CountingSink(MemorySink):
-    """Tells when so many messages are acknowledged."""
-
-    def __init__(self, wanted: int) -> None:
-        super().__init__()
-        self.done = anyio.Event()
-        self._wanted = wanted
-
-    async def _acknowledge(self, messages: list[Message]) -> None:
-        await super()._acknowledge(messages)
-        if len(self.acknowledged) >= self._wanted:
-            self.done.set()
 
 
 @dataclass

@@ -97,4 +97,3 @@ async def _committed(
     finally:
         with CancelScope(shield=True):
             await admin.close()
-
