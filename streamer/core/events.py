@@ -96,6 +96,10 @@ class EmbeddedEvent:
     def origin(self) -> Origin:
         return self.event.origin
 
+    @property
+    def record(self) -> Record:
+        return self.event.record
+
 
 Input: TypeAlias = Event | Tombstone | DeadLetter
 Outcome: TypeAlias = EmbeddedEvent | Tombstone | DeadLetter
