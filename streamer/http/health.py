@@ -40,31 +40,39 @@ def health_routes(
     *,
     more: Callable[[], Any] | None = None,
     build: Mapping[str, str] | None = None,
+    status: Callable[[], Mapping[str, Any]] | None = None,
 ) -> list[Route]:
     """`/healthz` (the process answers), `/readyz` (503 and why until ready) and `/metrics` (`streamer_<role>_...`).
 
     `degraded`: what it does without just now, though it is ready. `more`: statistics beside those of `observed`.
-    `build`: see `metrics_endpoint`.
+    `build`: see `metrics_endpoint`. `status`: what `/v1/status` answers; its `waits` and `degraded` are in `/readyz`,
+    too.
     """
 
     async def healthz(_: Request) -> Response:
         return json_response({"alive": True})
 
     async def readyz(_: Request) -> Response:
+        known = status() if status else {}
+        more_words = {name: known[name] for name in ("waits", "degraded") if known.get(name)}
         reason = observed.ready()
         if reason is not None:
-            return json_response({"error": without_credentials(reason)}, 503)
+            return json_response({"error": without_credentials(reason), **more_words}, 503)
         lacking = degraded()
         if lacking is None:
-            return json_response({"ready": True})
-        return json_response({"ready": True, "without": without_credentials(lacking)})
+            return json_response({"ready": True, **more_words})
+        return json_response({"ready": True, "without": without_credentials(lacking), **more_words})
+
+    async def show_status(_: Request) -> Response:
+        return json_response(status() if status else {})
 
     scrape = metrics_endpoint(f"streamer_{role}", [observed.statistics, *([more] if more else [])], build)
 
     async def metrics(request: Request) -> Response:
         return scrape(request)  # on the loop, where the numbers change: a scrape sees them between two steps
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    return [*routes, Route("/v1/status", show_status)] if status else routes
 
 
 def create_health_app(
@@ -74,9 +82,10 @@ def create_health_app(
     degraded: Callable[[], str | None] = lambda: None,
     *,
     build: Mapping[str, str] | None = None,
+    status: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Starlette:
     """What a worker serves."""
-    return create_app(health_routes(role, observed, degraded, build=build), token)
+    return create_app(health_routes(role, observed, degraded, build=build, status=status), token)
 
 
 def create_app(
