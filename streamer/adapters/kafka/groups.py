@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +20,7 @@ from streamer.core.events import Record, TopicPartition
 from streamer.errors import Unreachable
 
 _ANSWER_SECONDS: Final = 10.0
+_PAUSE_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,9 @@ class Watcher:
     async def group(self, id: str) -> Group:
         """A group that does not exist has no members and no lag."""
         state, members = await self._members(id)
-        committed = await self._ask(self._admin.list_consumer_group_offsets(id))
+        committed = await self._ask(self._admin.list_consumer_group_offsets, id)
         mine = {tp: found.offset for tp, found in committed.items() if found.offset >= 0}
-        ends = await self._ask(self._consumer.end_offsets(list(mine))) if mine else {}
+        ends = await self._ask(self._consumer.end_offsets, list(mine)) if mine else {}
         lag = {TopicPartition(*tp): max(0, ends[tp] - offset) for tp, offset in mine.items()}
         return Group(id, state, members, lag)
 
@@ -55,8 +56,8 @@ class Watcher:
         tps = [ClientPartition(topic, n) for n in await self._partitions(topic)]
         if not tps:
             return {}
-        ends = await self._ask(self._consumer.end_offsets(tps))
-        found = await self._ask(self._consumer.offsets_for_times(dict.fromkeys(tps, timestamp)))
+        ends = await self._ask(self._consumer.end_offsets, tps)
+        found = await self._ask(self._consumer.offsets_for_times, dict.fromkeys(tps, timestamp))
         begins = {tp: ends[tp] if found[tp] is None else found[tp].offset for tp in tps}
         return {TopicPartition(*tp): max(0, ends[tp] - begins[tp]) for tp in tps}
 
@@ -66,24 +67,24 @@ class Watcher:
         if not wanted:
             return []
         self._consumer.assign(list(wanted))
-        ends = await self._ask(self._consumer.end_offsets(list(wanted)))
+        ends = await self._ask(self._consumer.end_offsets, list(wanted))
         for tp, count in wanted.items():
             self._consumer.seek(tp, max(0, ends[tp] - count))
         records: list[Record] = []
         quiet = False
         while not quiet and len(records) < sum(wanted.values()):
-            polled = await self._ask(self._consumer.getmany(timeout_ms=1000, max_records=most))
+            polled = await self._ask(self._consumer.getmany, timeout_ms=1000, max_records=most)
             records += [record_of(record) for batch in polled.values() for record in batch]
             quiet = not polled
         return records
 
     async def _partitions(self, topic: str) -> Collection[int]:
-        cluster = await self._ask(self._consumer._client.fetch_all_metadata())  # noqa: SLF001  # without a subscription the client has no public way
+        cluster = await self._ask(self._consumer._client.fetch_all_metadata)  # noqa: SLF001  # without a subscription the client has no public way
         return sorted(cluster.partitions_for_topic(topic) or ())
 
     async def _members(self, id: str) -> tuple[str | None, Sequence[str] | None]:
         try:
-            responses = await self._ask(self._admin.describe_consumer_groups([id]))
+            responses = await self._ask(self._admin.describe_consumer_groups, [id])
         except (IncompatibleBrokerVersion, NotImplementedError):
             return None, None
         for response in responses:
@@ -91,13 +92,22 @@ class Watcher:
                 return str(state) or None, [str(host).lstrip("/") for _, _, host, *_ in members]
         return None, None
 
-    async def _ask(self, asking: Any) -> Any:
+    async def _ask(self, request: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
+        """Its answer. What the brokers may answer better a moment later, such as where a group's coordinator is, is
+        asked again."""
         try:
-            return await asyncio.wait_for(asking, _ANSWER_SECONDS)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                while True:
+                    try:
+                        return await request(*args, **options)
+                    except KafkaError as exc:
+                        if not exc.retriable:
+                            raise
+                    await asyncio.sleep(_PAUSE_SECONDS)
         except IncompatibleBrokerVersion:
             raise
         except (KafkaError, TimeoutError) as exc:
-            raise Unreachable(f"Kafka at {self._servers} does not answer: {exc!r}") from exc
+            raise Unreachable(f"Kafka at {self._servers} does not answer a question: {exc!r}") from exc
 
 
 @asynccontextmanager

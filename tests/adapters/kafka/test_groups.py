@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+import uuid
 
 import pytest
 
 from streamer.adapters.kafka.connection import KafkaConnection
-from streamer.adapters.kafka.groups import Watcher, watching
+from streamer.adapters.kafka.groups import watching
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.core.events import TopicPartition
-from tests.support.stages import Stage
+from tests.support.topics import NewTopicName
+from tests.support.topics import produce
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 
@@ -25,33 +27,25 @@ class Nothing:
     async def on_lost(self, tps: object) -> None: ...
 
 
-async def test_members_lag_and_what_came_lately(stage: Stage) -> None:
-    connection = KafkaConnection(bootstrap_servers=stage.bootstrap_servers)
-    await stage.produce([(b"k", b"%d" % n) for n in range(30)])
-    id = str(stage.settings["kafka.group_id"])
-    source = KafkaSource(connection, [stage.texts], id)
+async def test_members_lag_and_what_came_lately(bootstrap_servers: str, new_topic: NewTopicName) -> None:
+    topic, id = await new_topic(partitions=2), uuid.uuid4().hex
+    connection = KafkaConnection(bootstrap_servers=bootstrap_servers)
+    await produce(bootstrap_servers, topic, [(b"k", b"%d" % n) for n in range(30)])
+    source = KafkaSource(connection, [topic], id)
     async with watching(connection) as watcher:
         before = await watcher.group(id)
         assert (list(before.members or []), before.lag) == ([], {})
+        counts = await watcher.since(topic, 0)
+        assert sorted(counts.values()) == [0, 30], "all of one key"
         await source.start(Nothing())
         try:
-            tps = await _with_records(watcher, stage.texts)
-            tp, count = next(iter(tps.items()))
-            await source.commit({tp: count - 1})
+            tp = TopicPartition(topic, next(tp.partition for tp, count in counts.items() if count))
+            await source.commit({tp: 29})
             group = await watcher.group(id)
-            assert group.lag == {tp: 1}
-            assert group.members is None or len(group.members) == 1
-            assert sum(tps.values()) == 30
-            values = [record.value for record in await watcher.latest(tps, 10)]
-            assert values
-            assert b"29" in values
-            later = int((time.time() + 60) * 1000)
-            assert sum((await watcher.since(stage.texts, later)).values()) == 0
-            assert await watcher.since("no-such-topic", 0) == {}
         finally:
             await source.aclose()
-
-
-async def _with_records(watcher: Watcher, topic: str) -> dict[TopicPartition, int]:
-    counts = await watcher.since(topic, 0)
-    return {tp: count for tp, count in counts.items() if count}
+        assert group.lag == {tp: 1}
+        assert group.members is None or len(group.members) == 1
+        assert [record.value for record in await watcher.latest(counts, 3)] == [b"27", b"28", b"29"]
+        assert set((await watcher.since(topic, int((time.time() + 60) * 1000))).values()) == {0}
+        assert await watcher.since("no-such-topic", 0) == {}
