@@ -11,7 +11,7 @@ from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.groups import watching
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.core.events import TopicPartition
-from tests.support.topics import NewTopicName
+from tests.support.brokers import NewTopicName
 from tests.support.topics import produce
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
