@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from streamer.commands import estimates, options
+from streamer.commands import estimates, operating, options
 from streamer.commands.options import AsJson, Bootstrap, Config, ModelOption, ProviderOption, Set
 from streamer.commands.running import bind, report, run_async, settings_from
 from streamer.version import version
@@ -209,60 +209,7 @@ def embed(
     run_async(bind(embed_texts, settings, sources, output=output, purpose=purpose))
 
 
-@app.command(epilog="Example: streamer topics --create -b localhost:9092")
-def topics(
-    config: Config = None,
-    set_: Set = None,
-    bootstrap_servers: Bootstrap = None,
-    input_: options.InputTopic = None,
-    create: Annotated[bool, typer.Option("--create", help="create what is missing")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Check the topics, or create them. A worker creates its output topics, but never an input topic."""
-    from streamer.commands.admin import topics as check
-
-    settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers, topics__input=input_)
-    run_async(bind(check, settings, create=create, as_json=as_json))
-
-
-@app.command(name="config", epilog="Example: streamer config -c production.toml    or: streamer config --example")
-def config_(
-    config: Config = None,
-    set_: Set = None,
-    example: options.Example = False,
-    as_json: AsJson = False,
-) -> None:
-    """Print the effective settings, secrets redacted."""
-    from streamer.commands.admin import show_example, show_settings
-
-    if example:
-        show_example()
-    else:
-        show_settings(settings_from(config, set_ or []), as_json=as_json)
-
-
-@app.command(epilog="Example: streamer check -c production.toml")
-def check(config: Config = None, set_: Set = None, bootstrap_servers: Bootstrap = None) -> None:
-    """Try everything once: broker, topics, provider, cache, snapshot. Says what works, what does not and what to do."""
-    from streamer.commands.admin import check as check_all
-
-    run_async(check_all, settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers))
-
-
-@app.command(epilog="Example: streamer cache stats    or: streamer cache clear -c production.toml")
-def cache(
-    action: Annotated[str, typer.Argument(help="stats, prune or clear")],
-    config: Config = None,
-    set_: Set = None,
-    as_json: AsJson = False,
-) -> None:
-    """Look into the vector cache, drop what is expired or beyond the size cap, or empty it."""
-    from streamer.commands.admin import CACHE_ACTIONS
-    from streamer.commands.admin import cache as cache_action
-
-    if action not in CACHE_ACTIONS:
-        raise typer.BadParameter(f"{action!r} is not one of {', '.join(CACHE_ACTIONS)}", param_hint="ACTION")
-    run_async(bind(cache_action, settings_from(config, set_ or []), action, as_json=as_json))
+operating.register(app)
 
 
 @app.command(epilog="Example: streamer demo --once")
@@ -275,7 +222,7 @@ def demo(
     run_async(bind(run_demo, once=once))
 
 
-estimates.add_to(app)
+estimates.register(app)
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ Latency = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
+def register(app: typer.Typer) -> None:
+    """Make them commands of the application."""
     app.command(
         name="try",
         epilog="Example: streamer try reviews.csv --text-field body --provider openai    or: "

@@ -50,7 +50,7 @@ def run_async(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
 
 
 def bind(function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Callable[[], Awaitable[Any]]:
-    """A call with keyword arguments, for `run_async`, which passes on positional ones only."""
+    """For `run_async`, because anyio.run passes on positional arguments only."""
 
     async def call() -> Any:
         return await function(*args, **kwargs)

@@ -13,7 +13,7 @@ import anyio.to_thread
 import pytest
 
 from streamer.cli import main
-from tests.support.json_lines import checked
+from tests.support.schemas import check_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ async def streamer(*arguments: str, stdin: str | bytes = "", **environ: str) -> 
     `--json` is held against the schema of the command."""
     given = stdin.encode() if isinstance(stdin, str) else stdin
     done = await anyio.to_thread.run_sync(_call, arguments, given, environ)
-    if "--json" in arguments:
-        checked(arguments[0], done.stdout)
+    if "--json" in arguments and done.stdout:
+        check_lines(f"{arguments[0]}-line", done.stdout)
     return done
 
 

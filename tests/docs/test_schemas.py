@@ -14,7 +14,7 @@ from streamer.commands.tail import as_document
 from streamer.core.events import Record, TopicPartition
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
 from tests.support.brokers import Broker, NewTopicName
-from tests.support.json_lines import SCHEMAS, checked, schema_of
+from tests.support.schemas import FOLDER, SCHEMAS, check_lines
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 WITH_JSON = sorted(
@@ -23,26 +23,25 @@ WITH_JSON = sorted(
 
 
 def test_there_is_a_schema_for_each_command_with_json_and_for_no_other() -> None:
-    assert sorted(path.stem for path in SCHEMAS.glob("*.json")) == WITH_JSON
+    assert sorted(name.removesuffix("-line") for name in SCHEMAS if name.endswith("-line")) == WITH_JSON
 
 
 @pytest.mark.parametrize("command", WITH_JSON)
 def test_a_schema_is_one_and_is_named_in_the_manual(command: str) -> None:
-    jsonschema.Draft202012Validator.check_schema(schema_of(command))
-    page = (SCHEMAS.parent / "costs.md").read_text()
-    assert f"(schemas/{command}.json)" in page
+    jsonschema.Draft202012Validator.check_schema(SCHEMAS[f"{command}-line"])
+    assert f"(schemas/{command}-line.schema.json)" in (FOLDER.parent / "operations.md").read_text()
 
 
 def test_a_wrong_line_is_found() -> None:
     with pytest.raises(jsonschema.ValidationError):
-        checked("topics", '{"name": "texts"}')
+        check_lines("topics-line", '{"name": "texts"}')
 
 
 def test_any_record_is_a_line_of_tail() -> None:
     tp = TopicPartition("vectors", 0)
     for value, key in ((b'{"id": "a"}', b"a"), (None, None), (b"\xff", b"\x00")):
         line = orjson.dumps(as_document(Record(tp, 1, key, value, 5, (("name", b"value"),))))
-        checked("tail", line.decode())
+        check_lines("tail-line", line.decode())
 
 
 @pytest.mark.anyio
