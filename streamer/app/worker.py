@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import anyio
 import structlog
@@ -34,6 +35,9 @@ from streamer.worker.batching import BatchPolicy
 from streamer.worker.encoding import Encoder
 from streamer.worker.pipeline import Pipeline, PipelineSettings, PipelineStatistics
 
+if TYPE_CHECKING:
+    from streamer.adapters.redis import RedisStatistics
+
 log = structlog.get_logger(__name__)
 
 
@@ -48,6 +52,7 @@ class WorkerStatistics:
     cache: CacheStatistics
     provider: DispatchStatistics
     cache_file: SqliteStatistics | None
+    cache_server: RedisStatistics | None
 
 
 class Worker:
@@ -84,10 +89,11 @@ class Worker:
 
     def degraded(self) -> str | None:
         """What it does without just now."""
-        state = self._embedding.cache.state() if self._embedding.cache else None
+        state = self._embedding.caches.state()
         return f"cache: {state}" if state else None
 
     def statistics(self) -> WorkerStatistics:
+        caches = self._embedding.caches
         return WorkerStatistics(
             self._lag.worst,
             self._pipeline.statistics(),
@@ -95,7 +101,8 @@ class Worker:
             self._sink.statistics(),
             self._embedding.embedder.statistics(),
             self._embedding.dispatcher.statistics(),
-            self._embedding.cache.statistics() if self._embedding.cache else None,
+            caches.file.statistics() if caches.file else None,
+            caches.server.statistics() if caches.server else None,
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import orjson
@@ -19,7 +19,7 @@ from rich.table import Table
 from streamer.adapters.kafka.topics import check_topics
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.adapters.sqlite import CacheContents, read_contents
-from streamer.app.embedder import open_named_cache
+from streamer.app.caches import open_link, open_named_file
 from streamer.app.kafka import connection_of, topic_specs
 from streamer.app.probe import probe
 from streamer.app.providers import open_provider, ways_of
@@ -28,6 +28,9 @@ from streamer.indexer.snapshots.format import UnusableSnapshot
 from streamer.indexer.snapshots.store import reading
 from streamer.settings import SECRETS, Settings
 from streamer.settings.reference import example_toml
+
+if TYPE_CHECKING:
+    from streamer.adapters.redis import SharedContents
 
 CACHE_ACTIONS = ("stats", "prune", "clear")
 
@@ -123,8 +126,10 @@ async def _check_fallback(settings: Settings) -> str:
 async def _check_cache(settings: Settings) -> str:
     if not settings.cache.enabled:
         return "off"
-    contents = await read_contents(settings.cache.path)
-    return "; ".join(_contents(file) for file in contents) or f"{settings.cache.path} will be created"
+    contents = await _cached(settings)
+    is_new = settings.cache.path is not None and not any(isinstance(found, CacheContents) for found in contents)
+    later = [f"{settings.cache.path} will be created"] if is_new else []
+    return "; ".join([*later, *map(_contents, contents)])
 
 
 async def _check_snapshot(settings: Settings) -> str:
@@ -147,19 +152,37 @@ def _snapshot(path: Path) -> str:
     return f"{header.vectors:,} vectors of space {header.facts['space']}, {size:,} bytes, {hours:.1f} hours old"
 
 
-def _contents(file: CacheContents) -> str:
-    return f"{file.path}: {file.entries:,} vectors, {file.bytes:,} bytes"
+async def _cached(settings: Settings) -> list[CacheContents | SharedContents]:
+    """What is in the cache files, and on the server. Raises StreamerError when one of them cannot be read."""
+    path = settings.cache.path
+    contents: list[CacheContents | SharedContents] = [*await read_contents(path)] if path is not None else []
+    if settings.cache.url is not None:
+        async with open_link(settings) as link:
+            from streamer.adapters.redis import contents_of
+
+            contents.append(await contents_of(link))
+    return contents
+
+
+def _contents(found: CacheContents | SharedContents) -> str:
+    return f"{found.path}: {found.entries:,} vectors, {found.bytes:,} bytes"
 
 
 async def cache(settings: Settings, action: str, *, as_json: bool) -> None:
-    """`stats` of the cache files, `prune` or `clear` of the one that the settings name; workers may be using it."""
-    if action != "stats":
-        path = settings.cache.path
+    """`stats` of the cache files and of the server, `prune` or `clear` of those that the settings name; workers may be
+    using them. What has expired on a server is gone by itself."""
+    path = settings.cache.path
+    if action != "stats" and path is not None:
         if not await anyio.Path(path).exists():
             raise ConfigurationError(f"cache.path = {path}: there is no such file")
-        async with open_provider(settings) as opened, open_named_cache(settings, opened.provider.space) as named:
+        async with open_provider(settings) as opened, open_named_file(settings, opened.provider.space) as named:
             await (named.prune() if action == "prune" else named.clear())
-    contents = await read_contents(settings.cache.path)
+    if action == "clear" and settings.cache.url is not None:
+        async with open_link(settings) as link:
+            from streamer.adapters.redis import clear
+
+            await clear(link)
+    contents = await _cached(settings)
     if as_json:
         _json([asdict(file) for file in contents])
         return

@@ -191,7 +191,7 @@ class SqliteVectorCache:
 
         await self._do(delete)
 
-    def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+    async def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
         """As Claims wants it, for processes that share the file; where it is not shared, all."""
         return self._file.claim(list(keys))
 
