@@ -53,9 +53,7 @@ async def open_caches(settings: Settings, space: Space) -> AsyncIterator[Caches]
             link = await stack.enter_async_context(open_link(settings))
             from streamer.adapters.redis import RedisVectorCache
 
-            server = await stack.enter_async_context(
-                RedisVectorCache.open(link, space, ttl_seconds=cache.ttl_seconds)
-            )
+            server = await stack.enter_async_context(RedisVectorCache.open(link, space, ttl_seconds=cache.ttl_seconds))
         yield Caches(file, server, link)
 
 

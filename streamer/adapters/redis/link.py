@@ -32,7 +32,7 @@ WRITE_FAULTS = ("OOM ", "READONLY", "MISCONF", "NOREPLICAS")
 
 
 class RedisLink:
-    """One server or cluster, any number of callers. After a fault it is looked for again, first after `retry_seconds`."""
+    """One server or cluster, any number of callers. After a fault it is looked for again in `retry_seconds`."""
 
     def __init__(self, url: str, *, password: str | None = None, retry_seconds: float = 0.5) -> None:
         self.name = without_credentials(url).partition("?")[0]
