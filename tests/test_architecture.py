@@ -42,7 +42,7 @@ OUTER = {"__init__", "__main__", "app", "cli", "client", "commands", "logs", "se
 # file but these.
 SHELL = {
     "worker": {"identity", "notify", "outbox", "pipeline"},
-    "embedding": {"cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction"},
+    "embedding": {"cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction", "tiered"},
     "indexer": {"broadcast", "commits", "indexer", "searches", "state", "snapshots/schedule", "snapshots/store"},
 }
 IMPURE = {
@@ -62,6 +62,10 @@ TESTED_THROUGH = {
     "adapters/providers/openai": "adapters/providers/test_vendors",
     "adapters/providers/packing": "adapters/providers/test_sentence_transformers",
     "adapters/providers/voyage": "adapters/providers/test_vendors",
+    "adapters/redis/client": "adapters/redis/test_cache",
+    "adapters/redis/entries": "adapters/redis/test_cache",
+    "adapters/redis/link": "adapters/redis/test_cache",
+    "adapters/redis/statistics": "adapters/redis/test_cache",
     "adapters/sqlite/access": "adapters/sqlite/test_interruptions",
     "adapters/sqlite/file": "adapters/sqlite/test_faults",
     "adapters/sqlite/rows": "adapters/sqlite/test_cache",

@@ -13,7 +13,8 @@ from streamer.embedding.tiered import Tier, TieredCache
 from streamer.settings import Settings
 
 if TYPE_CHECKING:
-    from streamer.adapters.redis import RedisLink, RedisVectorCache
+    from streamer.adapters.redis.cache import RedisVectorCache
+    from streamer.adapters.redis.link import RedisLink
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ async def open_caches(settings: Settings, space: Space) -> AsyncIterator[Caches]
             )
         if cache.url is not None:
             link = await stack.enter_async_context(open_link(settings))
-            from streamer.adapters.redis import RedisVectorCache
+            from streamer.adapters.redis.cache import RedisVectorCache
 
             server = await stack.enter_async_context(RedisVectorCache.open(link, space, ttl_seconds=cache.ttl_seconds))
         yield Caches(file, server, link)
@@ -60,17 +61,14 @@ async def open_caches(settings: Settings, space: Space) -> AsyncIterator[Caches]
 @asynccontextmanager
 async def open_link(settings: Settings) -> AsyncIterator[RedisLink]:
     """The way to the server of `cache.url`. Raises MissingExtra, and ConfigurationError when the server refuses us."""
-    from streamer.adapters.redis import RedisLink
+    from streamer.adapters.redis.link import RedisLink
 
     cache = settings.cache
     if cache.url is None:
         raise AssertionError("there is no cache.url. This is a bug.")
-    link = RedisLink(cache.url, password=cache.password.get_secret_value() if cache.password else None)
-    try:
-        await link.start()
+    password = cache.password.get_secret_value() if cache.password else None
+    async with RedisLink.open(cache.url, password=password) as link:
         yield link
-    finally:
-        await link.aclose()
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import anyio
 import structlog
@@ -15,6 +14,7 @@ import structlog
 from streamer.adapters.kafka.sink import KafkaSink, SinkStatistics
 from streamer.adapters.kafka.source import KafkaSource, SourceStatistics
 from streamer.adapters.kafka.transactions import KafkaTransactions
+from streamer.adapters.redis.statistics import RedisStatistics
 from streamer.adapters.sqlite import SqliteStatistics
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
@@ -34,9 +34,6 @@ from streamer.settings import Settings
 from streamer.worker.batching import BatchPolicy
 from streamer.worker.encoding import Encoder
 from streamer.worker.pipeline import Pipeline, PipelineSettings, PipelineStatistics
-
-if TYPE_CHECKING:
-    from streamer.adapters.redis import RedisStatistics
 
 log = structlog.get_logger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import orjson
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streamer.adapters.kafka.topics import check_topics
+from streamer.adapters.redis.statistics import SharedContents
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.adapters.sqlite import CacheContents, read_contents
 from streamer.app.caches import open_link, open_named_file
@@ -28,9 +29,6 @@ from streamer.indexer.snapshots.format import UnusableSnapshot
 from streamer.indexer.snapshots.store import reading
 from streamer.settings import SECRETS, Settings
 from streamer.settings.reference import example_toml
-
-if TYPE_CHECKING:
-    from streamer.adapters.redis import SharedContents
 
 CACHE_ACTIONS = ("stats", "prune", "clear")
 
@@ -158,7 +156,7 @@ async def _cached(settings: Settings) -> list[CacheContents | SharedContents]:
     contents: list[CacheContents | SharedContents] = [*await read_contents(path)] if path is not None else []
     if settings.cache.url is not None:
         async with open_link(settings) as link:
-            from streamer.adapters.redis import contents_of
+            from streamer.adapters.redis.cache import contents_of
 
             contents.append(await contents_of(link))
     return contents
@@ -179,7 +177,7 @@ async def cache(settings: Settings, action: str, *, as_json: bool) -> None:
             await (named.prune() if action == "prune" else named.clear())
     if action == "clear" and settings.cache.url is not None:
         async with open_link(settings) as link:
-            from streamer.adapters.redis import clear
+            from streamer.adapters.redis.cache import clear
 
             await clear(link)
     contents = await _cached(settings)

@@ -9,42 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from streamer.adapters.redis import entries
 from streamer.adapters.redis.claims import LEASE_SECONDS, Claims
 from streamer.adapters.redis.client import MOST_KEYS, RedisClient
 from streamer.adapters.redis.link import RedisLink
+from streamer.adapters.redis.statistics import RedisStatistics, SharedContents
 from streamer.core.vectors import Space
-from streamer.errors import StreamerError
+from streamer.errors import Unreachable
 from streamer.protocols import Embedding
 
 T = TypeVar("T")
 
 COUNTING_SECONDS = 600.0  # for going through all names
-
-
-@dataclass(frozen=True, slots=True)
-class RedisStatistics:
-    """Entries stored, and why others were not, since the start."""
-
-    stored_total: int = field(metadata={"help": "Entries written to the shared cache."})
-    dropped_total: int = field(metadata={"help": "Entries not written because the shared cache was away or full."})
-    damaged_total: int = field(metadata={"help": "Entries found damaged on reading and not used."})
-    faults_total: int = field(metadata={"help": "Faults of the shared cache."})
-    available: bool = field(metadata={"help": "Whether the shared cache can be reached now."})
-
-
-@dataclass(frozen=True, slots=True)
-class SharedContents:
-    """What streamer keeps there. `bytes`: an estimate of the memory; `spaces`: entries by the id, provider and model of
-    their space."""
-
-    path: str
-    bytes: int
-    entries: int
-    spaces: Mapping[str, int]
 
 
 class RedisVectorCache:
@@ -132,7 +110,7 @@ class RedisVectorCache:
 
 
 async def contents_of(link: RedisLink) -> SharedContents:
-    """What streamer keeps there, of all spaces. Raises StreamerError when it cannot be read."""
+    """What streamer keeps there, of all spaces. Raises Unreachable when it cannot be read."""
 
     async def count(client: RedisClient) -> SharedContents:
         known = await client.do("HGETALL", entries.SPACES)
@@ -154,7 +132,7 @@ async def contents_of(link: RedisLink) -> SharedContents:
 
 
 async def clear(link: RedisLink) -> None:
-    """Delete the entries of all spaces. Raises StreamerError if that fails."""
+    """Delete the entries of all spaces. Raises Unreachable if that fails."""
 
     async def delete(client: RedisClient) -> bool:
         names = list(await client.names(entries.VECTORS + b"*"))
@@ -168,5 +146,5 @@ async def clear(link: RedisLink) -> None:
 
 def _had(link: RedisLink, result: T | None) -> T:
     if result is None:
-        raise StreamerError(f"cache.url = {link.state() or link.name}")
+        raise Unreachable(f"cache.url = {link.state() or link.name}")
     return result

@@ -52,10 +52,11 @@ class Claims:
     async def claim(self, keys: Sequence[bytes]) -> list[bytes]:
         """Those that no living process has claimed: ours until they are released."""
         names = [self._name(key) for key in keys]
+        asking = asyncio.create_task(self._link.write(lambda client: self._run(client, CLAIM, names)))
         try:
-            answers = await self._link.write(lambda client: self._run(client, CLAIM, names))
+            answers = await asyncio.shield(asking)
         except asyncio.CancelledError:
-            self._let_go(names)  # whether they were claimed is not known
+            self._let_go(names, asking)
             raise
         if answers is None:
             return list(keys)
@@ -82,14 +83,16 @@ class Claims:
         if self._releases:
             await asyncio.wait(self._releases)
 
-    def _let_go(self, names: list[bytes]) -> None:
+    def _let_go(self, names: list[bytes], asking: asyncio.Task[list[int] | None] | None = None) -> None:
         """In a task of its own: the caller may be on its way out, and has nothing to wait for."""
         if names:
-            task = asyncio.create_task(self._release(names))
+            task = asyncio.create_task(self._release(names, asking))
             self._releases.add(task)
             task.add_done_callback(self._releases.discard)
 
-    async def _release(self, names: list[bytes]) -> None:
+    async def _release(self, names: list[bytes], asking: asyncio.Task[list[int] | None] | None) -> None:
+        if asking:  # on another connection the server may see the release first
+            await asyncio.wait([asking])
         await self._link.write(lambda client: self._run(client, RELEASE, names))
 
     async def _run(self, client: RedisClient, script: str, names: Sequence[bytes]) -> list[int]:

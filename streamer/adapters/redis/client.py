@@ -16,6 +16,8 @@ try:
         AuthenticationError,
         AuthorizationError,
         NoPermissionError,
+        OutOfMemoryError,
+        ReadOnlyError,
         RedisClusterException,
         RedisError,
         ResponseError,
@@ -23,10 +25,11 @@ try:
 except ImportError as exc:
     raise MissingExtra("redis", "redis") from exc
 
-__all__ = ["FAULTS", "MOST_KEYS", "REFUSALS", "Command", "RedisClient", "ResponseError"]
+__all__ = ["FAULTS", "MOST_KEYS", "REFUSALS", "Command", "RedisClient", "is_only_read"]
 
 FAULTS = (RedisError, RedisClusterException, OSError)  # OSError: with TimeoutError, and what a proxy may do
 REFUSALS = (AuthenticationError, AuthorizationError, NoPermissionError)
+WRITE_FAULTS = ("OOM ", "READONLY", "MISCONF", "NOREPLICAS")  # as scripts and the server itself say it
 MOST_KEYS = 512  # of one command: the server does nothing else meanwhile
 
 Command: TypeAlias = tuple[Any, ...]
@@ -97,6 +100,12 @@ class RedisClient:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+def is_only_read(exc: Exception) -> bool:
+    """Whether the server can be read, and just not written: its memory is full, or its disk, or it is a replica."""
+    says_so = isinstance(exc, ResponseError) and any(word in str(exc) for word in WRITE_FAULTS)
+    return says_so or isinstance(exc, OutOfMemoryError | ReadOnlyError)
 
 
 async def _facts(client: Redis, section: str) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias, TypeVar
 
 import structlog
 
-from streamer.adapters.redis.client import FAULTS, REFUSALS, RedisClient, ResponseError
+from streamer.adapters.redis.client import FAULTS, REFUSALS, RedisClient, is_only_read
 from streamer.core.outages import Outage
 from streamer.errors import ConfigurationError, without_credentials
 
@@ -27,14 +27,13 @@ PATIENCE_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 4.0
 WRITE_AGAIN_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
-# What a server says that cannot be written and may still be read: full memory, a replica, a full disk.
-WRITE_FAULTS = ("OOM ", "READONLY", "MISCONF", "NOREPLICAS")
 
 
 class RedisLink:
-    """One server or cluster, any number of callers. After a fault it is looked for again in `retry_seconds`."""
+    """One server or cluster, any number of callers, made by `open`. After a fault it is looked for again in
+    `retry_seconds`, and then ever less often."""
 
-    def __init__(self, url: str, *, password: str | None = None, retry_seconds: float = 0.5) -> None:
+    def __init__(self, url: str, *, password: str | None, retry_seconds: float) -> None:
         self.name = without_credentials(url).partition("?")[0]
         self._url = url
         self._password = password
@@ -48,6 +47,19 @@ class RedisLink:
         self._outage = Outage(settle=0.0)  # a fault is told at once: texts are paid for again from then on
         self.faults = 0
 
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, url: str, *, password: str | None = None, retry_seconds: float = 0.5
+    ) -> AsyncIterator[RedisLink]:
+        """Connected; ConfigurationError when the server refuses us. One that does not answer is looked for later."""
+        link = cls(url, password=password, retry_seconds=retry_seconds)
+        try:
+            await link._start()
+            yield link
+        finally:
+            await link._end()
+
     @property
     def is_available(self) -> bool:
         return self._reason is None
@@ -59,8 +71,7 @@ class RedisLink:
         is_only_read = asyncio.get_running_loop().time() < self._write_again_at
         return f"{self.name}: {self._write_reason}" if is_only_read else None
 
-    async def start(self) -> None:
-        """Connect. Raises ConfigurationError when it refuses us; any other fault is for later."""
+    async def _start(self) -> None:
         try:
             await self._connect()
         except REFUSALS as exc:
@@ -85,7 +96,7 @@ class RedisLink:
             self._tell(None)
         return result
 
-    async def aclose(self) -> None:
+    async def _end(self) -> None:
         self._closed = True
         if self._looking:
             self._looking.cancel()
@@ -112,7 +123,7 @@ class RedisLink:
 
     def _fault(self, exc: Exception) -> None:
         reason = without_credentials(str(exc)) or f"no answer within {PATIENCE_SECONDS:g} s"
-        if isinstance(exc, ResponseError) and any(word in reason for word in WRITE_FAULTS):
+        if is_only_read(exc):
             self._write_again_at = asyncio.get_running_loop().time() + WRITE_AGAIN_SECONDS
             self._write_reason = f"not writable: {reason}"
             self.faults += 1
