@@ -97,6 +97,7 @@ TESTED_THROUGH = {
     "protocols": "worker/test_pipeline",
     "service_base": "test_service",
     "settings/base": "settings/test_loading",
+    "settings/cache": "settings/test_cache_settings",
     "settings/http": "http/test_callers",
     "settings/provider": "settings/test_loading",
     "settings/sections": "settings/test_loading",
