@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
 # pip shows its progress to a person, and keeps quiet in a log.
 PIP := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip --disable-pip-version-check $$([ -t 2 ] || echo -q) install -c constraints.txt
-TEST_EXTRAS := demo,openai,cohere,ollama,redis
+TEST_EXTRAS := demo,static,openai,cohere,ollama,redis
 NO_BROKER := not kafka and not real_kafka and not own_broker
 # Of jobs that run side by side a log gets one after the other, where make can do that (4.0); a person sees progress.
 APART := $(if $(MAKE_TERMOUT),,$(if $(filter output-sync,$(.FEATURES)),--output-sync=target))

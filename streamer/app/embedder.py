@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from streamer.app.caches import Caches, open_caches
 from streamer.app.providers import open_provider
+from streamer.app.spending import budget_for
 from streamer.core.vendors import calls_at_once
+from streamer.embedding.budget import Budget
 from streamer.embedding.cached import CachedEmbedder
 from streamer.embedding.contracts import Contract
 from streamer.embedding.dispatcher import Dispatcher
@@ -25,6 +27,7 @@ class EmbeddingStack:
     dispatcher: Dispatcher
     caches: Caches
     contract: Contract
+    budget: Budget | None
 
 
 @asynccontextmanager
@@ -46,6 +49,7 @@ async def open_embedding(
             tokens_per_minute=wanted.tokens_per_minute or contract.tokens_per_minute,
             items_per_minute=contract.items_per_minute,
         )
+        budget = budget_for(settings, contract, caches.store)
         dispatcher = Dispatcher(
             opened.provider,
             contract,
@@ -54,6 +58,7 @@ async def open_embedding(
             timeout=opened.timeout,
             give_up_after=give_up_after,
             count_tokens=opened.count_tokens,
+            budget=budget,
         )
         cache = caches.together
-        yield EmbeddingStack(CachedEmbedder(dispatcher, cache, claims=cache), dispatcher, caches, contract)
+        yield EmbeddingStack(CachedEmbedder(dispatcher, cache, claims=cache), dispatcher, caches, contract, budget)

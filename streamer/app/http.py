@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import structlog
 
+from streamer.core.vectors import Space
 from streamer.http.callers import AllowedHosts, is_loopback
 from streamer.settings import Settings
+from streamer.version import version
 
 log = structlog.get_logger(__name__)
 
@@ -17,6 +19,13 @@ def token_of(settings: Settings) -> str | None:
 
 def allowed_hosts(settings: Settings) -> AllowedHosts:
     return AllowedHosts(settings.http.host, settings.http.allowed_hosts)
+
+
+def build_info(role: str, space: Space) -> dict[str, str]:
+    """What is running, as the labels of a metric."""
+    return {
+        "role": role, "version": version(), "provider": space.provider, "model": space.model, "space": space.id,
+    }  # fmt: skip
 
 
 def warn_if_open(settings: Settings, what: str) -> None:

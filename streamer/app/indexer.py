@@ -11,13 +11,16 @@ from streamer.adapters.kafka.topics import find_home
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
-from streamer.app.http import allowed_hosts, token_of, warn_if_open
+from streamer.app.http import allowed_hosts, build_info, token_of, warn_if_open
+from streamer.app.indexer_state import Surroundings
 from streamer.app.kafka import connection_of, ensure_topics, open_changelog, open_sink
+from streamer.app.loop_lag import LoopLag
 from streamer.app.outages import problems, watch_outages
 from streamer.app.signals import Lifetime, until_signalled
 from streamer.http.api import create_api
 from streamer.http.server import serve
-from streamer.indexer.indexer import Indexer, IndexerSettings
+from streamer.indexer.indexer import Indexer
+from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.indexer.verdicts.judge import VerdictPolicy
 from streamer.settings import Settings
@@ -72,7 +75,9 @@ async def _serve_and_index(
         ),
         snapshots,
     )
-    states = {"provider": embedding.dispatcher.state, "Kafka output": sink.state, "Kafka input": changelog.state}
+    loop_lag = LoopLag()
+    around = Surroundings(indexer, embedding, sink, changelog, snapshots, loop_lag)
+    states = around.states()
     # An indexer that lost its brokers goes on answering searches: ready, and it says what it does without.
     parts = [*states.values(), *([snapshots.problem] if snapshots else [])]
     async with anyio.create_task_group() as tasks:
@@ -83,10 +88,14 @@ async def _serve_and_index(
             token=token_of(settings),
             degraded=lambda: problems(parts),
             allowed=allowed_hosts(settings),
+            more=around.statistics,
+            build=build_info("indexer", indexer.space),
         )
         port = await tasks.start(serve, app, settings.http.host, settings.http.port)
         log.info("indexer started", space=indexer.space.id, url=f"http://{settings.http.host}:{port}")
         tasks.start_soon(watch_outages, states)
+        tasks.start_soon(loop_lag.watch)
+        tasks.start_soon(around.lag.watch)
         await indexer.run(lambda: lifetime.works(indexer.stop))
         log.info("indexer stopped", vectors=indexer.statistics().vectors)
         tasks.cancel_scope.cancel()

@@ -33,9 +33,19 @@ class Observable(Protocol):
     def statistics(self) -> Any: ...
 
 
-def health_routes(role: str, observed: Observable, degraded: Callable[[], str | None] = lambda: None) -> list[Route]:
+def health_routes(
+    role: str,
+    observed: Observable,
+    degraded: Callable[[], str | None] = lambda: None,
+    *,
+    more: Callable[[], Any] | None = None,
+    build: Mapping[str, str] | None = None,
+) -> list[Route]:
     """`/healthz` (the process answers), `/readyz` (503 and why until ready) and `/metrics` (`streamer_<role>_...`).
-    `degraded`: what it does without just now, though it is ready."""
+
+    `degraded`: what it does without just now, though it is ready. `more`: statistics beside those of `observed`.
+    `build`: see `metrics_endpoint`.
+    """
 
     async def healthz(_: Request) -> Response:
         return json_response({"alive": True})
@@ -49,7 +59,7 @@ def health_routes(role: str, observed: Observable, degraded: Callable[[], str | 
             return json_response({"ready": True})
         return json_response({"ready": True, "without": without_credentials(lacking)})
 
-    scrape = metrics_endpoint(f"streamer_{role}", observed.statistics)
+    scrape = metrics_endpoint(f"streamer_{role}", [observed.statistics, *([more] if more else [])], build)
 
     async def metrics(request: Request) -> Response:
         return scrape(request)  # on the loop, where the numbers change: a scrape sees them between two steps
@@ -58,10 +68,15 @@ def health_routes(role: str, observed: Observable, degraded: Callable[[], str | 
 
 
 def create_health_app(
-    role: str, observed: Observable, token: str | None = None, degraded: Callable[[], str | None] = lambda: None
+    role: str,
+    observed: Observable,
+    token: str | None = None,
+    degraded: Callable[[], str | None] = lambda: None,
+    *,
+    build: Mapping[str, str] | None = None,
 ) -> Starlette:
     """What a worker serves."""
-    return create_app(health_routes(role, observed, degraded), token)
+    return create_app(health_routes(role, observed, degraded, build=build), token)
 
 
 def create_app(

@@ -48,6 +48,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "cache.sqlite"
 
 
+def spender(path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", SPENDER, str(path)], stdout=subprocess.PIPE, text=True)
+
+
 async def test_costs_add_up_and_outlive_the_process(path: Path) -> None:
     async with opened(path) as cache:
         ledger = cache.ledger("openai")
@@ -80,18 +84,15 @@ async def test_more_than_a_ceiling_goes_alone_into_an_empty_period() -> None:
 
 
 async def test_processes_never_pass_a_ceiling_together_and_a_kill_costs_what_was_reserved(path: Path) -> None:
-    spenders = [
-        subprocess.Popen([sys.executable, "-c", SPENDER, str(path)], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
+    spenders = [spender(path), spender(path)]
     said: Counter[str] = Counter()
     first = spenders[0].stdout
     assert first is not None
     for _ in range(6):
         said[(await anyio.to_thread.run_sync(first.readline)).strip()] += 1
     spenders[0].kill()
-    for spender in spenders:
-        out, _ = await anyio.to_thread.run_sync(spender.communicate)
+    for process in spenders:
+        out, _ = await anyio.to_thread.run_sync(process.communicate)
         said.update(out.split())
     async with opened(path) as cache:
         total = (await cache.ledger("openai").spent([DAY]) or {})[DAY].tokens
@@ -104,7 +105,7 @@ async def test_a_count_that_was_deleted_is_put_back_by_whoever_knows_it(path: Pa
     async with opened(path) as cache:
         ledger = cache.ledger("openai")
         await ledger.reserve(Cost(900), NO_LIMIT)
-        path.unlink()
+        await anyio.Path(path).unlink()
         assert await ledger.settle(Cost(-100), [DAY, MONTH]) == {DAY: Cost(800), MONTH: Cost(800)}
     async with opened(path) as cache:
         assert await cache.ledger("openai").spent([DAY]) == {DAY: Cost(800)}
