@@ -1,6 +1,6 @@
 """What an account costs, counted in the cache file by several processes: atomic, durable, and hard to lose."""
 
-# ruff: noqa: ASYNC220, ASYNC240 - a test may block its own loop
+
 
 from __future__ import annotations
 
