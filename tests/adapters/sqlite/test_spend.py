@@ -1,7 +1,5 @@
 """What an account costs, counted in the cache file by several processes: atomic, durable, and hard to lose."""
 
-
-
 from __future__ import annotations
 
 import sqlite3
