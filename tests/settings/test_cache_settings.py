@@ -45,13 +45,13 @@ def test_what_makes_no_sense_is_refused(values: dict[str, str], says: str) -> No
 
 def test_passwords_are_known_to_those_who_must_not_print_them() -> None:
     settings = load_settings(
-        None, {"STREAMER_CACHE__PASSWORD": "first"}, {"cache.url": "redis://user:sec%40nd@cache:6379/0"}
+        None, {"STREAMER_CACHE__PASSWORD": "first"}, {"cache.url": "redis://user:wor%40d@cache:6379/0"}
     )
-    assert settings.secrets() == ["first", "sec@nd"]
+    assert settings.secrets() == ["first", "wor@d"]
     printed = str(settings.redacted())
     assert "redis://***@cache:6379/0" in printed
     assert "first" not in printed
-    assert "nd@" not in printed
+    assert "d@cache" not in printed
     with pytest.raises(ConfigurationError) as caught:
-        cache(url="http://user:sec%40nd@cache")
-    assert "nd@" not in str(caught.value)
+        cache(url="http://user:wor%40d@cache")
+    assert "d@cache" not in str(caught.value)
