@@ -10,7 +10,7 @@ import anyio
 
 from streamer.adapters.kafka.recent import RecentRecords, read_last
 from streamer.adapters.projection_file import load_projection
-from streamer.app.embedder import open_cache
+from streamer.app.caches import open_caches
 from streamer.app.forecast import delays_for, model_for
 from streamer.app.kafka import connection_of
 from streamer.app.providers import contract_of, open_provider, remote_space
@@ -79,8 +79,11 @@ async def _model(settings: Settings) -> AsyncIterator[_Model]:
 
 
 async def _cached(settings: Settings, space: Space, texts: dict[bytes, str]) -> list[str]:
-    """Those texts that the cache has. A cache that is not there is not begun."""
-    if not settings.cache.enabled or not await anyio.Path(settings.cache.path).exists():
-        return []
-    async with open_cache(settings, space) as cache:
+    """Those texts that the cache has. A file that is not there is not begun."""
+    path = settings.cache.path
+    if path is not None and not await anyio.Path(path).exists():
+        without = settings.cache.model_copy(update={"path": None})
+        settings = settings.model_copy(update={"cache": without})
+    async with open_caches(settings, space) as caches:
+        cache = caches.together
         return [] if cache is None else [texts[key] for key in await cache.get_many(list(texts))]
