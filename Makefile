@@ -16,7 +16,7 @@ APART := $(if $(MAKE_TERMOUT),,$(if $(filter output-sync,$(.FEATURES)),--output-
 # The tests start hundreds of interpreters: where none may write its bytecode, each compiles the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check quick unit lint style types format coverage soak bench test-sentence-transformers hooks wheel clean
+.PHONY: help demo test check quick unit lint style types manifests format coverage soak bench test-sentence-transformers hooks wheel clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -38,7 +38,7 @@ quick: $(VENV)/.dev  ## the tests of check: unit without the slow ones, with few
 unit: $(VENV)/.dev  ## the tests that need no Kafka broker; ARGS go to pytest
 	$(PYTEST) -m "$(NO_BROKER)" $(ARGS)
 
-lint: style types  ## style and types
+lint: style types manifests  ## style, types and manifests
 
 style: $(VENV)/.dev  ## rules, format and spelling (ruff, codespell), and pyproject.toml
 	$(BIN)/ruff check .
@@ -48,6 +48,16 @@ style: $(VENV)/.dev  ## rules, format and spelling (ruff, codespell), and pyproj
 
 types: $(VENV)/.dev  ## mypy, strict, on the package and its tests
 	$(BIN)/mypy
+
+# What pip cannot bring is used where it is installed: the tests of tests/deploy say what is missing.
+manifests: $(VENV)/.deploy  ## Dockerfile, compose file, Kubernetes objects, alerts (helm and promtool where installed)
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/python -m tests.deploy
+	@! command -v helm >/dev/null || helm lint --strict --quiet deploy/kubernetes/helm/streamer
+	@! command -v promtool >/dev/null || { promtool check rules --lint=all --lint-fatal deploy/prometheus/alerts.yml && \
+	  promtool check config --syntax-only deploy/prometheus/prometheus.yml && \
+	  promtool test rules deploy/prometheus/alerts.test.yml; }
 
 format: $(VENV)/.dev  ## mend what ruff can mend, and format
 	$(BIN)/ruff check --fix .
@@ -95,6 +105,11 @@ $(VENV)/.dev: $(INPUTS) | $(BIN)/python
 	@$(PIP) pip
 	@$(PIP) -e '.[$(TEST_EXTRAS)]' --group dev
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.deploy: $(INPUTS) | $(VENV)/.dev
+	@echo "Installing the schemas of Kubernetes into $(VENV): 108 MB, once"
+	@$(PIP) --group deploy
+	@touch $@
 
 $(VENV)/.bench: $(INPUTS) | $(VENV)/.dev
 	@echo "Installing what streamer is measured against into $(VENV)"
