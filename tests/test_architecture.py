@@ -43,7 +43,16 @@ OUTER = {"__init__", "__main__", "app", "cli", "client", "commands", "logs", "se
 SHELL = {
     "worker": {"identity", "notify", "outbox", "pipeline"},
     "embedding": {"cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction"},
-    "indexer": {"broadcast", "commits", "indexer", "searches", "state", "snapshots/schedule", "snapshots/store"},
+    "indexer": {
+        "broadcast",
+        "commits",
+        "indexer",
+        "searches",
+        "showcase",
+        "state",
+        "snapshots/schedule",
+        "snapshots/store",
+    },
 }
 IMPURE = {
     "asyncio", "concurrent", "datetime", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
@@ -71,6 +80,7 @@ TESTED_THROUGH = {
     "app/http": "http/test_callers",
     "app/indexer": "integration/test_index",
     "app/probe": "commands/test_check",
+    "app/sampling": "http/test_dashboard",
     "app/signals": "integration/test_worker",
     "app/worker": "integration/test_worker",
     "commands/admin": "commands/test_check",
@@ -80,10 +90,11 @@ TESTED_THROUGH = {
     "commands/vector_files": "commands/test_embed",
     "core/vendors": "settings/test_vendors",
     "http/answers": "http/test_api",
-    "http/dashboard": "http/test_browser",
     "http/live": "http/test_api",
     "http/openapi": "http/test_fuzz",
+    "http/overview": "http/test_showcase",
     "indexer/index/nearest": "indexer/index/test_vector_index",
+    "indexer/showcase": "http/test_showcase",
     "indexer/snapshots/schedule": "indexer/snapshots/test_store",
     "indexer/state": "indexer/test_indexer",
     "indexer/statistics": "http/test_metrics",

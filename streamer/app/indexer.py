@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import anyio
 import structlog
 
@@ -9,13 +11,18 @@ from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.topics import find_home
 from streamer.adapters.snapshot_file import SnapshotFile
+from streamer.adapters.worker_pages import WorkerPage
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
-from streamer.app.http import allowed_hosts, token_of, warn_if_open
+from streamer.app.http import allowed_hosts, token_of, warn_if_open, workers_of
+from streamer.app.indexer_overview import IndexerOverview
 from streamer.app.kafka import connection_of, ensure_topics, open_changelog, open_sink
+from streamer.app.kept_history import KeptHistory
 from streamer.app.outages import problems, watch_outages
+from streamer.app.sampling import sample_regularly
 from streamer.app.signals import Lifetime, until_signalled
 from streamer.http.api import create_api
+from streamer.http.history import History
 from streamer.http.server import serve
 from streamer.indexer.indexer import Indexer, IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
@@ -75,7 +82,17 @@ async def _serve_and_index(
     states = {"provider": embedding.dispatcher.state, "Kafka output": sink.state, "Kafka input": changelog.state}
     # An indexer that lost its brokers goes on answering searches: ready, and it says what it does without.
     parts = [*states.values(), *([snapshots.problem] if snapshots else [])]
-    async with anyio.create_task_group() as tasks:
+    history = History()
+    kept = None
+    if (path := index.snapshot_path) is not None:
+        file = SnapshotFile(path.with_name(f"{path.name}.history"))
+        kept = KeptHistory(file, indexer.space.id, history, indexer.showcase.recent)
+        await kept.load()
+    async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
+        workers = [WorkerPage(url, token) for url, token in workers_of(settings)]
+        for worker in workers:
+            stack.push_async_callback(worker.aclose)
+        overview = IndexerOverview(indexer, workers)
         warn_if_open(settings, "texts, metadata, vectors; searches cost provider calls")
         app = create_api(
             indexer,
@@ -83,10 +100,17 @@ async def _serve_and_index(
             token=token_of(settings),
             degraded=lambda: problems(parts),
             allowed=allowed_hosts(settings),
+            history=history,
+            facts=overview.facts,
         )
         port = await tasks.start(serve, app, settings.http.host, settings.http.port)
         log.info("indexer started", space=indexer.space.id, url=f"http://{settings.http.host}:{port}")
         tasks.start_soon(watch_outages, states)
+        tasks.start_soon(sample_regularly, history, overview.sample)
+        if kept is not None:
+            tasks.start_soon(kept.save_regularly)
         await indexer.run(lambda: lifetime.works(indexer.stop))
         log.info("indexer stopped", vectors=indexer.statistics().vectors)
         tasks.cancel_scope.cancel()
+    if kept is not None:
+        await kept.save()

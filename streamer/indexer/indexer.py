@@ -34,6 +34,7 @@ from streamer.indexer.broadcast import Broadcast
 from streamer.indexer.commits import Commits
 from streamer.indexer.index.payloads import Scalar
 from streamer.indexer.progress import Progress, remaining
+from streamer.indexer.showcase import Showcase
 from streamer.indexer.snapshots.format import Offsets
 from streamer.indexer.snapshots.schedule import Saving
 from streamer.indexer.snapshots.store import Snapshots
@@ -95,6 +96,7 @@ class Indexer:
             None if snapshots is None else Saving(snapshots, self._state, changelog, self._progress, self._commits)
         )
         self.live = Broadcast()
+        self.showcase = Showcase(self._state.recent, self._state.searches)
         self._stopping = False
         self._life, self._polling = CancelScope(), CancelScope()
         self._phase: Literal["not started", "loading the snapshot", "restoring", "following", "stopped"] = "not started"
@@ -157,6 +159,10 @@ class Indexer:
     async def get(self, id: str) -> Vector | None:
         """The vector of an id, None when it is not (or no longer) known."""
         return await self._state.searches.get(id)
+
+    def learned(self) -> tuple[int, int]:
+        """How many ordinary events it has learned from on the way to the first anomaly, and how many are needed."""
+        return self._state.judge.learned()
 
     def statistics(self) -> IndexerStatistics:
         memory, index = self._state, self._state.judge.index

@@ -18,6 +18,7 @@ from streamer.protocols import Acknowledgement, Sink
 from streamer.worker.encoding import MAX_REASON, Encoder, Form, dead_letter, source
 from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
+from streamer.worker.recent_dead_letters import RecentDeadLetters
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,7 @@ class Outbox:
         # What the broker refused, with what leaves instead: it is also to be known when the partition is read again.
         self._refused: dict[_Place, tuple[DeadLetterKind, str, Form]] = {}
         self.counts: Counter[str] = Counter()
+        self.recent_dead_letters = RecentDeadLetters()
 
     def add(self, released: Iterable[Outcome]) -> None:
         """In the order in which they are to leave."""
@@ -153,6 +155,7 @@ class Outbox:
     def _count(self, outcome: Outcome) -> None:
         if isinstance(outcome, DeadLetter):
             self.counts["dead_letters"] += 1
+            self.recent_dead_letters.add(outcome, self._wall_clock())
             # Equal ones are counted: see logs.lines.
             log.warning(
                 "dead letter",

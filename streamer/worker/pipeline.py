@@ -99,7 +99,7 @@ class Pipeline:
         self._arrived = Notify()  # events wait in the batcher, or a drain begins
         self._advanced = Notify()  # offsets became complete: room to read, maybe drained
         self._outbox = Outbox(sink, encoder, self._tracker, self._advanced, wall_clock=wall_clock)
-        self._counts: Counter[str] = Counter()
+        self.recent_dead_letters, self._counts = self._outbox.recent_dead_letters, Counter[str]()
         self._identity = IdentityCheck(decoder)
         self._share = DeadLetterShare()
 
