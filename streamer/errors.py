@@ -8,6 +8,7 @@ StreamerError
 ├── RetriableError            try again, the texts are fine: timeouts, 5xx, connection errors
 │   ├── RateLimited           429 and friends: also tells the limiter to slow down
 │   └── ProviderBlocked       wrong key, exhausted quota, unknown model: retried slowly, intake pauses meanwhile
+│       └── SpendLimitReached what the settings allow to be spent is spent
 ├── RejectedError             this input can never succeed: bisect, then dead letter
 ├── Refused                   the broker refuses some messages, and has taken the others
 │   └── TooLarge              for their size
@@ -36,7 +37,12 @@ _QUOTED: Final = re.compile(r"“[^”]*(?:”|$)")
 
 
 class StreamerError(Exception):
-    """Base of all errors raised on purpose; its text is fit to be shown to a person."""
+    """Base of all errors raised on purpose; its text is fit to be shown to a person.
+
+    `status`: of the HTTP answer that it comes from, None where there was none.
+    """
+
+    status: int | None = None
 
 
 class ConfigurationError(StreamerError):
@@ -60,12 +66,14 @@ class Unreachable(StreamerError):
 class RetriableError(StreamerError):
     """The call failed, and may succeed later: a timeout, a lost connection, a server error.
 
-    `retry_after`: seconds the other side asked us to wait, None when it did not say.
+    `retry_after`: seconds the other side asked us to wait, None when it did not say. `may_be_billed`: the other side
+    had the texts, and may have done its work.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, may_be_billed: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.may_be_billed = may_be_billed
 
 
 class RateLimited(RetriableError):
@@ -75,12 +83,25 @@ class RateLimited(RetriableError):
 class ProviderBlocked(RetriableError):
     """The provider refuses every call: wrong key, exhausted quota, unknown model. Only a person can fix that.
 
-    `in_doubt`: it may refuse these texts alone, so a harmless one had better be tried before everything waits.
+    `in_doubt`: it may refuse these texts alone, so a harmless one had better be tried before everything waits. `cause`:
+    whether it is the key or the quota.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None, in_doubt: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        in_doubt: bool = False,
+        cause: Literal["key", "quota", "other"] = "other",
+    ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.in_doubt = in_doubt
+        self.cause = cause
+
+
+class SpendLimitReached(ProviderBlocked):
+    """Nothing may be spent before the next day or month begins, or a limit is raised. Says which and when."""
 
 
 class RejectedError(StreamerError):

@@ -144,6 +144,68 @@ class Claims(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Tokens, and billionths of a US dollar: whole numbers, so that sums are exact in every store."""
+
+    tokens: int = 0
+    nano_usd: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.tokens + other.tokens, self.nano_usd + other.nano_usd)
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(self.tokens - other.tokens, self.nano_usd - other.nano_usd)
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The most that may be spent in a period; None: any amount."""
+
+    tokens: int | None = None
+    nano_usd: int | None = None
+
+    def admits(self, spent: Cost, cost: Cost) -> bool:
+        """Whether `cost` still fits. What is more than the ceiling by itself goes alone, into an empty period."""
+        return all(
+            most is None or not before or before + more <= most
+            for most, before, more in (
+                (self.tokens, spent.tokens, cost.tokens),
+                (self.nano_usd, spent.nano_usd, cost.nano_usd),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """`spent`: by period, with the booked cost if `is_booked`."""
+
+    is_booked: bool
+    spent: Mapping[str, Cost]
+
+
+class SpendLedger(Protocol):
+    """Counts what one account costs, by period, for all processes that share the store. It survives their deaths.
+
+    A period is a day or a month in UTC: "2026-11-28", "2026-11". Nothing here raises or waits for long; None is
+    returned while the store cannot be used.
+    """
+
+    async def reserve(self, cost: Cost, ceilings: Mapping[str, Ceiling]) -> Booking | None:
+        """Add `cost` to each of these periods if every ceiling admits it, else to none: one atomic step among all
+        processes. A caller that dies afterwards has spent it."""
+        ...
+
+    async def settle(self, difference: Cost, periods: Sequence[str]) -> Mapping[str, Cost] | None:
+        """Add what a call cost more (less, if negative) than was reserved for it; the totals afterwards. A caller that
+        is cancelled meanwhile has settled all the same."""
+        ...
+
+    async def spent(self, periods: Sequence[str]) -> Mapping[str, Cost] | None:
+        """The totals; zero for a period without any."""
+        ...
+
+
 class Changelog(Protocol):
     """A topic read whole, from the beginning, without group membership."""
 

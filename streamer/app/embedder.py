@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from streamer.adapters.sqlite import SqliteVectorCache
 from streamer.app.providers import open_provider
+from streamer.app.spending import budget_for
 from streamer.core.vectors import Space
 from streamer.core.vendors import calls_at_once
+from streamer.embedding.budget import Budget
 from streamer.embedding.cached import CachedEmbedder
 from streamer.embedding.contracts import Contract
 from streamer.embedding.dispatcher import Dispatcher
@@ -49,6 +51,7 @@ class EmbeddingStack:
     dispatcher: Dispatcher
     cache: SqliteVectorCache | None
     contract: Contract
+    budget: Budget | None
 
 
 @asynccontextmanager
@@ -70,6 +73,7 @@ async def open_embedding(
             tokens_per_minute=wanted.tokens_per_minute or contract.tokens_per_minute,
             items_per_minute=contract.items_per_minute,
         )
+        budget = budget_for(settings, contract, cache)
         dispatcher = Dispatcher(
             opened.provider,
             contract,
@@ -78,5 +82,6 @@ async def open_embedding(
             timeout=opened.timeout,
             give_up_after=give_up_after,
             count_tokens=opened.count_tokens,
+            budget=budget,
         )
-        yield EmbeddingStack(CachedEmbedder(dispatcher, cache, claims=cache), dispatcher, cache, contract)
+        yield EmbeddingStack(CachedEmbedder(dispatcher, cache, claims=cache), dispatcher, cache, contract, budget)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import structlog
 
+from streamer.core.vectors import Space
 from streamer.http.callers import AllowedHosts, is_loopback
 from streamer.settings import Settings
+from streamer.version import version
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +28,13 @@ def workers_of(settings: Settings) -> list[tuple[str, str | None]]:
     if http.workers is not None:
         return [(url, token_of(settings)) for url in http.workers]
     return [(f"http://127.0.0.1:{http.worker_port}", None)] if http.worker_port else []
+
+
+def build_info(role: str, space: Space) -> dict[str, str]:
+    """What is running, as the labels of a metric."""
+    return {
+        "role": role, "version": version(), "provider": space.provider, "model": space.model, "space": space.id,
+    }  # fmt: skip
 
 
 def warn_if_open(settings: Settings, what: str) -> None:

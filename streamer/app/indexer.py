@@ -14,17 +14,20 @@ from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.adapters.worker_pages import WorkerPage
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
-from streamer.app.http import allowed_hosts, token_of, warn_if_open, workers_of
+from streamer.app.http import allowed_hosts, build_info, token_of, warn_if_open, workers_of
 from streamer.app.indexer_overview import IndexerOverview
+from streamer.app.indexer_state import Surroundings
 from streamer.app.kafka import connection_of, ensure_topics, open_changelog, open_sink
 from streamer.app.kept_history import KeptHistory
+from streamer.app.loop_lag import LoopLag
 from streamer.app.outages import problems, watch_outages
 from streamer.app.sampling import sample_regularly
 from streamer.app.signals import Lifetime, until_signalled
 from streamer.http.api import create_api
 from streamer.http.history import History
 from streamer.http.server import serve
-from streamer.indexer.indexer import Indexer, IndexerSettings
+from streamer.indexer.indexer import Indexer
+from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.indexer.verdicts.judge import VerdictPolicy
 from streamer.settings import Settings
@@ -79,7 +82,9 @@ async def _serve_and_index(
         ),
         snapshots,
     )
-    states = {"provider": embedding.dispatcher.state, "Kafka output": sink.state, "Kafka input": changelog.state}
+    loop_lag = LoopLag()
+    around = Surroundings(indexer, embedding, sink, changelog, snapshots, loop_lag)
+    states = around.states()
     # An indexer that lost its brokers goes on answering searches: ready, and it says what it does without.
     parts = [*states.values(), *([snapshots.problem] if snapshots else [])]
     history = History()
@@ -102,6 +107,8 @@ async def _serve_and_index(
             allowed=allowed_hosts(settings),
             history=history,
             facts=overview.facts,
+            more=around.statistics,
+            build=build_info("indexer", indexer.space),
         )
         port = await tasks.start(serve, app, settings.http.host, settings.http.port)
         log.info("indexer started", space=indexer.space.id, url=f"http://{settings.http.host}:{port}")
@@ -109,6 +116,8 @@ async def _serve_and_index(
         tasks.start_soon(sample_regularly, history, overview.sample)
         if kept is not None:
             tasks.start_soon(kept.save_regularly)
+        tasks.start_soon(loop_lag.watch)
+        tasks.start_soon(around.lag.watch)
         await indexer.run(lambda: lifetime.works(indexer.stop))
         log.info("indexer stopped", vectors=indexer.statistics().vectors)
         tasks.cancel_scope.cancel()

@@ -10,7 +10,10 @@ import anyio
 from streamer.http.history import Rates, Values
 from streamer.indexer.indexer import Indexer
 
-_SHOWN: Final = ("not_ready", "without", "waits", "model", "provider", "totals", "now", "partitions", "dead_letters")
+_SHOWN: Final = (
+    "not_ready", "without", "waits", "model", "provider", "totals", "spend", "now", "partitions", "dead_letters",
+)  # fmt: skip
+_SUMMED: Final = ("embedded", "dead_letters", "lag", "tokens", "usd", "in_flight")
 
 
 class AskedWorker(Protocol):
@@ -78,8 +81,7 @@ class IndexerOverview:
         weighed = [(now["hit_share"], now.get("embedded") or 0.0) for now in latest if now.get("hit_share") is not None]
         weight = sum(each for _, each in weighed)
         return {
-            **{name: _sum(now.get(name) for now in latest) for name in ("embedded", "dead_letters", "lag", "tokens")},
-            "in_flight": _sum(now.get("in_flight") for now in latest),
+            **{name: _sum(now.get(name) for now in latest) for name in _SUMMED},
             "hit_share": sum(hit * each for hit, each in weighed) / weight if weight else None,
         }
 

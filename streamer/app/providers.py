@@ -85,6 +85,8 @@ def contract_of(settings: Settings) -> Contract:
     """What the model demands and promises. Raises ConfigurationError for an unknown model without explicit values."""
     wanted = settings.provider
     model = wanted.model or VENDORS[wanted.name].default_model
+    if not model:
+        raise ConfigurationError(f"provider.model: {wanted.name} comes without a model; name the folder of one")
     explicit: dict[str, Any] = {
         "matryoshka": wanted.matryoshka,
         "max_item_tokens": wanted.max_item_tokens,
@@ -236,6 +238,10 @@ async def _local(settings: Settings, contract: Contract) -> Provider:
         from streamer.adapters.providers.onnx import OnnxProvider
 
         return await OnnxProvider.open(**options, **prefixes, threads=wanted.threads)
+    if wanted.name == "static":
+        from streamer.adapters.providers.static import StaticProvider
+
+        return await StaticProvider.open(**options, **prefixes)
     from streamer.adapters.providers.sentence_transformers import SentenceTransformersProvider
 
     options |= {name: prefix or None for name, prefix in prefixes.items()}

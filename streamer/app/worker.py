@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import anyio
 import structlog
 
-from streamer.adapters.kafka.sink import KafkaSink, SinkStatistics
-from streamer.adapters.kafka.source import KafkaSource, SourceStatistics
+from streamer.adapters.kafka.sink import KafkaSink
+from streamer.adapters.kafka.source import KafkaSource
 from streamer.adapters.kafka.transactions import KafkaTransactions
-from streamer.adapters.sqlite import SqliteStatistics
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
-from streamer.app.http import allowed_hosts, token_of, warn_if_open
+from streamer.app.http import allowed_hosts, build_info, token_of, warn_if_open
 from streamer.app.kafka import CLOSE_SECONDS, connection_of, ensure_topics, open_sink, require_topics
 from streamer.app.loop_lag import LoopLag
 from streamer.app.outages import watch_outages
@@ -25,9 +23,8 @@ from streamer.app.providers import batches_at_once
 from streamer.app.sampling import sample_regularly
 from streamer.app.signals import Lifetime, until_signalled
 from streamer.app.worker_overview import WorkerOverview
+from streamer.app.worker_state import Worker
 from streamer.core.decoding import Decoder
-from streamer.embedding.cached import CacheStatistics
-from streamer.embedding.provider_calls import DispatchStatistics
 from streamer.http.health import create_health_app
 from streamer.http.history import History
 from streamer.http.server import serve
@@ -35,71 +32,10 @@ from streamer.protocols import Sink
 from streamer.settings import Settings
 from streamer.worker.batching import BatchPolicy
 from streamer.worker.encoding import Encoder
-from streamer.worker.pipeline import Pipeline, PipelineSettings, PipelineStatistics
+from streamer.worker.pipeline import Pipeline
+from streamer.worker.settings import PipelineSettings
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatistics:
-    """All that a worker counts."""
-
-    loop_lag_seconds: float = field(metadata={"help": "Longest delay of the event loop in the last minute."})
-    pipeline: PipelineStatistics
-    source: SourceStatistics
-    sink: SinkStatistics
-    cache: CacheStatistics
-    provider: DispatchStatistics
-    cache_file: SqliteStatistics | None
-
-
-class Worker:
-    """What the health endpoints ask: the flow's own state first, then the provider's."""
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        embedding: EmbeddingStack,
-        source: KafkaSource,
-        sink: KafkaSink | KafkaTransactions,
-        lag: LoopLag,
-    ) -> None:
-        self._pipeline = pipeline
-        self._embedding = embedding
-        self._source = source
-        self._sink = sink
-        self._lag = lag
-
-    def ready(self) -> str | None:
-        state = self._embedding.dispatcher.state()
-        if (waits := self._pipeline.ready()) is not None:
-            why = self._source.state()
-            return f"{waits}: {why}" if why else waits
-        return self._sink.state() or self._source.state() or (f"provider {state}" if state else None)
-
-    def states(self) -> dict[str, Callable[[], str | None]]:
-        """Why each part that may be unavailable for a while is. The cache tells of its outages itself."""
-        return {
-            "provider": self._embedding.dispatcher.state,
-            "Kafka output": self._sink.state,
-            "Kafka input": self._source.state,
-        }
-
-    def degraded(self) -> str | None:
-        """What it does without just now."""
-        state = self._embedding.cache.state() if self._embedding.cache else None
-        return f"cache: {state}" if state else None
-
-    def statistics(self) -> WorkerStatistics:
-        return WorkerStatistics(
-            self._lag.worst,
-            self._pipeline.statistics(),
-            self._source.statistics(),
-            self._sink.statistics(),
-            self._embedding.embedder.statistics(),
-            self._embedding.dispatcher.statistics(),
-            self._embedding.cache.statistics() if self._embedding.cache else None,
-        )
 
 
 async def run_worker(settings: Settings) -> None:
@@ -127,32 +63,32 @@ async def _serve_and_work(
         transactions=sink if isinstance(sink, KafkaTransactions) else None,
     )
     pipeline = make_pipeline(settings, source, embedding, sink)
-    lag = LoopLag()
+    loop_lag = LoopLag()
     async with anyio.create_task_group() as tasks:
-        worker = Worker(pipeline, embedding, source, sink, lag)
+        worker = Worker(pipeline, embedding, source, sink, loop_lag)
+        space = embedding.embedder.space
         warn_if_open(settings, "state and numbers of the worker, keys and reasons of dead letters")
         history = History()
-        overview = WorkerOverview(
-            embedding.embedder.space, worker.statistics, embedding.dispatcher.state, pipeline.recent_dead_letters
-        )
+        overview = WorkerOverview.of(worker, space, pipeline.recent_dead_letters)
         app = create_health_app(
             "worker",
             worker,
             token_of(settings),
             worker.degraded,
+            build=build_info("worker", space),
             allowed=allowed_hosts(settings),
             history=history,
             facts=overview.facts,
         )
         port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port, "http.worker_port")
-        tasks.start_soon(lag.watch)
+        tasks.start_soon(loop_lag.watch)
         tasks.start_soon(watch_outages, worker.states())
         tasks.start_soon(sample_regularly, history, overview.sample)
         try:
             await source.start(pipeline)
             lifetime.works(pipeline.stop)
             tasks.start_soon(source.watch)
-            space = embedding.embedder.space
+            tasks.start_soon(worker.lag.watch)
             log.info("worker started", model=space.model, space=space.id, group_id=kafka.group_id, port=port)
             await _run(pipeline)
         finally:

@@ -17,11 +17,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from streamer.app.kafka import open_sink, require_topics
 from streamer.commands.text_files import AnyRow, BadRow, FileFormat, Row, open_text_file
-from streamer.core.events import Headers, Message
+from streamer.core.events import Headers, Message, message_bytes
 from streamer.core.text_fields import key_at, move_text, put_text, text_at
 from streamer.errors import ConfigurationError, StreamerError
 from streamer.settings import Settings
-from streamer.worker.encoding import message_bytes
 
 CHUNK = 500
 PATIENCE = 60.0

@@ -96,6 +96,10 @@ class EmbeddedEvent:
     def origin(self) -> Origin:
         return self.event.origin
 
+    @property
+    def record(self) -> Record:
+        return self.event.record
+
 
 Input: TypeAlias = Event | Tombstone | DeadLetter
 Outcome: TypeAlias = EmbeddedEvent | Tombstone | DeadLetter
@@ -121,3 +125,15 @@ class Message:
     timestamp: int | None = None
     origin: Origin | None = None
     instead: Instead | None = field(default=None, compare=False, repr=False)
+
+
+def message_bytes(message: Message) -> int:
+    """An upper bound of a message's uncompressed size on the wire.
+
+    Per the record format (v2): length, attributes, timestamp and offset deltas, then a varint before key, value and
+    each header's name and value; 40 bytes and 10 per header bound those.
+    """
+    size = 40 + len(message.key or b"") + len(message.value or b"")
+    for name, value in message.headers:
+        size += 10 + len(value) + (len(name) if name.isascii() else len(name.encode()))
+    return size

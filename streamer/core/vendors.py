@@ -17,10 +17,10 @@ CALLS_AT_ONCE: Final = 8  # open calls to a remote provider that says nothing ab
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VendorRow:
-    """`default_model`: what a user gets who names the vendor and nothing else. `default_url`: where it goes without a
-    `base_url`. `key_variable`: the vendor's own environment variable for its key, empty where there is none. That key
-    is meant for `key_hosts` and what is below them, and for no other server. `concurrency`: the most calls open at
-    once, unless set otherwise.
+    """`default_model`: what a user gets who names the vendor and nothing else, empty where a folder must be named.
+    `default_url`: where it goes without a `base_url`. `key_variable`: the vendor's own environment variable for its
+    key, empty where there is none. That key is meant for `key_hosts` and what is below them, and for no other server.
+    `concurrency`: the most calls open at once, unless set otherwise.
 
     `is_local`: the model runs in this process. So it takes any number of texts and groups them itself, and no other way
     leads to it.
@@ -38,6 +38,7 @@ class VendorRow:
 _ROWS: Final = (
     VendorRow(name="onnx", default_model="all-MiniLM-L6-v2", concurrency=1, is_local=True),
     VendorRow(name="sentence-transformers", default_model="all-MiniLM-L6-v2", concurrency=1, is_local=True),
+    VendorRow(name="static", default_model="", concurrency=1, is_local=True),
     VendorRow(
         name="openai",
         default_model="text-embedding-3-small",

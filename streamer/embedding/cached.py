@@ -10,6 +10,7 @@ import anyio
 from streamer.core.reading import EMPTY, clean_text, is_blank
 from streamer.core.vectors import Purpose, Space, cache_key
 from streamer.protocols import Claims, Embedder, Embedding, Rejection, VectorCache
+from streamer.telemetry.histogram import STEP_SECONDS, Histogram
 
 POLL_SECONDS = 0.02  # how often a text that another process asks for is looked up
 PATIENCE_SECONDS = 30.0  # with another process, which may be stopped; then the text is paid for a second time
@@ -37,7 +38,7 @@ class _Flight:
 class CachedEmbedder:
     """An Embedder around an Embedder: prepares each text once and asks for each distinct text once.
 
-    `claims`: of the processes that share the cache.
+    `claims`: of the processes that share the cache. `look_up_seconds`: how long looking into the cache took.
     """
 
     def __init__(self, embedder: Embedder, cache: VectorCache | None, claims: Claims | None = None) -> None:
@@ -45,6 +46,7 @@ class CachedEmbedder:
         self._cache = cache
         self._claims = claims if cache else None
         self._flights: dict[bytes, _Flight] = {}
+        self.look_up_seconds = Histogram(STEP_SECONDS)
         self._texts = self._repeats = self._joined = self._hits = self._misses = 0
 
     @property
@@ -124,7 +126,11 @@ class CachedEmbedder:
 
     async def _look_up(self, keys: Sequence[bytes], flight: _Flight) -> Sequence[bytes]:
         """The keys that the cache does not have; the others are results of the flight."""
-        found = await self._cache.get_many(keys) if self._cache and keys else {}
+        if not self._cache or not keys:
+            return keys
+        begun = anyio.current_time()
+        found = await self._cache.get_many(keys)
+        self.look_up_seconds.observe(anyio.current_time() - begun)
         flight.results.update({key: _as_hit(embedding) for key, embedding in found.items()})
         self._hits += len(found)
         return [key for key in keys if key not in found]

@@ -14,6 +14,7 @@ from streamer.core.vectors import Purpose, Space
 from streamer.core.vendors import CALLS_AT_ONCE
 from streamer.embedding.answer_check import InvalidAnswer
 from streamer.embedding.backoff import BackoffPolicy
+from streamer.embedding.budget import Budget
 from streamer.embedding.contracts import Contract
 from streamer.embedding.gate import Gate
 from streamer.embedding.overlong import OverlongTexts
@@ -24,6 +25,8 @@ from streamer.embedding.request_caps import RequestCaps
 from streamer.embedding.text_batch import TextBatch, halves
 from streamer.errors import DeadLetterKind, ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Embedding, Provider, Rejection
+from streamer.telemetry.histogram import Histogram
+from streamer.telemetry.waiting import Waiting
 
 HALVE_AFTER = 4  # failures: is it the request and not the provider?
 DOUBTFUL_AFTER = 3  # failures in a row of a single text: do others succeed?
@@ -48,9 +51,10 @@ class Dispatcher:
     `timeout`: seconds for one call; while one request keeps running into it, it doubles up to eightfold. A local model
     has one call at a time without a timeout unless told otherwise. `probing`: when to look whether a blocked account
     works again. `count_tokens`: the model's tokenizer, if at hand. `random`: uniform in [0, 1).
+    `budget`: what may be spent.
 
-    `give_up_after`: seconds, for a person who is waiting. A blocked account then raises ProviderBlocked at once, and a
-    longer outage the RetriableError of the last call; rate limits are still waited out.
+    `give_up_after`: seconds, for a person who is waiting. A blocked account or a spent budget then raises
+    ProviderBlocked at once, and a longer outage the RetriableError of the last call; rate limits are still waited out.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Dispatcher:
         probing: BackoffPolicy | None = None,
         give_up_after: float | None = None,
         count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
+        budget: Budget | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
         self._provider = provider
@@ -81,12 +86,13 @@ class Dispatcher:
             backoff=self._backoff,
             probing=probing or BackoffPolicy(initial=15.0, maximum=300.0),
             waits_when_blocked=give_up_after is None,
+            budget=budget,
             random=random,
         )
         self._give_up_after = inf if give_up_after is None else give_up_after
         # A model in this process has no caps on tokens, and counts them anyway when its turn comes.
         self._estimator = TokenEstimator(None if contract.is_local else count_tokens)
-        self._caps = RequestCaps(contract, quota)
+        self._caps = RequestCaps(contract, quota, budget.request_tokens() if budget else inf)
         self._overlong = OverlongTexts(contract, provider.space, count_tokens)
         self._calls = ProviderCalls(
             provider,
@@ -103,11 +109,19 @@ class Dispatcher:
         return self._provider.space
 
     def state(self) -> str | None:
-        """None when all is well, else `rate limited ...`, `blocked: ...` or `down: ...`."""
+        """None when all is well, else `rate limited ...`, `blocked: ...`, `spend limit reached ...` or `down: ...`."""
         return self._gate.state()
+
+    def waiting(self) -> Waiting | None:
+        """The same, as one word and with its end."""
+        return self._gate.waiting()
 
     def statistics(self) -> DispatchStatistics:
         return self._calls.statistics
+
+    def times(self) -> dict[str, Histogram]:
+        """How long calls waited for their turn, and then for their answers, in seconds."""
+        return {"limit_wait": self._calls.limit_wait, "provider": self._calls.answer_seconds}
 
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
         batch = TextBatch(texts, purpose, self._estimator)

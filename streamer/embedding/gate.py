@@ -1,8 +1,8 @@
 """When the next call to a provider may go out: the one place that all calls to an account pass through.
 
-It knows nothing of texts and vectors. It holds back calls for four reasons: as many are open as the concurrency limit
-allows, a limit per minute is used up, the provider asked for a pause, or the account is blocked. In the last case one
-call at a time goes out to see whether a person has mended it, and all others wait for that one.
+It knows nothing of texts and vectors. It holds back calls for five reasons: as many are open as the concurrency limit
+allows, a limit per minute is used up, the provider asked for a pause, the budget is spent, or the account is blocked.
+In the last case one call at a time goes out to see whether a person has mended it, and all others wait for that one.
 """
 
 from __future__ import annotations
@@ -10,36 +10,41 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from math import inf
 
 import anyio
 
 from streamer.embedding.backoff import BackoffPolicy
+from streamer.embedding.budget import Budget, Reservation
 from streamer.embedding.quota import Quota, Ticket
 from streamer.embedding.rate_limit import AimdLimit
-from streamer.errors import ProviderBlocked, RateLimited, RetriableError
+from streamer.errors import ProviderBlocked, RateLimited, RetriableError, SpendLimitReached
+from streamer.telemetry.waiting import Reason, Waiting
 
 FIRST_GUESS = 10  # open calls, while no limit is known
 DOWN_AFTER = 3  # failed calls in a row
 PERSISTENT = 2  # refusals in a row, each after a longer pause than the one before
 SHORTEST_WAIT = 0.001  # below it a clock may not advance at all
+SPEND_LOOK_SECONDS = 4.0  # how often it is seen whether more may be spent: a day may begin, another process may settle
 
 
 @dataclass(slots=True)
 class Call:
-    """One call that was let through. `is_probe`: everybody else waits for its outcome."""
+    """One call that was let through. `is_probe`: everybody else waits for its outcome. `reservation`: its share of the
+    budget, until what it cost is known."""
 
     ticket: Ticket
     started: float
     is_probe: bool
+    reservation: Reservation | None = None
 
 
 class Gate:
     """Lets calls through one at a time, first come first served, so that large ones are not starved by small ones.
 
     With `waits_when_blocked` off, a call to a blocked account is refused with ProviderBlocked, but for one that may see
-    whether it has been mended.
+    whether it has been mended; and with SpendLimitReached where the budget is spent.
     """
 
     def __init__(
@@ -51,8 +56,10 @@ class Gate:
         probing: BackoffPolicy,
         random: Callable[[], float],
         waits_when_blocked: bool = True,
+        budget: Budget | None = None,
     ) -> None:
         self._quota = quota
+        self._budget = budget
         self._backoff = backoff
         self._probing = probing
         self._random = random
@@ -67,6 +74,8 @@ class Gate:
         self._last_error = ""
         self._refused_last = False
         self._blocked: str | None = None
+        self._blocked_by: Reason = "provider_blocked"
+        self._retry_at = -inf  # when the last call that failed may be made again
         self._probes = 0
         self._probe_at = -inf
         self.in_flight = 0
@@ -77,17 +86,30 @@ class Gate:
 
     def state(self) -> str | None:
         """Why calls are held back, in words for a person; None when all is well."""
+        waiting = self.waiting()
+        return None if waiting is None else waiting.text
+
+    def waiting(self) -> Waiting | None:
+        """The same, with when the next call may go out."""
         if self._blocked is not None:
-            return f"blocked: {self._blocked}"
-        pause = self._quota.paused_until - anyio.current_time()
-        if pause > 0:
-            until = datetime.now(UTC) + timedelta(seconds=pause)
-            return f"rate limited until {until:%Y-%m-%dT%H:%M:%SZ}: {self._last_error}"
+            return Waiting(self._blocked_by, f"blocked: {self._blocked}", self._wall_time(self._probe_at))
+        if self._budget is not None and (spent := self._budget.waiting()) is not None:
+            return spent
+        paused_until = self._quota.paused_until
+        if paused_until > anyio.current_time():
+            until = self._wall_time(paused_until) or 0.0
+            words = f"{datetime.fromtimestamp(until, UTC):%Y-%m-%dT%H:%M:%SZ}"
+            return Waiting("provider_rate_limited", f"rate limited until {words}: {self._last_error}", until)
         if self._failures and self._refused_last:  # the pause is over, but no call has been answered since
-            return f"rate limited: {self._last_error}"
+            return Waiting("provider_rate_limited", f"rate limited: {self._last_error}")
         if self._failures >= DOWN_AFTER:
-            return f"down: {self._last_error}"
+            return Waiting("provider_down", f"down: {self._last_error}", self._wall_time(self._retry_at))
         return None
+
+    def _wall_time(self, at: float) -> float | None:
+        """Seconds since the epoch of a time to come by the loop's clock; None when it is past."""
+        left = at - anyio.current_time()
+        return datetime.now(UTC).timestamp() + left if left > 0 else None
 
     @asynccontextmanager
     async def admit(self, tokens: float, items: int) -> AsyncIterator[Call]:
@@ -98,9 +120,9 @@ class Gate:
             await self._turn.acquire()
             has_turn = True
             try:
-                await self._wait_for_room(tokens, items)
+                reservation = await self._wait_for_room(tokens, items)
                 now = anyio.current_time()
-                call = Call(self._quota.take(tokens, items, now), now, self._blocked is not None)
+                call = Call(self._quota.take(tokens, items, now), now, self._blocked is not None, reservation)
                 if not call.is_probe:  # a probe keeps its turn, and thereby everybody else waiting
                     self._turn.release()
                     has_turn = False
@@ -109,11 +131,20 @@ class Gate:
                     yield call
                 finally:
                     self.in_flight -= 1
+                    if self._budget is not None and call.reservation is not None:
+                        self._budget.abandon(call.reservation)
             finally:
                 if has_turn:
                     self._turn.release()
         finally:
             self._slots.release_on_behalf_of(borrower)
+
+    async def paid(self, call: Call, tokens: float | None) -> None:
+        """What the call was billed for, whatever came of it; None: nobody says, so the estimate counts."""
+        reservation, call.reservation = call.reservation, None
+        if self._budget is not None and reservation is not None:
+            await self._budget.settle(reservation, tokens)
+            self._news.set()
 
     def refused(self) -> None:
         """The provider refused what the call asked for. That shows that it is there, not that a block is over."""
@@ -163,28 +194,53 @@ class Gate:
             self._refusals += is_first
             self._news.set()
             return
-        await anyio.sleep(self._backoff.delay(attempt, retry_after=wish, jitter=self._random()))
+        delay = self._backoff.delay(attempt, retry_after=wish, jitter=self._random())
+        self._retry_at = now + delay
+        await anyio.sleep(delay)
 
     def _block(self, call: Call, error: RetriableError, now: float) -> None:
         if self._blocked is not None and not call.is_probe:
             return  # it was open when another call found out
         wish = "" if isinstance(error, ProviderBlocked) else f" (asks to wait {error.retry_after:.0f} s)"
         self._blocked = f"{error}{wish}"
+        self._blocked_by = _blocked_by(error)
         self._probe_at = now + self._probing.delay(self._probes, jitter=self._random())
         self._probes += 1
         self._news.set()
 
-    async def _wait_for_room(self, tokens: float, items: int) -> None:
-        while True:
-            now = anyio.current_time()
-            delay = self._quota.wait(tokens, items, now)
-            if self._blocked is not None:
-                if now < self._probe_at and not self._waits_when_blocked:
-                    raise ProviderBlocked(self._blocked)
-                delay = max(delay, self._probe_at - now)
-            if delay <= 0:
-                return
-            # A correction may make room earlier than foreseen, and a pause later.
-            self._news = anyio.Event()
-            with anyio.move_on_after(max(delay, SHORTEST_WAIT)):
-                await self._news.wait()
+    async def _wait_for_room(self, tokens: float, items: int) -> Reservation | None:
+        """Returns when nothing holds the call back, with its share of the budget."""
+        reservation: Reservation | None = None
+        try:
+            while True:
+                now = anyio.current_time()
+                delay = self._quota.wait(tokens, items, now)
+                if self._blocked is not None:
+                    if now < self._probe_at and not self._waits_when_blocked:
+                        raise ProviderBlocked(self._blocked)
+                    delay = max(delay, self._probe_at - now)
+                if delay <= 0:
+                    if self._budget is None or reservation is not None:
+                        return reservation
+                    reservation = await self._budget.reserve(tokens)
+                    if reservation is not None:
+                        continue  # that took a moment, in which a pause may have begun
+                    if not self._waits_when_blocked and (spent := self._budget.state()) is not None:
+                        raise SpendLimitReached(spent)
+                    delay = SPEND_LOOK_SECONDS
+                # A correction may make room earlier than foreseen, and a pause later.
+                self._news = anyio.Event()
+                with anyio.move_on_after(max(delay, SHORTEST_WAIT)):
+                    await self._news.wait()
+        except BaseException:
+            if self._budget is not None and reservation is not None:
+                await self._budget.settle(reservation, 0)
+            raise
+
+
+def _blocked_by(error: RetriableError) -> Reason:
+    if isinstance(error, ProviderBlocked):
+        named: dict[str, Reason] = {"key": "provider_key", "quota": "provider_quota"}
+        return named.get(error.cause, "provider_blocked")
+    # It asks for a longer wait than any pause: a limit of a day or a month, or a service that is closed for a while.
+    return "provider_quota" if isinstance(error, RateLimited) else "provider_down"

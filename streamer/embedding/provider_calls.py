@@ -6,19 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
+from typing import Literal, TypeAlias, get_args
 
 import anyio
 
 from streamer.core.vectors import Purpose
 from streamer.embedding.answer_check import CheckedAnswer, InvalidAnswer, OtherWidth, check_answer
 from streamer.embedding.contracts import Contract
-from streamer.embedding.gate import Gate
+from streamer.embedding.gate import Call, Gate
 from streamer.embedding.overlong import OverlongTexts
 from streamer.embedding.planning import TokenEstimator
 from streamer.embedding.request_caps import RequestCaps
 from streamer.embedding.text_batch import TextBatch
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Answer, Embedding, Provider
+from streamer.telemetry.histogram import STEP_SECONDS, Histogram
 
 LONGEST_TIMEOUT = 8  # times the usual one, doubled each time that it was too short
 CONTROL_TEXT = "hello"
@@ -26,6 +28,13 @@ CONTROL_TEXT = "hello"
 
 class TimedOut(RetriableError):
     """The call took longer than we wait. The provider may have done, and billed, the work."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, may_be_billed=True)
+
+
+# What came of a call: a good answer, the class of an HTTP status, or why there is none.
+AnswerStatus: TypeAlias = Literal["ok", "429", "4xx", "5xx", "timeout", "unusable", "unreachable"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,12 +49,17 @@ class DispatchStatistics:
     timeouts_total: int = field(default=0, metadata={"help": "Calls that were not answered in time."})
     rejected_total: int = field(default=0, metadata={"help": "Texts that got no vector."})
     in_flight: int = field(default=0, metadata={"help": "Calls open now."})
+    answers_total: dict[AnswerStatus, int] = field(
+        default_factory=lambda: dict.fromkeys(get_args(AnswerStatus), 0),
+        metadata={"label": "status", "help": "Calls by what came of them."},
+    )
 
 
 class ProviderCalls:
     """Makes calls for the Dispatcher, one per `ask`, and records in the batch what came of it.
 
-    `timeout`: seconds for one call from sending to the last byte; None for no bound.
+    `timeout`: seconds for one call from sending to the last byte; None for no bound. `limit_wait` and `answer_seconds`:
+    how long calls waited until they might go out, and then for their answers.
     """
 
     def __init__(
@@ -68,6 +82,8 @@ class ProviderCalls:
         self._timeout = timeout
         self._successes: Counter[Purpose] = Counter()
         self._totals = DispatchStatistics()
+        self.limit_wait = Histogram(STEP_SECONDS)
+        self.answer_seconds = Histogram(STEP_SECONDS)
 
     @property
     def statistics(self) -> DispatchStatistics:
@@ -93,14 +109,17 @@ class ProviderCalls:
         """
         texts = [batch.texts[place] for place in places]
         tokens = float(batch.tokens[places].sum())
+        queued = anyio.current_time()
         async with self._gate.admit(tokens, len(places)) as call:
+            self.limit_wait.observe(anyio.current_time() - queued)
             batch.attempts[places] += 1
             self._totals.requests_total += 1
             self._totals.texts_total += len(places)
             try:
-                answer = await self._answer(texts, batch.purpose, timeouts)
+                answer = await self._paid(call, texts, batch.purpose, timeouts)
                 checked = self._checked(answer, len(places))
             except RetriableError as error:
+                self._totals.answers_total[_status(error)] += 1
                 if isinstance(error, ProviderBlocked) and error.in_doubt and not is_control:
                     self._gate.refused()
                     raise RejectedError(str(error)) from error
@@ -110,15 +129,15 @@ class ProviderCalls:
                 await self._gate.failed(call, error, attempt)
                 raise
             except (RejectedError, InvalidAnswer) as error:
+                self._totals.answers_total[_status(error)] += 1
                 if is_control:
                     blocked = ProviderBlocked(f"the provider rejects even a trivial text: {error}; {_advice(error)}")
                     await self._gate.failed(call, blocked, attempt)
                     raise blocked from error
                 self._gate.refused()
                 raise
-            billed = answer.billed_tokens
-            if billed is None and answer.tokens is not None:
-                billed = sum(answer.tokens)
+            self._totals.answers_total["ok"] += 1
+            billed = _billed(answer)
             self._gate.answered(call, tokens=billed, headers=answer.headers)
         batch.failing_since = inf
         self._successes[batch.purpose] += 1
@@ -139,6 +158,22 @@ class ProviderCalls:
         except RetriableError:
             return False
         return True
+
+    async def _paid(self, call: Call, texts: list[str], purpose: Purpose, timeouts: int) -> Answer:
+        """The answer, with what it cost put down. What may have been billed without an answer counts as estimated."""
+        begun = anyio.current_time()
+        try:
+            answer = await self._answer(texts, purpose, timeouts)
+        except RetriableError as error:
+            await self._gate.paid(call, None if error.may_be_billed else 0)
+            raise
+        except RejectedError:
+            await self._gate.paid(call, 0)
+            raise
+        finally:
+            self.answer_seconds.observe(anyio.current_time() - begun)
+        await self._gate.paid(call, _billed(answer))
+        return answer
 
     async def _answer(self, texts: list[str], purpose: Purpose, timeouts: int) -> Answer:
         if self._timeout is None:
@@ -161,7 +196,9 @@ class ProviderCalls:
         if checked.is_good.any():
             return checked
         if count > 1:  # a text can be bad, but not all of them: the provider is in trouble
-            raise RetriableError(f"none of {count} vectors is of finite, positive length")
+            unusable = RetriableError(f"none of {count} vectors is of finite, positive length")
+            unusable.status = 200
+            raise unusable
         raise InvalidAnswer("the vector is not of finite, positive length")
 
     def _record(
@@ -194,6 +231,26 @@ class ProviderCalls:
         if batch.longest <= self._overlong.limit:
             return [False] * len(places)
         return [self._overlong.was_cut(batch, place, count) for place, count in zip(places, tokens, strict=True)]
+
+
+def _status(error: Exception) -> AnswerStatus:
+    status = getattr(error, "status", None)
+    if isinstance(error, RateLimited) or status == 429:
+        return "429"
+    if isinstance(error, TimedOut):
+        return "timeout"
+    if isinstance(error, InvalidAnswer) or (status is not None and status < 300):
+        return "unusable"
+    if status is not None:
+        return "5xx" if status >= 500 else "4xx"  # a redirect is a wrong address: nothing but a refusal
+    # A refusal without a status is that of a model in this process.
+    return "4xx" if isinstance(error, RejectedError | ProviderBlocked) else "unreachable"
+
+
+def _billed(answer: Answer) -> int | None:
+    if answer.billed_tokens is None and answer.tokens is not None:
+        return sum(answer.tokens)
+    return answer.billed_tokens
 
 
 def _advice(error: Exception) -> str:

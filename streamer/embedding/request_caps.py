@@ -12,11 +12,15 @@ GROWTH = 1.01  # of a learned cap, per request that came close to it and was acc
 
 
 class RequestCaps:
-    """Caps that shrink when a request is refused for its size alone, and creep back while requests are accepted."""
+    """Caps that shrink when a request is refused for its size alone, and creep back while requests are accepted.
 
-    def __init__(self, contract: Contract, quota: Quota) -> None:
+    `most_tokens`: what the budget allows for one request.
+    """
+
+    def __init__(self, contract: Contract, quota: Quota, most_tokens: float = inf) -> None:
         self._contract = contract
         self._quota = quota
+        self._most_tokens = most_tokens
         self._items = inf
         self._tokens = inf
 
@@ -24,7 +28,9 @@ class RequestCaps:
         contract = self._contract
         return Caps(
             items=max(1.0, min(contract.max_items or inf, self._items)),
-            tokens=min(contract.max_request_tokens or inf, self._tokens, self._quota.request_tokens()),
+            tokens=min(
+                contract.max_request_tokens or inf, self._tokens, self._quota.request_tokens(), self._most_tokens
+            ),
             bytes=contract.max_request_bytes or inf,
         )
 

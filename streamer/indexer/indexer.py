@@ -7,10 +7,9 @@ earlier run and is only remembered. A snapshot never holds more than what was co
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Literal
 
 import structlog
 from anyio import (
@@ -33,39 +32,22 @@ from streamer.core.verdicts import Match
 from streamer.indexer.broadcast import Broadcast
 from streamer.indexer.commits import Commits
 from streamer.indexer.index.payloads import Scalar
-from streamer.indexer.progress import Progress, remaining
+from streamer.indexer.progress import REASONS, Phase, Progress, remaining
+from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.showcase import Showcase
 from streamer.indexer.snapshots.format import Offsets
 from streamer.indexer.snapshots.schedule import Saving
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.indexer.state import IndexerState
-from streamer.indexer.statistics import IndexerStatistics
-from streamer.indexer.verdicts.judge import VerdictPolicy
+from streamer.indexer.statistics import IndexerStatistics, IndexerTimes
 from streamer.protocols import Changelog, Sink
+from streamer.telemetry.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 
 _POLLED_AHEAD = 4  # what so many polls have brought may wait to be judged
 _LAST_POLL = 1.0  # seconds that a poll may take after `stop`: while brokers are away it looks for them for longer
 _BETWEEN_POLLS = 0.005  # seconds; a fetch for each single event would cost as much as judging it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexerSettings:
-    """`batch_events`: events judged in one go; a search waits only while they are written down. `max_held_back`: events
-    kept aside while older ones of other partitions are still being read. `renewal_interval`: all offsets are committed
-    anew that often, because brokers forget them, after a week by default. `drain_timeout`: for `stop`. In seconds."""
-
-    verdict_topic: str = "verdicts"
-    capacity: int = 100_000
-    policy: VerdictPolicy = field(default_factory=VerdictPolicy)
-    batch_events: int = 64
-    max_unacknowledged_batches: int = 32
-    max_held_back: int = 10_000
-    poll_timeout: float = 0.5
-    commit_interval: float = 1.0
-    renewal_interval: float = 3600.0
-    drain_timeout: float = 18.0
 
 
 class Indexer:
@@ -85,12 +67,15 @@ class Indexer:
         self._settings = settings
         self._state = IndexerState(space, settings.capacity, settings.policy)
         self._progress = Progress()
+        self._times = IndexerTimes()
+        self._times.stages["search"] = self._state.searches.seconds
         self._commits = Commits(
             changelog,
             self._progress,
             most=settings.max_unacknowledged_batches,
             interval=settings.commit_interval,
             renewal=settings.renewal_interval,
+            times=self._times,
         )
         self._saving = (
             None if snapshots is None else Saving(snapshots, self._state, changelog, self._progress, self._commits)
@@ -99,7 +84,7 @@ class Indexer:
         self.showcase = Showcase(self._state.recent, self._state.searches)
         self._stopping = False
         self._life, self._polling = CancelScope(), CancelScope()
-        self._phase: Literal["not started", "loading the snapshot", "restoring", "following", "stopped"] = "not started"
+        self._phase: Phase = "not started"
 
     async def run(self, begun: Callable[[], None] = lambda: None) -> None:
         """Restore, then follow until `stop`. Ends with every verdict acknowledged and its offset committed.
@@ -134,12 +119,22 @@ class Indexer:
         self._life.deadline = current_time() + self._settings.drain_timeout
         self._polling.deadline = current_time() + _LAST_POLL
 
+    def waiting(self) -> Waiting | None:
+        """None once restored; else what it waits for, and how far it has come."""
+        text: str = self._phase
+        if text == "restoring":
+            total, left = self._progress.restore_records, self._remaining(self._progress.end_offsets)
+            text = f"restoring: {total - left:,} of {total:,} records read"
+        reason = REASONS[self._phase]
+        return None if reason is None else Waiting(reason, text)
+
     def ready(self) -> str | None:
-        """None once restored; else why not, and how far it has come."""
-        if self._phase != "restoring":
-            return None if self._phase == "following" else self._phase
-        total, left = self._progress.restore_records, self._remaining(self._progress.end_offsets)
-        return f"restoring: {total - left:,} of {total:,} records read"
+        """The same as a sentence."""
+        return waiting.text if (waiting := self.waiting()) else None
+
+    @property
+    def committed(self) -> Offsets:
+        return self._progress.committed
 
     async def search(
         self,
@@ -166,6 +161,8 @@ class Indexer:
 
     def statistics(self) -> IndexerStatistics:
         memory, index = self._state, self._state.judge.index
+        now, wall = current_time(), time.time()
+        oldest, newest = index.ages(wall)
         return IndexerStatistics(
             ready=self.ready() is None,
             space=self.space.id,
@@ -175,6 +172,7 @@ class Indexer:
             vector_bytes=index.nbytes,
             restore_records=self._progress.restore_records,
             restore_remaining=self._remaining(self._progress.end_offsets),
+            restore_seconds=self._times.restore_seconds(now),
             unacknowledged_batches=self._commits.unacknowledged,
             records_total=memory.records,
             deletions_total=memory.deletions,
@@ -183,6 +181,13 @@ class Indexer:
             commit_failures_total=self._commits.failures,
             foreign_total=dict(memory.foreign),
             verdicts_total=dict(memory.verdicts),
+            p_value=memory.p_values,
+            oldest_event_age_seconds=oldest,
+            newest_event_age_seconds=newest,
+            end_to_end_seconds=self._times.end_to_end,
+            stage_seconds={**self._times.stages},
+            clock_ahead_seconds=self._times.clock_ahead.value(now),
+            commit_age_seconds={str(tp): self._commits.age(tp, now) for tp in self._progress.remembered},
             live_listeners=len(self.live),
             live_missed_total=self.live.missed,
             thresholds=memory.judge.thresholds(),
@@ -191,6 +196,7 @@ class Indexer:
 
     async def _restore(self, begun: Callable[[], None]) -> None:
         progress = self._progress
+        self._times.restore_begins(current_time())
         ends = await self._changelog.end_offsets()
         for tp in progress.begin(self._changelog.positions(), ends, await self._changelog.committed()):
             log.warning(
@@ -226,6 +232,7 @@ class Indexer:
             if self._saving is not None:
                 self._saving.caught_up()
             self._phase = "following"
+            self._times.restore_ends(current_time())
             log.info("caught up", vectors=len(self._state.judge.index), space=self.space.id)
 
     async def _follow(self, tasks: TaskGroup) -> None:
@@ -271,13 +278,18 @@ class Indexer:
             if start and self._stopping:
                 return  # the next run does it
             batch = records[start : start + self._settings.batch_events]
+            begun = current_time()
             messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic)
+            sent = current_time()
+            self._times.judged([record.timestamp for record in batch], sent - begun, time.time(), sent)
             acknowledged = await self._sink.send(messages) if messages else None
             for message in messages:
                 self.live.send(message.value or b"")
-            offsets = {record.tp: record.offset + 1 for record in batch if self._progress.is_new(record)}
-            if offsets:
-                await self._commits.add(acknowledged, offsets)
+            new = [record for record in batch if self._progress.is_new(record)]
+            if new:
+                offsets = {record.tp: record.offset + 1 for record in new}
+                times = [record.timestamp for record in new]
+                await self._commits.add(acknowledged, offsets, sent, times)
 
     def _remaining(self, until: Offsets) -> int:
         return remaining(until, self._changelog.positions())

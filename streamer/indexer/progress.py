@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
 
 from streamer.core.events import Record, TopicPartition
 from streamer.indexer.snapshots.format import Offsets, TopicBounds
+from streamer.telemetry.waiting import Reason
+
+Phase: TypeAlias = Literal["not started", "loading the snapshot", "restoring", "following", "stopped"]
+REASONS: Final[Mapping[Phase, Reason | None]] = {  # why it is not ready, in one word
+    "not started": "starting", "loading the snapshot": "loading_snapshot", "restoring": "restoring",
+    "following": None, "stopped": "stopped",
+}  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from anyio import Lock
+from anyio import Lock, current_time
 from anyio.to_thread import run_sync
 
 from streamer.core.vectors import Matrix, Vector
 from streamer.core.verdicts import Match
 from streamer.indexer.index.payloads import Payload, Scalar
 from streamer.indexer.index.vector_index import VectorIndex
+from streamer.telemetry.histogram import STEP_SECONDS, Histogram
 
 
 @dataclass(slots=True, eq=False)
@@ -31,11 +32,13 @@ class _Query:
 class Searches:
     """The first caller searches for all that wait, in one product and in a thread.
 
-    `index`: the one to be asked at the moment. `changing`: held by whoever changes it, and by us.
+    `index`: the one to be asked at the moment. `changing`: held by whoever changes it, and by us. `seconds`: how long
+    searches took, in seconds.
     """
 
     def __init__(self, index: Callable[[], VectorIndex], changing: threading.Lock) -> None:
         self.total = 0
+        self.seconds = Histogram(STEP_SECONDS)
         self._index = index
         self._changing = changing
         self._waiting: list[_Query] = []
@@ -50,12 +53,14 @@ class Searches:
         where: Mapping[str, Scalar] | None,
     ) -> Sequence[Match]:
         self.total += 1
+        begun = current_time()
         query = _Query(vector, k, exclude, where)
         self._waiting.append(query)
         async with self._turn:
             if query.found is None:  # nobody who waited before has searched for all
                 queries, self._waiting = self._waiting, []
                 await run_sync(self._find, queries if query in queries else [query, *queries])
+        self.seconds.observe(current_time() - begun)
         found = query.found or []
         return [match for match in found if min_similarity is None or match.similarity >= min_similarity]
 

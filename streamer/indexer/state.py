@@ -24,6 +24,7 @@ from streamer.indexer.progress import Progress
 from streamer.indexer.recent import RecentVerdicts
 from streamer.indexer.searches import Searches
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
+from streamer.telemetry.histogram import PROBABILITIES, Histogram
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +39,7 @@ class IndexerState:
     """The judge of one vector space. Batches are judged one after the other, in a thread; `searches` go on meanwhile,
     in another.
 
-    `records`, `deletions`, `malformed`, `foreign` (by space) and `verdicts` (by kind) count what came in.
+    `records`, `deletions`, `malformed`, `foreign` (by space), `verdicts` (by kind) and `p_values` count what came in.
     """
 
     def __init__(self, space: Space, capacity: int, policy: VerdictPolicy) -> None:
@@ -47,6 +48,7 @@ class IndexerState:
         self.policy = policy
         self.records = self.deletions = self.malformed = 0
         self.foreign: Counter[str] = Counter()
+        self.p_values = Histogram(PROBABILITIES)
         self.verdicts: Counter[str] = Counter(dict.fromkeys(get_args(VerdictKind), 0))
         # Judging is reading, for the greater part. A search goes on meanwhile, in a thread of its own.
         self._changing = threading.Lock()  # held by searches, and by the judge's thread while the index changes
@@ -91,6 +93,7 @@ class IndexerState:
         self.deletions += applied.deletions
         self.malformed += len(applied.malformed)
         self.verdicts.update(verdict.verdict for verdict in applied.verdicts)
+        self.p_values.observe_all([v.p_value for v in applied.verdicts if v.p_value is not None])
         for record, reason in applied.malformed:
             topic, partition = record.tp
             source = f"{topic}/{partition}/{record.offset}"

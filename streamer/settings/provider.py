@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, model_validator
 from streamer.core.vendors import VENDORS
 from streamer.settings.base import Positive, Section
 
-ProviderName: TypeAlias = Literal["onnx", "sentence-transformers", "openai", "cohere", "voyage", "ollama"]
+ProviderName: TypeAlias = Literal["onnx", "sentence-transformers", "static", "openai", "cohere", "voyage", "ollama"]
 
 # Options that only one kind of provider knows. With another they would be taken and never used.
 OPTIONS_OF: Final[Mapping[str, str]] = {
@@ -106,6 +106,23 @@ class ProviderSettings(Section):
     )
     tokens_per_minute: Positive | None = Field(
         None, examples=[1_000_000], description="the account's limit; default: learned from the answers"
+    )
+    max_spend_per_day: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        examples=[50.0],
+        description="US dollars in a day (UTC), of all workers that share the cache; at the limit intake pauses until "
+        "the next day",
+    )
+    max_spend_per_month: Annotated[float, Field(gt=0)] | None = Field(
+        None, examples=[1_000.0], description="the same in a calendar month (UTC)"
+    )
+    max_tokens_per_day: Positive | None = Field(
+        None, examples=[500_000_000], description="billed tokens in a day (UTC); works where no price is known, too"
+    )
+    price_per_million_tokens: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        examples=[0.02],
+        description="US dollars that you pay; default: the list price of the model, see costs.md",
     )
     timeout_seconds: Annotated[float, Field(gt=0)] = Field(
         60.0, description="for one request; a request that timed out is repeated with more time"

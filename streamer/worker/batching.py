@@ -5,8 +5,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from streamer.core.events import Event
+
+# What cuts a batch: it is as large as the policy allows, its window has ended, or it did so while no slot was free;
+# or a rebalance or a stop takes what there is.
+Cut: TypeAlias = Literal["full", "bytes", "window", "slot_free", "drain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +57,27 @@ class Batcher:
         return len(self._queue) >= self._policy.max_events or self._bytes >= self._policy.max_bytes
 
     @property
+    def oldest(self) -> float:
+        """When the first event arrived; infinity while nothing waits."""
+        return self._queue[0][2] if self._queue else math.inf
+
+    @property
     def deadline(self) -> float:
         """When the window of the next batch ends; infinity while nothing waits."""
-        return self._queue[0][2] + self._policy.linger if self._queue else math.inf
+        return self.oldest + self._policy.linger
 
     def is_due(self, now: float) -> bool:
         return self.is_full or now >= self.deadline
+
+    def cut(self, now: float, slot_free_since: float) -> Cut:
+        """What would cut a batch at `now`."""
+        if len(self._queue) >= self._policy.max_events:
+            return "full"
+        if self._bytes >= self._policy.max_bytes:
+            return "bytes"
+        if now < self.deadline:
+            return "drain"
+        return "slot_free" if self.deadline < slot_free_since else "window"
 
     def take(self) -> list[Event]:
         """Remove and return the next batch; empty when nothing waits."""

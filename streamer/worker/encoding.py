@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from streamer.core.events import DeadLetter, EmbeddedEvent, Headers, Message, Outcome, Record, Tombstone
+from streamer.core.events import DeadLetter, EmbeddedEvent, Headers, Message, Outcome, Record, Tombstone, message_bytes
 from streamer.core.sketch import SKETCH_HEADER, sketch
 from streamer.core.vectors import Space
 from streamer.errors import DeadLetterKind
@@ -211,18 +211,6 @@ def _sizes(record: Record) -> Headers:
 def source(record: Record) -> bytes:
     """`topic/partition/offset` of a record, as every output carries it."""
     return f"{record.tp}/{record.offset}".encode()
-
-
-def message_bytes(message: Message) -> int:
-    """An upper bound of a message's uncompressed size on the wire.
-
-    Per the record format (v2): length, attributes, timestamp and offset deltas, then a varint before key, value and
-    each header's name and value; 40 bytes and 10 per header bound those.
-    """
-    size = 40 + len(message.key or b"") + len(message.value or b"")
-    for name, value in message.headers:
-        size += 10 + len(value) + (len(name) if name.isascii() else len(name.encode()))
-    return size
 
 
 def dead_letter(outcome: EmbeddedEvent | Tombstone, kind: DeadLetterKind, reason: str) -> DeadLetter:

@@ -21,11 +21,13 @@ class PartitionWindow:
         self.epoch = epoch
         self.in_flight_bytes = 0
         self.committable: int | None = None  # NEXT offset to consume once everything before it is complete
+        self.first: int | None = None  # offset that was read
         self._highest = -1
         self._unreleased: deque[int] = deque()
         self._settled: dict[int, Outcome] = {}
-        self._incomplete: deque[tuple[int, int]] = deque()  # offset, bytes
+        self._incomplete: deque[tuple[int, int, float]] = deque()  # offset, bytes, when it was read
         self._completed: set[int] = set()
+        self._uncommitted_since: float | None = None  # since the last commit, or since the first record after it
 
     def __repr__(self) -> str:
         return (
@@ -43,14 +45,29 @@ class PartitionWindow:
         """The lowest offset that is not complete: where the low watermark stands."""
         return self._incomplete[0][0] if self._incomplete else None
 
-    def track(self, offset: int, size: int) -> bool:
+    @property
+    def oldest_read_at(self) -> float | None:
+        """When the event at `oldest` was read."""
+        return self._incomplete[0][2] if self._incomplete else None
+
+    @property
+    def uncommitted_since(self) -> float | None:
+        """The last commit, or the first record after it where that is later; None while all that was read is
+        committed."""
+        return self._uncommitted_since
+
+    def track(self, offset: int, size: int, now: float) -> bool:
         """Start tracking; False for an offset seen before (the consumer was sought back over it)."""
         if offset <= self._highest:
             return False
+        if self.first is None:
+            self.first = offset
         self._highest = offset
         self._unreleased.append(offset)
-        self._incomplete.append((offset, size))
+        self._incomplete.append((offset, size, now))
         self.in_flight_bytes += size
+        if self._uncommitted_since is None:
+            self._uncommitted_since = now
         return True
 
     def settle(self, offset: int, outcome: Outcome) -> list[Outcome]:
@@ -64,20 +81,27 @@ class PartitionWindow:
     def complete(self, offset: int) -> None:
         self._completed.add(offset)
         while self._incomplete and self._incomplete[0][0] in self._completed:
-            done, size = self._incomplete.popleft()
+            done, size, _ = self._incomplete.popleft()
             self._completed.discard(done)
             self.in_flight_bytes -= size
             self.committable = done + 1
 
+    def committed(self, offset: int, now: float) -> None:
+        self._uncommitted_since = None if offset > self._highest else now
+
 
 @dataclass(frozen=True, slots=True)
 class OffsetStatistics:
-    """A snapshot. `oldest` maps a partition with work in flight to its lowest incomplete offset."""
+    """A snapshot. `oldest` maps a partition with work in flight to its lowest incomplete offset. `oldest_age`: for how
+    long the event there has been in flight, 0.0 where none is; `commit_age`: seconds without a commit, 0.0 where all
+    that was read is committed."""
 
     partitions: int
     in_flight: int
     in_flight_bytes: int
     oldest: Mapping[TopicPartition, int]
+    oldest_age: Mapping[TopicPartition, float]
+    commit_age: Mapping[TopicPartition, float]
 
 
 class OffsetTracker:
@@ -113,10 +137,11 @@ class OffsetTracker:
         window = self._windows.get(origin.tp)
         return window is not None and window.epoch == origin.epoch
 
-    def track(self, tp: TopicPartition, offset: int, size: int = 0) -> Origin | None:
-        """None when the partition is not ours or the offset was tracked before in this epoch."""
+    def track(self, tp: TopicPartition, offset: int, size: int = 0, now: float = 0.0) -> Origin | None:
+        """None when the partition is not ours or the offset was tracked before in this epoch. `now`: seconds of any
+        clock that never jumps, the one of `committed` and `statistics`."""
         window = self._windows.get(tp)
-        if window is None or not window.track(offset, size):
+        if window is None or not window.track(offset, size, now):
             return None
         return Origin(tp, offset, window.epoch)
 
@@ -140,8 +165,16 @@ class OffsetTracker:
                 moved[tp] = offset
         return moved
 
-    def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
-        self._committed.update({tp: offset for tp, offset in offsets.items() if tp in self._windows})
+    def committed(self, offsets: Mapping[TopicPartition, int], now: float = 0.0) -> None:
+        for tp, offset in offsets.items():
+            if (window := self._windows.get(tp)) is not None:
+                self._committed[tp] = offset
+                window.committed(offset, now)
+
+    def committed_offsets(self) -> dict[TopicPartition, int]:
+        """The next offset to consume per partition, as the group has it; without those of which nothing was read."""
+        firsts = {tp: window.first for tp, window in self._windows.items() if window.first is not None}
+        return firsts | self._committed
 
     def in_flight(self, tps: Iterable[TopicPartition] | None = None) -> int:
         chosen = self._windows if tps is None else [tp for tp in tps if tp in self._windows]
@@ -155,10 +188,16 @@ class OffsetTracker:
             if window.in_flight < max_events and window.in_flight_bytes < max_bytes
         ]
 
-    def statistics(self) -> OffsetStatistics:
+    def statistics(self, now: float = 0.0) -> OffsetStatistics:
         return OffsetStatistics(
             partitions=len(self._windows),
             in_flight=self.in_flight(),
             in_flight_bytes=sum(window.in_flight_bytes for window in self._windows.values()),
             oldest={tp: w.oldest for tp, w in self._windows.items() if w.oldest is not None},
+            oldest_age={tp: _age(w.oldest_read_at, now) for tp, w in self._windows.items()},
+            commit_age={tp: _age(w.uncommitted_since, now) for tp, w in self._windows.items()},
         )
+
+
+def _age(since: float | None, now: float) -> float:
+    return 0.0 if since is None else max(0.0, now - since)

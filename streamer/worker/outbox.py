@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import anyio
 import structlog
@@ -19,10 +19,11 @@ from streamer.worker.encoding import MAX_REASON, Encoder, Form, dead_letter, sou
 from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
 from streamer.worker.recent_dead_letters import RecentDeadLetters
+from streamer.worker.statistics import FlowTimes
 
 log = structlog.get_logger(__name__)
 
-_Sent: TypeAlias = "tuple[Acknowledgement, list[_Departure]]"
+_Sent: TypeAlias = "tuple[Acknowledgement, list[_Departure], float]"
 _Place: TypeAlias = tuple[TopicPartition, int]
 
 CHUNK = 500  # outcomes encoded without a pause: about 5 ms of the event loop
@@ -38,15 +39,26 @@ class _Departure:
 
 
 class Outbox:
-    """`counts` by kind of outcome that was published, and `stale`. `advanced` is notified when offsets are complete."""
+    """`counts` by kind of outcome that was published, and `stale`; `dead_letters` by their kind. `advanced` is notified
+    when offsets are complete."""
 
     def __init__(
-        self, sink: Sink, encoder: Encoder, tracker: OffsetTracker, advanced: Notify, *, wall_clock: Callable[[], float]
+        self,
+        sink: Sink,
+        encoder: Encoder,
+        tracker: OffsetTracker,
+        advanced: Notify,
+        times: FlowTimes,
+        *,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
     ) -> None:
         self._sink = sink
         self._encoder = encoder
         self._tracker = tracker
         self._advanced = advanced
+        self._times = times
+        self._clock = clock
         self._wall_clock = wall_clock
         self._waiting: deque[Outcome] = deque()
         self._released = Notify()
@@ -54,6 +66,7 @@ class Outbox:
         self._refused: dict[_Place, tuple[DeadLetterKind, str, Form]] = {}
         self.counts: Counter[str] = Counter()
         self.recent_dead_letters = RecentDeadLetters()
+        self.dead_letters: Counter[str] = Counter(dict.fromkeys(get_args(DeadLetterKind), 0))
 
     def add(self, released: Iterable[Outcome]) -> None:
         """In the order in which they are to leave."""
@@ -84,8 +97,9 @@ class Outbox:
                     leaving.append(departure)
                 else:
                     self.counts["stale"] += 1
+            begun = self._clock()
             acknowledged = await self._sink.send(messages)
-            await acks.send((acknowledged, leaving))
+            await acks.send((acknowledged, leaving, begun))
 
     def _departure(self, outcome: Outcome) -> _Departure:
         """In the form that the broker has left over."""
@@ -134,8 +148,10 @@ class Outbox:
         return message
 
     async def _complete(self, acks: MemoryObjectReceiveStream[_Sent]) -> None:
-        async for acknowledged, departures in acks:
-            for outcome in await self._published(acknowledged, departures):
+        async for acknowledged, departures, begun in acks:
+            outcomes = await self._published(acknowledged, departures)
+            self._times.published(outcomes, self._clock() - begun, self._wall_clock())
+            for outcome in outcomes:
                 self._count(outcome)
                 self._tracker.complete(outcome.origin)
                 if self._refused:
@@ -154,7 +170,7 @@ class Outbox:
 
     def _count(self, outcome: Outcome) -> None:
         if isinstance(outcome, DeadLetter):
-            self.counts["dead_letters"] += 1
+            self.dead_letters[outcome.kind] += 1
             self.recent_dead_letters.add(outcome, self._wall_clock())
             # Equal ones are counted: see logs.lines.
             log.warning(

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict
 
 import anyio
 import structlog
@@ -20,53 +20,18 @@ from streamer.core.decoding import Decoder
 from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Outcome, Record, TopicPartition
 from streamer.errors import PartitionLost, RetriableError
 from streamer.protocols import Embedder, Embedding, Sink, Source
-from streamer.worker.batching import Batcher, BatchPolicy
+from streamer.telemetry.waiting import Waiting
+from streamer.worker.batching import Batcher
 from streamer.worker.dead_letter_share import DeadLetterShare, Uselessness
 from streamer.worker.encoding import Encoder
 from streamer.worker.identity import IdentityCheck
 from streamer.worker.notify import Notify
-from streamer.worker.offsets import OffsetTracker
+from streamer.worker.offsets import OffsetStatistics, OffsetTracker
 from streamer.worker.outbox import Outbox
+from streamer.worker.settings import PipelineSettings
+from streamer.worker.statistics import FlowTimes, PipelineStatistics
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineSettings:
-    """Seconds and counts. The in-flight bounds are per partition: beyond them it is not polled."""
-
-    batch: BatchPolicy
-    max_batches: int
-    max_in_flight_events: int
-    max_in_flight_bytes: int
-    commit_interval: float
-    drain_timeout: float
-    poll_timeout: float = 0.2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineStatistics:
-    """Counters since the start, and what is in flight now."""
-
-    records_total: int = field(metadata={"help": "Records read, each counted once per assignment of its partition."})
-    embedded_total: int = field(metadata={"help": "Vector events that the broker has acknowledged."})
-    cache_hits_total: int = field(metadata={"help": "Vector events whose vector came from the cache."})
-    tombstones_total: int = field(metadata={"help": "Tombstones passed on to the vector topic."})
-    dead_letters_total: int = field(metadata={"help": "Events published to the dead-letter topic."})
-    stale_total: int = field(metadata={"help": "Results dropped because their partition was revoked or read again."})
-    batches_total: int = field(metadata={"help": "Micro-batches sent to be embedded."})
-    commits_total: int = field(metadata={"help": "Successful offset commits."})
-    commit_failures_total: int = field(
-        metadata={"help": "Offset commits that failed; the next one covers their offsets."}
-    )
-    rebalances_total: int = field(metadata={"help": "Assignments received from the consumer group."})
-    partitions: int = field(metadata={"help": "Input partitions assigned now."})
-    in_flight: int = field(metadata={"help": "Events read and not yet acknowledged."})
-    in_flight_bytes: int = field(metadata={"help": "Bytes of the events in flight."})
-    batches_in_flight: int = field(metadata={"help": "Micro-batches being embedded now."})
-    lowest_unfinished_offset: Mapping[str, int] = field(
-        metadata={"label": "partition", "help": "Lowest offset per partition that is not acknowledged yet."}
-    )
 
 
 class Pipeline:
@@ -89,7 +54,9 @@ class Pipeline:
         self._decoder = decoder
         self._settings = settings
         self._clock = clock
-        self._tracker = OffsetTracker()
+        self._wall_clock = wall_clock
+        self.times = FlowTimes()
+        self.tracker = OffsetTracker()
         self._batcher = Batcher(settings.batch)
         self._slots = anyio.Semaphore(settings.max_batches, max_value=settings.max_batches, fast_acquire=True)
         self._draining: set[TopicPartition] = set()
@@ -98,8 +65,11 @@ class Pipeline:
         self._commit_lock = anyio.Lock()
         self._arrived = Notify()  # events wait in the batcher, or a drain begins
         self._advanced = Notify()  # offsets became complete: room to read, maybe drained
-        self._outbox = Outbox(sink, encoder, self._tracker, self._advanced, wall_clock=wall_clock)
-        self.recent_dead_letters, self._counts = self._outbox.recent_dead_letters, Counter[str]()
+        self._outbox = Outbox(
+            sink, encoder, self.tracker, self._advanced, self.times, clock=clock, wall_clock=wall_clock
+        )
+        self.recent_dead_letters = self._outbox.recent_dead_letters
+        self._counts: Counter[str] = Counter()
         self._identity = IdentityCheck(decoder)
         self._share = DeadLetterShare()
 
@@ -113,7 +83,7 @@ class Pipeline:
             tasks.start_soon(self._outbox.run)
             tasks.start_soon(self._commit_regularly)
             await self._stopping.wait()
-            await self._drain(self._tracker.partitions)
+            await self._drain(self.tracker.partitions)
             tasks.cancel_scope.cancel()
 
     def stop(self) -> None:
@@ -126,7 +96,7 @@ class Pipeline:
         """Rebalance: these partitions are ours from their committed offsets on."""
         self._counts["rebalances"] += 1
         self._joined = True
-        self._tracker.assign(tps)
+        self.tracker.assign(tps)
         self._advanced.notify()
         log.info("partitions assigned", partitions=_names(tps))
 
@@ -143,17 +113,17 @@ class Pipeline:
         self._advanced.notify()
 
     def _let_go(self, tps: Collection[TopicPartition]) -> None:
-        self._tracker.revoke(tps)
+        self.tracker.revoke(tps)
         self._draining.difference_update(tps)  # or batches would be cut short for ever
 
     async def _drain(self, tps: Collection[TopicPartition]) -> None:
         self._draining.update(tps)
         self._arrived.notify()
         with anyio.move_on_after(self._settings.drain_timeout) as scope:
-            while self._tracker.in_flight(tps):
+            while self.tracker.in_flight(tps):
                 await self._advanced.wait()
         if scope.cancelled_caught:
-            left = self._tracker.in_flight(tps)
+            left = self.tracker.in_flight(tps)
             log.warning(
                 "drain timed out; unfinished events will be replayed",
                 seconds=self._settings.drain_timeout,
@@ -161,26 +131,37 @@ class Pipeline:
             )
         await self._commit(tps)
 
-    def ready(self) -> str | None:
-        """None when work flows; else the reason why not.
+    def waiting(self) -> Waiting | None:
+        """None when work flows; else what it waits for.
 
         A worker that turns nearly all records into dead letters is not ready: a rollout of settings that do not fit the
         topic must stop at its first pod, and what watches readiness must see it. Nothing restarts it for that.
         """
         if self._stopping.is_set():
-            return "stopping"
+            return Waiting("stopping", "stopping")
         if not self._joined:
-            return "waiting to join the consumer group"
-        return str(useless) if (useless := self._share.problem()) else None
+            return Waiting("group", "waiting to join the consumer group")
+        return Waiting("dead_letters", str(useless)) if (useless := self._share.problem()) else None
+
+    def ready(self) -> str | None:
+        """The same as a sentence."""
+        return waiting.text if (waiting := self.waiting()) else None
+
+    def offsets(self) -> OffsetStatistics:
+        return self.tracker.statistics(self._clock())
+
+    def clock_ahead(self) -> float:
+        """How far the latest time of a record of the last minute lies in the future, in seconds."""
+        return self.times.clock_ahead.value(self._clock())
 
     def statistics(self) -> PipelineStatistics:
-        offsets, published = self._tracker.statistics(), self._outbox.counts
+        offsets, published = self.offsets(), self._outbox.counts
         return PipelineStatistics(
             records_total=self._counts["records"],
             embedded_total=published["embedded"],
             cache_hits_total=published["cache_hits"],
             tombstones_total=published["tombstones"],
-            dead_letters_total=published["dead_letters"],
+            dead_letters_total=dict(self._outbox.dead_letters),
             stale_total=self._counts["stale"] + published["stale"],
             batches_total=self._counts["batches"],
             commits_total=self._counts["commits"],
@@ -197,7 +178,7 @@ class Pipeline:
         """Backpressure is not asking: a partition with a full window keeps its prefetched records in the client."""
         settings = self._settings
         while not self._stopping.is_set():
-            room = self._tracker.with_room(settings.max_in_flight_events, settings.max_in_flight_bytes)
+            room = self.tracker.with_room(settings.max_in_flight_events, settings.max_in_flight_bytes)
             tps = [tp for tp in room if tp not in self._draining]
             if not tps:
                 with anyio.move_on_after(settings.poll_timeout):
@@ -211,10 +192,12 @@ class Pipeline:
         if self._stopping.is_set():
             return  # not tracked, so not committed: read again after the restart
         now = self._clock()
+        if records:
+            self.times.read(max(record.timestamp for record in records), self._wall_clock(), now)
         for record in records:
             if record.tp in self._draining:
                 continue  # arrived while a rebalance drains; its next owner reads it
-            origin = self._tracker.track(record.tp, record.offset, len(record.value or b""))
+            origin = self.tracker.track(record.tp, record.offset, len(record.value or b""), now)
             if origin is None:
                 continue
             self._counts["records"] += 1
@@ -232,12 +215,16 @@ class Pipeline:
             while not len(self._batcher):
                 await self._arrived.wait()
             await self._slots.acquire()
+            slot_free_since = self._clock()
             while len(self._batcher) and not self._is_due():
                 with anyio.move_on_after(max(0.0, self._batcher.deadline - self._clock())):
                     await self._arrived.wait()
+            now, oldest = self._clock(), self._batcher.oldest
+            cut = self._batcher.cut(now, slot_free_since)
             batch = list(self._current(self._batcher.take()))
             if batch:
                 self._counts["batches"] += 1
+                self.times.cut(cut, len(batch), oldest, slot_free_since, now)
                 tasks.start_soon(self._embed, batch)
             else:
                 self._slots.release()
@@ -258,7 +245,7 @@ class Pipeline:
 
     def _current(self, events: Iterable[Event]) -> Iterator[Event]:
         for event in events:
-            if self._tracker.is_current(event.origin):
+            if self.tracker.is_current(event.origin):
                 yield event
             else:
                 self._counts["stale"] += 1
@@ -266,19 +253,20 @@ class Pipeline:
     def _settle(self, outcome: Outcome) -> None:
         if self._share.add(outcome):
             _tell(self._share.problem())
-        self._outbox.add(self._tracker.settle(outcome))
+        self._outbox.add(self.tracker.settle(outcome))
 
     async def _commit_regularly(self) -> None:
         while True:
             await anyio.sleep(self._settings.commit_interval)
-            await self._commit(self._tracker.partitions)
+            await self._commit(self.tracker.partitions)
 
     async def _commit(self, tps: Collection[TopicPartition]) -> None:
         # The lock keeps a slow periodic commit from landing after the final one of a rebalance and moving it back.
         async with self._commit_lock:
-            offsets = self._tracker.committable(tps)
+            offsets = self.tracker.committable(tps)
             if not offsets:
                 return
+            begun = self._clock()
             try:
                 await self._source.commit(offsets)
             except (PartitionLost, RetriableError) as exc:
@@ -286,7 +274,9 @@ class Pipeline:
                 log.warning("offsets not committed", reason=str(exc), partitions=_names(offsets))
             else:
                 self._counts["commits"] += 1
-                self._tracker.committed(offsets)
+                now = self._clock()
+                self.times.stages["commit"].observe(now - begun)
+                self.tracker.committed(offsets, now)
 
 
 def _names(tps: Collection[TopicPartition]) -> list[str]:

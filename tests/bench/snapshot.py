@@ -33,7 +33,8 @@ from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.core.events import Message
 from streamer.core.sketch import SKETCH_HEADER, sketch
 from streamer.core.vectors import Space
-from streamer.indexer.indexer import Indexer, IndexerSettings
+from streamer.indexer.indexer import Indexer
+from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.protocols import Acknowledgement
 from tests.support.vectors import like_texts

@@ -33,7 +33,8 @@ from streamer.embedding.cached import CachedEmbedder
 from streamer.protocols import Embedding, Rejection
 from streamer.worker.batching import BatchPolicy
 from streamer.worker.encoding import Encoder, OutputFormat
-from streamer.worker.pipeline import Pipeline, PipelineSettings
+from streamer.worker.pipeline import Pipeline
+from streamer.worker.settings import PipelineSettings
 from tests.support.brokers import Java
 
 SPACE = Space(provider="stub", model="stub", dimensions=384)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from streamer.embedding.contracts import Contract, contract_for, known_models
+from streamer.embedding.prices import price_of
 from streamer.settings import ProviderName
 from streamer.settings.reference import reference_markdown
 from tests.docs.markdown import ROOT
@@ -40,6 +41,16 @@ def _rows() -> Iterator[list[str]]:
             yield ["onnx, sentence-transformers" if contract.is_local else provider, model, *cells]
 
 
+def prices_table() -> str:
+    rows = [
+        f"| {provider} | {model} | {price.usd_per_million_tokens:.2f} | {price.as_of} |"
+        for provider in get_args(ProviderName)
+        for model in known_models(provider)
+        if (price := price_of(provider, model)) is not None
+    ]
+    return "\n".join(["| provider | model | US dollars | looked up |", "|---|---|---|---|", *rows]) + "\n"
+
+
 def _number(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
@@ -62,8 +73,12 @@ def _prompts(contract: Contract) -> str:
     )
 
 
-PARTS: Mapping[str, Callable[[], str]] = {"models": models_table, "settings": reference_markdown}
-GENERATED_PAGES = [ROOT / "docs" / "providers.md", ROOT / "docs" / "configuration.md"]
+PARTS: Mapping[str, Callable[[], str]] = {
+    "models": models_table,
+    "prices": prices_table,
+    "settings": reference_markdown,
+}
+GENERATED_PAGES = [ROOT / "docs" / f"{name}.md" for name in ("providers", "configuration", "costs")]
 
 
 def regenerated(page: Path) -> str:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import pytest
 
-from streamer.app.worker import WorkerStatistics
-from streamer.indexer.statistics import IndexerStatistics
 from streamer.settings import Settings
+from tests.support.metrics import METRICS
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {
@@ -23,37 +19,18 @@ TEXT = PAGES["operations"]
 SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "streamer").rglob("*.py")))
 
 
-def metrics_of(prefix: str, kind: Any) -> Iterator[tuple[str, str, str]]:
-    """Name, label and help of each metric that `StatisticsCollector` makes of such statistics."""
-    hints = get_type_hints(kind)
-    for field in fields(kind):
-        hint = hints[field.name]
-        options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-        (only,) = [option for option in options if option is not type(None)]
-        name = f"{prefix}_{field.name}"
-        if is_dataclass(only):
-            yield from metrics_of(name, only)
-        elif get_origin(only) is Mapping:
-            yield name, field.metadata["label"], field.metadata.get("help", "")
-        elif issubclass(only, int | float):
-            yield name, "", field.metadata.get("help", "")
-
-
-METRICS = [*metrics_of("streamer_worker", WorkerStatistics), *metrics_of("streamer_indexer", IndexerStatistics)]
-
-
 def test_the_table_is_that_of_the_statistics() -> None:
-    listed = re.findall(r"^\| `(streamer_\w+)` \| (\w*) ?\| (.+) \|$", TEXT, flags=re.MULTILINE)
-    told = {name: meaning for name, _, meaning in listed}
-    made = [(name, label, sentence or told.get(name, "")) for name, label, sentence in METRICS]
+    listed = re.findall(r"^\| `(streamer_(?:worker|indexer)_\w+)` \| ([\w, ]*?) ?\| (.+) \|$", TEXT, flags=re.MULTILINE)
+    made = [(metric.name, ", ".join(metric.labels), metric.help) for metric in METRICS]
     table = "\n".join(f"| `{name}` | {label}{' ' if label else ''}| {sentence} |" for name, label, sentence in made)
     assert listed == made, f"the table of docs/operations.md should be:\n{table}"
 
 
 def test_metrics_named_elsewhere_exist() -> None:
     named = set(re.findall(r"\bstreamer_(?:worker|indexer)_\w+", "".join(PAGES.values())))
+    histograms = {f"{m.name}{end}" for m in METRICS if m.type == "histogram" for end in ("_bucket", "_sum", "_count")}
     assert named
-    assert named <= {name for name, _, _ in METRICS}
+    assert named <= {metric.name for metric in METRICS} | histograms
 
 
 def sentences() -> list[str]:

@@ -70,7 +70,7 @@ MESSAGES = ["Settings and arguments", "Out of reach", "Worker not ready", "Index
 @pytest.mark.parametrize("message", [message for section in MESSAGES for message in quoted(section)])
 def test_messages_are_those_of_the_code(message: str) -> None:
     prefix, _, rest = message.partition(" ")
-    if prefix == "provider" and rest.split(" ")[0] in ("down:", "rate", "blocked:"):
+    if prefix == "provider" and rest.split(" ")[0] in ("down:", "rate", "blocked:", "spend"):
         message = rest  # put before the dispatcher's words
     assert fragments(message)
     assert any(says(text, message) for text in templates())

@@ -71,7 +71,8 @@ def see_all(page: Page, url: str) -> None:
 
 async def test_hostile_ids_texts_metadata_and_dead_letters_are_text(page: Page) -> None:
     letters = [{"at": 0, "kind": text, "reason": text, "source": text, "key": text} for text in HOSTILE]
-    worker = SaidWorker(at_work(model=HOSTILE[1], waits=HOSTILE[3], dead_letters=letters), url=f"http://{HOSTILE[1]}")
+    waits = [{"reason": "provider_key", "text": HOSTILE[3], "until": None}]
+    worker = SaidWorker(at_work(model=HOSTILE[1], waits=waits, dead_letters=letters), url=f"http://{HOSTILE[1]}")
     async with dashboard(hostile_stream(), worker, without=lambda: f"a cache {HOSTILE[0]} {HOSTILE[1]}") as (url, _):
         await run_sync(partial(see_all, page, url))
         assert await run_sync(page.js, "document.title") == "streamer"

@@ -8,6 +8,13 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, generate_latest
 
 from streamer.http.metrics import StatisticsCollector
+from streamer.telemetry.histogram import Histogram
+
+
+def histogram(*values: float) -> Histogram:
+    made = Histogram((0.1, 1.0))
+    made.observe_all(values)
+    return made
 
 
 @dataclass
@@ -20,13 +27,18 @@ class Inner:
 class Statistics:
     records_total: int = 5
     ready: bool = True
-    lag: float = 0.5
+    delay: float = 0.5
     verdicts_total: Mapping[str, int] = field(
         default_factory=lambda: {"a b": 1, 'quo"te': 2}, metadata={"label": "kind"}
     )
     partitions: Mapping[int, float] = field(default_factory=lambda: {3: 1.5}, metadata={"label": "partition"})
     snapshot: Inner | None = field(default_factory=Inner)
     unknown: float | None = None
+    lag: Mapping[str, int] = field(default_factory=lambda: {"a/b/0": 3}, metadata={"label": ("topic", "partition")})
+    seconds: Histogram = field(default_factory=lambda: histogram(0.05, 0.5, 7.0))
+    stages: Mapping[str, Histogram] = field(
+        default_factory=lambda: {"queue": histogram(), "cache": histogram(1.0)}, metadata={"label": "stage"}
+    )
     state: str = "well"
 
 
@@ -42,8 +54,8 @@ def test_counters_gauges_labels_and_nested_statistics_have_names_of_their_fields
         "streamer_records_total 5.0",
         "# TYPE streamer_ready gauge",
         "streamer_ready 1.0",
-        "# TYPE streamer_lag gauge",
-        "streamer_lag 0.5",
+        "# TYPE streamer_delay gauge",
+        "streamer_delay 0.5",
         "# TYPE streamer_verdicts_total counter",
         'streamer_verdicts_total{kind="a b"} 1.0',
         'streamer_verdicts_total{kind="quo\\"te"} 2.0',
@@ -53,6 +65,25 @@ def test_counters_gauges_labels_and_nested_statistics_have_names_of_their_fields
         "streamer_snapshot_bytes 7.0",
         "# TYPE streamer_snapshot_saved_total counter",
         "streamer_snapshot_saved_total 2.0",
+        "# TYPE streamer_lag gauge",
+        'streamer_lag{partition="0",topic="a/b"} 3.0',
+        "# TYPE streamer_seconds histogram",
+        'streamer_seconds_bucket{le="0.1"} 1.0',
+        'streamer_seconds_bucket{le="1.0"} 2.0',
+        'streamer_seconds_bucket{le="+Inf"} 3.0',
+        "streamer_seconds_count 3.0",
+        "streamer_seconds_sum 7.55",
+        "# TYPE streamer_stages histogram",
+        'streamer_stages_bucket{le="0.1",stage="queue"} 0.0',
+        'streamer_stages_bucket{le="1.0",stage="queue"} 0.0',
+        'streamer_stages_bucket{le="+Inf",stage="queue"} 0.0',
+        'streamer_stages_count{stage="queue"} 0.0',
+        'streamer_stages_sum{stage="queue"} 0.0',
+        'streamer_stages_bucket{le="0.1",stage="cache"} 0.0',
+        'streamer_stages_bucket{le="1.0",stage="cache"} 1.0',
+        'streamer_stages_bucket{le="+Inf",stage="cache"} 1.0',
+        'streamer_stages_count{stage="cache"} 1.0',
+        'streamer_stages_sum{stage="cache"} 1.0',
     ]
 
 

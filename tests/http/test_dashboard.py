@@ -189,8 +189,8 @@ async def test_each_state_explains_itself_is_accessible_and_is_photographed(page
             stream.publish(f"msg-{number}", f"Parcel {number} has not arrived in street {number * 7}.", channel="app")
     elif state == "trouble":
         stream.publish_sample()
-        blocked = "blocked: openai answered 401: Incorrect API key provided; it is asked again in 30 s"
-        worker = SaidWorker(at_work(waits=blocked))
+        blocked = "provider blocked: openai answered 401: Incorrect API key provided"
+        worker = SaidWorker(at_work(waits=[{"reason": "provider_key", "text": blocked, "until": time.time() + 30}]))
         lacking = "Kafka input: no broker answers at kafka:9092"
     else:
         stream.publish_sample(trickled=500)

@@ -26,7 +26,7 @@ from streamer.core.vectors import Purpose, Space, Vector
 from streamer.http.api import create_api
 from streamer.http.history import History
 from streamer.http.server import serve
-from streamer.indexer.indexer import IndexerSettings
+from streamer.indexer.settings import IndexerSettings
 from streamer.protocols import Embedding, Rejection
 from streamer.worker.encoding import Encoder
 from tests.support.indexing import P0, Running, Topic
@@ -79,11 +79,11 @@ def at_work(**more: Any) -> Mapping[str, Any]:
         "key": "bad-json",
     }
     return {
-        "role": "worker", "not_ready": None, "without": None, "waits": None,
+        "role": "worker", "not_ready": None, "without": None, "waits": [],
         "model": "bag-of-words", "provider": "test", "partitions": 4,
         "totals": {"embedded": 9_120, "cache_hits": 2_770},
         "now": {"embedded": 40.0, "dead_letters": 0.02, "lag": 120.0, "tokens": 900.0, "in_flight": 12.0,
-                "hit_share": 0.3},
+                "hit_share": 0.3, "usd": 0.42},
         "dead_letters": [letter],
         **more,
     }  # fmt: skip

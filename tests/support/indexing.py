@@ -13,7 +13,8 @@ import orjson
 
 from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Space
-from streamer.indexer.indexer import Indexer, IndexerSettings
+from streamer.indexer.indexer import Indexer
+from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.protocols import Acknowledgement
 

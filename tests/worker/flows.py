@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import anyio
@@ -12,7 +13,8 @@ from streamer.protocols import Embedder
 from streamer.testing import SPACE, MemorySink, MemorySource
 from streamer.worker.batching import BatchPolicy
 from streamer.worker.encoding import Encoder
-from streamer.worker.pipeline import Pipeline, PipelineSettings
+from streamer.worker.pipeline import Pipeline
+from streamer.worker.settings import PipelineSettings
 
 
 def pipeline(
@@ -23,6 +25,8 @@ def pipeline(
     linger: float = 0.001,
     drain_timeout: float = 5.0,
     max_in_flight: int = 100,
+    clock: Callable[[], float] = time.monotonic,
+    wall_clock: Callable[[], float] = time.time,
 ) -> Pipeline:
     settings = PipelineSettings(
         batch=BatchPolicy(max_events=7, linger=linger),
@@ -34,7 +38,7 @@ def pipeline(
         poll_timeout=0.01,
     )
     encoder = Encoder(space=SPACE, vectors_topic="vectors", dead_letters_topic="dead-letters")
-    return Pipeline(source, embedder, sink, Decoder(), encoder, settings)
+    return Pipeline(source, embedder, sink, Decoder(), encoder, settings, clock=clock, wall_clock=wall_clock)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -9,10 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core.decoding import Decoder
-from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Headers, Origin, Record, Tombstone, TopicPartition
+from streamer.core.events import (
+    DeadLetter,
+    EmbeddedEvent,
+    Event,
+    Headers,
+    Origin,
+    Record,
+    Tombstone,
+    TopicPartition,
+    message_bytes,
+)
 from streamer.core.sketch import sketch
 from streamer.core.vectors import Space, unit_rows
-from streamer.worker.encoding import Encoder, message_bytes
+from streamer.worker.encoding import Encoder
 
 TP = TopicPartition("texts", 2)
 ORIGIN = Origin(TP, 17, 1)

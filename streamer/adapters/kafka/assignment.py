@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.core.events import TopicPartition
 from streamer.errors import Unreachable
 from streamer.protocols import Rebalance
+from streamer.telemetry.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +74,16 @@ class Assignment:
     def problem(self) -> str | None:
         """Why records are not coming in, in words for a person; None when they are, or when there are none."""
         return self._health.problem or "; ".join(self._schedule.unreadable) or None
+
+    def waits(self) -> list[Waiting]:
+        """The same, as one word each and with its end."""
+        found: list[Waiting] = []
+        if self._health.problem is not None:
+            found.append(Waiting("consuming", self._health.problem))
+        if (next_try := self._schedule.next_try) is not None:
+            until = time.time() + max(0.0, next_try - self._clock())
+            found.append(Waiting("partition", "; ".join(self._schedule.unreadable), until))
+        return found
 
     @property
     def unreadable_partitions(self) -> int:

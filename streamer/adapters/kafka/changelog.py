@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -138,6 +138,16 @@ class KafkaChangelog:
         except KafkaError as exc:
             raise Unreachable(f"the ends of {self._topic!r} cannot be read: {exc!r}") from exc
         return {TopicPartition(*tp): offset for tp, offset in ends.items()}
+
+    async def beginning_offsets(self, tps: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Where the logs of these partitions begin. Raises Unreachable when no broker tells them in time."""
+        if self._consumer is None:
+            raise Unreachable(f"the beginnings of {self._topic!r} cannot be read: the consumer is being replaced")
+        try:
+            first = await self._consumer.beginning_offsets([ClientPartition(*tp) for tp in tps])
+        except KafkaError as exc:
+            raise Unreachable(f"the beginnings of {self._topic!r} cannot be read: {exc!r}") from exc
+        return {TopicPartition(*tp): offset for tp, offset in first.items()}
 
     async def poll(self, timeout: float) -> Sequence[Record]:
         """Records in offset order per partition; after a client error it reads on from where it really was. Raises

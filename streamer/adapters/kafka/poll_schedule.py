@@ -33,6 +33,11 @@ class PollSchedule:
         """Why, for each partition that is left alone now."""
         return [why for _, why in self._unreadable.values()]
 
+    @property
+    def next_try(self) -> float | None:
+        """When the first of them is read again, by our clock; None when none is left alone."""
+        return min((until for until, _ in self._unreadable.values()), default=None)
+
     def choose(self, tps: Collection[ClientPartition]) -> list[ClientPartition]:
         """Those to be read now, the first one first; none when all are left alone."""
         now = self._clock()

@@ -46,7 +46,7 @@ class Positions:
     async def restart(self, consumer: Any, tp: ClientPartition, offset: int | None) -> None:
         """Read on from there; None: from what is committed, or else from the beginning. Raises KafkaError,
         TimeoutError, IllegalStateError when the partition is not the consumer's any more."""
-        start = await self._committed(consumer, tp) if offset is None else offset
+        start = await self.committed(consumer, tp) if offset is None else offset
         await self._seek(consumer, tp, start)
         self.generation += 1
         self._next.pop(tp, None)
@@ -61,7 +61,7 @@ class Positions:
                 while True:
                     generation, offset = self.generation, self._next.get(tp)
                     if offset is None:
-                        offset = await self._committed(consumer, tp)
+                        offset = await self.committed(consumer, tp)
                     if generation == self.generation:
                         break
                     # While we asked, this partition was taken up again, or another one was and this one is still where
@@ -104,7 +104,7 @@ class Positions:
                     anew[tp] = begin
         return anew
 
-    async def _committed(self, consumer: Any, tp: ClientPartition) -> int | None:
+    async def committed(self, consumer: Any, tp: ClientPartition) -> int | None:
         # `committed()` may answer from a request made before the last transaction ended; this one asks now.
         asking = consumer._coordinator.fetch_committed_offsets([tp])  # noqa: SLF001
         found = (await asyncio.wait_for(asking, self._timeout)).get(tp)

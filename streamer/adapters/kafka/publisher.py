@@ -17,11 +17,13 @@ from aiokafka.partitioner import DefaultPartitioner
 from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
-from streamer.adapters.kafka.refusals import TimestampLimits
-from streamer.core.events import Message
+from streamer.adapters.kafka.refusals import reason_of, refusal_of
+from streamer.adapters.kafka.topic_limits import TopicLimits
+from streamer.core.events import Message, message_bytes
 
 MAX_BATCH_BYTES = 512 * 1024
 ABANDON_TIMEOUT = 5.0
+HEAD_BYTES = 150  # of a batch with one record, at the most, with the header for a timestamp that its topic refuses
 
 Target = tuple[str, int]
 
@@ -37,6 +39,12 @@ class RecordBatch:
     target: Target
     positions: Sequence[int]
     future: asyncio.Future[Any]
+    builder: Any
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire, once it has been sent."""
+        return int(self.builder.size())
 
     @property
     def error(self) -> BaseException | None:
@@ -58,7 +66,7 @@ class Publisher:
         self,
         connection: KafkaConnection,
         compression: str,
-        limits: TimestampLimits,
+        limits: TopicLimits,
         *,
         give_up_after: float,
         **options: Any,
@@ -85,18 +93,23 @@ class Publisher:
                 await self.abandon()
             raise
 
-    async def submit(self, messages: Sequence[Message], positions: Sequence[int], *, singly: bool) -> list[RecordBatch]:
-        """Enqueue these of the messages, in order; `singly`: each in a batch of its own. Raises KafkaError, and then
-        some may be on their way all the same."""
+    async def submit(self, messages: list[Message], positions: Sequence[int], *, singly: bool) -> list[RecordBatch]:
+        """Enqueue these of the messages, in order; `singly`: each in a batch of its own. What their topics are known to
+        refuse is replaced by what there is instead of it. Raises KafkaError, and then some may be on their way all the
+        same."""
+        for position in positions:
+            messages[position] = self._lessened(messages[position])
         partitions = {topic: await self._partitions(topic) for topic in {messages[p].topic for p in positions}}
+        bounds = {topic: self._limits.batch_bytes(topic) for topic in partitions}
         batches: list[RecordBatch] = []
         open_batches: dict[Target, tuple[Any, list[int]]] = {}
         for position in positions:
             message = messages[position]
-            choices = partitions[message.topic]
+            choices, bound = partitions[message.topic], bounds[message.topic]
             target = (message.topic, self._partitioner(message.key, choices, choices))
             builder, members = open_batches.get(target) or (self.producer.create_batch(), [])
-            if (singly and members) or not self._append(builder, message):
+            is_full = members and (singly or (bound and builder.size() + message_bytes(message) > bound))
+            if is_full or not self._append(builder, message):
                 batches.append(await self._enqueue(target, builder, members))
                 builder, members = self.producer.create_batch(), []
                 self._append(builder, message)  # an empty builder always takes one record
@@ -113,8 +126,25 @@ class Publisher:
         except TimeoutError as exc:
             raise KafkaTimeoutError(f"nothing known of topic {topic!r} within {self._give_up_after:g} s") from exc
 
+    def _lessened(self, message: Message) -> Message:
+        """In the first form that its topic may take."""
+        while (error := self._limits.refuses(message, message_bytes(message) + HEAD_BYTES, self._measure)) is not None:
+            kind = refusal_of(error)
+            lesser = message.instead(kind, reason_of(error)) if message.instead and kind else None
+            if lesser is None:
+                break  # the broker is asked again
+            message = lesser
+        return message
+
+    def _measure(self, message: Message) -> int:
+        """Bytes of a batch with this message only."""
+        builder = self.producer.create_batch()
+        self._append(builder, message)
+        builder._build()  # noqa: SLF001  # which compresses it
+        return int(builder.size())
+
     def _append(self, builder: Any, message: Message) -> bool:
-        message = self._limits.fit(message)
+        message = self._limits.timestamps.fit(message)
         appended = builder.append(
             timestamp=message.timestamp, key=message.key, value=message.value, headers=list(message.headers)
         )
@@ -129,7 +159,7 @@ class Publisher:
                 sending = self.producer.send_batch(builder, target[0], partition=target[1])
                 future: asyncio.Future[Any] = await sending
                 future.add_done_callback(partial(self._sent, target))
-                return RecordBatch(target, tuple(members), future)
+                return RecordBatch(target, tuple(members), future, builder)
             except HeldBack:  # while it waited for the one before it to leave
                 break
             except KafkaTimeoutError:
@@ -139,7 +169,7 @@ class Publisher:
         unsent: asyncio.Future[Any] = loop.create_future()
         unsent.set_exception(HeldBack())
         _retrieve(unsent)
-        return RecordBatch(target, tuple(members), unsent)
+        return RecordBatch(target, tuple(members), unsent, builder)
 
     def _sent(self, target: Target, future: asyncio.Future[Any]) -> None:
         """After a batch that failed for good nothing more goes to its partition: what follows would arrive before it.

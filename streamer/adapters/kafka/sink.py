@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
-from aiokafka.errors import InvalidTimestampError, KafkaError
+from aiokafka.errors import KafkaError
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.publisher import HeldBack, Publisher, RecordBatch, Target
-from streamer.adapters.kafka.refusals import TimestampLimits, is_doubtful, reason_of, refusal_of
+from streamer.adapters.kafka.refusals import is_doubtful, reason_of, refusal_of
+from streamer.adapters.kafka.topic_limits import TopicLimits
 from streamer.core.events import Message
 from streamer.errors import Refused, TooLarge, Unreachable
 from streamer.protocols import Acknowledgement
@@ -42,7 +43,7 @@ class _Bundle:
     singly: bool = False
     refused: dict[int, BaseException] = field(default_factory=dict)
 
-    def settle(self, dirty: set[Target], limits: TimestampLimits) -> bool:
+    def settle(self, dirty: set[Target], limits: TopicLimits) -> bool:
         """Note what became of the batches; whether anything will be sent otherwise than before.
 
         A partition that missed one of them is `dirty`: what followed is sent again even if it arrived, or the older
@@ -55,8 +56,8 @@ class _Bundle:
             error = batch.error
             if error is None and batch.future.done() and batch.target not in dirty:
                 waiting.difference_update(batch.positions)
-            elif isinstance(error, InvalidTimestampError):
-                has_changed |= limits.learn(batch.target[0], [self.messages[p] for p in batch.positions])
+            elif self._teaches(batch, limits):
+                has_changed = True
                 dirty.add(batch.target)
             elif refusal_of(error) is None or len(batch.positions) > 1 or (is_doubtful(error) and not self.singly):
                 has_changed |= refusal_of(error) is not None and not self.singly
@@ -67,6 +68,9 @@ class _Bundle:
         self.batches = []
         self.waiting = sorted(waiting)
         return has_changed
+
+    def _teaches(self, batch: RecordBatch, limits: TopicLimits) -> bool:
+        return limits.learn(batch.target[0], batch.error, [self.messages[p] for p in batch.positions], batch.size)
 
     def _replace(self, batch: RecordBatch, error: BaseException | None, dirty: set[Target], waiting: set[int]) -> bool:
         (position,) = batch.positions
@@ -111,7 +115,7 @@ class KafkaSink:
         give_up_after: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._limits = TimestampLimits()
+        self._limits = TopicLimits()
         self._make = partial(
             Publisher,
             connection,
@@ -190,7 +194,7 @@ class KafkaSink:
             await self._quiet_down()
             await self._publisher.abandon()
             dirty: set[Target] = set()
-            self._limits.begin()
+            self._limits.timestamps.begin()
             changed = sum(bundle.settle(dirty, self._limits) for bundle in self._pending)
             if not changed:
                 await asyncio.sleep(min(LONGEST_PAUSE, 0.25 * (2**self._failures - 1)))

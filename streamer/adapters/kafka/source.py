@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import structlog
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from streamer.adapters.kafka.assignment import Assignment
 from streamer.adapters.kafka.connection import KafkaConnection
@@ -22,7 +22,9 @@ from streamer.adapters.kafka.positions import Positions
 from streamer.adapters.kafka.records import record_of
 from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.core.events import Record, TopicPartition
+from streamer.errors import Unreachable
 from streamer.protocols import Rebalance
+from streamer.telemetry.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -198,6 +200,37 @@ class KafkaSource:
     def state(self) -> str | None:
         """Why records are not coming in, in words for a person; None when they are, or when there are none."""
         return self._membership.joining or self._assignment.problem
+
+    def waits(self) -> list[Waiting]:
+        """The same, as one word each and with its end."""
+        joining = self._membership.joining
+        return ([Waiting("group", joining)] if joining else []) + self._assignment.waits()
+
+    async def end_offsets(self, tps: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Where the logs of these partitions end. Raises Unreachable when no broker tells in time."""
+        consumer = self._membership.consumer
+        if consumer is None or self._membership.joining:
+            raise Unreachable("there is no member of the group just now")
+        try:
+            asking = consumer.end_offsets([ClientPartition(*tp) for tp in tps])
+            ends = await asyncio.wait_for(asking, self._timeouts.request)
+        except (KafkaError, TimeoutError) as exc:
+            raise Unreachable(f"the ends of the partitions cannot be read: {exc!r}") from exc
+        return {TopicPartition(*tp): offset for tp, offset in ends.items()}
+
+    async def committed(self, tps: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """What the group has committed of these, or where they begin. Raises Unreachable when no broker tells
+        in time."""
+        consumer = self._membership.consumer
+        if consumer is None:
+            raise Unreachable("there is no member of the group just now")
+        try:
+            found = {tp: await self._positions.committed(consumer, ClientPartition(*tp)) for tp in tps}
+            unknown = [ClientPartition(*tp) for tp, offset in found.items() if offset is None]
+            first = await consumer.beginning_offsets(unknown) if unknown else {}
+            return {tp: first[ClientPartition(*tp)] if offset is None else offset for tp, offset in found.items()}
+        except (KafkaError, TimeoutError, IllegalStateError) as exc:
+            raise Unreachable(f"the committed offsets cannot be read: {exc!r}") from exc
 
     def statistics(self) -> SourceStatistics:
         return SourceStatistics(

@@ -15,13 +15,14 @@ from functools import partial
 
 import structlog
 from aiokafka import TopicPartition as ClientPartition
-from aiokafka.errors import IllegalOperation, InvalidTimestampError, KafkaError
+from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.producer.transaction_manager import TransactionState
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.publisher import Publisher, RecordBatch
-from streamer.adapters.kafka.refusals import TimestampLimits, is_doubtful, reason_of, refusal_of
+from streamer.adapters.kafka.refusals import is_doubtful, reason_of, refusal_of
 from streamer.adapters.kafka.sink import SinkStatistics
+from streamer.adapters.kafka.topic_limits import TopicLimits
 from streamer.core.events import Message, TopicPartition
 from streamer.errors import ConfigurationError, PartitionLost, Unreachable
 from streamer.protocols import Acknowledgement
@@ -44,16 +45,14 @@ class _PartitionProducer:
         self._batches: list[RecordBatch] = []
         self._next_offset = 0
 
-    async def send(
-        self, messages: Sequence[Message], positions: Sequence[int], *, singly: bool
-    ) -> Sequence[RecordBatch]:
+    async def send(self, messages: list[Message], positions: Sequence[int], *, singly: bool) -> Sequence[RecordBatch]:
         async with self.lock, asyncio.timeout(STEP_TIMEOUT):
             if self.failure is not None:
                 raise PartitionLost(self.failure)
             with self._over_before_its_time():
                 return await self._send(messages, positions, singly)
 
-    async def _send(self, messages: Sequence[Message], positions: Sequence[int], singly: bool) -> Sequence[RecordBatch]:
+    async def _send(self, messages: list[Message], positions: Sequence[int], singly: bool) -> Sequence[RecordBatch]:
         if not self._open:
             await self.publisher.producer.begin_transaction()
             self._open = True
@@ -98,7 +97,7 @@ class KafkaTransactions:
 
     def __init__(self, connection: KafkaConnection, group_id: str, *, compression: str = "none") -> None:
         self._group_id = group_id
-        self._limits = TimestampLimits()
+        self._limits = TopicLimits()
         self._singly_up_to: dict[TopicPartition, int] = {}  # something there was refused, and it is not known what
         self._make = partial(
             Publisher,
@@ -165,17 +164,18 @@ class KafkaTransactions:
             shares.setdefault(tp, (self._producers.get(tp), []))[1].append(position)
         lost: set[TopicPartition] = set()
         underway: list[tuple[TopicPartition, _PartitionProducer, Sequence[RecordBatch]]] = []
+        leaving = list(messages)
         for tp, (producer, positions) in shares.items():
             if producer is None:
                 lost.add(tp)
                 continue
             try:
-                singly = self._is_suspect(tp, messages[positions[0]])
-                underway.append((tp, producer, await producer.send(messages, positions, singly=singly)))
+                singly = self._is_suspect(tp, leaving[positions[0]])
+                underway.append((tp, producer, await producer.send(leaving, positions, singly=singly)))
             except (KafkaError, TimeoutError, PartitionLost) as exc:
                 await self._fail(tp, producer, exc)
                 lost.add(tp)
-        return partial(self._acknowledged, messages, underway, lost)
+        return partial(self._acknowledged, leaving, underway, lost)
 
     def _is_suspect(self, tp: TopicPartition, first: Message) -> bool:
         until = self._singly_up_to.get(tp)
@@ -184,17 +184,23 @@ class KafkaTransactions:
         del self._singly_up_to[tp]
         return False
 
-    def _judge(self, tp: TopicPartition, messages: Sequence[Message], batches: Iterable[RecordBatch]) -> None:
-        """Find out what the broker refused, so that the next transaction goes without it."""
+    def _judge(self, tp: TopicPartition, messages: Sequence[Message], batches: Iterable[RecordBatch]) -> bool:
+        """Find out what the broker refused, so that the next transaction goes without it; whether it will go
+        otherwise than this one."""
+        has_changed = False
         for batch in batches:
             sent = [messages[position] for position in batch.positions]
             kind = refusal_of(batch.error)
-            if isinstance(batch.error, InvalidTimestampError):
-                self._limits.learn(batch.target[0], sent)
+            if self._limits.learn(batch.target[0], batch.error, sent, batch.size):
+                has_changed = True
             elif kind is not None and sent[-1].origin is not None:
-                if len(sent) == 1 and sent[0].instead and (tp in self._singly_up_to or not is_doubtful(batch.error)):
-                    sent[0].instead(kind, reason_of(batch.error))
-                self._singly_up_to[tp] = max(self._singly_up_to.get(tp, 0), sent[-1].origin.offset)
+                until = self._singly_up_to.get(tp)
+                if len(sent) == 1 and sent[0].instead and (until is not None or not is_doubtful(batch.error)):
+                    has_changed |= sent[0].instead(kind, reason_of(batch.error)) is not None
+                elif until is None or until < sent[-1].origin.offset:
+                    self._singly_up_to[tp] = sent[-1].origin.offset
+                    has_changed = True
+        return has_changed
 
     async def _acknowledged(
         self,
@@ -202,15 +208,14 @@ class KafkaTransactions:
         underway: Iterable[tuple[TopicPartition, _PartitionProducer, Sequence[RecordBatch]]],
         lost: set[TopicPartition],
     ) -> None:
-        self._limits.begin()
+        self._limits.timestamps.begin()
         for tp, producer, batches in underway:
             try:
                 await delivered(batches)
             except (KafkaError, TimeoutError, asyncio.CancelledError) as exc:
                 if isinstance(exc, asyncio.CancelledError) and not any(batch.future.cancelled() for batch in batches):
                     raise
-                self._judge(tp, messages, batches)
-                await self._fail(tp, producer, exc)
+                await self._fail(tp, producer, exc, will_change=self._judge(tp, messages, batches))
                 lost.add(tp)
         if lost:
             raise PartitionLost("a transaction failed; its partition is read again", lost)
@@ -236,8 +241,12 @@ class KafkaTransactions:
             return False
         return True
 
-    async def _fail(self, tp: TopicPartition, producer: _PartitionProducer, error: BaseException) -> None:
+    async def _fail(
+        self, tp: TopicPartition, producer: _PartitionProducer, error: BaseException, *, will_change: bool = False
+    ) -> None:
         if producer.failure is not None:
+            if will_change and self._producers.get(tp) is producer:
+                self.changed.set()
             return
         producer.failure = repr(error)
         self._failures += 1
@@ -245,8 +254,8 @@ class KafkaTransactions:
         await producer.publisher.abandon()  # at once: a late retry of its last request would end the next transaction
         if self._producers.get(tp) is producer:
             self.broken[tp] = producer.failure
-            # Not at once: what failed for a lasting reason would be tried without a breath.
-            asyncio.get_running_loop().call_later(PAUSE, self.changed.set)
+            # Not always at once: what failed for a lasting reason would be tried without a breath.
+            asyncio.get_running_loop().call_later(0.0 if will_change else PAUSE, self.changed.set)
 
     def state(self) -> str | None:
         whys = "; ".join(f"{tp}: {why}" for tp, why in sorted(self.broken.items()))

@@ -18,7 +18,7 @@ from typing import Any
 
 import anyio
 
-from streamer.adapters.providers.refusals import meaning, remedy, stated, status_inside, wraps_error
+from streamer.adapters.providers.refusals import cause, meaning, remedy, stated, status_inside, wraps_error
 from streamer.adapters.providers.wire import Unordered
 from streamer.errors import (
     ProviderBlocked,
@@ -70,6 +70,11 @@ class Vendor:
 
     def refusal(self, status: int, headers: Mapping[str, str], body: object) -> StreamerError:
         """The error for an answer that is not a success. `body`: bytes, text, or parsed JSON."""
+        error = self._refusal(status, headers, body)
+        error.status = status
+        return error
+
+    def _refusal(self, status: int, headers: Mapping[str, str], body: object) -> StreamerError:
         said = stated(body)
         wait = retry_after({name.lower(): value for name, value in headers.items()}, time.time())
         is_wrapped = 200 <= status < 300
@@ -85,7 +90,9 @@ class Vendor:
                 advice = remedy(status, said)
                 advice += f" ({self.key_hint})" if self.key_hint and "API key" in advice else ""
                 in_doubt = status in (400, 413, 422)
-                return ProviderBlocked(f"{message}; {advice}", retry_after=wait, in_doubt=in_doubt)
+                return ProviderBlocked(
+                    f"{message}; {advice}", retry_after=wait, in_doubt=in_doubt, cause=cause(status, said)
+                )
             case "too_long":
                 return RejectedError(message, kind="too_long")
             case "rejected":
@@ -100,8 +107,9 @@ class Vendor:
         """The error for a connection that could not be made, broke, or carried something that is not HTTP."""
         name, said = type(cause).__name__, self.redact(str(cause))
         # Why a connection could not be made the system says; all else may quote what went over it.
-        words = said if name.startswith("Connect") or not said else quoted(said)
-        return RetriableError(f"{self.name}: {name}" + (f": {words}" if words else ""))
+        is_ours = name.startswith("Connect")
+        words = said if is_ours or not said else quoted(said)
+        return RetriableError(f"{self.name}: {name}" + (f": {words}" if words else ""), may_be_billed=not is_ours)
 
     @contextmanager
     def answer_within(self, seconds: float) -> Iterator[None]:
@@ -113,7 +121,7 @@ class Vendor:
             with anyio.fail_after(seconds):
                 yield
         except TimeoutError:
-            raise RetriableError(f"{self.name} did not answer within {seconds:g} s") from None
+            raise RetriableError(f"{self.name} did not answer within {seconds:g} s", may_be_billed=True) from None
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -126,7 +134,10 @@ class Vendor:
             raise self.unusable(str(exc)) from None
 
     def unusable(self, why: str) -> RetriableError:
-        return RetriableError(f"{self.name} sent an answer that cannot be used: {self.redact(why)}")
+        said = f"{self.name} sent an answer that cannot be used: {self.redact(why)}"
+        error = RetriableError(said, may_be_billed=True)
+        error.status = 200
+        return error
 
     def redact(self, text: str) -> str:
         """The text on one line, cut, without our secrets and without keys that the vendor itself has half masked."""

@@ -7,7 +7,6 @@ sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), unchanged.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 
+from streamer.adapters.providers.model_folder import json_object, model_folder, revision
 from streamer.core.reading import well_formed
 from streamer.core.vectors import Matrix
 from streamer.errors import ConfigurationError, MissingExtra, RejectedError, RetriableError, quoted
@@ -56,7 +55,7 @@ class SentenceEncoder:
         self.model = description.model
         self.precision = description.precision
         self.max_tokens = description.max_tokens
-        self.revision = _revision(description.files)
+        self.revision = revision(description.files)
         self._reads_first_token = description.reads_first_token
         self._tokenizer = description.tokenizer
         # Exported tokenizers often pad and cut, to lengths of their own.
@@ -138,7 +137,7 @@ def load(model: str) -> SentenceEncoder:
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     return SentenceEncoder(
-        _bundled() if model == BUNDLED_MODEL else _folder(Path(model).expanduser()),
+        _bundled() if model == BUNDLED_MODEL else _folder(model),
         lambda path: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]),
     )
 
@@ -168,20 +167,16 @@ def _bundled() -> Description:
     )
 
 
-def _folder(folder: Path) -> Description:
+def _folder(model: str) -> Description:
     """A model as sentence-transformers and Optimum save it."""
     try:
         from tokenizers import Tokenizer
     except ImportError:
         raise MissingExtra("tokenizers", "onnx") from None
-    if not folder.is_dir():
-        raise ConfigurationError(f"provider.model = {str(folder)!r} is neither {BUNDLED_MODEL!r} nor a folder")
+    folder = model_folder(model, "model.onnx", "tokenizer.json", otherwise=BUNDLED_MODEL)
     weights, pieces, pooling = folder / "model.onnx", folder / "tokenizer.json", folder / "1_Pooling" / "config.json"
-    for file in (weights, pieces):
-        if not file.is_file():
-            raise ConfigurationError(f"provider.model: the folder {folder} has no {file.name}")
-    max_tokens = _settings(folder / "sentence_bert_config.json").get("max_seq_length")
-    max_tokens = max_tokens or _settings(folder / "config.json").get("max_position_embeddings")
+    max_tokens = json_object(folder / "sentence_bert_config.json").get("max_seq_length")
+    max_tokens = max_tokens or json_object(folder / "config.json").get("max_position_embeddings")
     if not isinstance(max_tokens, int) or max_tokens < 3:
         raise ConfigurationError(
             f"provider.model: the folder {folder} has neither a sentence_bert_config.json with max_seq_length nor a "
@@ -205,32 +200,9 @@ def _folder(folder: Path) -> Description:
 
 def _reads_first_token(file: Path) -> bool:
     """How tokens' vectors become the text's: recent files name the way, older ones have a flag for each."""
-    pooling = _settings(file)
+    pooling = json_object(file)
     flags = [name for name, value in pooling.items() if name.startswith("pooling_mode_") and value is True]
     mode = pooling.get("pooling_mode") or flags or "mean"
     if mode not in ("mean", ["pooling_mode_mean_tokens"], "cls", ["pooling_mode_cls_token"]):
         raise ConfigurationError(f"provider.model: {file} asks for {mode!r}; what there is: mean and cls")
     return mode in ("cls", ["pooling_mode_cls_token"])
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    """The JSON object in a file, an empty one if there is no file."""
-    try:
-        found = orjson.loads(file.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as exc:
-        raise ConfigurationError(f"provider.model: {file} cannot be read: {exc}") from exc
-    if not isinstance(found, dict):
-        raise ConfigurationError(f"provider.model: {file} holds no JSON object")
-    return found
-
-
-def _revision(files: Sequence[Path]) -> str:
-    """The first twelve hex digits of the SHA-256 of these files, one after the other."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:12]

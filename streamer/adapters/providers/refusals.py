@@ -149,13 +149,21 @@ def status_inside(refusal: Refusal) -> int:
     return 503 if _LATER.search(said) else 400
 
 
+def cause(status: int, refusal: Refusal) -> Literal["key", "quota", "other"]:
+    """What of the account is behind a refusal that means "blocked"."""
+    if is_empty_account(status, refusal) or status == 429:
+        return "quota"
+    is_about_key = status in (401, 403, 498) or _KEY.search(f"{refusal.code} {refusal.reason}")
+    return "key" if is_about_key else "other"
+
+
 def remedy(status: int, refusal: Refusal) -> str:
     """What a person can do about a refusal that means "blocked"."""
     said = f"{refusal.code} {refusal.reason}"
     fields = refusal.fields | {name.lower() for name in _NAMED.findall(refusal.reason)}
-    if is_empty_account(status, refusal) or status == 429:
+    if cause(status, refusal) == "quota":
         return "the account has used up its quota or credit: raise it, or wait for the next period"
-    if status in (401, 403, 498) or _KEY.search(said):
+    if cause(status, refusal) == "key":
         return "check the API key"
     if status < 400 or status == 405:
         return "check provider.base_url"

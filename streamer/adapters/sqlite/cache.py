@@ -21,6 +21,7 @@ import aiosqlite
 from streamer.adapters.sqlite import rows
 from streamer.adapters.sqlite.access import PATIENCE_SECONDS, Access, Write
 from streamer.adapters.sqlite.file import CacheFile, to_the_end
+from streamer.adapters.sqlite.spend import SqliteSpendLedger
 from streamer.adapters.sqlite.upkeep import CacheContents, clear, contents_of, make_room, purge, run, shrink
 from streamer.core.vectors import Space
 from streamer.errors import StreamerError
@@ -190,6 +191,15 @@ class SqliteVectorCache:
             return await clear(connection) or await shrink(connection)
 
         await self._do(delete)
+
+    def ledger(self, account: str) -> SqliteSpendLedger:
+        """What this account costs, in the same file. It counts for all processes that share the file."""
+        return SqliteSpendLedger(self._access, account)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes on this machine use the same file."""
+        return self._file.is_shared
 
     def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
         """As Claims wants it, for processes that share the file; where it is not shared, all."""

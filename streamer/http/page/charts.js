@@ -47,9 +47,10 @@ export class History {
 
 export class Tile {
   // `say`: a value in words, [number, unit]. `note`: what it is, below the chart.
-  // `hold`: show the last value that there was while there is none.
-  constructor({ name, title, say, note, floor = 1, hold = false }) {
-    Object.assign(this, { name, say, note, floor, hold, points: [] })
+  // `hold`: show the last value that there was while there is none. `only`: where there are samples; `unless`: where there
+  // are none of that name.
+  constructor({ name, title, say, note, floor = 1, hold = false, only = false, unless = "" }) {
+    Object.assign(this, { name, say, note, floor, hold, only, unless, points: [] })
     this.value = make("p", { class: "value" })
     this.below = make("p", { class: "note", title: note }, note)
     this.svg = document.createElementNS(SVG, "svg")
@@ -71,7 +72,8 @@ export class Tile {
   }
 
   show(history) {
-    const { points, start, end } = history.points(this.name)
+    const { points, start, end } = history.points(this.name), has = name => history.series[name]?.some(value => value != null) ?? false
+    this.element.hidden = this.only && !has(this.name) || has(this.unless)
     const known = points.filter(([, value]) => value != null), largest = Math.max(this.floor, ...known.map(([, value]) => value))
     const latest = this.hold ? known.at(-1)?.[1] : history.series[this.name]?.at(-1)
     const [words, unit] = this.say(latest)

@@ -13,7 +13,8 @@ const tiles = [
   { name: "delay", title: "Latency", say: seconds => duration(seconds).split(" "), note: "from text to verdict", floor: .05, hold: true },
   { name: "lag", title: "Lag", say: count, note: "texts not read yet" },
   { name: "hit_share", title: "Cache hits", say: share => percent(share).split(" "), note: "vectors not paid for", hold: true },
-  { name: "tokens", title: "Tokens", say: value => [short(value == null ? null : value * 60), "/ min"], note: "sent to the provider" },
+  { name: "tokens", title: "Tokens", say: value => [short(value == null ? null : value * 60), "/ min"], note: "sent to the provider", unless: "usd" },
+  { name: "usd", title: "Spend", say: value => [number(value, 2), "$ / h"], note: "by list price", floor: .01, only: true },
   { name: "anomalies", title: "Anomalies", say: value => [number(value == null ? null : value * 60), "/ min"], note: "unlike recent events", floor: .02 },
   { name: "dead_letters", title: "Dead letters", say: value => [number(value == null ? null : value * 60), "/ min"], note: "texts without a vector", floor: .02 },
 ].map(options => new Tile(options))

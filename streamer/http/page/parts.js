@@ -1,5 +1,5 @@
 // Workers, dead letters and the index, in words.
-import { ago, at, make, number, pairs, percent, sentence, short, speed } from "./page.js"
+import { ago, at, clock, make, number, pairs, percent, sentence, short, speed } from "./page.js"
 
 export function showLetters(letters, why) {
   const list = at("letters"), newest = letters.slice(0, 30), mark = JSON.stringify(newest.map(each => [each.at, each.source]))
@@ -16,7 +16,8 @@ export function showLetters(letters, why) {
 const LOOPBACK = /^(localhost|127\.|\[::1\])/
 
 export function workerTrouble({ silent, not_ready, waits, without }) {
-  return silent ?? not_ready ?? waits ?? without ?? null
+  const waiting = waits?.[0], until = waiting?.until ? `, again at ${clock(waiting.until * 1000)}` : ""
+  return silent ?? not_ready ?? (waiting ? waiting.text + until : null) ?? without ?? null
 }
 
 export function showWorkers(workers) {
@@ -32,7 +33,8 @@ export function showWorkers(workers) {
       worker.silent ? null : make("dl", {}, ...pairs([
         ["model", worker.model], ["embedded since its start", short(worker.totals?.embedded)],
         ["from the cache", percent(worker.totals?.embedded ? worker.totals.cache_hits / worker.totals.embedded : null)],
-        ["partitions", number(worker.partitions)],
+        ["partitions", number(worker.partitions)], ["lag", number(now.lag)],
+        ["spent today, by list price", worker.spend?.day_usd == null ? null : `${number(worker.spend.day_usd)} $`],
       ])))
   })
   if (workers.length && workers.every(worker => worker.silent))

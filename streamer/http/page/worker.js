@@ -7,9 +7,11 @@ const history = new History()
 const tiles = [
   { name: "embedded", title: "Embedded", say: rate, note: "texts embedded" },
   { name: "lag", title: "Lag", say: count, note: "texts not read yet" },
+  { name: "delay", title: "Latency", say: seconds => duration(seconds).split(" "), note: "from text to vector", floor: .05, hold: true },
   { name: "in_flight", title: "In flight", say: count, note: "not acknowledged" },
   { name: "hit_share", title: "Cache hits", say: share => percent(share).split(" "), note: "vectors not paid for", hold: true },
-  { name: "tokens", title: "Tokens", say: value => [short(value == null ? null : value * 60), "/ min"], note: "sent to the provider" },
+  { name: "tokens", title: "Tokens", say: value => [short(value == null ? null : value * 60), "/ min"], note: "sent to the provider", unless: "usd" },
+  { name: "usd", title: "Spend", say: value => [number(value, 2), "$ / h"], note: "by list price", floor: .01, only: true },
   { name: "requests", title: "Provider calls", say: rate, note: "with retries" },
   { name: "batches", title: "Batches", say: rate, note: "micro-batches" },
   { name: "loop_lag", title: "Loop delay", say: seconds => duration(seconds).split(" "), note: "worst of a minute", floor: .05 },
@@ -43,7 +45,9 @@ every(2, async () => {
     ["provider requests", number(totals.requests)], ["tokens", number(totals.tokens)], ["retries", number(totals.retries)],
     ["refused for their rate", number(totals.rate_limited)], ["not answered in time", number(totals.timeouts)],
     ["partitions now", number(now.partitions)], ["batches being embedded", number(now.batches_in_flight)],
-    ["calls open", number(now.calls_open)], ["model", now.model && `${now.model}, ${now.dimensions} dimensions`],
+    ["calls open", number(now.calls_open)],
+    ["spent today, by list price", now.spend?.day_usd == null ? null : `${number(now.spend.day_usd)} $`],
+    ["spent this month", now.spend?.month_usd == null ? null : `${number(now.spend.month_usd)} $`], ["model", now.model && `${now.model}, ${now.dimensions} dimensions`],
     ["provider", now.provider], ["vector space", now.space], ["version", now.version],
   ]))
 })

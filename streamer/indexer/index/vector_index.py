@@ -86,6 +86,16 @@ class VectorIndex:
         """Bytes reserved for vectors."""
         return self._storage.nbytes
 
+    def ages(self, now: float) -> tuple[float | None, float | None]:
+        """Of the event that came first and of the one that came last, in seconds; None while there is none. `now`:
+        seconds since the epoch. Approximate while the index changes in another thread."""
+        if not len(self):
+            return None, None
+        oldest, newest = (
+            int(self._ring.times[place % self._ring.slots]) for place in (self._ring.tail, self._ring.head - 1)
+        )
+        return max(0.0, now - oldest / 1000), max(0.0, now - newest / 1000)
+
     def get(self, id: str) -> Vector | None:
         """A copy of the vector of this id, None when it is not (or no longer) known."""
         slot = self._ring.slot(id)

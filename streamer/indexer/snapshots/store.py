@@ -94,14 +94,14 @@ class Snapshots:
         self._current_at = 0.0
         self._loaded = False
         self._ignored: str | None = None
-        self._error: str | None = None
+        self.error: str | None = None  # why there is no newer one, after an attempt that failed
         self._outage = Outage(settle=0.0)
         self._bytes = self._saved = self._failures = 0
         self._write_seconds = 0.0
 
     def problem(self) -> str | None:
         """Why there is no newer one, after an attempt that failed."""
-        return None if self._error is None else f"snapshot: {self._error}"
+        return None if self.error is None else f"snapshot: {self.error}"
 
     def statistics(self) -> SnapshotStatistics:
         return SnapshotStatistics(
@@ -113,7 +113,7 @@ class Snapshots:
             write_seconds=self._write_seconds,
             saved_total=self._saved,
             failures_total=self._failures,
-            error=self._error,
+            error=self.error,
         )
 
     async def load(self, judge: Judge, facts: Facts, bounds: TopicBounds) -> Header | None:
@@ -165,12 +165,12 @@ class Snapshots:
                 await until_allowed()
         except OSError as exc:
             self._failures += 1
-            self._error = str(exc)
-            self._tell(self._error)
+            self.error = str(exc)
+            self._tell(self.error)
             return
         finally:
             cut.view.release()
-        self._error = None
+        self.error = None
         self._saved += 1
         self._bytes, self._write_seconds = size, seconds
         self._latest, self._current_at = cut.header, self.clock()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import time
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -20,7 +23,7 @@ from aiokafka.errors import (
 )
 
 from streamer.adapters.kafka.connection import KafkaConnection
-from streamer.adapters.kafka.refusals import InvalidRecordError, TimestampLimits, refusal_of
+from streamer.adapters.kafka.refusals import InvalidRecordError, refusal_of
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.core.events import Message, Origin, TopicPartition
@@ -137,7 +140,7 @@ async def test_rows_2_and_f6_a_transaction_is_made_again_without_what_was_refuse
     with anyio.fail_after(120):
         while True:
             rounds += 1
-            assert rounds < 20
+            assert rounds < 8
             await publishing.begin(tp)
             messages = [*hostile(batch, kind), *(batch.message(n) for n in range(40, 60))]
             ours = [
@@ -156,6 +159,50 @@ async def test_rows_2_and_f6_a_transaction_is_made_again_without_what_was_refuse
     gone = {0, 7, 8, 39} if kind in ("large", "keyless") else set()
     assert numbers(dead) == sorted(gone)
     assert numbers(records) == [n for n in range(60) if n not in gone]
+
+
+@pytest.mark.real_kafka("refusals of single records")
+@pytest.mark.parametrize("kind", ["large", "keyless"])
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+async def test_what_a_topic_has_refused_is_not_tried_again(
+    bootstrap_servers: str, new_topic: NewTopicName, kind: str, compression: str
+) -> None:
+    """Forty of four hundred are refused; few producers find out what, and no more are needed. With transactions each
+    would cost the transaction."""
+    batch = Batch(await new_topic(kind, configs=CONFIGS[kind]), await new_topic("dead"))
+    rng = random.Random(1)
+    rounds = [[replace(message, value=message.value and message.value[:9] + rng.randbytes(len(message.value) - 9))
+               for message in hostile(batch, kind)] for _ in range(10)]  # fmt: skip
+    sink = KafkaSink(KafkaConnection(bootstrap_servers=bootstrap_servers), compression=compression)
+    await sink.start()
+    try:
+        with anyio.fail_after(60):
+            for messages in rounds:
+                await (await sink.send(messages))()
+        assert sink.statistics().producers_replaced_total <= (8 if kind == "large" else 3)
+    finally:
+        await sink.aclose()
+    records, dead = await read_all(bootstrap_servers, batch.topic), await read_all(bootstrap_servers, batch.dead)
+    assert Counter(numbers(dead)) == Counter([0, 7, 8, 39] * 10)
+    assert numbers(records) == [n for n in range(40) if n not in (0, 7, 8, 39)] * 10
+
+
+@pytest.mark.real_kafka("limits on the size of a message")
+async def test_records_that_fit_one_by_one_go_in_smaller_batches(
+    bootstrap_servers: str, new_topic: NewTopicName
+) -> None:
+    """Not in batches of one, which took minutes where the topic of dead letters allows small batches only."""
+    topic = await new_topic("small", configs=CONFIGS["large"])
+    sink = KafkaSink(KafkaConnection(bootstrap_servers=bootstrap_servers))
+    await sink.start()
+    try:
+        with anyio.fail_after(60):
+            for _ in range(5):
+                await (await sink.send([Message(topic, b"k", b"%d " % n + b"x" * 500, ()) for n in range(1000)]))()
+        assert sink.statistics().producers_replaced_total <= 5
+    finally:
+        await sink.aclose()
+    assert numbers(await read_all(bootstrap_servers, topic)) == list(range(1000)) * 5
 
 
 @pytest.mark.real_kafka("refusals of single records")
@@ -193,38 +240,3 @@ def test_what_is_about_a_record_and_what_is_not(error: BaseException | None, kin
 
 def test_the_client_knows_the_code_of_an_invalid_record() -> None:
     assert for_code(87) is InvalidRecordError
-
-
-@pytest.mark.parametrize(
-    "limits", [(HOUR, 10**12), (10 * 60_000, HOUR), (HOUR, 60_000), (10**12, 7 * 24 * HOUR), (0, 0)]
-)
-@pytest.mark.parametrize("wall", [1_764_000_000.0, 0.0])
-def test_few_refusals_find_limits_that_a_topic_keeps(limits: tuple[int, int], wall: float) -> None:
-    learned = TimestampLimits(lambda: wall)
-    ahead, behind = limits
-    start = int(wall * 1000)
-    offsets = [0, 30 * 60_000, 2 * HOUR, 10**15, -HOUR // 2, -25 * HOUR, -365 * 24 * HOUR]
-    sent = [Message("t", b"k", b"v", (), start + offset) for offset in offsets]
-    refusals = 0
-    while any(m.timestamp is not None and not -behind <= m.timestamp - start <= ahead for m in map(learned.fit, sent)):
-        learned.begin()
-        assert learned.learn("t", sent)
-        refusals += 1
-    assert refusals <= 30
-    assert all(m.timestamp is None for m in map(learned.fit, sent)) or learned.fit(sent[0]) is sent[0]
-    other = Message("other", b"k", b"v", (), start + 10**15)
-    assert learned.fit(other) is other
-
-
-def test_what_left_together_teaches_once() -> None:
-    learned = TimestampLimits(lambda: 1_764_000_000.0)
-    late, early = (Message("t", b"k", b"v", (), 1_764_000_000_000 + hours * HOUR) for hours in (-25, 2))
-    learned.begin()
-    assert learned.learn("t", [late, early])
-    assert learned.learn("t", [late])
-    assert learned.fit(late) is late, "the one of 2 h ahead explains the refusal"
-    assert learned.fit(early).timestamp is None
-
-
-def test_without_timestamps_there_is_nothing_to_learn() -> None:
-    assert not TimestampLimits().learn("t", [Message("t", b"k", b"v", ())])

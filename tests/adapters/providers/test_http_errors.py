@@ -86,7 +86,11 @@ VENDOR = Vendor("acme", (KEY,))
 )
 def test_each_refusal_of_a_service_is_understood(status, body, kind):
     error = VENDOR.refusal(status, {}, body if isinstance(body, str) else json.dumps(body).encode())
-    types = {"retriable": RetriableError, "limited": RateLimited, "blocked": ProviderBlocked}
+    types: dict[str, type[RetriableError]] = {
+        "retriable": RetriableError,
+        "limited": RateLimited,
+        "blocked": ProviderBlocked,
+    }
     assert type(error) is types.get(kind, RejectedError), error
     if isinstance(error, RejectedError):
         assert error.kind == kind

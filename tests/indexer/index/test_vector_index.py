@@ -18,6 +18,7 @@ from streamer.core.verdicts import Match
 from streamer.indexer.index import basis, blocks, nearest, rotation, top_k, vector_index
 from streamer.indexer.index.blocks import VectorBlocks
 from streamer.indexer.index.vector_index import VectorIndex
+from tests.support.examples import examples
 from tests.support.vectors import like_texts
 
 Arrival = tuple[str, tuple[int, ...] | None]  # None deletes
@@ -91,7 +92,7 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.mark.usefixtures("sizes")
 @given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9), st.integers(1, 4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 def test_equals_the_model_however_the_stream_is_cut(
     stream: list[Arrival], cuts: set[int], capacity: int, k: int
 ) -> None:
@@ -123,7 +124,7 @@ def test_equals_the_model_however_the_stream_is_cut(
 
 @pytest.mark.usefixtures("sizes")
 @given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9), st.lists(st.integers(0, 9), min_size=60, max_size=60))
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=examples(70))
 def test_notes_and_times_stay_with_their_vectors(
     stream: list[Arrival], cuts: set[int], capacity: int, times: list[int]
 ) -> None:
@@ -159,7 +160,7 @@ def test_notes_and_times_stay_with_their_vectors(
 
 @pytest.mark.usefixtures("sizes")
 @given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 def test_insert_leaves_the_same_index_as_observe(stream: list[Arrival], cuts: set[int], capacity: int) -> None:
     arrivals = [(id, vector) for id, vector in stream if vector is not None]
     observed, inserted = VectorIndex(3, capacity), VectorIndex(3, capacity)

@@ -61,10 +61,11 @@ class Refused(Exception):
 class FakeVendor:
     """A service; use it as an async context manager. Subclasses say what a right request is and how answers look.
 
-    `requests` records all that came, refused ones too. `misbehave` plans a fault for each of the next requests;
-    `always`, if set, gives the fault for every request that none was planned for. `latency` delays each answer by
-    seconds, as a function of the request's number, from 0. `poison`: texts that the service refuses with 400. `edit`
-    rewrites each right answer: it gets the answer and the request, both as JSON, and gives the answer that goes out.
+    `requests` records all that came, refused ones too; `billed_tokens` counts what accepted ones cost. `misbehave`
+    plans a fault for each of the next requests; `always`, if set, gives the fault for every request that none was
+    planned for. `latency` delays each answer by seconds, as a function of the request's number, from 0. `poison`:
+    texts that the service refuses with 400. `edit` rewrites each right answer: it gets the answer and the request,
+    both as JSON, and gives the answer that goes out.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class FakeVendor:
         self.edit: Callable[[Any, Any], Any] | None = None
         self.statuses: list[int] = []
         self.connections = 0
+        self.billed_tokens = 0
         self.in_flight = 0
         self.most_in_flight = 0
         self._clock = clock
@@ -166,6 +168,7 @@ class FakeVendor:
             raise self.rate_refusal(worst, self._limits.window_seconds if isinf(waits[worst]) else waits[worst])
         for window, amount in windows.values():
             window.admit(now, amount)
+        self.billed_tokens += tokens
         return {
             name: (window.limit, window.limit - window.used(now), window.seconds)
             for name, (window, _) in windows.items()

@@ -1,0 +1,162 @@
+"""What a worker tells about itself: whether it is ready, what it waits for, and its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from streamer.adapters.kafka.sink import KafkaSink, SinkStatistics
+from streamer.adapters.kafka.source import KafkaSource, SourceStatistics
+from streamer.adapters.kafka.transactions import KafkaTransactions
+from streamer.adapters.sqlite import SqliteStatistics
+from streamer.app.embedder import EmbeddingStack
+from streamer.app.lag import ConsumerLag
+from streamer.app.loop_lag import LoopLag
+from streamer.embedding.budget import SpendStatistics
+from streamer.embedding.cached import CacheStatistics
+from streamer.embedding.provider_calls import DispatchStatistics
+from streamer.telemetry.histogram import Histogram
+from streamer.telemetry.waiting import WORKER_LACKS, WORKER_REASONS, Waiting, flags, lacking
+from streamer.worker.pipeline import Pipeline
+from streamer.worker.statistics import PipelineStatistics
+
+PARTITION = ("topic", "partition")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStatistics:
+    """All that a worker counts and measures."""
+
+    ready: bool = field(metadata={"help": "Whether work flows: what GET /readyz answers."})
+    waiting: Mapping[str, bool] = field(metadata={"label": "reason", "help": "Whether the worker waits for this."})
+    degraded: Mapping[str, bool] = field(
+        metadata={"label": "reason", "help": "Whether the worker goes on without something because of this."}
+    )
+    consumer_lag: Mapping[str, int] = field(
+        metadata={"label": PARTITION, "help": "Records between the committed offset and the end of the partition."}
+    )
+    commit_age_seconds: Mapping[str, float] = field(
+        metadata={
+            "label": PARTITION,
+            "help": "Seconds since the last commit while there is something to commit, else 0.",
+        }
+    )
+    oldest_unfinished_seconds: Mapping[str, float] = field(
+        metadata={
+            "label": PARTITION,
+            "help": "Seconds since the oldest event that is not acknowledged yet was read, 0 without one.",
+        }
+    )
+    end_to_end_seconds: Histogram = field(
+        metadata={"help": "From the time of a record to the acknowledgement of what became of it."}
+    )
+    stage_seconds: Mapping[str, Histogram] = field(
+        metadata={
+            "label": "stage",
+            "help": "How long each stage takes: of a batch queue, window, cache, publish and commit, of a call "
+            "limit_wait and provider.",
+        }
+    )
+    batch_size: Mapping[str, Histogram] = field(
+        metadata={"label": "reason", "help": "Events of a micro-batch, by what cut it."}
+    )
+    clock_ahead_seconds: float = field(
+        metadata={"help": "How far the latest time of a record of the last minute lies in the future."}
+    )
+    loop_lag_seconds: float = field(metadata={"help": "Longest delay of the event loop in the last minute."})
+    pipeline: PipelineStatistics
+    source: SourceStatistics
+    sink: SinkStatistics
+    cache: CacheStatistics
+    provider: DispatchStatistics
+    spend: SpendStatistics | None
+    cache_file: SqliteStatistics | None
+
+
+class Worker:
+    """What the endpoints ask: the flow's own state first, then the brokers' and the provider's."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        embedding: EmbeddingStack,
+        source: KafkaSource,
+        sink: KafkaSink | KafkaTransactions,
+        loop_lag: LoopLag,
+    ) -> None:
+        self._pipeline = pipeline
+        self._embedding = embedding
+        self._source = source
+        self._sink = sink
+        self._loop_lag = loop_lag
+        self.lag = ConsumerLag(
+            pipeline.tracker.committed_offsets,
+            lambda: pipeline.tracker.partitions,
+            source.end_offsets,
+            source.committed,
+        )
+
+    def ready(self) -> str | None:
+        state = self._embedding.dispatcher.state()
+        if (waits := self._pipeline.ready()) is not None:
+            why = self._source.state()
+            return f"{waits}: {why}" if why else waits
+        return self._sink.state() or self._source.state() or (f"provider {state}" if state else None)
+
+    def states(self) -> dict[str, Callable[[], str | None]]:
+        """Why each part that may be unavailable for a while is. The cache tells of its outages itself."""
+        return {
+            "provider": self._embedding.dispatcher.state,
+            "Kafka output": self._sink.state,
+            "Kafka input": self._source.state,
+        }
+
+    def waits(self) -> list[Waiting]:
+        """All that keeps work from flowing now."""
+        found = [self._pipeline.waiting(), *self._source.waits(), provider_waiting(self._embedding)]
+        if (publishing := self._sink.state()) is not None:
+            found.append(Waiting("publishing", publishing))
+        return [waiting for waiting in found if waiting is not None]
+
+    def lacks(self) -> list[Waiting]:
+        """All that it does without just now."""
+        cache = self._embedding.cache
+        lack = lacking("cache", cache.state() if cache else None)
+        return [] if lack is None else [lack]
+
+    def degraded(self) -> str | None:
+        return "; ".join(lack.text for lack in self.lacks()) or None
+
+    def statistics(self) -> WorkerStatistics:
+        pipeline, embedding = self._pipeline, self._embedding
+        offsets, times = pipeline.offsets(), pipeline.times
+        return WorkerStatistics(
+            ready=self.ready() is None,
+            waiting=flags(WORKER_REASONS, self.waits()),
+            degraded=flags(WORKER_LACKS, self.lacks()),
+            consumer_lag={str(tp): records for tp, records in self.lag.records().items()},
+            commit_age_seconds={str(tp): age for tp, age in offsets.commit_age.items()},
+            oldest_unfinished_seconds={str(tp): age for tp, age in offsets.oldest_age.items()},
+            end_to_end_seconds=times.end_to_end,
+            stage_seconds={
+                **times.stages,
+                "cache": embedding.embedder.look_up_seconds,
+                **embedding.dispatcher.times(),
+            },
+            batch_size={**times.batch_size},
+            clock_ahead_seconds=pipeline.clock_ahead(),
+            loop_lag_seconds=self._loop_lag.worst,
+            pipeline=pipeline.statistics(),
+            source=self._source.statistics(),
+            sink=self._sink.statistics(),
+            cache=embedding.embedder.statistics(),
+            provider=embedding.dispatcher.statistics(),
+            spend=embedding.budget.statistics() if embedding.budget else None,
+            cache_file=embedding.cache.statistics() if embedding.cache else None,
+        )
+
+
+def provider_waiting(embedding: EmbeddingStack) -> Waiting | None:
+    """What calls to the provider wait for."""
+    waiting = embedding.dispatcher.waiting()
+    return None if waiting is None else Waiting(waiting.reason, f"provider {waiting.text}", waiting.until)

@@ -1,0 +1,64 @@
+"""What a role waits for, in one word for machines and one sentence for people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+# One word a reason: the label of metrics, on which people write alerts. Never rename one.
+Reason: TypeAlias = Literal[
+    "starting",  # the process has just begun
+    "loading_snapshot",
+    "restoring",
+    "group",  # no partitions have been assigned yet
+    "stopping",
+    "stopped",
+    "publishing",  # the brokers do not accept messages
+    "consuming",  # no answer from the brokers, or they reject the credentials
+    "partition",  # one of them cannot be read, the others flow
+    "dead_letters",  # nearly all records become dead letters
+    "provider_down",
+    "provider_rate_limited",
+    "provider_key",  # rejected by the provider
+    "provider_quota",  # used up
+    "provider_blocked",  # for another reason that needs a person: an unknown model, a wrong address
+    "spend_limit",
+]
+Lack: TypeAlias = Literal["cache", "snapshot", "disk_full"]
+
+_DISK_FULL: Final = re.compile(
+    r"disk is full|no space left|quota exceeded", re.I
+)  # SQLite's, ENOSPC's and EDQUOT's words
+_PROVIDER: Final = ("provider_down", "provider_rate_limited", "provider_key", "provider_quota", "provider_blocked")
+WORKER_REASONS: Final[tuple[Reason, ...]] = (
+    "group", "stopping", "publishing", "consuming", "partition", "dead_letters", *_PROVIDER, "spend_limit",
+)  # fmt: skip
+INDEXER_REASONS: Final[tuple[Reason, ...]] = (
+    "starting", "loading_snapshot", "restoring", "stopped", "publishing", "consuming", *_PROVIDER, "spend_limit",
+)  # fmt: skip
+WORKER_LACKS: Final[tuple[Lack, ...]] = ("cache", "disk_full")
+INDEXER_LACKS: Final[tuple[Lack, ...]] = ("cache", "snapshot", "disk_full")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """`text`: the sentence. `until`: when it is tried again, in seconds since the epoch; None where nobody knows."""
+
+    reason: Reason | Lack
+    text: str
+    until: float | None = None
+
+
+def flags(reasons: Iterable[str], found: Iterable[Waiting | None]) -> Mapping[str, bool]:
+    """Each of the reasons, and whether one of those that were found is it."""
+    present = {waiting.reason for waiting in found if waiting is not None}
+    return {reason: reason in present for reason in reasons}
+
+
+def lacking(part: Literal["cache", "snapshot"], problem: str | None) -> Waiting | None:
+    """What a role does without because of this fault of a file; None without one."""
+    if problem is None:
+        return None
+    return Waiting("disk_full" if _DISK_FULL.search(problem) else part, f"{part}: {problem}")
