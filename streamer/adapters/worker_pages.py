@@ -19,8 +19,15 @@ class WorkerPage:
     def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        # Proxies of the environment have no business between two roles, and a redirect might lead anywhere.
-        self._client = httpx.AsyncClient(headers=headers, timeout=SECONDS, trust_env=False, follow_redirects=False)
+        # Proxies of the environment have no business between two roles, and a redirect might lead anywhere. A
+        # connection that is kept would be closed by the server about when the next question comes.
+        self._client = httpx.AsyncClient(
+            headers=headers,
+            timeout=SECONDS,
+            trust_env=False,
+            follow_redirects=False,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
 
     async def overview(self) -> Mapping[str, Any] | str:
         """What it answers, less its history; or why there is no answer, in words."""

@@ -52,7 +52,7 @@ class IndexerOverview:
 
     def facts(self) -> Mapping[str, Any]:
         numbers, space = self._indexer.statistics(), self._indexer.space
-        learned, needed = self._indexer.learned()
+        learned, needed = self._indexer.showcase.learned()
         return {
             "model": space.model,
             "space": space.id,

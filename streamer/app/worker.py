@@ -65,7 +65,7 @@ async def _serve_and_work(
     pipeline = make_pipeline(settings, source, embedding, sink)
     loop_lag = LoopLag()
     async with anyio.create_task_group() as tasks:
-        worker = Worker(pipeline, embedding, source, sink, loop_lag)
+        worker = Worker(pipeline, embedding, source, sink, loop_lag, kafka.group_id)
         space = embedding.embedder.space
         warn_if_open(settings, "state and numbers of the worker, keys and reasons of dead letters")
         history = History()
@@ -79,9 +79,11 @@ async def _serve_and_work(
             allowed=allowed_hosts(settings),
             history=history,
             facts=overview.facts,
+            status=worker.status,
         )
         port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port, "http.worker_port")
         tasks.start_soon(loop_lag.watch)
+        tasks.start_soon(worker.conditions.watch)
         tasks.start_soon(watch_outages, worker.states())
         tasks.start_soon(sample_regularly, history, overview.sample)
         try:

@@ -5,7 +5,7 @@ Texts are read from the index when they are asked for. What is deleted or evicte
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,10 +31,11 @@ class StreamMap:
 
 
 class Showcase:
-    """Answers at any time, while events are judged."""
+    """Answers at any time, while events are judged. `learned`: as in Judge."""
 
-    def __init__(self, recent: RecentVerdicts, searches: Searches) -> None:
+    def __init__(self, recent: RecentVerdicts, searches: Searches, learned: Callable[[], tuple[int, int]]) -> None:
         self.recent = recent
+        self.learned = learned
         self._searches = searches
         self._plane = Plane()
         self._turn = Lock()

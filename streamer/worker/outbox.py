@@ -13,8 +13,9 @@ import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from streamer.core.events import DeadLetter, EmbeddedEvent, Message, Outcome, TopicPartition
-from streamer.errors import DeadLetterKind, PartitionLost
+from streamer.errors import DeadLetterKind, PartitionLost, without_quotes
 from streamer.protocols import Acknowledgement, Sink
+from streamer.telemetry.dead_letters import DeadLetterHour
 from streamer.worker.encoding import MAX_REASON, Encoder, Form, dead_letter, source
 from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
@@ -66,6 +67,7 @@ class Outbox:
         self._refused: dict[_Place, tuple[DeadLetterKind, str, Form]] = {}
         self.counts: Counter[str] = Counter()
         self.recent_dead_letters = RecentDeadLetters()
+        self.hour = DeadLetterHour()
         self.dead_letters: Counter[str] = Counter(dict.fromkeys(get_args(DeadLetterKind), 0))
 
     def add(self, released: Iterable[Outcome]) -> None:
@@ -172,6 +174,7 @@ class Outbox:
         if isinstance(outcome, DeadLetter):
             self.dead_letters[outcome.kind] += 1
             self.recent_dead_letters.add(outcome, self._wall_clock())
+            self.hour.add(outcome.kind, without_quotes(outcome.reason), self._clock())
             # Equal ones are counted: see logs.lines.
             log.warning(
                 "dead letter",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from streamer.core.events import DeadLetter
+from streamer.errors import without_quotes
 
 _MOST: Final = 50
 _LONGEST_REASON: Final = 300  # characters
@@ -26,7 +27,7 @@ class RecentDeadLetters:
             {
                 "at": int(at * 1000),
                 "kind": letter.kind,
-                "reason": letter.reason[:_LONGEST_REASON],
+                "reason": without_quotes(letter.reason)[:_LONGEST_REASON],
                 "source": f"{record.tp}/{record.offset}",
                 "key": None if record.key is None else record.key.decode(errors="replace")[:_LONGEST_KEY],
             }

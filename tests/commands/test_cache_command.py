@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import orjson
 import pytest
 
 from tests.adapters.sqlite.cached_entries import entries, find, opened
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
+from tests.support.schemas import check_lines
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +23,7 @@ async def test_its_actions_work_while_a_worker_uses_the_file(tmp_path: Path) -> 
         await worker.put_many(entries(range(2_500)))
         stats = await streamer("cache", "stats", "--json")
         assert stats.code == 0, stats.stderr
-        assert [file["entries"] for file in orjson.loads(stats.stdout)] == [2_500]
+        assert [file["entries"] for file in check_lines("cache-line", stats.stdout)] == [2_500]
         pruned = await streamer("cache", "prune", "--set", "cache.max_bytes=500000", **OPENAI)
         assert pruned.code == 0, pruned.stderr
         assert 0 < len(await find(worker, range(2_500))) < 1_500

@@ -14,9 +14,9 @@ def letter(offset: int, key: bytes | None = b"k", reason: str = "no text") -> De
 
 def test_they_say_why_and_where_and_show_nothing_of_the_record() -> None:
     letters = RecentDeadLetters()
-    letters.add(letter(7), 12.5)
+    letters.add(letter(7, reason="no text “but this one”"), 12.5)
     assert letters.list() == [
-        {"at": 12_500, "kind": "missing_text", "reason": "no text", "source": "texts/3/7", "key": "k"}
+        {"at": 12_500, "kind": "missing_text", "reason": "no text “…”", "source": "texts/3/7", "key": "k"}
     ]
 
 
