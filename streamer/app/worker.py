@@ -21,12 +21,14 @@ from streamer.app.loop_lag import LoopLag
 from streamer.app.outages import watch_outages
 from streamer.app.providers import batches_at_once
 from streamer.app.signals import Lifetime, until_signalled
+from streamer.app.tracing import find_tracing
 from streamer.app.worker_state import Worker
 from streamer.core.decoding import Decoder
 from streamer.http.health import create_health_app
 from streamer.http.server import serve
 from streamer.protocols import Sink
 from streamer.settings import Settings
+from streamer.telemetry.tracing import ConsumerTracing
 from streamer.worker.batching import BatchPolicy
 from streamer.worker.encoding import Encoder
 from streamer.worker.pipeline import Pipeline
@@ -139,4 +141,5 @@ def make_pipeline(settings: Settings, source: KafkaSource, embedding: EmbeddingS
         commit_interval=delivery.commit_interval_ms / 1000,
         drain_timeout=delivery.drain_timeout_ms / 1000,
     )
-    return Pipeline(source, embedding.embedder, sink, decoder, encoder, flow)
+    tracing = ConsumerTracing(find_tracing(), settings.kafka.group_id)
+    return Pipeline(source, embedding.embedder, sink, decoder, encoder, flow, tracing=tracing)

@@ -21,6 +21,7 @@ from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Outcome, Reco
 from streamer.errors import PartitionLost, RetriableError
 from streamer.protocols import Embedder, Embedding, Sink, Source
 from streamer.telemetry.dead_letters import DeadLetters
+from streamer.telemetry.tracing import ConsumerTracing
 from streamer.telemetry.waiting import Waiting
 from streamer.worker.batching import Batcher
 from streamer.worker.dead_letter_share import DeadLetterShare, Uselessness
@@ -31,6 +32,7 @@ from streamer.worker.offsets import OffsetStatistics, OffsetTracker
 from streamer.worker.outbox import Outbox
 from streamer.worker.settings import PipelineSettings
 from streamer.worker.statistics import FlowTimes, PipelineStatistics
+from streamer.worker.traced import traced
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +51,7 @@ class Pipeline:
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        tracing: ConsumerTracing | None = None,
     ) -> None:
         self._source = source
         self._embedder = embedder
@@ -57,6 +60,7 @@ class Pipeline:
         self._clock = clock
         self._wall_clock = wall_clock
         self.times = FlowTimes()
+        self._tracing = tracing or ConsumerTracing()
         self.tracker = OffsetTracker()
         self._batcher = Batcher(settings.batch)
         self._slots = anyio.Semaphore(settings.max_batches, max_value=settings.max_batches, fast_acquire=True)
@@ -158,10 +162,6 @@ class Pipeline:
     def dead_letters_of_the_hour(self) -> list[DeadLetters]:
         return self._outbox.hour.kinds(self._clock())
 
-    def clock_ahead(self) -> float:
-        """How far the latest time of a record of the last minute lies in the future, in seconds."""
-        return self.times.clock_ahead.value(self._clock())
-
     def statistics(self) -> PipelineStatistics:
         offsets, published = self.offsets(), self._outbox.counts
         return PipelineStatistics(
@@ -242,7 +242,9 @@ class Pipeline:
 
     async def _embed(self, batch: list[Event]) -> None:
         try:
-            results = await self._embedder.embed([event.text for event in batch], "document")
+            with self._tracing.span([event.record for event in batch]) as span:
+                batch = traced(batch, span)
+                results = await self._embedder.embed([event.text for event in batch], "document")
         finally:
             self._slots.release()
         for event, result in zip(batch, results, strict=True):

@@ -17,6 +17,7 @@ from streamer.indexer.indexer import Indexer
 from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.protocols import Acknowledgement
+from streamer.telemetry.tracing import ConsumerTracing
 
 SPACE = Space(provider="p", model="m", dimensions=2)
 OTHER = Space(provider="p", model="other", dimensions=2)
@@ -149,11 +150,17 @@ class MemorySink:
 class Running:
     """An indexer with its surroundings."""
 
-    def __init__(self, topic: Topic, settings: IndexerSettings = SETTINGS, snapshots: Snapshots | None = None) -> None:
+    def __init__(
+        self,
+        topic: Topic,
+        settings: IndexerSettings = SETTINGS,
+        snapshots: Snapshots | None = None,
+        tracing: ConsumerTracing | None = None,
+    ) -> None:
         self.topic = topic
         self.changelog = MemoryChangelog(topic)
         self.sink = MemorySink(topic)
-        self.indexer = Indexer(self.changelog, self.sink, SPACE, settings, snapshots)
+        self.indexer = Indexer(self.changelog, self.sink, SPACE, settings, snapshots, tracing)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         with anyio.fail_after(20):

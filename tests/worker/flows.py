@@ -10,6 +10,7 @@ import anyio.lowlevel
 
 from streamer.core.decoding import Decoder
 from streamer.protocols import Embedder
+from streamer.telemetry.tracing import ConsumerTracing
 from streamer.testing import SPACE, MemorySink, MemorySource
 from streamer.worker.batching import BatchPolicy
 from streamer.worker.encoding import Encoder
@@ -27,6 +28,7 @@ def pipeline(
     max_in_flight: int = 100,
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
+    tracing: ConsumerTracing | None = None,
 ) -> Pipeline:
     settings = PipelineSettings(
         batch=BatchPolicy(max_events=7, linger=linger),
@@ -38,7 +40,9 @@ def pipeline(
         poll_timeout=0.01,
     )
     encoder = Encoder(space=SPACE, vectors_topic="vectors", dead_letters_topic="dead-letters")
-    return Pipeline(source, embedder, sink, Decoder(), encoder, settings, clock=clock, wall_clock=wall_clock)
+    return Pipeline(
+        source, embedder, sink, Decoder(), encoder, settings, clock=clock, wall_clock=wall_clock, tracing=tracing
+    )
 
 
 async def until(condition: Callable[[], bool]) -> None:
