@@ -46,8 +46,9 @@ OUTER = {"__init__", "__main__", "app", "cli", "client", "commands", "logs", "se
 SHELL = {
     "worker": {"identity", "notify", "outbox", "pipeline"},
     "embedding": {"budget", "cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction", "tiered"},
-    "indexer": {"broadcast", "commits", "indexer", "searches", "state", "snapshots/schedule", "snapshots/store"},
-}
+    "indexer": {"broadcast", "commits", "indexer", "searches", "showcase", "state", "snapshots/schedule",
+                "snapshots/store"},
+}  # fmt: skip
 IMPURE = {
     "asyncio", "concurrent", "datetime", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
     "socket", "subprocess", "threading", "time", "uuid", "anyio", "structlog",
@@ -81,6 +82,7 @@ TESTED_THROUGH = {
     "app/indexer": "integration/test_index",
     "app/indexer_state": "http/test_metric_names",
     "app/probe": "commands/test_check",
+    "app/sampling": "http/test_dashboard",
     "app/signals": "integration/test_worker",
     "app/worker": "integration/test_worker",
     "app/worker_state": "http/test_metric_names",
@@ -93,10 +95,11 @@ TESTED_THROUGH = {
     "commands/vector_files": "commands/test_embed",
     "core/vendors": "settings/test_vendors",
     "http/answers": "http/test_api",
-    "http/dashboard": "http/test_browser",
     "http/live": "http/test_api",
     "http/openapi": "http/test_fuzz",
+    "http/overview": "http/test_showcase",
     "indexer/index/nearest": "indexer/index/test_vector_index",
+    "indexer/showcase": "http/test_showcase",
     "indexer/snapshots/schedule": "indexer/snapshots/test_store",
     "indexer/state": "indexer/test_indexer",
     "indexer/settings": "indexer/test_indexer",
