@@ -128,12 +128,8 @@ class Pipeline:
             while self.tracker.in_flight(tps):
                 await self._advanced.wait()
         if scope.cancelled_caught:
-            left = self.tracker.in_flight(tps)
-            log.warning(
-                "drain timed out; unfinished events will be replayed",
-                seconds=self._settings.drain_timeout,
-                events=left,
-            )
+            left, seconds = self.tracker.in_flight(tps), self._settings.drain_timeout
+            log.warning("drain timed out; unfinished events will be replayed", seconds=seconds, events=left)
         await self._commit(tps)
 
     def waiting(self) -> Waiting | None:
