@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -158,7 +157,7 @@ class Worker:
                 **embedding.dispatcher.times(),
             },
             batch_size={**times.batch_size},
-            clock_ahead_seconds=times.clock_ahead.value(time.monotonic()),
+            clock_ahead_seconds=times.clock_ahead.value(pipeline.clock()),
             loop_lag_seconds=self._loop_lag.worst,
             pipeline=pipeline.statistics(),
             source=self._source.statistics(),

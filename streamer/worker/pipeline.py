@@ -57,7 +57,7 @@ class Pipeline:
         self._embedder = embedder
         self._decoder = decoder
         self._settings = settings
-        self._clock = clock
+        self.clock = clock
         self._wall_clock = wall_clock
         self.times = FlowTimes()
         self._tracing = tracing or ConsumerTracing()
@@ -149,7 +149,7 @@ class Pipeline:
         return waiting.text if (waiting := self.waiting()) else None
 
     def offsets(self) -> OffsetStatistics:
-        return self.tracker.statistics(self._clock())
+        return self.tracker.statistics(self.clock())
 
     def done(self) -> int:
         """Records whose outcome the brokers have acknowledged, since the start."""
@@ -157,7 +157,7 @@ class Pipeline:
         return published["embedded"] + published["tombstones"] + sum(self._outbox.dead_letters.values())
 
     def dead_letters_of_the_hour(self) -> list[DeadLetters]:
-        return self._outbox.hour.kinds(self._clock())
+        return self._outbox.hour.kinds(self.clock())
 
     def statistics(self) -> PipelineStatistics:
         offsets, published = self.offsets(), self._outbox.counts
@@ -196,7 +196,7 @@ class Pipeline:
     def _take(self, records: Sequence[Record]) -> None:
         if self._stopping.is_set():
             return  # not tracked, so not committed: read again after the restart
-        now = self._clock()
+        now = self.clock()
         if records:
             self.times.read(max(record.timestamp for record in records), self._wall_clock(), now)
         for record in records:
@@ -220,11 +220,11 @@ class Pipeline:
             while not len(self._batcher):
                 await self._arrived.wait()
             await self._slots.acquire()
-            slot_free_since = self._clock()
+            slot_free_since = self.clock()
             while len(self._batcher) and not self._is_due():
-                with anyio.move_on_after(max(0.0, self._batcher.deadline - self._clock())):
+                with anyio.move_on_after(max(0.0, self._batcher.deadline - self.clock())):
                     await self._arrived.wait()
-            now, oldest = self._clock(), self._batcher.oldest
+            now, oldest = self.clock(), self._batcher.oldest
             cut = self._batcher.cut(now, slot_free_since)
             batch = list(self._current(self._batcher.take()))
             if batch:
@@ -235,7 +235,7 @@ class Pipeline:
                 self._slots.release()
 
     def _is_due(self) -> bool:
-        return self._stopping.is_set() or bool(self._draining) or self._batcher.is_due(self._clock())
+        return self._stopping.is_set() or bool(self._draining) or self._batcher.is_due(self.clock())
 
     async def _embed(self, batch: list[Event]) -> None:
         try:
@@ -273,7 +273,7 @@ class Pipeline:
             offsets = self.tracker.committable(tps)
             if not offsets:
                 return
-            begun = self._clock()
+            begun = self.clock()
             try:
                 await self._source.commit(offsets)
             except (PartitionLost, RetriableError) as exc:
@@ -281,7 +281,7 @@ class Pipeline:
                 log.warning("offsets not committed", reason=str(exc), partitions=_names(offsets))
             else:
                 self._counts["commits"] += 1
-                now = self._clock()
+                now = self.clock()
                 self.times.stages["commit"].observe(now - begun)
                 self.tracker.committed(offsets, now)
 

@@ -26,6 +26,8 @@ def pipeline(
     linger: float = 0.001,
     drain_timeout: float = 5.0,
     max_in_flight: int = 100,
+    commit_interval: float = 0.003,
+    poll_timeout: float = 0.01,
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
     tracing: ConsumerTracing | None = None,
@@ -35,9 +37,9 @@ def pipeline(
         max_batches=4,
         max_in_flight_events=max_in_flight,
         max_in_flight_bytes=1_000_000,
-        commit_interval=0.003,
+        commit_interval=commit_interval,
         drain_timeout=drain_timeout,
-        poll_timeout=0.01,
+        poll_timeout=poll_timeout,
     )
     encoder = Encoder(space=SPACE, vectors_topic="vectors", dead_letters_topic="dead-letters")
     return Pipeline(
