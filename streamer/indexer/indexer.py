@@ -26,7 +26,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectSendStream
 
-from streamer.core.events import Record
+from streamer.core.events import Record, TopicPartition
 from streamer.core.vectors import Space, Vector
 from streamer.core.verdicts import Match
 from streamer.indexer.broadcast import Broadcast
@@ -34,6 +34,7 @@ from streamer.indexer.commits import Commits
 from streamer.indexer.index.payloads import Scalar
 from streamer.indexer.progress import REASONS, Phase, Progress, remaining
 from streamer.indexer.settings import IndexerSettings
+from streamer.indexer.showcase import Showcase
 from streamer.indexer.snapshots.format import Offsets
 from streamer.indexer.snapshots.schedule import Saving
 from streamer.indexer.snapshots.store import Snapshots
@@ -80,6 +81,7 @@ class Indexer:
             None if snapshots is None else Saving(snapshots, self._state, changelog, self._progress, self._commits)
         )
         self.live = Broadcast()
+        self.showcase = Showcase(self._state.recent, self._state.searches, lambda: self._state.judge.learned())
         self._stopping = False
         self._life, self._polling = CancelScope(), CancelScope()
         self._phase: Phase = "not started"
@@ -130,6 +132,14 @@ class Indexer:
         """The same as a sentence."""
         return waiting.text if (waiting := self.waiting()) else None
 
+    def commit_age(self) -> dict[TopicPartition, float]:
+        now = current_time()
+        return {tp: self._commits.age(tp, now) for tp in self._progress.remembered}
+
+    @property
+    def judged_total(self) -> int:
+        return sum(self._state.verdicts.values())
+
     @property
     def committed(self) -> Offsets:
         return self._progress.committed
@@ -173,6 +183,7 @@ class Indexer:
             malformed_total=memory.malformed,
             searches_total=memory.searches.total,
             commit_failures_total=self._commits.failures,
+            verdicts_refused_total=self._commits.refused,
             foreign_total=dict(memory.foreign),
             verdicts_total=dict(memory.verdicts),
             p_value=memory.p_values,
@@ -181,7 +192,7 @@ class Indexer:
             end_to_end_seconds=self._times.end_to_end,
             stage_seconds={**self._times.stages},
             clock_ahead_seconds=self._times.clock_ahead.value(now),
-            commit_age_seconds={str(tp): self._commits.age(tp, now) for tp in self._progress.remembered},
+            commit_age_seconds={str(tp): age for tp, age in self.commit_age().items()},
             live_listeners=len(self.live),
             live_missed_total=self.live.missed,
             thresholds=memory.judge.thresholds(),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Literal
 
 import anyio
 import pytest
@@ -199,3 +202,53 @@ async def test_a_debugger_reads_how_many_calls_are_open_and_what_holds_others_ba
         assert repr(this) == "<Gate: 1 of 4 calls open, 0 failures in a row>"
         await this.failed(call, ProviderBlocked("wrong key"), 0)
     assert repr(this) == "<Gate: 0 of 4 calls open, blocked: wrong key>"
+
+
+def blocked(cause: Literal["key", "quota", "other"]) -> ProviderBlocked:
+    return ProviderBlocked("answered 401", cause=cause)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (blocked("key"), "provider_key"),
+        (blocked("quota"), "provider_quota"),
+        (blocked("other"), "provider_blocked"),
+        (RateLimited("answered 429", retry_after=86_400.0), "provider_quota"),
+        (RetriableError("answered 503", retry_after=86_400.0), "provider_down"),
+    ],
+)
+async def test_a_block_has_a_cause_and_the_time_of_the_next_try(error: RetriableError, reason: str) -> None:
+    this, now = gate(), time.time()
+    await refuse(this, error)
+    waiting = this.waiting()
+    assert waiting is not None
+    assert waiting.reason == reason
+    assert waiting.text == this.state()
+    assert waiting.until == pytest.approx(now + PROBING.delay(0, jitter=0.0), abs=5)
+    await anyio.sleep(60)
+    waiting = this.waiting()
+    assert waiting is not None
+    assert waiting.until is None, "the next call goes out now"
+
+
+async def test_a_pause_and_an_outage_have_ends() -> None:
+    this = gate()
+    await refuse(this, RateLimited("answered 429", retry_after=30.0))
+    waiting = this.waiting()
+    assert waiting is not None
+    assert waiting.reason == "provider_rate_limited"
+    assert waiting.until is not None
+    assert f"rate limited until {datetime.fromtimestamp(waiting.until, UTC):%Y-%m-%dT%H:%M:%SZ}: " in waiting.text
+
+    this = gate()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(DOWN_AFTER):
+            tasks.start_soon(refuse, this, RetriableError("answered 500"))
+        await anyio.wait_all_tasks_blocked()
+        waiting = this.waiting()
+        assert waiting is not None
+        assert (waiting.reason, waiting.text) == ("provider_down", "down: answered 500")
+        assert waiting.until is not None
+    await succeed(this)
+    assert this.waiting() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -325,6 +326,33 @@ def test_memory_stays_within_what_is_promised() -> None:
     assert len(index) == 5000
 
 
+@pytest.mark.parametrize("how", ["deleted one by one", "expired", "deleted and sent again"])
+def test_row_r6_what_is_deleted_lets_go_of_all_but_its_place_which_the_next_take(how: str) -> None:
+    """Field case R6: memory reserved for vectors is not given back, nor does it grow."""
+
+    def fill(name: str) -> None:
+        for start in range(0, count, 100):
+            ids = [f"{name}-{i}-".ljust(300, "x") for i in range(start, start + 100)]
+            index.insert(ids, units(100, 8, start), [f"{id} text".ljust(700, ".") for id in ids], [1] * 100)
+
+    count = 3000
+    index = VectorIndex(8, count)
+    tracemalloc.start()
+    try:
+        for turn in range(3):
+            fill("same" if how == "deleted and sent again" else f"turn {turn}")
+            reserved, held = index.nbytes, tracemalloc.get_traced_memory()[0]
+            if how == "expired":
+                assert index.expire(2) == count
+            else:
+                assert all(index.delete(match.id) for match in index.search(units(1, 8, 0), count)[0])
+            assert len(index) == 0
+            assert tracemalloc.get_traced_memory()[0] < held - count * 1000
+            assert index.nbytes == reserved <= 4 * 8 * (count + count // 64 + 256)
+    finally:
+        tracemalloc.stop()
+
+
 def test_wrong_shapes_and_sizes_are_refused() -> None:
     index = VectorIndex(3, 5)
     with pytest.raises(ValueError, match=r"expected 2 vectors of 3 dimensions, got shape \(1, 3\)"):
@@ -339,3 +367,20 @@ def test_a_debugger_reads_how_full_it_is() -> None:
     index = VectorIndex(3, 5)
     index.insert(["a", "b"], np.eye(3, dtype=np.float32)[:2])
     assert repr(index) == f"<VectorIndex: 2 of at most 5 vectors of 3 dimensions, {index.nbytes} bytes>"
+
+
+def test_coordinates_are_those_of_the_index_and_of_what_it_remembers() -> None:
+    random = np.random.default_rng(5)
+    vectors = unit_rows(random.standard_normal((300, 100)) * np.geomspace(3, 0.05, 100))
+    ids = [f"id-{i}" for i in range(300)]
+    with other_coordinates_from(200):
+        index = VectorIndex(100, 20_000)
+        index.insert(ids[:200], vectors[:200])
+        known, rows = index.coordinates(["id-7", "nobody", "id-3"])
+        assert known == ["id-7", "id-3"]
+        np.testing.assert_array_equal(rows, vectors[[7, 3]])
+        index.insert(ids[200:], vectors[200:])
+        known, rows = index.coordinates(ids)
+    assert known == ids
+    assert rows.shape == (300, 64), "the leading components of its principal axes"
+    np.testing.assert_allclose(rows @ rows.T, vectors @ vectors.T, atol=0.05)
