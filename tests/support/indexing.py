@@ -163,7 +163,7 @@ class Running:
         self.indexer = Indexer(self.changelog, self.sink, space, settings, snapshots)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):  # coverage on a loaded machine
             while not condition():
                 await anyio.lowlevel.checkpoint()
 
