@@ -133,9 +133,10 @@ class VectorCache(Protocol):
 
 
 class Claims(Protocol):
-    """Keeps processes that share a cache from asking the provider for one text at the same moment. Never waits."""
+    """Keeps processes that share a cache from asking the provider for one text at the same moment. Never raises, and
+    waits for no other process."""
 
-    def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+    async def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
         """Those that no other process has claimed: they are ours until `unclaim`, or until this process ends."""
         ...
 

@@ -87,9 +87,9 @@ class Surroundings:
 
     def lacks(self) -> list[Waiting]:
         """All that it does without just now."""
-        cache, snapshots = self._embedding.cache, self._snapshots
+        snapshots = self._snapshots
         found = [
-            lacking("cache", cache.state() if cache else None),
+            lacking("cache", self._embedding.caches.state()),
             lacking("snapshot", snapshots.error if snapshots else None),
         ]
         return [lack for lack in found if lack is not None]

@@ -62,7 +62,7 @@ def conditions_document(held: Iterable[Held]) -> list[dict[str, Any]]:
 
 def cache_document(embedding: EmbeddingStack) -> dict[str, Any] | None:
     """None without a cache."""
-    if embedding.cache is None:
+    if embedding.caches.together is None:
         return None
     counts = embedding.embedder.statistics()
     known = counts.hits_total + counts.repeats_total + counts.joined_total
@@ -70,7 +70,7 @@ def cache_document(embedding: EmbeddingStack) -> dict[str, Any] | None:
         "texts": counts.texts_total,
         "hits": known,
         "share": round(known / counts.texts_total, 4) if counts.texts_total else None,
-        "problem": embedding.cache.state(),
+        "problem": embedding.caches.state(),
     }
 
 

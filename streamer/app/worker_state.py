@@ -9,6 +9,7 @@ from typing import Any
 from streamer.adapters.kafka.sink import KafkaSink, SinkStatistics
 from streamer.adapters.kafka.source import KafkaSource, SourceStatistics
 from streamer.adapters.kafka.transactions import KafkaTransactions
+from streamer.adapters.redis.statistics import RedisStatistics
 from streamer.adapters.sqlite import SqliteStatistics
 from streamer.app.conditions import Conditions
 from streamer.app.embedder import EmbeddingStack
@@ -80,6 +81,7 @@ class WorkerStatistics:
     provider: DispatchStatistics
     spend: SpendStatistics | None
     cache_file: SqliteStatistics | None
+    cache_server: RedisStatistics | None
 
 
 class Worker:
@@ -132,15 +134,14 @@ class Worker:
 
     def lacks(self) -> list[Waiting]:
         """All that it does without just now."""
-        cache = self._embedding.cache
-        lack = lacking("cache", cache.state() if cache else None)
+        lack = lacking("cache", self._embedding.caches.state())
         return [] if lack is None else [lack]
 
     def degraded(self) -> str | None:
         return "; ".join(lack.text for lack in self.lacks()) or None
 
     def statistics(self) -> WorkerStatistics:
-        pipeline, embedding = self._pipeline, self._embedding
+        pipeline, embedding, caches = self._pipeline, self._embedding, self._embedding.caches
         offsets, times = pipeline.offsets(), pipeline.times
         return WorkerStatistics(
             ready=self.ready() is None,
@@ -164,7 +165,8 @@ class Worker:
             cache=embedding.embedder.statistics(),
             provider=embedding.dispatcher.statistics(),
             spend=embedding.budget.statistics() if embedding.budget else None,
-            cache_file=embedding.cache.statistics() if embedding.cache else None,
+            cache_file=caches.file.statistics() if caches.file else None,
+            cache_server=caches.server.statistics() if caches.server else None,
         )
 
     def status(self) -> dict[str, Any]:

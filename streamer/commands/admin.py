@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from streamer.adapters.kafka.topics import check_topics
+from streamer.adapters.redis.statistics import SharedContents
 from streamer.adapters.sqlite import CacheContents, read_contents
-from streamer.app.embedder import open_named_cache
+from streamer.app.caches import open_link, open_named_file
 from streamer.app.kafka import connection_of, topic_specs
 from streamer.app.providers import open_provider
 from streamer.errors import ConfigurationError, Unreachable
@@ -62,20 +63,38 @@ def show_settings(settings: Settings, *, as_json: bool) -> None:
     print("\n".join(lines).rstrip())  # noqa: T201 - the command's output
 
 
-def contents_line(file: CacheContents) -> str:
-    """A cache file in one line."""
-    return f"{file.path}: {file.entries:,} vectors, {file.bytes:,} bytes"
+async def cached(settings: Settings) -> list[CacheContents | SharedContents]:
+    """What is in the cache files, and on the server. Raises StreamerError when one of them cannot be read."""
+    path = settings.cache.path
+    contents: list[CacheContents | SharedContents] = [*await read_contents(path)] if path is not None else []
+    if settings.cache.url is not None:
+        async with open_link(settings) as link:
+            from streamer.adapters.redis.cache import contents_of
+
+            contents.append(await contents_of(link))
+    return contents
+
+
+def contents_line(found: CacheContents | SharedContents) -> str:
+    """A cache file, or a server, in one line."""
+    return f"{found.path}: {found.entries:,} vectors, {found.bytes:,} bytes"
 
 
 async def cache(settings: Settings, action: str, *, as_json: bool) -> None:
-    """`stats` of the cache files, `prune` or `clear` of the one that the settings name; workers may be using it."""
-    if action != "stats":
-        path = settings.cache.path
+    """`stats` of the cache files and of the server, `prune` or `clear` of those that the settings name; workers may be
+    using them. What has expired on a server is gone by itself."""
+    path = settings.cache.path
+    if action != "stats" and path is not None:
         if not await anyio.Path(path).exists():
             raise ConfigurationError(f"cache.path = {path}: there is no such file")
-        async with open_provider(settings) as opened, open_named_cache(settings, opened.provider.space) as named:
+        async with open_provider(settings) as opened, open_named_file(settings, opened.provider.space) as named:
             await (named.prune() if action == "prune" else named.clear())
-    contents = await read_contents(settings.cache.path)
+    if action == "clear" and settings.cache.url is not None:
+        async with open_link(settings) as link:
+            from streamer.adapters.redis.cache import clear
+
+            await clear(link)
+    contents = await cached(settings)
     if as_json:
         _json_lines(*map(asdict, contents))
         return

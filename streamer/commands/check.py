@@ -17,11 +17,11 @@ from rich.console import Console
 from streamer.adapters.kafka.groups import Watcher, watching
 from streamer.adapters.kafka.topics import check_topics
 from streamer.adapters.snapshot_file import SnapshotFile
-from streamer.adapters.sqlite import read_contents
+from streamer.adapters.sqlite import CacheContents
 from streamer.app.kafka import connection_of, topic_specs
 from streamer.app.probe import probe
 from streamer.app.providers import open_provider, ways_of
-from streamer.commands.admin import contents_line
+from streamer.commands.admin import cached, contents_line
 from streamer.errors import ConfigurationError, StreamerError, Unreachable, without_quotes
 from streamer.indexer.snapshots.format import UnusableSnapshot
 from streamer.indexer.snapshots.store import reading
@@ -153,8 +153,10 @@ async def _check_fallback(settings: Settings) -> str:
 async def _check_cache(settings: Settings) -> str:
     if not settings.cache.enabled:
         return "off"
-    contents = await read_contents(settings.cache.path)
-    return "; ".join(contents_line(file) for file in contents) or f"{settings.cache.path} will be created"
+    contents = await cached(settings)
+    is_new = settings.cache.path is not None and not any(isinstance(found, CacheContents) for found in contents)
+    later = [f"{settings.cache.path} will be created"] if is_new else []
+    return "; ".join([*later, *map(contents_line, contents)])
 
 
 async def _check_snapshot(settings: Settings) -> str:

@@ -201,7 +201,7 @@ class SqliteVectorCache:
         """Whether other processes on this machine use the same file."""
         return self._file.is_shared
 
-    def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+    async def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
         """As Claims wants it, for processes that share the file; where it is not shared, all."""
         return self._file.claim(list(keys))
 
