@@ -6,14 +6,12 @@ import math
 import os
 from pathlib import Path
 
-QUOTA = Path(
-    "/sys/fs/cgroup/cpu.max"
-)  # of cgroup v2: microseconds in each period, as in "200000 100000", or "max 100000"
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: microseconds in each period, "200000 100000" or "max 100000"
 
 
 def usable_cores() -> int:
-    """Cores this process may use, at least 1. In a container they can be fewer than the machine has: by the cores that it is
-    bound to, or by a limit on its time. More threads than that would wait for each other."""
+    """Cores this process may use, at least 1. In a container they can be fewer than the machine has: by the cores that
+    it is bound to, or by a limit on its time. More threads than that would wait for each other."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _limit() or cores)
 
