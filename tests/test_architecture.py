@@ -69,6 +69,7 @@ TESTED_THROUGH = {
     "adapters/redis/client": "adapters/redis/test_cache",
     "adapters/redis/entries": "adapters/redis/test_cache",
     "adapters/redis/link": "adapters/redis/test_cache",
+    "adapters/redis/workers": "adapters/redis/test_quota",
     "adapters/redis/statistics": "adapters/redis/test_cache",
     "adapters/sqlite/access": "adapters/sqlite/test_interruptions",
     "adapters/sqlite/file": "adapters/sqlite/test_faults",

@@ -24,7 +24,7 @@ from streamer.embedding.quota import Quota
 from streamer.embedding.request_caps import RequestCaps
 from streamer.embedding.text_batch import TextBatch, halves
 from streamer.errors import DeadLetterKind, ProviderBlocked, RateLimited, RejectedError, RetriableError
-from streamer.protocols import Embedding, Provider, Rejection
+from streamer.protocols import Embedding, Provider, Rejection, SharedQuota
 from streamer.telemetry.histogram import Histogram
 from streamer.telemetry.waiting import Waiting
 
@@ -51,7 +51,7 @@ class Dispatcher:
     `timeout`: seconds for one call; while one request keeps running into it, it doubles up to eightfold. A local model
     has one call at a time without a timeout unless told otherwise. `probing`: when to look whether a blocked account
     works again. `count_tokens`: the model's tokenizer, if at hand. `random`: uniform in [0, 1).
-    `budget`: what may be spent.
+    `budget`: what may be spent. `shared`: keeps the limits for all processes that use the account.
 
     `give_up_after`: seconds, for a person who is waiting. A blocked account or a spent budget then raises
     ProviderBlocked at once, and a longer outage the RetriableError of the last call; rate limits are still waited out.
@@ -70,6 +70,7 @@ class Dispatcher:
         give_up_after: float | None = None,
         count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
         budget: Budget | None = None,
+        shared: SharedQuota | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
         self._provider = provider
@@ -87,6 +88,7 @@ class Dispatcher:
             probing=probing or BackoffPolicy(initial=15.0, maximum=300.0),
             waits_when_blocked=give_up_after is None,
             budget=budget,
+            shared=shared,
             random=random,
         )
         self._give_up_after = inf if give_up_after is None else give_up_after
