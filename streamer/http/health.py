@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -33,6 +33,10 @@ class Observable(Protocol):
     def statistics(self) -> Any: ...
 
 
+_ANONYMOUS: Final = "streamer.anonymous"
+_REASON_WITHHELD: Final = "not ready; the reason needs the header 'Authorization: Bearer <http.token>'"
+
+
 def health_routes(
     role: str,
     observed: Observable,
@@ -50,10 +54,12 @@ def health_routes(
     async def healthz(_: Request) -> Response:
         return json_response({"alive": True})
 
-    async def readyz(_: Request) -> Response:
+    async def readyz(request: Request) -> Response:
         reason = observed.ready()
+        if request.scope.get(_ANONYMOUS):
+            return json_response({"ready": True} if reason is None else {"error": _REASON_WITHHELD}, _status(reason))
         if reason is not None:
-            return json_response({"error": without_credentials(reason)}, 503)
+            return json_response({"error": without_credentials(reason)}, _status(reason))
         lacking = degraded()
         if lacking is None:
             return json_response({"ready": True})
@@ -65,6 +71,10 @@ def health_routes(
         return scrape(request)  # on the loop, where the numbers change: a scrape sees them between two steps
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+def _status(reason: str | None) -> int:
+    return 200 if reason is None else 503
 
 
 def create_health_app(
@@ -86,7 +96,7 @@ def create_app(
     *,
     allowed: AllowedHosts | None = None,
 ) -> Starlette:
-    """An application whose errors are JSON objects with an `error`; with a token, only `/healthz` is open to all.
+    """An application whose errors are JSON objects with an `error`; with a token, only probes are open to all.
 
     `allowed`: what the server may be called, by default what loopback is called. Raises ValueError for an empty token.
     """
@@ -102,7 +112,8 @@ def create_app(
 
 
 class Token:
-    """Refuses requests without the token, except to `/healthz`.
+    """Refuses requests without the token, except to `/healthz` and for the bare status of `/readyz`: the probes of a
+    platform cannot read a token from where secrets are kept.
 
     `Authorization: Bearer <token>` is for programs. Browsers cannot send that by themselves, but they ask for a
     password: any user name will do, the token is the password (RFC 7617).
@@ -114,7 +125,11 @@ class Token:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] != "/healthz":
-            given = _given_token(Headers(scope=scope).get("authorization", ""))
+            authorization = Headers(scope=scope).get("authorization", "")
+            if scope["path"] == "/readyz" and not authorization:
+                await self._app({**scope, _ANONYMOUS: True}, receive, send)
+                return
+            given = _given_token(authorization)
             # In constant time, or an attacker could find the token byte by byte.
             if not hmac.compare_digest(given, self._token):
                 message = "this needs the header 'Authorization: Bearer <http.token>'"

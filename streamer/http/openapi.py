@@ -38,7 +38,13 @@ def openapi_document(dimensions: int, *, secured: bool) -> Schema:
             "/v1/stats": {"get": _get("How the indexer is doing", {"type": "object"})},
             "/v1/events": {"get": _live()},
             "/healthz": {"get": _get("Whether the process answers; needs no token", {"type": "object"})},
-            "/readyz": {"get": _get("Whether it has caught up", {"type": "object"}, {"503": "not yet, and why"})},
+            "/readyz": {
+                "get": _get(
+                    "Whether it has caught up; the reasons need the token, the status does not",
+                    {"type": "object"},
+                    {"503": "not yet, and why"},
+                )
+            },
             "/metrics": {"get": _metrics()},
         },
         "components": {"schemas": {"Error": _ERROR, "Match": _MATCH}},
@@ -57,8 +63,10 @@ def openapi_document(dimensions: int, *, secured: bool) -> Schema:
             for operation in operations.values():
                 if path == "/healthz":
                     operation["security"] = []
-                else:
-                    operation["responses"]["401"] = _failure("no token, or another one")
+                    continue
+                operation["responses"]["401"] = _failure("no token, or another one")
+                if path == "/readyz":
+                    operation["security"] = [*document["security"], {}]
     return document
 
 

@@ -173,6 +173,7 @@ class Indexer:
             malformed_total=memory.malformed,
             searches_total=memory.searches.total,
             commit_failures_total=self._commits.failures,
+            verdicts_refused_total=self._commits.refused,
             foreign_total=dict(memory.foreign),
             verdicts_total=dict(memory.verdicts),
             p_value=memory.p_values,

@@ -26,7 +26,9 @@ class HttpSettings(Section):
         8081, description="port of the worker's /healthz, /readyz and /metrics; 0 takes a free one"
     )
     token: SecretStr | None = Field(
-        None, description="everything but /healthz needs it as Authorization: Bearer; set it in the environment"
+        None,
+        description="everything but /healthz and the status of /readyz needs it as Authorization: Bearer; set it in "
+        "the environment",
     )
     allowed_hosts: Annotated[list[str], BeforeValidator(_listed)] = Field(
         [],

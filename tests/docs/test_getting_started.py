@@ -1,7 +1,7 @@
 """The first hour, run as the pages show it on a real Kafka: one shell, block after block.
 
 Only three things differ: the environment is this one instead of a fresh one, Kafka is the one of the tests (which
-tests/test_deploy.py starts as the page does), and ports are free ones.
+tests/deploy/test_compose.py starts as the page does), and ports are free ones.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from streamer.embedding import cached
 from streamer.embedding.cached import CachedEmbedder
 from streamer.protocols import Embedding, Rejection
 from streamer.testing import HashEmbedder, MemoryCache, vector_of
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +44,7 @@ class Process:
                 del self._desk.claimed[key]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.lists(st.sampled_from("abcdefgh"), max_size=12)), max_size=10),
     st.integers(0, 99),

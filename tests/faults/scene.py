@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 import httpx
 import psutil
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from tests.faults.checker import Ledger, Sample, Verdict, check
@@ -25,7 +25,7 @@ from tests.support.brokers import Broker, NewTopicName
 from tests.support.processes import StreamerProcess
 from tests.support.proxy import Proxy
 from tests.support.stages import free_port
-from tests.support.topics import committed, end_offsets, from_the_beginning
+from tests.support.topics import committed, end_offsets, ends_as_read, from_the_beginning
 from tests.support.vendors.openai import FakeOpenAI
 
 DIMENSIONS = 16
@@ -272,8 +272,11 @@ class Scene:
                 done = await committed(servers, self.group, self.texts)
                 ends: dict[tuple[str, int], int] = {}
                 for topic in (self.vectors, self.dead_letters):
-                    ends |= {(tp.topic, tp.partition): end for tp, end in (await end_offsets(servers, topic)).items()}
+                    ends |= {(tp.topic, tp.partition): end for tp, end in (await self._ends(topic)).items()}
                 self.samples.append(Sample(done, ends))
+
+    async def _ends(self, topic: str) -> Mapping[TopicPartition, int]:
+        return await (end_offsets if self.broker.is_real else ends_as_read)(self.broker.bootstrap_servers, topic)
 
     async def watch(self, interval: float = 1.0) -> None:
         """Samples and measurements for as long as it runs."""
@@ -292,7 +295,7 @@ class Scene:
         with anyio.move_on_after(timeout):
             while True:
                 with suppress(KafkaError, OSError):
-                    ends = {tp.partition: end for tp, end in (await end_offsets(servers, self.texts)).items() if end}
+                    ends = {tp.partition: end for tp, end in (await self._ends(self.texts)).items() if end}
                     done = await committed(servers, self.group, self.texts)
                     if len(ends) and all(done.get(partition, 0) >= end for partition, end in ends.items()):
                         return

