@@ -11,6 +11,7 @@ import typer
 
 from streamer.commands import options
 from streamer.commands.options import AsJson, Bootstrap, Config, ModelOption, ProviderOption, Set
+from streamer.commands.run import run
 from streamer.commands.running import report, run_async, settings_from
 from streamer.version import version
 
@@ -39,41 +40,7 @@ def root(
     del version
 
 
-@app.command(epilog="Example: streamer run -b localhost:9092 --input reviews --provider openai")
-def run(
-    config: Config = None,
-    set_: Set = None,
-    bootstrap_servers: Bootstrap = None,
-    input_: options.InputTopic = None,
-    provider: ProviderOption = None,
-    model: ModelOption = None,
-    workers: Annotated[
-        int, typer.Option("--workers", metavar="N", min=1, help="so many on this machine, each a process of its own")
-    ] = 1,
-    as_worker: Annotated[str, typer.Option("--as-worker", hidden=True)] = "",
-) -> None:
-    """Run a worker: text topic in, vector topic out. Start more of them to scale."""
-    from streamer.app.worker import run_worker
-    from streamer.app.workers import report_to, run_workers
-
-    settings = settings_from(
-        config, set_ or [], kafka__bootstrap_servers=bootstrap_servers, topics__input=input_, provider__name=provider,
-        provider__model=model,
-    )  # fmt: skip
-    if workers > 1:
-        options_ = {
-            "--config": config,
-            "-b": bootstrap_servers,
-            "--input": input_,
-            "--provider": provider,
-            "--model": model,
-        }
-        words = [str(word) for name, value in options_.items() if value is not None for word in (name, value)]
-        words += [word for assignment in set_ or [] for word in ("--set", assignment)]
-        if code := run_async(run_workers, settings, workers, words):
-            raise typer.Exit(code)
-        return
-    run_async(run_worker, settings, report_to(as_worker))
+app.command(epilog="Example: streamer run -b localhost:9092 --input reviews --provider openai --workers 2")(run)
 
 
 @app.command(epilog="Example: streamer index -b localhost:9092 --port 8080")

@@ -103,7 +103,7 @@ class Workers:
                 tasks.start_soon(self._keep, self._members[0], serves)
                 await serves.wait()
                 for member in self._members[1:]:
-                    tasks.start_soon(self._keep, member, anyio.Event())
+                    tasks.start_soon(self._keep, member, serves)
                 tasks.start_soon(self._look)
                 await self._stopping.wait()
                 await self._drain()
@@ -165,15 +165,14 @@ class Workers:
             self._sums.ended(member.number)
             if self._stopping.is_set():
                 break
-            if member.code == EXIT_WRONG or (not serves.is_set() and member.number == 1):
+            if member.code == EXIT_WRONG or not serves.is_set():
                 self._gave_up = member.code or 1
                 self.stop()
                 break
             failures = 1 if anyio.current_time() - began >= SOUND_SECONDS else failures + 1
             delay = RESTARTS.delay(failures - 1, jitter=random.random())  # noqa: S311
-            log.warning(
-                "worker ended; starting it again", worker=member.number, code=member.code, after=round(delay, 1)
-            )
+            facts = {"worker": member.number, "code": member.code, "seconds": round(delay, 1)}
+            log.warning("worker ended; starting it again", **facts)
             member.says = f"ended with exit code {member.code}; it is started again"
             with anyio.move_on_after(delay):
                 await self._stopping.wait()

@@ -1,8 +1,8 @@
 """The limits per minute of one account, kept by all processes together.
 
-One script decides who may call: it has the calls of the last minute, and a line of those who wait. Whoever asks takes a
-place at the end of the line unless it has one; the first in line goes when its call fits. So large calls are not starved
-by small ones, nor one process by others, and who dies in line is out of it when it has been silent for a moment.
+One script decides who may call: it has the calls of the last minute, and a line of those who wait. Whoever asks takes
+a place at the end of the line unless it has one; the first in line goes when its call fits. So large calls are not
+starved by small ones, nor one process by others, and who dies in line is out of it when it has been silent for a moment.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ RESOLUTION = 1 / 240  # of a window: calls closer together are reported as one
 SAFE_SHARE = 0.95  # of the limits, while nobody sees what all processes do together
 
 # Arguments: who asks, now ('' for the server's clock), the window in seconds; what the call costs and the limits, of
-# requests, tokens and items (0: unknown); then four for each moment at which calls went out while nobody could be asked:
-# how long ago, and what they cost. Answers whether it may go, how long to wait, and where it was noted.
+# requests, tokens and items (0: unknown); then four for each moment at which calls went out while nobody could be
+# asked: how long ago, and what they cost. Answers whether it may go, how long to wait, and where it was noted.
 # The rules are those of embedding/rate_limit.py:RateLimit: usage is spread evenly, with a burst of a sixtieth of the
 # window, and no window holds more than the limit.
 RESERVE = """local who, now, window = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
