@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from streamer.commands import options
+from streamer.commands import operating, options
 from streamer.commands.options import AsJson, Bootstrap, Config, ModelOption, ProviderOption, Set
 from streamer.commands.run import run
-from streamer.commands.running import report, run_async, settings_from
+from streamer.commands.running import bind, report, run_async, settings_from
 from streamer.version import version
 
 app = typer.Typer(
@@ -103,7 +103,7 @@ def publish(
     )  # fmt: skip
     settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)
     path = None if file is None or str(file) == "-" else file
-    typer.echo(run_async(_bind(publish_file, settings, path, wanted)), err=True)
+    typer.echo(run_async(bind(publish_file, settings, path, wanted)), err=True)
 
 
 @app.command(epilog="Example: streamer tail verdicts --json --from-beginning")
@@ -127,7 +127,7 @@ def tail(
         raise typer.BadParameter(f"{stream!r} is not one of {', '.join(STREAMS)}", param_hint="STREAM")
     settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)
     run_async(
-        _bind(tail_stream, settings, stream, kind=kind, from_beginning=from_beginning, limit=limit, as_json=as_json)
+        bind(tail_stream, settings, stream, kind=kind, from_beginning=from_beginning, limit=limit, as_json=as_json)
     )
 
 
@@ -145,7 +145,7 @@ def search(
     from streamer.commands.search import search as search_text
 
     settings = settings_from(config, set_ or [])
-    run_async(_bind(search_text, settings, text, url=url, k=k, min_similarity=min_similarity, as_json=as_json))
+    run_async(bind(search_text, settings, text, url=url, k=k, min_similarity=min_similarity, as_json=as_json))
 
 
 @app.command(
@@ -188,66 +188,13 @@ def embed(
         format=options.file_format(format_, delimiter, columns, encoding, no_quotes=no_quotes), skip_bad=skip_bad,
     )  # fmt: skip
     if fit_pca is not None:
-        run_async(_bind(fit, settings, sources, output=output, dimensions=fit_pca))
+        run_async(bind(fit, settings, sources, output=output, dimensions=fit_pca))
         return
     purpose = "query" if query else "document"
-    run_async(_bind(embed_texts, settings, sources, output=output, purpose=purpose))
+    run_async(bind(embed_texts, settings, sources, output=output, purpose=purpose))
 
 
-@app.command(epilog="Example: streamer topics --create -b localhost:9092")
-def topics(
-    config: Config = None,
-    set_: Set = None,
-    bootstrap_servers: Bootstrap = None,
-    input_: options.InputTopic = None,
-    create: Annotated[bool, typer.Option("--create", help="create what is missing")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Check the topics, or create them. A worker creates its output topics, but never an input topic."""
-    from streamer.commands.admin import topics as check
-
-    settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers, topics__input=input_)
-    run_async(_bind(check, settings, create=create, as_json=as_json))
-
-
-@app.command(name="config", epilog="Example: streamer config -c production.toml    or: streamer config --example")
-def config_(
-    config: Config = None,
-    set_: Set = None,
-    example: options.Example = False,
-    as_json: AsJson = False,
-) -> None:
-    """Print the effective settings, secrets redacted."""
-    from streamer.commands.admin import show_example, show_settings
-
-    if example:
-        show_example()
-    else:
-        show_settings(settings_from(config, set_ or []), as_json=as_json)
-
-
-@app.command(epilog="Example: streamer check -c production.toml")
-def check(config: Config = None, set_: Set = None, bootstrap_servers: Bootstrap = None) -> None:
-    """Try everything once: broker, topics, provider, cache, snapshot. Says what works, what does not and what to do."""
-    from streamer.commands.admin import check as check_all
-
-    run_async(check_all, settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers))
-
-
-@app.command(epilog="Example: streamer cache stats    or: streamer cache clear -c production.toml")
-def cache(
-    action: Annotated[str, typer.Argument(help="stats, prune or clear")],
-    config: Config = None,
-    set_: Set = None,
-    as_json: AsJson = False,
-) -> None:
-    """Look into the vector cache, drop what is expired or beyond the size cap, or empty it."""
-    from streamer.commands.admin import CACHE_ACTIONS
-    from streamer.commands.admin import cache as cache_action
-
-    if action not in CACHE_ACTIONS:
-        raise typer.BadParameter(f"{action!r} is not one of {', '.join(CACHE_ACTIONS)}", param_hint="ACTION")
-    run_async(_bind(cache_action, settings_from(config, set_ or []), action, as_json=as_json))
+operating.register(app)
 
 
 @app.command(epilog="Example: streamer demo --once")
@@ -257,16 +204,7 @@ def demo(
     """Everything on this machine: broker, worker, indexer and a sample stream."""
     from streamer.commands.demo import demo as run_demo
 
-    run_async(_bind(run_demo, once=once))
-
-
-def _bind(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """anyio.run passes on positional arguments only."""
-
-    async def call() -> Any:
-        return await function(*args, **kwargs)
-
-    return call
+    run_async(bind(run_demo, once=once))
 
 
 def main() -> None:

@@ -76,7 +76,9 @@ async def _serve_and_index(
         snapshots,
     )
     loop_lag = LoopLag()
-    around = Surroundings(indexer, embedding, sink, changelog, snapshots, loop_lag)
+    around = Surroundings(
+        indexer, embedding, sink, changelog, snapshots, loop_lag, f"{settings.kafka.group_id}-verdicts"
+    )
     states = around.states()
     # An indexer that lost its brokers goes on answering searches: ready, and it says what it does without.
     parts = [*states.values(), *([snapshots.problem] if snapshots else [])]
@@ -90,11 +92,13 @@ async def _serve_and_index(
             allowed=allowed_hosts(settings),
             more=around.statistics,
             build=build_info("indexer", indexer.space),
+            status=around.status,
         )
         port = await tasks.start(serve, app, settings.http.host, settings.http.port)
         log.info("indexer started", space=indexer.space.id, url=f"http://{settings.http.host}:{port}")
         tasks.start_soon(watch_outages, states)
         tasks.start_soon(loop_lag.watch)
+        tasks.start_soon(around.conditions.watch)
         tasks.start_soon(around.lag.watch)
         await indexer.run(lambda: lifetime.works(indexer.stop))
         log.info("indexer stopped", vectors=indexer.statistics().vectors)

@@ -69,16 +69,22 @@ async def _serve_and_work(
     pipeline = make_pipeline(settings, source, embedding, sink)
     loop_lag = LoopLag()
     async with anyio.create_task_group() as tasks:
-        worker = Worker(pipeline, embedding, source, sink, loop_lag)
+        worker = Worker(pipeline, embedding, source, sink, loop_lag, kafka.group_id)
         space = embedding.embedder.space
         warn_if_open(settings, "state and numbers of the worker")
         app = create_health_app(
-            "worker", worker, token_of(settings), worker.degraded, build=build_info("worker", space)
+            "worker",
+            worker,
+            token_of(settings),
+            worker.degraded,
+            build=build_info("worker", space),
+            status=worker.status,
         )
         port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port, "http.worker_port")
         if report is not None:
             report(port)
         tasks.start_soon(loop_lag.watch)
+        tasks.start_soon(worker.conditions.watch)
         tasks.start_soon(watch_outages, worker.states())
         try:
             await source.start(pipeline)

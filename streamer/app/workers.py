@@ -7,10 +7,10 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import httpx
@@ -144,6 +144,20 @@ class Workers:
             for member in self._members:
                 tasks.start_soon(ask, member)
         return self._sums
+
+    async def statuses(self) -> list[Mapping[str, Any]]:
+        """Of those that answer, in order."""
+        found: dict[int, Mapping[str, Any]] = {}
+
+        async def ask(member: Member) -> None:
+            answer = await self._ask(member, "v1/status")
+            if answer is not None and answer.status_code == 200:
+                found[member.number] = answer.json()
+
+        async with anyio.create_task_group() as tasks:
+            for member in self._members:
+                tasks.start_soon(ask, member)
+        return [document for _, document in sorted(found.items())]
 
     async def _ask(self, member: Member, what: str) -> httpx.Response | None:
         if member.port is not None:

@@ -28,6 +28,7 @@ from streamer.protocols import Embedding, Provider, Rejection, SharedQuota
 from streamer.telemetry.histogram import Histogram
 from streamer.telemetry.waiting import Waiting
 
+LONGEST_BACKOFF = 8.0  # seconds: the end of an outage or of a block is noticed within this time
 HALVE_AFTER = 4  # failures: is it the request and not the provider?
 DOUBTFUL_AFTER = 3  # failures in a row of a single text: do others succeed?
 HOPELESS_AFTER = 8  # failures in a row of a single text
@@ -74,7 +75,7 @@ class Dispatcher:
         random: Callable[[], float] = random_module.random,
     ) -> None:
         self._provider = provider
-        self._backoff = backoff or BackoffPolicy()
+        self._backoff = backoff or BackoffPolicy(maximum=LONGEST_BACKOFF)
         self._random = random
         quota = limits or Quota(
             requests_per_minute=contract.requests_per_minute,
@@ -85,7 +86,8 @@ class Dispatcher:
             quota,
             concurrency=concurrency or (1 if contract.is_local else CALLS_AT_ONCE),
             backoff=self._backoff,
-            probing=probing or BackoffPolicy(initial=15.0, maximum=300.0),
+            pausing=backoff or BackoffPolicy(),
+            probing=probing or BackoffPolicy(initial=LONGEST_BACKOFF, maximum=LONGEST_BACKOFF),
             waits_when_blocked=give_up_after is None,
             budget=budget,
             shared=shared,

@@ -45,8 +45,10 @@ class Call:
 class Gate:
     """Lets calls through one at a time, first come first served, so that large ones are not starved by small ones.
 
-    With `waits_when_blocked` off, a call to a blocked account is refused with ProviderBlocked, but for one that may see
-    whether it has been mended; and with SpendLimitReached where the budget is spent.
+    `backoff`: after a call that failed; `pausing`: of all calls, after one that was refused for its rate, by default
+    the same; `probing`: while the account is blocked. With `waits_when_blocked` off, a call to a blocked account is
+    refused with ProviderBlocked, but for one that may see whether it has been mended; and with SpendLimitReached where
+    the budget is spent.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Gate:
         *,
         concurrency: int,
         backoff: BackoffPolicy,
+        pausing: BackoffPolicy | None = None,
         probing: BackoffPolicy,
         random: Callable[[], float],
         waits_when_blocked: bool = True,
@@ -65,6 +68,7 @@ class Gate:
         self._shared = shared
         self._budget = budget
         self._backoff = backoff
+        self._pausing = pausing or backoff
         self._probing = probing
         self._random = random
         self._waits_when_blocked = waits_when_blocked
@@ -196,7 +200,7 @@ class Gate:
             self._slots.total_tokens = self._aimd.limit
         if isinstance(error, RateLimited):
             self._quota.refused(call.ticket, now, persists=self._refusals >= PERSISTENT)
-            self._quota.pause(now + self._backoff.delay(self._refusals, retry_after=wish, jitter=self._random()))
+            self._quota.pause(now + self._pausing.delay(self._refusals, retry_after=wish, jitter=self._random()))
             self._refusals += is_first
             self._news.set()
             return

@@ -63,12 +63,13 @@ def create_api(
     allowed: AllowedHosts | None = None,
     more: Callable[[], Any] | None = None,
     build: Mapping[str, str] | None = None,
+    status: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Starlette:
     """The application. Without an embedder, searches by text are refused.
 
     `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. `degraded`: what
-    the index does without at the moment, though it is ready. `allowed`: as in create_app. `more`, `build`: as in
-    health_routes.
+    the index does without at the moment, though it is ready. `allowed`: as in create_app. `more`, `build`,
+    `status`: as in health_routes.
 
     Raises SpaceMismatch when the embedder's vectors cannot be compared with those of the index.
     """
@@ -141,7 +142,7 @@ def create_api(
         Route("/v1/stats", stats),
         Route("/v1/events", live_endpoint(index.live)),
         Route("/openapi.json", openapi),
-        *health_routes("indexer", index, degraded, more=more, build=build),
+        *health_routes("indexer", index, degraded, more=more, build=build, status=status),
     ]
     return create_app(routes, token, {ClientDisconnect: _gone}, allowed=allowed)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from streamer.errors import without_credentials
 from streamer.http.answers import json_response
-from streamer.http.health import create_app
+from streamer.http.health import REASON_WITHHELD, create_app, is_anonymous
 
 Key: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]  # name of the sample, labels
 
@@ -98,15 +98,21 @@ class Observed(Protocol):
 
     async def sums(self) -> Sums: ...
 
+    async def statuses(self) -> list[Mapping[str, Any]]:
+        """What `/v1/status` of each says."""
+        ...
+
 
 def create_sums_app(observed: Observed, token: str | None) -> Starlette:
-    """`/healthz`, `/readyz` and `/metrics` as one worker has them, of all."""
+    """`/healthz`, `/readyz` and `/metrics` as one worker has them, of all; `/v1/status` is the list of theirs."""
 
     async def healthz(_: Request) -> Response:
         return json_response({"alive": True})
 
-    async def readyz(_: Request) -> Response:
+    async def readyz(request: Request) -> Response:
         unready, without = await observed.ready()
+        if is_anonymous(request):
+            return json_response({"ready": True}) if unready is None else json_response({"error": REASON_WITHHELD}, 503)
         if unready is not None:
             return json_response({"error": without_credentials(unready)}, 503)
         return json_response({"ready": True} | ({"without": without_credentials(without)} if without else {}))
@@ -117,4 +123,8 @@ def create_sums_app(observed: Observed, token: str | None) -> Starlette:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"content-type": content_type})
 
-    return create_app([Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)], token)
+    async def status(_: Request) -> Response:
+        return json_response({"processes": await observed.statuses()})
+
+    routes = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics, "/v1/status": status}
+    return create_app([Route(path, answer) for path, answer in routes.items()], token)

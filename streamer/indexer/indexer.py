@@ -26,7 +26,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectSendStream
 
-from streamer.core.events import Record
+from streamer.core.events import Record, TopicPartition
 from streamer.core.vectors import Space, Vector
 from streamer.core.verdicts import Match
 from streamer.indexer.broadcast import Broadcast
@@ -130,6 +130,14 @@ class Indexer:
         """The same as a sentence."""
         return waiting.text if (waiting := self.waiting()) else None
 
+    def commit_age(self) -> dict[TopicPartition, float]:
+        now = current_time()
+        return {tp: self._commits.age(tp, now) for tp in self._progress.remembered}
+
+    @property
+    def judged_total(self) -> int:
+        return sum(self._state.verdicts.values())
+
     @property
     def committed(self) -> Offsets:
         return self._progress.committed
@@ -182,7 +190,7 @@ class Indexer:
             end_to_end_seconds=self._times.end_to_end,
             stage_seconds={**self._times.stages},
             clock_ahead_seconds=self._times.clock_ahead.value(now),
-            commit_age_seconds={str(tp): self._commits.age(tp, now) for tp in self._progress.remembered},
+            commit_age_seconds={str(tp): age for tp, age in self.commit_age().items()},
             live_listeners=len(self.live),
             live_missed_total=self.live.missed,
             thresholds=memory.judge.thresholds(),

@@ -13,8 +13,9 @@ import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from streamer.core.events import DeadLetter, EmbeddedEvent, Message, Outcome, TopicPartition
-from streamer.errors import DeadLetterKind, PartitionLost
+from streamer.errors import DeadLetterKind, PartitionLost, without_quotes
 from streamer.protocols import Acknowledgement, Sink
+from streamer.telemetry.dead_letters import DeadLetterHour
 from streamer.worker.encoding import MAX_REASON, Encoder, Form, dead_letter, source
 from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
@@ -64,6 +65,7 @@ class Outbox:
         # What the broker refused, with what leaves instead: it is also to be known when the partition is read again.
         self._refused: dict[_Place, tuple[DeadLetterKind, str, Form]] = {}
         self.counts: Counter[str] = Counter()
+        self.hour = DeadLetterHour()
         self.dead_letters: Counter[str] = Counter(dict.fromkeys(get_args(DeadLetterKind), 0))
 
     def add(self, released: Iterable[Outcome]) -> None:
@@ -169,6 +171,7 @@ class Outbox:
     def _count(self, outcome: Outcome) -> None:
         if isinstance(outcome, DeadLetter):
             self.dead_letters[outcome.kind] += 1
+            self.hour.add(outcome.kind, without_quotes(outcome.reason), self._clock())
             # Equal ones are counted: see logs.lines.
             log.warning(
                 "dead letter",

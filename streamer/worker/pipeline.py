@@ -20,6 +20,7 @@ from streamer.core.decoding import Decoder
 from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Outcome, Record, TopicPartition
 from streamer.errors import PartitionLost, RetriableError
 from streamer.protocols import Embedder, Embedding, Sink, Source
+from streamer.telemetry.dead_letters import DeadLetters
 from streamer.telemetry.waiting import Waiting
 from streamer.worker.batching import Batcher
 from streamer.worker.dead_letter_share import DeadLetterShare, Uselessness
@@ -148,6 +149,14 @@ class Pipeline:
 
     def offsets(self) -> OffsetStatistics:
         return self.tracker.statistics(self._clock())
+
+    def done(self) -> int:
+        """Records whose outcome the brokers have acknowledged, since the start."""
+        published = self._outbox.counts
+        return published["embedded"] + published["tombstones"] + sum(self._outbox.dead_letters.values())
+
+    def dead_letters_of_the_hour(self) -> list[DeadLetters]:
+        return self._outbox.hour.kinds(self._clock())
 
     def clock_ahead(self) -> float:
         """How far the latest time of a record of the last minute lies in the future, in seconds."""

@@ -1,6 +1,8 @@
 """Several workers under one supervisor: started, asked, started again and stopped. Their place is taken by a small
 program that does as it is told."""
 
+# ruff: noqa: ASYNC240 - a test may block its own loop
+
 from __future__ import annotations
 
 import sys
@@ -26,7 +28,8 @@ pytestmark = pytest.mark.anyio
 PROGRAM = """
 import json, os, pathlib, signal, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
-number, handle, plan, token = int(sys.argv[1]), int(sys.argv[2]), json.loads(pathlib.Path(sys.argv[3]).read_text()), sys.argv[4]
+number, handle, token = int(sys.argv[1]), int(sys.argv[2]), sys.argv[4]
+plan = json.loads(pathlib.Path(sys.argv[3]).read_text())
 signal.signal(signal.SIGTERM, (lambda *_: None) if plan.get("stubborn") else (lambda *_: os._exit(plan.get("end", 0))))
 if (code := plan.get("exit", {}).get(str(number))) is not None:
     sys.exit(code)
@@ -34,12 +37,15 @@ if (code := plan.get("exit", {}).get(str(number))) is not None:
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         ready = plan.get("unready") != number
+        asked = self.path
         body = f"# TYPE done_total counter\\ndone_total {10 * number}\\n" if self.path == "/metrics" else json.dumps(
             {"ready": True, "without": "cache: x"} if ready else {"error": "waits"})
+        if asked == "/v1/status":
+            body = json.dumps({"role": "worker", "pid": number})
         if self.headers["authorization"] != f"Bearer {token}":
             self.send_response(401)
         else:
-            self.send_response(200 if ready or self.path == "/metrics" else 503)
+            self.send_response(200 if ready or asked != "/readyz" else 503)
         self.end_headers()
         self.wfile.write(body.encode())
 
@@ -108,6 +114,7 @@ async def test_they_are_one_to_whoever_asks(plan: Path) -> None:
         said = await workers.until(done(60))
         assert '"ready":true' in said
         assert "worker 1: cache: x; worker 2: cache: x; worker 3: cache: x" in said
+        assert [status["pid"] for status in await workers.statuses()] == [1, 2, 3]
     assert workers.code == 0
 
 

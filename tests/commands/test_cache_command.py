@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import orjson
 import pytest
 
 from streamer.adapters.redis.cache import RedisVectorCache
@@ -15,6 +14,7 @@ from tests.adapters.sqlite.cached_entries import SPACE, entries, find, opened
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
 from tests.support.brokers import NOBODY
 from tests.support.redis_server import redis_server
+from tests.support.schemas import check_lines
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ async def test_its_actions_work_while_a_worker_uses_the_file(tmp_path: Path) -> 
         await worker.put_many(entries(range(2_500)))
         stats = await streamer("cache", "stats", "--json")
         assert stats.code == 0, stats.stderr
-        assert [file["entries"] for file in orjson.loads(stats.stdout)] == [2_500]
+        assert [file["entries"] for file in check_lines("cache-line", stats.stdout)] == [2_500]
         pruned = await streamer("cache", "prune", "--set", "cache.max_bytes=500000", **OPENAI)
         assert pruned.code == 0, pruned.stderr
         assert 0 < len(await find(worker, range(2_500))) < 1_500
@@ -51,7 +51,7 @@ async def test_its_actions_reach_the_server_that_the_settings_name(tmp_path: Pat
         ):
             await worker.put_many(entries(range(20)))
             stats = await streamer("cache", "stats", "--json", *shared)
-            [found] = orjson.loads(stats.stdout)
+            [found] = check_lines("cache-line", stats.stdout)
             assert (found["entries"], found["spaces"]) == (20, {f"{SPACE.id} fake fake-1": 20})
             assert found["path"] == f"redis://***@127.0.0.1:{server.port}/0"
             assert (await streamer("cache", "prune", *shared)).code == 0

@@ -2,7 +2,7 @@
 
 One script decides who may call: it has the calls of the last minute, and a line of those who wait. Whoever asks takes
 a place at the end of the line unless it has one; the first in line goes when its call fits. So large calls are not
-starved by small ones, nor one process by others, and who dies in line is out of it when it has been silent for a moment.
+starved by small ones, nor one process by others, and who dies in line is out of it after a moment of silence.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class SqliteVectorCache:
         ttl_seconds: float | None,
         max_bytes: int | None,
         clock: Callable[[], float] = time.time,
-        retry_seconds: float = 30.0,
+        retry_seconds: float = 8.0,
         next_if_taken: bool = True,
     ) -> AsyncIterator[SqliteVectorCache]:
         """The cache of one space, in a file that may hold others.
