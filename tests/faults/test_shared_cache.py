@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -110,7 +111,7 @@ async def test_only_what_was_in_flight_at_a_kill_is_paid_for_twice(
     assert "cache " not in found.logs, found.logs[-4000:]
 
 
-def on_server(server: RedisServer) -> dict[str, object]:
+def on_server(server: RedisServer) -> dict[str, Any]:
     """For a scene whose workers are on machines of their own: all they share is a server."""
     return {"cache__url": server.url, "cache__path": "", "kafka__session_timeout_ms": 6000}
 
