@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from streamer.commands import operating, options
+from streamer.commands import estimates, operating, options
 from streamer.commands.options import AsJson, Bootstrap, Config, ModelOption, ProviderOption, Set
 from streamer.commands.run import run
 from streamer.commands.running import bind, report, run_async, settings_from
@@ -205,6 +205,9 @@ def demo(
     from streamer.commands.demo import demo as run_demo
 
     run_async(bind(run_demo, once=once))
+
+
+estimates.register(app)
 
 
 def main() -> None:

@@ -15,15 +15,18 @@ from streamer.adapters.kafka.source import KafkaSource
 from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
-from streamer.app.http import build_info, token_of, warn_if_open
+from streamer.app.http import allowed_hosts, build_info, token_of, warn_if_open
 from streamer.app.kafka import CLOSE_SECONDS, connection_of, ensure_topics, open_sink, require_topics
 from streamer.app.loop_lag import LoopLag
 from streamer.app.outages import watch_outages
 from streamer.app.providers import batches_at_once
+from streamer.app.sampling import sample_regularly
 from streamer.app.signals import Lifetime, until_signalled
+from streamer.app.worker_overview import WorkerOverview
 from streamer.app.worker_state import Worker
 from streamer.core.decoding import Decoder
 from streamer.http.health import create_health_app
+from streamer.http.history import History
 from streamer.http.server import serve
 from streamer.protocols import Sink
 from streamer.settings import Settings
@@ -71,13 +74,18 @@ async def _serve_and_work(
     async with anyio.create_task_group() as tasks:
         worker = Worker(pipeline, embedding, source, sink, loop_lag, kafka.group_id)
         space = embedding.embedder.space
-        warn_if_open(settings, "state and numbers of the worker")
+        warn_if_open(settings, "state and numbers of the worker, keys and reasons of dead letters")
+        history = History()
+        overview = WorkerOverview.of(worker, space, pipeline.recent_dead_letters)
         app = create_health_app(
             "worker",
             worker,
             token_of(settings),
             worker.degraded,
             build=build_info("worker", space),
+            allowed=allowed_hosts(settings),
+            history=history,
+            facts=overview.facts,
             status=worker.status,
         )
         port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port, "http.worker_port")
@@ -86,6 +94,7 @@ async def _serve_and_work(
         tasks.start_soon(loop_lag.watch)
         tasks.start_soon(worker.conditions.watch)
         tasks.start_soon(watch_outages, worker.states())
+        tasks.start_soon(sample_regularly, history, overview.sample)
         try:
             await source.start(pipeline)
             lifetime.works(pipeline.stop)

@@ -19,8 +19,11 @@ from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 from streamer.errors import without_credentials
 from streamer.http.answers import json_response
 from streamer.http.callers import AllowedHosts, Callers
+from streamer.http.history import History
 from streamer.http.limits import RequestLimit
 from streamer.http.metrics import metrics_endpoint
+from streamer.http.overview import overview_route
+from streamer.http.pages import page_routes
 
 
 class Observable(Protocol):
@@ -98,9 +101,15 @@ def create_health_app(
     *,
     build: Mapping[str, str] | None = None,
     status: Callable[[], Mapping[str, Any]] | None = None,
+    allowed: AllowedHosts | None = None,
+    history: History | None = None,
+    facts: Callable[[], Mapping[str, Any]] = dict,
 ) -> Starlette:
-    """What a worker serves."""
-    return create_app(health_routes(role, observed, degraded, build=build, status=status), token)
+    """What a worker serves: its page, and for programs its overview, health and metrics. `history`, `facts`: as in
+    overview_route."""
+    page = [*page_routes("worker.html"), overview_route(role, observed.ready, degraded, history or History(), facts)]
+    routes = health_routes(role, observed, degraded, build=build, status=status)
+    return create_app([*page, *routes], token, allowed=allowed)
 
 
 def create_app(

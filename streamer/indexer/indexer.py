@@ -34,6 +34,7 @@ from streamer.indexer.commits import Commits
 from streamer.indexer.index.payloads import Scalar
 from streamer.indexer.progress import REASONS, Phase, Progress, remaining
 from streamer.indexer.settings import IndexerSettings
+from streamer.indexer.showcase import Showcase
 from streamer.indexer.snapshots.format import Offsets
 from streamer.indexer.snapshots.schedule import Saving
 from streamer.indexer.snapshots.store import Snapshots
@@ -80,6 +81,7 @@ class Indexer:
             None if snapshots is None else Saving(snapshots, self._state, changelog, self._progress, self._commits)
         )
         self.live = Broadcast()
+        self.showcase = Showcase(self._state.recent, self._state.searches, lambda: self._state.judge.learned())
         self._stopping = False
         self._life, self._polling = CancelScope(), CancelScope()
         self._phase: Phase = "not started"

@@ -32,7 +32,13 @@ SECRETS = {
     ("provider", "fallback"),
     ("http", "token"),
 }
-STRUCTURED = {("topics", "input"), ("provider", "headers"), ("provider", "fallback"), ("http", "allowed_hosts")}
+STRUCTURED = {
+    ("topics", "input"),
+    ("provider", "headers"),
+    ("provider", "fallback"),
+    ("http", "allowed_hosts"),
+    ("http", "workers"),
+}
 
 
 def load_settings(

@@ -69,6 +69,7 @@ class Pipeline:
         self._outbox = Outbox(
             sink, encoder, self.tracker, self._advanced, self.times, clock=clock, wall_clock=wall_clock
         )
+        self.recent_dead_letters = self._outbox.recent_dead_letters
         self._counts: Counter[str] = Counter()
         self._identity = IdentityCheck(decoder)
         self._share = DeadLetterShare()

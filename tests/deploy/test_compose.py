@@ -76,7 +76,11 @@ def limits_of(service: str) -> dict[str, str]:
 def test_settings_handed_on_from_the_shell_exist(service: str) -> None:
     names = [name for name, value in SERVICES[service]["environment"].items() if value is None]
     assert names
-    values = {"STREAMER_PROVIDER__DIMENSIONS": "384", "STREAMER_PROVIDER__NAME": "onnx"}
+    values = {
+        "STREAMER_PROVIDER__DIMENSIONS": "384",
+        "STREAMER_PROVIDER__NAME": "onnx",
+        "STREAMER_CACHE__URL": "redis://redis:6379/0",
+    }
     load_settings(environ={name: values.get(name, "x") for name in names})
 
 
