@@ -156,7 +156,7 @@ def embed(
     texts: Annotated[list[str] | None, typer.Argument()] = None,
     config: Config = None,
     set_: Set = None,
-    file: options.TextFile = None,
+    file: options.SampleFile = None,
     format_: options.FormatOption = "auto",
     text_field: options.TextField = None,
     id_field: Annotated[
@@ -174,6 +174,7 @@ def embed(
     fit_pca: Annotated[
         int | None, typer.Option("--fit-pca", metavar="N", min=1, help="save a projection to N dimensions instead")
     ] = None,
+    quantize: options.Quantize = None,
     provider: ProviderOption = None,
     model: ModelOption = None,
 ) -> None:
@@ -187,6 +188,13 @@ def embed(
         texts=texts or [], path=file, text_field=text_field or settings.input.text_field, id_field=id_field,
         format=options.file_format(format_, delimiter, columns, encoding, no_quotes=no_quotes), skip_bad=skip_bad,
     )  # fmt: skip
+    if quantize is not None:
+        from streamer.commands.embed import texts_of
+        from streamer.commands.quantize import MOST_TEXTS
+        from streamer.commands.quantize import quantize as quantize_model
+
+        run_async(bind(quantize_model, quantize, texts_of(sources, MOST_TEXTS), output=output))
+        return
     if fit_pca is not None:
         run_async(bind(fit, settings, sources, output=output, dimensions=fit_pca))
         return

