@@ -42,9 +42,8 @@ TOO_LONG = ("too_long", "too_large")
 class Dispatcher:
     """An Embedder around a Provider; one per process and account, shared by all who embed there.
 
-    `embed` returns when every text has its vector or the reason why it never will. Outages, exhausted quotas and rate
-    limits are waited out, however long they take; `state` tells of them meanwhile. So is a provider whose vectors have
-    another length than before.
+    `embed` returns when every text has its vector or the reason why it never will. Outages, exhausted quotas, limits and
+    vectors of another length than before are waited out, however long they take; `state` tells of them meanwhile.
 
     No text is given up for what the provider says before a trivial text, with the same options, has got its vector:
     what refuses everything is not a text's fault.
@@ -52,8 +51,8 @@ class Dispatcher:
     `limits`: the account's, by default those that the contract publishes. `concurrency`: the most calls open at once.
     `timeout`: seconds for one call; while one request keeps running into it, it doubles up to eightfold. A local model
     has one call at a time without a timeout unless told otherwise. `probing`: when to look whether a blocked account
-    works again. `count_tokens`: the model's tokenizer, if at hand. `random`: uniform in [0, 1).
-    `budget`: what may be spent. `shared`: keeps the limits for all processes that use the account.
+    works again. `count_tokens`: the model's tokenizer, if at hand. `random`: uniform in [0, 1). `budget`: what may be
+    spent. `shared`: keeps the limits for all processes of the account.
 
     `give_up_after`: seconds, for a person who is waiting. A blocked account or a spent budget then raises
     ProviderBlocked at once, and a longer outage the RetriableError of the last call; rate limits are still waited out.
