@@ -42,7 +42,7 @@ TOO_LONG = ("too_long", "too_large")
 class Dispatcher:
     """An Embedder around a Provider; one per process and account, shared by all who embed there.
 
-    `embed` returns when every text has its vector or the reason why it never will. Outages, exhausted quotas, limits and
+    `embed` returns when every text has its vector or the reason why it never will. Outages, spent quotas, limits and
     vectors of another length than before are waited out, however long they take; `state` tells of them meanwhile.
 
     No text is given up for what the provider says before a trivial text, with the same options, has got its vector:
