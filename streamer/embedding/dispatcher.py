@@ -116,11 +116,11 @@ class Dispatcher:
 
     def state(self) -> str | None:
         """None when all is well, else `rate limited ...`, `blocked: ...`, `spend limit reached ...` or `down: ...`."""
-        return self._gate.state()
+        return waiting.text if (waiting := self.waiting()) else None
 
     def waiting(self) -> Waiting | None:
         """The same, as one word and with its end."""
-        return self._gate.waiting()
+        return self._gate.waiting() or self._calls.silence()
 
     def statistics(self) -> DispatchStatistics:
         return self._calls.statistics
