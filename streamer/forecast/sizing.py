@@ -68,7 +68,9 @@ class Need:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizing:
     """`latency`: seconds at the 50th and 95th percentile, None where more arrives than is done. `needs`: by name;
-    `bottleneck`: the name of the one that runs out first, the indexer only where the workers keep up. `keeps_up`: the vectors do, whatever the indexer can."""
+    `bottleneck`: the name of the one that runs out first, the indexer only where the workers keep up. `keeps_up`: the
+    vectors do, whatever the indexer can.
+    """
 
     workers: int
     partitions: int
