@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from streamer.commands import operating, options
+from streamer.commands import estimates, operating, options
 from streamer.commands.options import AsJson, Bootstrap, Config, ModelOption, ProviderOption, Set
 from streamer.commands.running import bind, report, run_async, settings_from
 from streamer.version import version
@@ -171,7 +171,7 @@ def embed(
     texts: Annotated[list[str] | None, typer.Argument()] = None,
     config: Config = None,
     set_: Set = None,
-    file: options.TextFile = None,
+    file: options.SampleFile = None,
     format_: options.FormatOption = "auto",
     text_field: options.TextField = None,
     id_field: Annotated[
@@ -189,6 +189,7 @@ def embed(
     fit_pca: Annotated[
         int | None, typer.Option("--fit-pca", metavar="N", min=1, help="save a projection to N dimensions instead")
     ] = None,
+    quantize: options.Quantize = None,
     provider: ProviderOption = None,
     model: ModelOption = None,
 ) -> None:
@@ -202,6 +203,13 @@ def embed(
         texts=texts or [], path=file, text_field=text_field or settings.input.text_field, id_field=id_field,
         format=options.file_format(format_, delimiter, columns, encoding, no_quotes=no_quotes), skip_bad=skip_bad,
     )  # fmt: skip
+    if quantize is not None:
+        from streamer.commands.embed import texts_of
+        from streamer.commands.quantize import MOST_TEXTS
+        from streamer.commands.quantize import quantize as quantize_model
+
+        run_async(bind(quantize_model, quantize, texts_of(sources, MOST_TEXTS), output=output))
+        return
     if fit_pca is not None:
         run_async(bind(fit, settings, sources, output=output, dimensions=fit_pca))
         return
@@ -220,6 +228,9 @@ def demo(
     from streamer.commands.demo import demo as run_demo
 
     run_async(bind(run_demo, once=once))
+
+
+estimates.register(app)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from streamer.app.caches import Caches, open_caches
 from streamer.app.providers import open_provider
 from streamer.app.spending import budget_for
+from streamer.app.tracing import find_tracing
 from streamer.core.vendors import calls_at_once
 from streamer.embedding.budget import Budget
 from streamer.embedding.cached import CachedEmbedder
@@ -58,6 +59,7 @@ async def open_embedding(
             timeout=opened.timeout,
             give_up_after=give_up_after,
             count_tokens=opened.count_tokens,
+            tracing=find_tracing(),
             budget=budget,
         )
         cache = caches.together

@@ -23,6 +23,7 @@ from streamer.app.loop_lag import LoopLag
 from streamer.app.outages import problems, watch_outages
 from streamer.app.sampling import sample_regularly
 from streamer.app.signals import Lifetime, until_signalled
+from streamer.app.tracing import find_tracing
 from streamer.http.api import create_api
 from streamer.http.history import History
 from streamer.http.server import serve
@@ -31,6 +32,7 @@ from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.indexer.verdicts.judge import VerdictPolicy
 from streamer.settings import Settings
+from streamer.telemetry.tracing import ConsumerTracing
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +68,7 @@ async def run_indexer(settings: Settings) -> None:
 async def _serve_and_index(
     settings: Settings, embedding: EmbeddingStack, sink: KafkaSink, changelog: KafkaChangelog, lifetime: Lifetime
 ) -> None:
-    index = settings.index
+    index, group_id = settings.index, f"{settings.kafka.group_id}-verdicts"
     window = None if index.window_seconds is None else round(index.window_seconds * 1000)
     policy = VerdictPolicy(index.near_duplicate_similarity, index.neighbors, index.false_alarm_rate, window=window)
     snapshots = await open_snapshots(settings)
@@ -81,11 +83,10 @@ async def _serve_and_index(
             drain_timeout=settings.delivery.drain_timeout_ms / 1000,
         ),
         snapshots,
+        ConsumerTracing(find_tracing(), group_id),
     )
     loop_lag = LoopLag()
-    around = Surroundings(
-        indexer, embedding, sink, changelog, snapshots, loop_lag, f"{settings.kafka.group_id}-verdicts"
-    )
+    around = Surroundings(indexer, embedding, sink, changelog, snapshots, loop_lag, group_id)
     states = around.states()
     # An indexer that lost its brokers goes on answering searches: ready, and it says what it does without.
     parts = [*states.values(), *([snapshots.problem] if snapshots else [])]

@@ -60,7 +60,7 @@ class Surroundings:
         self._snapshots = snapshots
         self._loop_lag = loop_lag
         self._group_id = group_id
-        self.conditions = Conditions(self.waits, self.lacks, lambda: indexer.judged_total)
+        self.conditions = Conditions(self.waits, self.lacks, lambda: sum(indexer.statistics().verdicts_total.values()))
         self.lag = ConsumerLag(
             lambda: indexer.committed,
             lambda: changelog.positions().keys(),

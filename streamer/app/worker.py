@@ -22,6 +22,7 @@ from streamer.app.outages import watch_outages
 from streamer.app.providers import batches_at_once
 from streamer.app.sampling import sample_regularly
 from streamer.app.signals import Lifetime, until_signalled
+from streamer.app.tracing import find_tracing
 from streamer.app.worker_overview import WorkerOverview
 from streamer.app.worker_state import Worker
 from streamer.core.decoding import Decoder
@@ -30,6 +31,7 @@ from streamer.http.history import History
 from streamer.http.server import serve
 from streamer.protocols import Sink
 from streamer.settings import Settings
+from streamer.telemetry.tracing import ConsumerTracing
 from streamer.worker.batching import BatchPolicy
 from streamer.worker.encoding import Encoder
 from streamer.worker.pipeline import Pipeline
@@ -148,4 +150,5 @@ def make_pipeline(settings: Settings, source: KafkaSource, embedding: EmbeddingS
         commit_interval=delivery.commit_interval_ms / 1000,
         drain_timeout=delivery.drain_timeout_ms / 1000,
     )
-    return Pipeline(source, embedding.embedder, sink, decoder, encoder, flow)
+    tracing = ConsumerTracing(find_tracing(), settings.kafka.group_id)
+    return Pipeline(source, embedding.embedder, sink, decoder, encoder, flow, tracing=tracing)

@@ -157,7 +157,7 @@ class Worker:
                 **embedding.dispatcher.times(),
             },
             batch_size={**times.batch_size},
-            clock_ahead_seconds=pipeline.clock_ahead(),
+            clock_ahead_seconds=times.clock_ahead.value(pipeline.clock()),
             loop_lag_seconds=self._loop_lag.worst,
             pipeline=pipeline.statistics(),
             source=self._source.statistics(),

@@ -39,6 +39,20 @@ TextFile = Annotated[
     Path | None,
     typer.Option("--file", "-f", help="one text a line, or .csv, .tsv, .jsonl, .json; also .gz; - is standard input"),
 ]
+SampleFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--file", "-f", "--sample",
+        help="one text a line, or .csv, .tsv, .jsonl, .json; also .gz; - is standard input",
+    ),
+]  # fmt: skip
+Quantize = Annotated[
+    Path | None,
+    typer.Option(
+        "--quantize", metavar="FOLDER",
+        help="of this onnx model make one that computes in integers, measured on the texts; --output names its folder",
+    ),
+]  # fmt: skip
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help=".npy (ids beside it) or .jsonl; without it JSON lines on standard output"),

@@ -26,6 +26,7 @@ from streamer.embedding.text_batch import TextBatch, halves
 from streamer.errors import DeadLetterKind, ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Embedding, Provider, Rejection
 from streamer.telemetry.histogram import Histogram
+from streamer.telemetry.tracing import Tracing
 from streamer.telemetry.waiting import Waiting
 
 LONGEST_BACKOFF = 8.0  # seconds: the end of an outage or of a block is noticed within this time
@@ -72,6 +73,7 @@ class Dispatcher:
         count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
         budget: Budget | None = None,
         random: Callable[[], float] = random_module.random,
+        tracing: Tracing | None = None,
     ) -> None:
         self._provider = provider
         self._backoff = backoff or BackoffPolicy(maximum=LONGEST_BACKOFF)
@@ -104,6 +106,7 @@ class Dispatcher:
             overlong=self._overlong,
             estimator=self._estimator,
             timeout=None if contract.is_local else timeout,
+            tracing=tracing,
         )
 
     @property

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, get_args
 
 import anyio
 
-from streamer.core.vectors import Purpose
+from streamer.core.vectors import Purpose, Space
 from streamer.embedding.answer_check import CheckedAnswer, InvalidAnswer, OtherWidth, check_answer
 from streamer.embedding.contracts import Contract
 from streamer.embedding.gate import Call, Gate
@@ -21,6 +21,7 @@ from streamer.embedding.text_batch import TextBatch
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Answer, Embedding, Provider
 from streamer.telemetry.histogram import STEP_SECONDS, Histogram
+from streamer.telemetry.tracing import Attributes, NoTracing, Tracing
 
 LONGEST_TIMEOUT = 8  # times the usual one, doubled each time that it was too short
 CONTROL_TEXT = "hello"
@@ -72,6 +73,7 @@ class ProviderCalls:
         overlong: OverlongTexts,
         estimator: TokenEstimator,
         timeout: float | None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._provider = provider
         self._contract = contract
@@ -80,6 +82,7 @@ class ProviderCalls:
         self._overlong = overlong
         self._estimator = estimator
         self._timeout = timeout
+        self._tracing = tracing or NoTracing()
         self._successes: Counter[Purpose] = Counter()
         self._totals = DispatchStatistics()
         self.limit_wait = Histogram(STEP_SECONDS)
@@ -116,7 +119,7 @@ class ProviderCalls:
             self._totals.requests_total += 1
             self._totals.texts_total += len(places)
             try:
-                answer = await self._paid(call, texts, batch.purpose, timeouts)
+                answer = await self._traced(call, texts, batch.purpose, timeouts)
                 checked = self._checked(answer, len(places))
             except RetriableError as error:
                 self._totals.answers_total[_status(error)] += 1
@@ -158,6 +161,15 @@ class ProviderCalls:
         except RetriableError:
             return False
         return True
+
+    async def _traced(self, call: Call, texts: list[str], purpose: Purpose, timeouts: int) -> Answer:
+        """In a span of its own, by OpenTelemetry's conventions for generative AI."""
+        space = self._provider.space
+        with self._tracing.span(f"embeddings {space.model}", "client", lambda: _attributes(space, len(texts))) as span:
+            answer = await self._paid(call, texts, purpose, timeouts)
+            if span is not None and (billed := _billed(answer)) is not None:
+                span.put({"gen_ai.usage.input_tokens": billed})
+            return answer
 
     async def _paid(self, call: Call, texts: list[str], purpose: Purpose, timeouts: int) -> Answer:
         """The answer, with what it cost put down. What may have been billed without an answer counts as estimated."""
@@ -245,6 +257,16 @@ def _status(error: Exception) -> AnswerStatus:
         return "5xx" if status >= 500 else "4xx"  # a redirect is a wrong address: nothing but a refusal
     # A refusal without a status is that of a model in this process.
     return "4xx" if isinstance(error, RejectedError | ProviderBlocked) else "unreachable"
+
+
+def _attributes(space: Space, count: int) -> Attributes:
+    return {
+        "gen_ai.operation.name": "embeddings",
+        "gen_ai.provider.name": space.provider,
+        "gen_ai.request.model": space.model,
+        "gen_ai.embeddings.dimension.count": space.dimensions,
+        "streamer.texts": count,
+    }
 
 
 def _billed(answer: Answer) -> int | None:

@@ -41,6 +41,7 @@ from streamer.indexer.snapshots.store import Snapshots
 from streamer.indexer.state import IndexerState
 from streamer.indexer.statistics import IndexerStatistics, IndexerTimes
 from streamer.protocols import Changelog, Sink
+from streamer.telemetry.tracing import ConsumerTracing
 from streamer.telemetry.waiting import Waiting
 
 log = structlog.get_logger(__name__)
@@ -60,11 +61,13 @@ class Indexer:
         space: Space,
         settings: IndexerSettings,
         snapshots: Snapshots | None = None,
+        tracing: ConsumerTracing | None = None,
     ) -> None:
         self.space = space
         self._changelog = changelog
         self._sink = sink
         self._settings = settings
+        self._tracing = tracing or ConsumerTracing()
         self._state = IndexerState(space, settings.capacity, settings.policy)
         self._progress = Progress()
         self._times = IndexerTimes()
@@ -135,10 +138,6 @@ class Indexer:
     def commit_age(self) -> dict[TopicPartition, float]:
         now = current_time()
         return {tp: self._commits.age(tp, now) for tp in self._progress.remembered}
-
-    @property
-    def judged_total(self) -> int:
-        return sum(self._state.verdicts.values())
 
     @property
     def committed(self) -> Offsets:
@@ -284,7 +283,8 @@ class Indexer:
                 return  # the next run does it
             batch = records[start : start + self._settings.batch_events]
             begun = current_time()
-            messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic)
+            with self._tracing.span(batch):
+                messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic)
             sent = current_time()
             self._times.judged([record.timestamp for record in batch], sent - begun, time.time(), sent)
             acknowledged = await self._sink.send(messages) if messages else None

@@ -15,14 +15,16 @@ from pathlib import Path
 import anyio
 import pytest
 
+from streamer.app.loop_lag import LoopLag
 from tests.faults.scene import PER_CRASH, Scene, scene
 from tests.support.brokers import Broker, NewTopicName
+from tests.support.lateness import excused
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 KILLS = 8
 EVENTS = 16_000
-STORED_AFTER = 0.5  # seconds from a request to its vectors in the cache, on a busy machine; the answer takes 0.06
+STORED_AFTER = 0.5  # seconds from a request to its vectors in the cache; the answer takes 0.06
 
 
 def thrice(number: int) -> str:
@@ -54,6 +56,7 @@ async def test_only_what_was_in_flight_at_a_kill_is_paid_for_twice(
 ) -> None:
     rng = random.Random(3)
     kills: list[float] = []
+    lag = LoopLag()
     path = tmp_path / "cache.sqlite"
     async with scene(
         broker,
@@ -64,6 +67,7 @@ async def test_only_what_was_in_flight_at_a_kill_is_paid_for_twice(
     ) as stage:
         await stage.start(2)
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lag.watch)
             tasks.start_soon(partial(stage.produce, EVENTS, rate=600, text_of=thrice))
             for _ in range(KILLS):
                 with anyio.fail_after(60):
@@ -73,6 +77,7 @@ async def test_only_what_was_in_flight_at_a_kill_is_paid_for_twice(
                 kills.append(time.monotonic())
                 victim.start()
             await stage.all_committed()
+            tasks.cancel_scope.cancel()
         codes = await stage.stop()
         verdict = await stage.verdict(0 if stage.is_exactly_once else KILLS * PER_CRASH)
         logs = "".join(member.process.stderr for member in stage.members if member.process)
@@ -82,7 +87,7 @@ async def test_only_what_was_in_flight_at_a_kill_is_paid_for_twice(
     print(f"\n{len(asked)} texts, {again} paid for more than once, {KILLS} kills, {oldest:.2f} s; {verdict}")
     assert codes == [0, 0], logs[-4000:]
     assert not verdict.problems, verdict
-    assert oldest <= STORED_AFTER
+    assert oldest <= STORED_AFTER + excused(lag)
     assert again <= KILLS * PER_CRASH // 3
     assert {file.name for file in tmp_path.glob("cache.sqlite*")} == {path.name, f"{path.name}.lock"}
     assert "cache " not in logs, logs[-4000:]

@@ -27,6 +27,7 @@ class Nothing:
     async def on_lost(self, tps: object) -> None: ...
 
 
+@pytest.mark.real_kafka("groups as tools see them")
 async def test_members_lag_and_what_came_lately(bootstrap_servers: str, new_topic: NewTopicName) -> None:
     topic, id = await new_topic(partitions=2), uuid.uuid4().hex
     connection = KafkaConnection(bootstrap_servers=bootstrap_servers)
