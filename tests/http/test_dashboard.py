@@ -223,7 +223,7 @@ async def test_each_state_explains_itself_is_accessible_and_is_photographed(page
         stream.publish_sample(trickled=500)
     explained = {
         "empty": "Nothing has arrived yet",
-        "first-minute": "Anomalies are told once",
+        "first-minute": "Anomalies are told after",
         "busy": "one in",
         "trouble": "no broker answers",
         "without-texts": "output.include_text",
