@@ -139,7 +139,7 @@ def create_api(
     async def stats(_: Request) -> Response:
         return json_response(index.statistics())
 
-    document = openapi_document(index.space.dimensions, secured=token is not None)
+    document = openapi_document(index.space.dimensions, secured=token is not None, has_status=status is not None)
 
     async def openapi(_: Request) -> Response:
         return json_response(document)

@@ -69,8 +69,10 @@ _MAP: Final[Schema] = {
 }
 
 
-def openapi_document(dimensions: int, *, secured: bool) -> Schema:
-    """`secured`: whether a token is needed."""
+def openapi_document(dimensions: int, *, secured: bool, has_status: bool = False) -> Schema:
+    """`secured`: whether a token is needed. `has_status`: whether the process tells its status."""
+    what = "What the process does, how far behind it is and what it waits for"
+    status: Schema = {"/v1/status": {"get": _get(what, {"type": "object"})}} if has_status else {}
     document: Schema = {
         "openapi": "3.1.0",
         "info": {"title": "streamer indexer", "version": version()},
@@ -91,6 +93,7 @@ def openapi_document(dimensions: int, *, secured: bool) -> Schema:
                 )
             },
             "/metrics": {"get": _metrics()},
+            **status,
         },
         "components": {"schemas": {"Error": _ERROR, "Match": _MATCH}},
     }

@@ -89,6 +89,17 @@ def consumed(group: str, places: Iterable[tuple[str, int]], count: int) -> Attri
     return attributes
 
 
+def embedded(provider: str, model: str, dimensions: int, texts: int) -> Attributes:
+    """What OpenTelemetry's conventions for generative AI want of a call for so many texts."""
+    return {
+        "gen_ai.operation.name": "embeddings",
+        "gen_ai.provider.name": provider,
+        "gen_ai.request.model": model,
+        "gen_ai.embeddings.dimension.count": dimensions,
+        "streamer.texts": texts,
+    }
+
+
 def trace_of(headers: Headers) -> str | None:
     """The trace id of a W3C `traceparent`, None without a good one."""
     for name, value in headers:
