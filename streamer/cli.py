@@ -11,6 +11,7 @@ import typer
 
 from streamer.commands import estimates, operating, options
 from streamer.commands.options import AsJson, Bootstrap, Config, ModelOption, ProviderOption, Set
+from streamer.commands.run import run
 from streamer.commands.running import bind, report, run_async, settings_from
 from streamer.version import version
 
@@ -39,23 +40,7 @@ def root(
     del version
 
 
-@app.command(epilog="Example: streamer run -b localhost:9092 --input reviews --provider openai")
-def run(
-    config: Config = None,
-    set_: Set = None,
-    bootstrap_servers: Bootstrap = None,
-    input_: options.InputTopic = None,
-    provider: ProviderOption = None,
-    model: ModelOption = None,
-) -> None:
-    """Run a worker: text topic in, vector topic out. Start more of them to scale."""
-    from streamer.app.worker import run_worker
-
-    settings = settings_from(
-        config, set_ or [], kafka__bootstrap_servers=bootstrap_servers, topics__input=input_, provider__name=provider,
-        provider__model=model,
-    )  # fmt: skip
-    run_async(run_worker, settings)
+app.command(epilog="Example: streamer run -b localhost:9092 --input reviews --provider openai --workers 2")(run)
 
 
 @app.command(epilog="Example: streamer index -b localhost:9092 --port 8080")

@@ -146,6 +146,34 @@ class Claims(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """What a SharedQuota says to a call. `wait`: 0.0 when it may go, else seconds until it is worth asking again.
+    `noted`: where a call that may go was put down, for `correct`."""
+
+    wait: float
+    noted: str | None = None
+
+
+class SharedQuota(Protocol):
+    """The limits per minute of one account, kept by all processes together. Costs and limits: of requests, tokens and
+    items; None is an unknown limit. Nothing here raises."""
+
+    @property
+    def share(self) -> float:
+        """What part of each limit this process may use by itself: 1.0 while all of them are kept together."""
+        ...
+
+    async def reserve(self, costs: Sequence[float], limits: Sequence[float | None]) -> Turn | None:
+        """Put the call down if it fits and it is this process's turn. None: nobody can be asked now, and `share` holds.
+        Who waits asks again, or loses its place in line."""
+        ...
+
+    def correct(self, turn: Turn, differences: Sequence[float], limits: Sequence[float | None]) -> None:
+        """The call cost more (less, if negative) than was put down for it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """Tokens, and billionths of a US dollar: whole numbers, so that sums are exact in every store."""
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamer.adapters.sqlite import SqliteVectorCache
-from streamer.app.spending import LedgerStore
 from streamer.core.vectors import Space
 from streamer.embedding.tiered import Tier, TieredCache
 from streamer.settings import Settings
@@ -31,11 +30,6 @@ class Caches:
         if self.file and self.server:
             return TieredCache(self.file, self.server)
         return self.file or self.server
-
-    @property
-    def store(self) -> LedgerStore | None:
-        """Where costs are counted."""
-        return self.file
 
     def state(self) -> str | None:
         """Why one of them is not used, or not written, just now."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from streamer.app.accounts import open_account
 from streamer.app.caches import Caches, open_caches
 from streamer.app.providers import open_provider
 from streamer.app.spending import budget_for
@@ -43,6 +44,7 @@ async def open_embedding(
     async with (
         open_provider(settings, own) as opened,
         open_caches(settings, opened.provider.space) as caches,
+        open_account(settings, opened.contract, caches) as account,
     ):
         contract = opened.contract
         quota = Quota(
@@ -50,7 +52,7 @@ async def open_embedding(
             tokens_per_minute=wanted.tokens_per_minute or contract.tokens_per_minute,
             items_per_minute=contract.items_per_minute,
         )
-        budget = budget_for(settings, contract, caches.store)
+        budget = budget_for(settings, contract, account.ledgers)
         dispatcher = Dispatcher(
             opened.provider,
             contract,
@@ -61,6 +63,7 @@ async def open_embedding(
             count_tokens=opened.count_tokens,
             tracing=find_tracing(),
             budget=budget,
+            shared=account.quota,
         )
         cache = caches.together
         yield EmbeddingStack(CachedEmbedder(dispatcher, cache, claims=cache), dispatcher, caches, contract, budget)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -40,18 +40,25 @@ from streamer.worker.settings import PipelineSettings
 log = structlog.get_logger(__name__)
 
 
-async def run_worker(settings: Settings) -> None:
-    """Until a signal, then drained and committed; or until a part fails, whose error is raised."""
+async def run_worker(settings: Settings, report: Callable[[int], None] | None = None) -> None:
+    """Until a signal, then drained and committed; or until a part fails, whose error is raised.
+
+    `report`: told the port of the health endpoints when they are served.
+    """
     check_file_handles()
     async with until_signalled() as lifetime, open_embedding(settings) as embedding:
         await require_topics(settings, settings.topics.inputs)
         await ensure_topics(settings, [settings.topics.vectors, settings.topics.dead_letters])
         async with open_outlet(settings) as sink:
-            await _serve_and_work(settings, embedding, sink, lifetime)
+            await _serve_and_work(settings, embedding, sink, lifetime, report)
 
 
 async def _serve_and_work(
-    settings: Settings, embedding: EmbeddingStack, sink: KafkaSink | KafkaTransactions, lifetime: Lifetime
+    settings: Settings,
+    embedding: EmbeddingStack,
+    sink: KafkaSink | KafkaTransactions,
+    lifetime: Lifetime,
+    report: Callable[[int], None] | None,
 ) -> None:
     kafka = settings.kafka
     topics: Sequence[str] | re.Pattern[str] = settings.topics.pattern or settings.topics.inputs
@@ -84,6 +91,8 @@ async def _serve_and_work(
             status=worker.status,
         )
         port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port, "http.worker_port")
+        if report is not None:
+            report(port)
         tasks.start_soon(loop_lag.watch)
         tasks.start_soon(worker.conditions.watch)
         tasks.start_soon(watch_outages, worker.states())

@@ -23,6 +23,9 @@ Bootstrap = Annotated[
 ProviderOption = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="provider.name")]
 ModelOption = Annotated[str | None, typer.Option("--model", metavar="NAME", help="provider.model")]
 InputTopic = Annotated[str | None, typer.Option("--input", metavar="TOPIC", help="topics.input")]
+Workers = Annotated[
+    int, typer.Option("--workers", metavar="N", min=1, help="so many on this machine, each a process of its own")
+]
 Url = Annotated[
     str | None, typer.Option("--url", metavar="URL", help="of the indexer; default from http.host and http.port")
 ]

@@ -56,13 +56,14 @@ def default_urls(settings: Settings) -> list[str]:
 
 async def look(settings: Settings, urls: Sequence[str]) -> list[Document]:
     """What everybody says now. Who does not answer has an `error`."""
-    found: list[Document | None] = [None] * len(urls)
+    found: list[list[Document]] = [[] for _ in urls]
     groups: list[Document] = []
     token = settings.http.token
     headers = {"authorization": f"Bearer {token.get_secret_value()}"} if token else {}
 
     async def ask(place: int, client: httpx.AsyncClient) -> None:
-        found[place] = {"kind": "process", "url": urls[place], **await _process(client, urls[place])}
+        processes = await _processes(client, urls[place])
+        found[place] = [{"kind": "process", "url": urls[place], **process} for process in processes]
 
     async def ask_groups() -> None:
         groups.extend(await _groups(settings))
@@ -71,10 +72,16 @@ async def look(settings: Settings, urls: Sequence[str]) -> list[Document]:
         tasks.start_soon(ask_groups)
         for place in range(len(urls)):
             tasks.start_soon(ask, place, client)
-    return [document for document in found if document is not None] + groups
+    return [document for documents in found for document in documents] + groups
 
 
-async def _process(client: httpx.AsyncClient, url: str) -> Document:
+async def _processes(client: httpx.AsyncClient, url: str) -> list[Document]:
+    """What is there: one process, or all that `streamer run --workers` has started."""
+    answer = await _answer(client, url)
+    return answer["processes"] if isinstance(answer.get("processes"), list) else [answer]
+
+
+async def _answer(client: httpx.AsyncClient, url: str) -> Document:
     try:
         response = await client.get(f"{url.rstrip('/')}/v1/status")
         answer = response.json()
@@ -82,7 +89,7 @@ async def _process(client: httpx.AsyncClient, url: str) -> Document:
         return {"error": f"no worker or indexer answers at {url} ({str(exc) or type(exc).__name__})"}
     except ValueError:
         return {"error": f"{url} is no worker or indexer of streamer"}
-    if isinstance(answer, dict) and response.is_success and "role" in answer:
+    if isinstance(answer, dict) and response.is_success and ("role" in answer or answer.get("processes")):
         return answer
     reason = answer.get("error") if isinstance(answer, dict) else None
     return {"error": f"{url} answers {response.status_code}: {reason or 'this is no worker or indexer of streamer'}"}

@@ -37,7 +37,7 @@ class Observable(Protocol):
 
 
 _ANONYMOUS: Final = "streamer.anonymous"
-_REASON_WITHHELD: Final = "not ready; the reason needs the header 'Authorization: Bearer <http.token>'"
+REASON_WITHHELD: Final = "not ready; the reason needs the header 'Authorization: Bearer <http.token>'"
 
 
 def health_routes(
@@ -61,8 +61,8 @@ def health_routes(
 
     async def readyz(request: Request) -> Response:
         reason = observed.ready()
-        if request.scope.get(_ANONYMOUS):
-            return json_response({"ready": True} if reason is None else {"error": _REASON_WITHHELD}, _status(reason))
+        if is_anonymous(request):
+            return json_response({"ready": True} if reason is None else {"error": REASON_WITHHELD}, _status(reason))
         known = status() if status else {}
         more_words = {name: known[name] for name in ("waits", "degraded") if known.get(name)}
         if reason is not None:
@@ -82,6 +82,11 @@ def health_routes(
 
     routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
     return [*routes, Route("/v1/status", show_status)] if status else routes
+
+
+def is_anonymous(request: Request) -> bool:
+    """Whether a probe asks, without the token that there is: it is told a status and no reasons."""
+    return bool(request.scope.get(_ANONYMOUS))
 
 
 def _status(reason: str | None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from streamer.commands.status import default_urls, group_document
 from streamer.commands.status_view import lines_of
 from streamer.core.events import TopicPartition
 from streamer.http.health import create_health_app
+from streamer.http.sums import Sums, create_sums_app
 from streamer.settings import Settings
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
 from tests.support.brokers import NOBODY
@@ -39,6 +40,8 @@ WORKER: dict[str, Any] = {
     "spend": {"usd": 0.5, "day_usd": 1.25, "month_usd": 30.0, "day_tokens": 62_500, "limit_reached": False},
     "in_flight": 400, "end_to_end_seconds": {"p50": 0.1, "p95": None},
     "dead_letters": [{"kind": "missing_text", "count": 1_000, "reason": "no text at 'text'"}],
+    "forecast": {"usd_per_day": 41.0, "tokens_per_day": 2_050_000_000, "backlog_usd": 312.0,
+                 "backlog_seconds": 32_400.0},
 }  # fmt: skip
 
 
@@ -68,6 +71,7 @@ async def test_one_look_tells_state_reason_and_price() -> None:
         "texts/1 12,000, the oldest event in flight for 61 s, nothing committed for 90 s",
         "1,000 missing_text in the last hour, mostly: no text at 'text'",
         "abc openai small, cache 83% of 100 texts", "1.25 USD today for 62,500 tokens, 30.00 USD this month",
+        "at this rate 41.00 USD a day; the backlog costs 312.00 USD and takes 9 h",
     ):  # fmt: skip
         assert said in text
     assert "texts/0" not in text, "what is not behind is not listed"
@@ -120,7 +124,7 @@ def test_a_group_in_one_line() -> None:
 
 def test_an_indexer_in_one_line() -> None:
     document = {
-        **{key: WORKER[key] for key in WORKER if key not in ("in_flight", "dead_letters")},
+        **{key: WORKER[key] for key in WORKER if key not in ("in_flight", "dead_letters", "forecast")},
         "role": "indexer", "waits": [], "degraded": [], "ready": True, "state": None, "lag": 0, "partitions": [],
         "vectors": 1_000, "capacity": 200_000, "verdicts": {"ordinary": 3}, "foreign": 0,
         "snapshot_age_seconds": None, "cache": None, "spend": None,
@@ -129,3 +133,32 @@ def test_an_indexer_in_one_line() -> None:
     head, space = lines_of([{"kind": "process", "url": "http://x", **document}])
     assert str(head) == "indexer   http://x  ready  1,234/s  lag 0  1,000 of 200,000 vectors"
     assert str(space).split(maxsplit=1) == ["space", "abc openai small, no cache"]
+
+
+class Several:
+    """What `streamer run --workers` serves."""
+
+    async def ready(self) -> tuple[str | None, str | None]:
+        return "worker 2: stopped", None
+
+    async def sums(self) -> Sums:
+        return Sums()
+
+    async def statuses(self) -> list[Mapping[str, Any]]:
+        return [WORKER, {**WORKER, "pid": 2}]
+
+
+async def test_workers_behind_one_port_are_told_one_by_one() -> None:
+    async with serving(create_sums_app(Several(), None)) as client:
+        done = await streamer("status", "--json", "--url", str(client.base_url), *NO_BROKER)
+    processes = [line for line in check_lines("status-line", done.stdout) if line["kind"] == "process"]
+    assert [process["pid"] for process in processes] == [1, 2]
+
+
+async def test_a_probe_without_the_token_is_told_no_reasons_about_several_either() -> None:
+    async with serving(create_sums_app(Several(), "a-token")) as client:
+        bare = await client.get("/readyz")
+        told = await client.get("/readyz", headers={"authorization": "Bearer a-token"})
+        assert (bare.status_code, "worker 2" in bare.text) == (503, False)
+        assert told.json() == {"error": "worker 2: stopped"}
+        assert (await client.get("/metrics")).status_code == 401

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import anyio
+
 from streamer.adapters.redis import entries
 from streamer.adapters.redis.claims import LEASE_SECONDS, Claims
 from streamer.adapters.redis.client import MOST_KEYS, RedisClient
@@ -54,8 +56,9 @@ class RedisVectorCache:
             yield cls(link, space, ttl_seconds, claims)
         finally:
             renewing.cancel()
-            await asyncio.wait([renewing])
-            await claims.aclose()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([renewing])
+                await claims.aclose()
 
     async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Embedding]:
         wanted = list(dict.fromkeys(keys))

@@ -48,7 +48,6 @@ class RedisClient:
         options: dict[str, Any] = {
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
-            "client_name": "streamer",
             "protocol": 2,  # which every server and every proxy speaks
         } | ({"password": password} if password else {})
         # Once more: a connection that the server has closed for being idle shows only when it is used.

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias, TypeVar
 
+import anyio
 import structlog
 
 from streamer.adapters.redis.client import FAULTS, REFUSALS, RedisClient, is_only_read
@@ -58,7 +59,8 @@ class RedisLink:
             await link._start()
             yield link
         finally:
-            await link._end()
+            with anyio.CancelScope(shield=True):
+                await link._end()
 
     @property
     def is_available(self) -> bool:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,7 +19,11 @@ from streamer.adapters.redis import entries as values
 from streamer.adapters.redis import link
 from streamer.adapters.redis.cache import RedisVectorCache, clear, contents_of
 from streamer.adapters.redis.link import RedisLink
+from streamer.adapters.redis.quota import RedisQuota
+from streamer.adapters.redis.spend import RedisSpendLedger
+from streamer.adapters.redis.workers import Workers
 from streamer.errors import ConfigurationError, Unreachable
+from streamer.protocols import Ceiling, Cost
 from tests.adapters.sqlite.cached_entries import SPACE, embedding_of, entries, find, key_of
 from tests.support.redis_server import RedisServer, redis_cluster, redis_server
 
@@ -220,3 +225,31 @@ async def test_a_server_that_refuses_us_is_told_at_once_and_without_the_password
     async with linked("redis://:s3cret-word@127.0.0.1:1/0") as gone:
         with pytest.raises(Unreachable, match=r"cache\.url = redis://\*\*\*@127\.0\.0\.1:1/0: Error 111"):
             await contents_of(gone)
+
+
+async def test_an_account_with_few_rights_is_enough(tmp_path: Path) -> None:
+    """Those that docs/scaling.md names."""
+    page = (Path(__file__).parents[3] / "docs" / "scaling.md").read_text()
+    [rule] = re.findall(r"^ACL SETUSER (.+)$", page, re.MULTILINE)
+    with redis_server(tmp_path) as server:
+        server.client.execute_command("ACL", "SETUSER", *rule.replace(">...", ">s3cret").split())
+        async with linked(server.url.replace("redis://", "redis://streamer@"), password="s3cret") as opened:
+            async with (
+                RedisVectorCache.open(opened, SPACE, ttl_seconds=60) as cache,
+                Workers.open(opened, "openai") as workers,
+                RedisQuota.open(opened, "openai", workers) as quota,
+            ):
+                keys = [key_of(1)]
+                assert await cache.claim(keys) == keys
+                await cache.put_many(entries([1]))
+                cache.unclaim(keys)
+                assert await find(cache, [1]) == [1]
+                assert await quota.reserve((1, 1, 1), (60.0, None, None))
+                ledger = RedisSpendLedger(opened, "openai", workers)
+                assert await ledger.reserve(Cost(1), {"2026-11-28": Ceiling()})
+                assert await ledger.spent(["2026-11-28"]) == {"2026-11-28": Cost(1)}
+                assert (await contents_of(opened)).entries == 1
+                await clear(opened)
+            assert opened.state() is None
+            assert await opened.read(lambda client: client.do("GET", "somebody else's")) is None
+            assert "no permissions" in (opened.state() or "")
