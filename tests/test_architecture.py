@@ -74,6 +74,7 @@ TESTED_THROUGH = {
     "app/embedder": "test_service",
     "app/http": "http/test_callers",
     "app/indexer": "integration/test_index",
+    "app/kafka": "integration/test_first_hour",
     "app/indexer_state": "http/test_metric_names",
     "app/probe": "commands/test_check",
     "app/signals": "integration/test_worker",
