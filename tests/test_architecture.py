@@ -70,7 +70,6 @@ TESTED_THROUGH = {
     "adapters/sqlite/file": "adapters/sqlite/test_faults",
     "adapters/sqlite/rows": "adapters/sqlite/test_cache",
     "adapters/sqlite/upkeep": "adapters/sqlite/test_cache",
-    "adapters/kafka/joining": "faults/test_stops",
     "app/embedder": "test_service",
     "app/http": "http/test_callers",
     "app/indexer": "integration/test_index",
