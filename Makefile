@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
 # pip shows its progress to a person, and keeps quiet in a log.
 PIP := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip --disable-pip-version-check $$([ -t 2 ] || echo -q) install -c constraints.txt
-TEST_EXTRAS := demo,static,openai,cohere,ollama
+TEST_EXTRAS := demo,static,openai,cohere,ollama,redis,tracing
 # In several processes, each with a broker of its own (tests/support/distribution.py); ARGS="-n 0" for one.
 SPREAD := -n auto --dist worksteal
 PYTEST := $(BIN)/python -m pytest $(SPREAD)

@@ -19,8 +19,11 @@ from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 from streamer.errors import without_credentials
 from streamer.http.answers import json_response
 from streamer.http.callers import AllowedHosts, Callers
+from streamer.http.history import History
 from streamer.http.limits import RequestLimit
 from streamer.http.metrics import metrics_endpoint
+from streamer.http.overview import overview_route
+from streamer.http.pages import page_routes
 
 
 class Observable(Protocol):
@@ -34,7 +37,7 @@ class Observable(Protocol):
 
 
 _ANONYMOUS: Final = "streamer.anonymous"
-_REASON_WITHHELD: Final = "not ready; the reason needs the header 'Authorization: Bearer <http.token>'"
+REASON_WITHHELD: Final = "not ready; the reason needs the header 'Authorization: Bearer <http.token>'"
 
 
 def health_routes(
@@ -44,11 +47,13 @@ def health_routes(
     *,
     more: Callable[[], Any] | None = None,
     build: Mapping[str, str] | None = None,
+    status: Callable[[], Mapping[str, Any]] | None = None,
 ) -> list[Route]:
     """`/healthz` (the process answers), `/readyz` (503 and why until ready) and `/metrics` (`streamer_<role>_...`).
 
     `degraded`: what it does without just now, though it is ready. `more`: statistics beside those of `observed`.
-    `build`: see `metrics_endpoint`.
+    `build`: see `metrics_endpoint`. `status`: what `/v1/status` answers; its `waits` and `degraded` are in `/readyz`,
+    too.
     """
 
     async def healthz(_: Request) -> Response:
@@ -56,21 +61,32 @@ def health_routes(
 
     async def readyz(request: Request) -> Response:
         reason = observed.ready()
-        if request.scope.get(_ANONYMOUS):
-            return json_response({"ready": True} if reason is None else {"error": _REASON_WITHHELD}, _status(reason))
+        if is_anonymous(request):
+            return json_response({"ready": True} if reason is None else {"error": REASON_WITHHELD}, _status(reason))
+        known = status() if status else {}
+        more_words = {name: known[name] for name in ("waits", "degraded") if known.get(name)}
         if reason is not None:
-            return json_response({"error": without_credentials(reason)}, _status(reason))
+            return json_response({"error": without_credentials(reason), **more_words}, _status(reason))
         lacking = degraded()
         if lacking is None:
-            return json_response({"ready": True})
-        return json_response({"ready": True, "without": without_credentials(lacking)})
+            return json_response({"ready": True, **more_words})
+        return json_response({"ready": True, "without": without_credentials(lacking), **more_words})
+
+    async def show_status(_: Request) -> Response:
+        return json_response(status() if status else {})
 
     scrape = metrics_endpoint(f"streamer_{role}", [observed.statistics, *([more] if more else [])], build)
 
     async def metrics(request: Request) -> Response:
         return scrape(request)  # on the loop, where the numbers change: a scrape sees them between two steps
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    return [*routes, Route("/v1/status", show_status)] if status else routes
+
+
+def is_anonymous(request: Request) -> bool:
+    """Whether a probe asks, without the token that there is: it is told a status and no reasons."""
+    return bool(request.scope.get(_ANONYMOUS))
 
 
 def _status(reason: str | None) -> int:
@@ -84,9 +100,16 @@ def create_health_app(
     degraded: Callable[[], str | None] = lambda: None,
     *,
     build: Mapping[str, str] | None = None,
+    status: Callable[[], Mapping[str, Any]] | None = None,
+    allowed: AllowedHosts | None = None,
+    history: History | None = None,
+    facts: Callable[[], Mapping[str, Any]] = dict,
 ) -> Starlette:
-    """What a worker serves."""
-    return create_app(health_routes(role, observed, degraded, build=build), token)
+    """What a worker serves: its page, and for programs its overview, health and metrics. `history`, `facts`: as in
+    overview_route."""
+    page = [*page_routes("worker.html"), overview_route(role, observed.ready, degraded, history or History(), facts)]
+    routes = health_routes(role, observed, degraded, build=build, status=status)
+    return create_app([*page, *routes], token, allowed=allowed)
 
 
 def create_app(

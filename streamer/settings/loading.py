@@ -26,12 +26,19 @@ ENV_DELIMITER = "__"
 
 SECRETS = {
     ("kafka", "sasl_password"),
+    ("cache", "password"),
     ("provider", "api_key"),
     ("provider", "headers"),
     ("provider", "fallback"),
     ("http", "token"),
 }
-STRUCTURED = {("topics", "input"), ("provider", "headers"), ("provider", "fallback"), ("http", "allowed_hosts")}
+STRUCTURED = {
+    ("topics", "input"),
+    ("provider", "headers"),
+    ("provider", "fallback"),
+    ("http", "allowed_hosts"),
+    ("http", "workers"),
+}
 
 
 def load_settings(

@@ -49,7 +49,7 @@ VALUES: dict[str, dict[str, Any]] = {
             "metadata": {"tls": "enable", "sasl": "scram_sha512"},
         },
         "networkPolicy": {
-            "egress": [{"ports": [{"port": 6379}]}],
+            "egress": [{"ports": [{"port": 11434}]}],
             "indexerIngress": [{"ports": [{"port": "http"}]}],
         },
         "monitoring": {

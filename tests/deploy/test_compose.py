@@ -61,7 +61,7 @@ def test_services_have_settings_that_streamer_accepts(service: str) -> None:
         drain = settings.delivery.drain_timeout_ms / 1000
         assert int(SERVICES[service]["stop_grace_period"].removesuffix("s")) > drain + 10
         assert environment["HEALTH_PATH"] == "/readyz", (
-            "`up --wait` waits for it; Docker restarts nothing for its health"
+            "`docker compose ps` shows it; Docker restarts nothing for its health"
         )
         assert settings.provider.threads == int(limits_of(service)["cpus"])
     assert all("healthcheck" not in SERVICES[name] for name in OURS if name != "topics"), "the image's is used"
@@ -76,7 +76,11 @@ def limits_of(service: str) -> dict[str, str]:
 def test_settings_handed_on_from_the_shell_exist(service: str) -> None:
     names = [name for name, value in SERVICES[service]["environment"].items() if value is None]
     assert names
-    values = {"STREAMER_PROVIDER__DIMENSIONS": "384", "STREAMER_PROVIDER__NAME": "onnx"}
+    values = {
+        "STREAMER_PROVIDER__DIMENSIONS": "384",
+        "STREAMER_PROVIDER__NAME": "onnx",
+        "STREAMER_CACHE__URL": "redis://redis:6379/0",
+    }
     load_settings(environ={name: values.get(name, "x") for name in names})
 
 

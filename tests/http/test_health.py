@@ -76,6 +76,18 @@ async def test_readiness_says_what_it_does_without() -> None:
         assert (await client.get("/readyz")).json() == {"ready": True}
 
 
+async def test_readiness_says_since_when_and_until_when() -> None:
+    worker, waits = Worker(), [{"reason": "provider_down", "text": "t", "since": "2026-11-28T09:00:00Z", "until": None}]
+    status: dict[str, object] = {"role": "worker", "waits": waits, "degraded": []}
+    async with serving(create_health_app("worker", worker, status=lambda: status)) as client:
+        response = await client.get("/readyz")
+        assert response.json() == {"error": "rate limited by the provider", "waits": waits}
+        worker.reason = None
+        status |= {"waits": [], "degraded": waits}
+        assert (await client.get("/readyz")).json() == {"ready": True, "degraded": waits}
+        assert (await client.get("/v1/status")).json() == status
+
+
 async def test_metrics_are_read_at_scrape_time() -> None:
     worker = Worker()
     async with serving(create_health_app("worker", worker)) as client:

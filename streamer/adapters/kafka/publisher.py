@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +14,10 @@ from weakref import ref
 from aiokafka import AIOKafkaProducer
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
-from aiokafka.partitioner import DefaultPartitioner
 from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.adapters.kafka.partitioning import partition_indices
 from streamer.adapters.kafka.refusals import reason_of, refusal_of
 from streamer.adapters.kafka.topic_limits import TopicLimits
 from streamer.core.events import Message, message_bytes
@@ -75,7 +75,6 @@ class Publisher:
         self.connection = connection
         self._limits = limits
         self._give_up_after = give_up_after
-        self._partitioner = DefaultPartitioner()
         self._failed: set[Target] = set()
         self.producer = AIOKafkaProducer(
             **connection.client_options(),
@@ -104,10 +103,9 @@ class Publisher:
         bounds = {topic: self._limits.batch_bytes(topic) for topic in partitions}
         batches: list[RecordBatch] = []
         open_batches: dict[Target, tuple[Any, list[int]]] = {}
-        for position in positions:
-            message = messages[position]
-            choices, bound = partitions[message.topic], bounds[message.topic]
-            target = (message.topic, self._partitioner(message.key, choices, choices))
+        targets = _targets([messages[position] for position in positions], partitions)
+        for position, target in zip(positions, targets, strict=True):
+            message, bound = messages[position], bounds[target[0]]
             builder, members = open_batches.get(target) or (self.producer.create_batch(), [])
             is_full = members and (singly or (bound and builder.size() + message_bytes(message) > bound))
             if is_full or not self._append(builder, message):
@@ -243,6 +241,15 @@ class Publisher:
             if sender.done():
                 _retrieve(sender)
         await _disconnect(client)  # from what it was just about to connect to
+
+
+def _targets(messages: Sequence[Message], partitions: Mapping[str, Sequence[int]]) -> Sequence[Target]:
+    """Where each message goes, of the partitions of its topic."""
+    indices = {
+        topic: iter(partition_indices([m.key for m in messages if m.topic == topic], len(choices)))
+        for topic, choices in partitions.items()
+    }
+    return [(message.topic, partitions[message.topic][next(indices[message.topic])]) for message in messages]
 
 
 async def _disconnect(client: Any) -> None:

@@ -27,7 +27,7 @@ from streamer.protocols import Acknowledgement
 log = structlog.get_logger(__name__)
 
 DELIVERY_TIMEOUT = 120.0
-QUIET = 5.0  # an acknowledgement later than this is worth telling
+QUIET = 3.0  # an acknowledgement later than this is worth telling
 LONGEST_PAUSE = 5.0
 QUIET_DOWN = 1.0
 QUIET_DOWN_AFTER_REFUSAL = 20.0  # the brokers are well then, if perhaps slow

@@ -19,7 +19,7 @@ from streamer.core.vectors import Matrix
 from streamer.core.verdicts import Match, NearestEvent, Verdict, VerdictKind
 from streamer.indexer.index.payloads import Payload
 from streamer.indexer.index.vector_index import VectorIndex
-from streamer.indexer.verdicts.anomalies import WINDOW, AnomalyScorer, Comparison
+from streamer.indexer.verdicts.anomalies import FEWEST, WINDOW, AnomalyScorer, Comparison
 from streamer.indexer.verdicts.calibration import Reference
 from streamer.indexer.verdicts.near_duplicates import Candidate, NearDuplicateDetector, Threshold, candidates
 from streamer.indexer.verdicts.retention import EventTimeRetention
@@ -128,6 +128,11 @@ class Judge:
     def thresholds(self) -> dict[str, float]:
         """The scores from which events are near-duplicates or anomalies now; infinite while there are too few."""
         return {**self._near_duplicates.thresholds(), "anomaly": self._ordinary.critical()}
+
+    def learned(self) -> tuple[int, int]:
+        """How many ordinary events have been learned from on the way to the first anomaly, and how many are needed."""
+        needed = self._ordinary.needed
+        return min(len(self._anomalies), FEWEST) + min(len(self._ordinary), needed), FEWEST + needed
 
     def _runs(self, events: Sequence[VectorEvent]) -> Iterator[Sequence[VectorEvent]]:
         """The events in pieces during which nothing expires, each of a size that one product likes."""

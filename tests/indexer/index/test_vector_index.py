@@ -367,3 +367,20 @@ def test_a_debugger_reads_how_full_it_is() -> None:
     index = VectorIndex(3, 5)
     index.insert(["a", "b"], np.eye(3, dtype=np.float32)[:2])
     assert repr(index) == f"<VectorIndex: 2 of at most 5 vectors of 3 dimensions, {index.nbytes} bytes>"
+
+
+def test_coordinates_are_those_of_the_index_and_of_what_it_remembers() -> None:
+    random = np.random.default_rng(5)
+    vectors = unit_rows(random.standard_normal((300, 100)) * np.geomspace(3, 0.05, 100))
+    ids = [f"id-{i}" for i in range(300)]
+    with other_coordinates_from(200):
+        index = VectorIndex(100, 20_000)
+        index.insert(ids[:200], vectors[:200])
+        known, rows = index.coordinates(["id-7", "nobody", "id-3"])
+        assert known == ["id-7", "id-3"]
+        np.testing.assert_array_equal(rows, vectors[[7, 3]])
+        index.insert(ids[200:], vectors[200:])
+        known, rows = index.coordinates(ids)
+    assert known == ids
+    assert rows.shape == (300, 64), "the leading components of its principal axes"
+    np.testing.assert_allclose(rows @ rows.T, vectors @ vectors.T, atol=0.05)
