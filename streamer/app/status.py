@@ -16,6 +16,7 @@ from streamer.app.conditions import Conditions
 from streamer.app.embedder import EmbeddingStack
 from streamer.core.events import TopicPartition
 from streamer.errors import without_credentials
+from streamer.forecast.outlook import outlook
 from streamer.telemetry.dead_letters import DeadLetters
 from streamer.telemetry.histogram import Histogram
 from streamer.telemetry.waiting import Held
@@ -85,6 +86,21 @@ def spend_document(embedding: EmbeddingStack) -> dict[str, Any] | None:
         "month_usd": spend.month_usd,
         "day_tokens": spend.day_tokens,
         "limit_reached": spend.limit_reached,
+    }
+
+
+def forecast_document(embedding: EmbeddingStack, rate: float, done: int, lag: int | None) -> dict[str, Any] | None:
+    """What is spent in a day at the rate of now, and what the backlog costs and takes at that rate; None where nothing
+    is paid or nothing is done. `rate`: records a second; `done`: records since the start."""
+    if embedding.budget is None or not rate or not done:
+        return None
+    tokens = embedding.dispatcher.statistics().tokens_total / done
+    seen = outlook(rate=rate, tokens=tokens, price=embedding.budget.price, backlog=lag or 0)
+    return {
+        "usd_per_day": seen.usd_per_day,
+        "tokens_per_day": seen.tokens_per_day,
+        "backlog_usd": seen.backlog_usd,
+        "backlog_seconds": round(seen.backlog_events / rate, 1),
     }
 
 

@@ -17,6 +17,7 @@ from streamer.app.lag import ConsumerLag
 from streamer.app.loop_lag import LoopLag
 from streamer.app.status import (
     dead_letters_document,
+    forecast_document,
     partitions_document,
     process_document,
     seconds_document,
@@ -182,6 +183,9 @@ class Worker:
             "in_flight": offsets.in_flight,
             "end_to_end_seconds": seconds_document(pipeline.times.end_to_end),
             "dead_letters": dead_letters_document(pipeline.dead_letters_of_the_hour()),
+            "forecast": forecast_document(
+                self._embedding, self.conditions.rate.per_second(), pipeline.done(), total_lag(lag)
+            ),
         }
 
 

@@ -8,6 +8,9 @@ from typing import Any, Final
 
 from rich.text import Text
 
+from streamer.embedding.prices import usd_text
+from streamer.forecast.outlook import duration
+
 SHOWN_PARTITIONS: Final = 8
 INDENT: Final = "          "
 
@@ -46,6 +49,8 @@ def _process(document: Document) -> Iterator[Text]:
     yield _line("space", f"{document['space']} {document['provider']} {document['model']}{_cache(document['cache'])}")
     if (spend := _spend(document["spend"])) is not None:
         yield _line("spend", spend)
+    if (forecast := document.get("forecast")) is not None:
+        yield _line("outlook", _forecast(forecast))
 
 
 def _group(document: Document) -> Iterator[Text]:
@@ -102,6 +107,15 @@ def _spend(spend: Document | None) -> str | None:
     day = "unknown" if spend["day_usd"] is None else f"{spend['day_usd']:.2f} USD"
     month = "" if spend["month_usd"] is None else f", {spend['month_usd']:.2f} USD this month"
     return f"{day} today for {spend['day_tokens']:,} tokens{month}"
+
+
+def _forecast(forecast: Document) -> str:
+    usd, seconds = forecast["usd_per_day"], forecast["backlog_seconds"]
+    said = f"{forecast['tokens_per_day']:,} tokens a day" if usd is None else f"{usd_text(usd)} a day"
+    if not seconds:
+        return f"at this rate {said}"
+    costs = "" if forecast["backlog_usd"] is None else f"costs {usd_text(forecast['backlog_usd'])} and "
+    return f"at this rate {said}; the backlog {costs}takes {duration(seconds)}"
 
 
 def _line(name: str, said: str, style: str = "") -> Text:

@@ -16,6 +16,7 @@ from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.app.embedder import open_embedding
 from streamer.app.indexer_state import Surroundings
 from streamer.app.loop_lag import LoopLag
+from streamer.app.status import forecast_document
 from streamer.app.worker_state import Worker
 from streamer.core.events import Record, TopicPartition
 from streamer.settings import Settings
@@ -99,3 +100,21 @@ async def test_an_indexer_tells_how_far_it_is() -> None:
         check_document("status", document)
         assert (document["role"], document["ready"], document["waits"], document["vectors"]) == ("indexer", True, [], 0)
         this.indexer.stop()
+
+
+async def test_a_forecast_is_of_the_rate_of_now_and_of_what_was_paid_for_each_record() -> None:
+    priced = SETTINGS.model_copy(
+        update={"provider": SETTINGS.provider.model_copy(update={"price_per_million_tokens": 2.0})}
+    )
+    async with open_embedding(priced, own=HashProvider()) as embedding:
+        await embedding.embedder.embed(["one two", "three four five six"], "document")
+        seen = forecast_document(embedding, rate=10.0, done=3, lag=600)
+        assert forecast_document(embedding, rate=0.0, done=3, lag=600) is None
+    assert seen == {  # six tokens for three records, one of them a dead letter
+        "usd_per_day": pytest.approx(10 * 2 * 86_400 * 2e-6),
+        "tokens_per_day": 10 * 2 * 86_400,
+        "backlog_usd": pytest.approx(600 * 2 * 2e-6),
+        "backlog_seconds": 60.0,
+    }
+    async with open_embedding(SETTINGS, own=HashProvider()) as unpaid:
+        assert forecast_document(unpaid, rate=10.0, done=3, lag=600) is None

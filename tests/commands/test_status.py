@@ -40,6 +40,8 @@ WORKER: dict[str, Any] = {
     "spend": {"usd": 0.5, "day_usd": 1.25, "month_usd": 30.0, "day_tokens": 62_500, "limit_reached": False},
     "in_flight": 400, "end_to_end_seconds": {"p50": 0.1, "p95": None},
     "dead_letters": [{"kind": "missing_text", "count": 1_000, "reason": "no text at 'text'"}],
+    "forecast": {"usd_per_day": 41.0, "tokens_per_day": 2_050_000_000, "backlog_usd": 312.0,
+                 "backlog_seconds": 32_400.0},
 }  # fmt: skip
 
 
@@ -69,6 +71,7 @@ async def test_one_look_tells_state_reason_and_price() -> None:
         "texts/1 12,000, the oldest event in flight for 61 s, nothing committed for 90 s",
         "1,000 missing_text in the last hour, mostly: no text at 'text'",
         "abc openai small, cache 83% of 100 texts", "1.25 USD today for 62,500 tokens, 30.00 USD this month",
+        "at this rate 41.00 USD a day; the backlog costs 312.00 USD and takes 9 h",
     ):  # fmt: skip
         assert said in text
     assert "texts/0" not in text, "what is not behind is not listed"
@@ -121,7 +124,7 @@ def test_a_group_in_one_line() -> None:
 
 def test_an_indexer_in_one_line() -> None:
     document = {
-        **{key: WORKER[key] for key in WORKER if key not in ("in_flight", "dead_letters")},
+        **{key: WORKER[key] for key in WORKER if key not in ("in_flight", "dead_letters", "forecast")},
         "role": "indexer", "waits": [], "degraded": [], "ready": True, "state": None, "lag": 0, "partitions": [],
         "vectors": 1_000, "capacity": 200_000, "verdicts": {"ordinary": 3}, "foreign": 0,
         "snapshot_age_seconds": None, "cache": None, "spend": None,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as ClientPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.adapters.kafka.groups import watching
 from streamer.adapters.kafka.records import record_of
 from streamer.core.events import Record
 from streamer.errors import Unreachable
@@ -23,7 +23,7 @@ QUIET_POLLS = 4  # without a record: what is left are transaction markers and re
 @dataclass(frozen=True, slots=True)
 class RecentRecords:
     """`records`: oldest first, by their timestamps. `partitions`: of the topic. `waiting`: records that the group has
-    not committed; None where it has committed nothing."""
+    not committed; None where it has committed nothing, or nobody tells."""
 
     records: Sequence[Record]
     partitions: int
@@ -55,7 +55,6 @@ async def read_last(
         if not tps:
             raise Unreachable(f"topic {topic!r} does not exist; create it with: streamer topics --create")
         begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-        committed = await _committed(connection, group_id, tps)
         records = await _read(consumer, {tp: (max(begins[tp], ends[tp] - count), ends[tp]) for tp in tps})
     except KafkaError as exc:
         raise Unreachable(f"topic {topic!r} cannot be read: {exc!r}") from exc
@@ -63,8 +62,17 @@ async def read_last(
         with CancelScope(shield=True):
             await consumer.stop()
     records.sort(key=lambda record: (record.timestamp, record.tp.partition, record.offset))
-    waiting = sum(ends[tp] - max(begins[tp], committed.get(tp, 0)) for tp in tps) if committed else None
-    return RecentRecords(records[-count:], len(tps), waiting)
+    return RecentRecords(records[-count:], len(tps), await _waiting(connection, topic, group_id))
+
+
+async def _waiting(connection: KafkaConnection, topic: str, group_id: str) -> int | None:
+    try:
+        async with watching(connection) as watcher:
+            lag = (await watcher.group(group_id)).lag
+    except Unreachable:  # a cluster in which no group has ever been has no coordinator
+        return None
+    behind = [records for tp, records in lag.items() if tp.topic == topic]
+    return sum(behind) if behind else None
 
 
 async def _read(consumer: AIOKafkaConsumer, ranges: Mapping[ClientPartition, tuple[int, int]]) -> list[Record]:
@@ -83,17 +91,3 @@ async def _read(consumer: AIOKafkaConsumer, ranges: Mapping[ClientPartition, tup
             if await consumer.position(tp) >= ranges[tp][1]:
                 del wanted[tp]
     return records
-
-
-async def _committed(
-    connection: KafkaConnection, group_id: str, tps: Sequence[ClientPartition]
-) -> Mapping[ClientPartition, int]:
-    """Of the partitions that the group has committed."""
-    admin = AIOKafkaAdminClient(**connection.client_options())
-    try:
-        await connection.reach(admin.start())
-        found = await admin.list_consumer_group_offsets(group_id, partitions=list(tps))
-        return {tp: meta.offset for tp, meta in found.items() if meta.offset >= 0}
-    finally:
-        with CancelScope(shield=True):
-            await admin.close()
