@@ -52,7 +52,6 @@ class IndexerOverview:
 
     def facts(self) -> Mapping[str, Any]:
         numbers, space = self._indexer.statistics(), self._indexer.space
-        learned, needed = self._indexer.showcase.learned()
         return {
             "model": space.model,
             "space": space.id,
@@ -62,8 +61,7 @@ class IndexerOverview:
             "verdicts": numbers.verdicts_total,
             "foreign": sum(numbers.foreign_total.values()),
             "malformed": numbers.malformed_total,
-            "learned": learned,
-            "needed": needed,
+            "events_missing": self._indexer.showcase.events_missing(),
             "workers": [
                 {"url": worker.url, **_worker(self._said.get(worker.url, "has not been asked yet"))}
                 for worker in self._workers

@@ -1,6 +1,7 @@
 """What the demo goes on publishing after its sample: a message a second, now and then a copy or a stranger.
 
-A message is put together of two complaints, so that there are a thousand of them and few are alike.
+A message is put together of a thing, what happened to it, a place and what is wrong there, so that there are a hundred
+thousand of them and few are alike.
 """
 
 from __future__ import annotations
@@ -14,61 +15,41 @@ import orjson
 Kind: TypeAlias = Literal["ordinary", "copy", "strange"]
 
 COPY_SHARE: Final = 0.08
-STRANGE_SHARE: Final = 0.03
-_MOST_PAIRS: Final = 1_000  # of 1,128: those that are not made again yet
+STRANGE_EVERY: Final = 80  # seldom enough that all of them may be among the one in a hundred that are told
+_MOST_USED: Final = 500  # pairs that are not used again yet
 _REMEMBERED: Final = 60  # messages that may be copied
 _CHANNELS: Final = ("email", "app", "chat", "phone", "scanner", "desk")
 
-COMPLAINTS: Final = (
-    "the flowers were frozen when they came",
-    "our street has a new name since spring and your map does not know it",
-    "the customs form asks for a number that nobody here has",
-    "the driver rang once and was gone before I had my shoes on",
-    "you billed the pallet twice in October",
-    "the locker at the station says full since Sunday",
-    "somebody signed for my parcel, and it was not me",
-    "the box smells of petrol",
-    "I need the delivery before nine, the nurse leaves at half past",
-    "the tracking page shows a town that I have never heard of",
-    "the lid of the paint burst and ran over the other parcels",
-    "our dog ate the card that says where the parcel is",
-    "the label printer puts the barcode half off the paper",
-    "please bring it to my neighbour in the basement flat",
-    "the insurance wants photographs of the damage",
-    "the app logs me out whenever I open the map",
-    "the scooter courier blocks the cycle lane every noon",
-    "the cheese was in your van for five days",
-    "I moved to another city and the redirect ended last week",
-    "the bicycle came without its front wheel",
-    "the shop is closed for holidays and still you send people there",
-    "my grandmother cannot lift it, somebody has to carry it up",
-    "the weight on the receipt is twice what our scales say",
-    "the barrier of the yard is broken, call the porter",
-    "the return label opens as an empty page",
-    "you left the wine in the sun",
-    "the second of three boxes is missing",
-    "the bridge is closed, the round takes an hour longer",
-    "I paid cash on delivery and got no receipt",
-    "the letterbox code was changed on Monday",
-    "the mattress came in a torn bag and is wet on one side",
-    "the hotel refuses parcels for guests who have left",
-    "the text message names the wrong day",
-    "our school kitchen waits for forty kilos of rice",
-    "the scanner's battery dies after ten stops",
-    "the name on the bell is misspelled, I am the third floor",
-    "you promised a voucher and it is expired",
-    "the lift is out of order until Thursday",
-    "the aquarium has a crack from corner to corner",
-    "the snow chains of van twelve are missing",
-    "the express surcharge was taken and the parcel came by slow post",
-    "the laptop inside is not the one that I ordered",
-    "a swarm of wasps lives in the parcel station",
-    "the gate was left open and the sheep are on the road",
-    "my password has an umlaut and the terminal refuses it",
-    "the driver was kind and waited until I had found my passport",
-    "the medicine has to stay below eight degrees",
-    "nobody answers at the depot after four",
-)
+THINGS: Final = (
+    "bouquet", "bicycle", "wheel of cheese", "case of wine", "mattress", "laptop", "tin of paint", "aquarium",
+    "insulin", "violin", "wedding dress", "printer", "coffee machine", "winter tyre", "floor lamp", "sack of rice",
+    "passport", "chess set", "saddle", "garden chair", "hearing aid", "oven", "atlas", "pair of boots",
+    "contact lens", "tray of seedlings", "mirror", "drone", "birthday cake", "spare key", "beehive", "telescope",
+)  # fmt: skip
+MISHAPS: Final = (
+    "came frozen", "got wet on the terrace", "went to a town that I have never heard of",
+    "was signed for by somebody else", "smells of petrol", "weighs twice as much on your bill as on our scales",
+    "should have been here on Monday", "lay in the sun all day", "came in pieces",
+    "is with a hotel that will not hand it out", "went back before the date on your card", "was billed twice",
+    "is held at customs for want of a number", "has a stranger's label on it", "was thrown over the fence",
+    "is lost between two depots", "was swapped for a box of screws", "does not fit through our door",
+    "has been out for delivery since Friday", "came on the day that I cancelled it",
+)  # fmt: skip
+PLACES: Final = (
+    "at the depot", "in the basement flat", "at the station locker", "on the third floor", "in the school kitchen",
+    "at the petrol station shop", "on the mountain road", "in your app", "at the harbour gate", "in the old town",
+    "at the nursing home", "behind the theatre", "on the ferry", "in the high-rise by the park", "at the farm",
+    "at the airport counter", "in the pedestrian zone", "at the lawyer's office",
+)  # fmt: skip
+EVENTS: Final = (
+    "nobody answers after four", "the lift is out of order", "the dog ate the notification card",
+    "the barrier is broken", "the doorbell has a new name", "the scanner gives up after ten stops",
+    "the driver waited kindly until I had found my glasses", "a swarm of wasps has moved in",
+    "they want cash and give no receipt", "the code was changed on Sunday", "the screen shows an empty page",
+    "the porter wants a written permission", "deliveries are taken before nine only", "the bridge is closed",
+    "they have run out of labels", "the queue goes round the block", "the van blocks the cycle lane every noon",
+    "somebody left the gate open and the sheep are on the road",
+)  # fmt: skip
 STRANGERS: Final = (
     "Whisk the egg yolks with sugar until pale, then fold in the flour and bake for half an hour.",
     "SELECT count(*) FROM orders JOIN customers USING (id) GROUP BY region HAVING count(*) > 10;",
@@ -109,7 +90,7 @@ class Trickle:
         self._recent: deque[str] = deque(maxlen=_REMEMBERED)
         self._strangers: list[str] = []
         self._rounds = 0
-        self._pairs: dict[frozenset[str], None] = {}  # oldest first
+        self._used: dict[tuple[str, str], None] = {}  # oldest first
 
     def next(self) -> Trickled:
         kind, text = self._message()
@@ -121,25 +102,25 @@ class Trickle:
         return Trickled(id.encode(), orjson.dumps(value), kind, text)
 
     def _message(self) -> tuple[Kind, str]:
-        chance = self._random.random()
-        if chance < COPY_SHARE and self._recent:
+        if self._count % STRANGE_EVERY == STRANGE_EVERY // 2:
+            return "strange", self._stranger()
+        if self._random.random() < COPY_SHARE and self._recent:
             original = self._random.choice(self._recent)
             polite = self._random.choice(("", *_POLITE))
             return "copy", polite + (original[0].lower() + original[1:] if polite else original)
-        if chance > 1 - STRANGE_SHARE:
-            return "strange", self._stranger()
         return "ordinary", self._complaint()
 
     def _complaint(self) -> str:
         while True:
-            pair = self._random.sample(COMPLAINTS, 2)
-            if frozenset(pair) not in self._pairs:
+            choose = self._random.choice
+            parcel, place = (choose(THINGS), choose(MISHAPS)), (choose(PLACES), choose(EVENTS))
+            if parcel not in self._used and place not in self._used:
                 break
-        self._pairs[frozenset(pair)] = None
-        if len(self._pairs) > _MOST_PAIRS:
-            del self._pairs[next(iter(self._pairs))]
-        first, second = pair
-        return f"{first[0].upper()}{first[1:]}.{self._random.choice(_JOINTS)}{second}."
+        for pair in (parcel, place):
+            self._used[pair] = None
+        while len(self._used) > _MOST_USED:
+            del self._used[next(iter(self._used))]
+        return f"The {' '.join(parcel)}.{choose(_JOINTS)}{' '.join(place)}."
 
     def _stranger(self) -> str:
         """Each by itself at first, then two together."""

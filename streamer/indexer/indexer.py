@@ -84,7 +84,7 @@ class Indexer:
             None if snapshots is None else Saving(snapshots, self._state, changelog, self._progress, self._commits)
         )
         self.live = Broadcast()
-        self.showcase = Showcase(self._state.recent, self._state.searches, lambda: self._state.judge.learned())
+        self.showcase = Showcase(self._state.recent, self._state.searches, lambda: self._state.judge.events_missing())
         self._stopping = False
         self._life, self._polling = CancelScope(), CancelScope()
         self._phase: Phase = "not started"

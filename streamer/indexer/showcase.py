@@ -31,11 +31,11 @@ class StreamMap:
 
 
 class Showcase:
-    """Answers at any time, while events are judged. `learned`: as in Judge."""
+    """Answers at any time, while events are judged. `events_missing`: as in Judge."""
 
-    def __init__(self, recent: RecentVerdicts, searches: Searches, learned: Callable[[], tuple[int, int]]) -> None:
+    def __init__(self, recent: RecentVerdicts, searches: Searches, events_missing: Callable[[], int]) -> None:
         self.recent = recent
-        self.learned = learned
+        self.events_missing = events_missing
         self._searches = searches
         self._plane = Plane()
         self._turn = Lock()

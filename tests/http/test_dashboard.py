@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -104,6 +105,32 @@ async def test_what_streams_is_seen_searched_and_followed(page: Page) -> None:
         await beside(lambda: is_well(page, url))
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "marked"),
+    [
+        ("The box is wet.", "the box is wet.", []),
+        ("To the depot: the box is wet.", "The box is wet.", ["To the depot:"]),
+        ("The big box is wet.", "The box is very wet.", ["big", "very"]),
+        ("", "A box.", ["A box."]),
+        ("<b>x</b> and y", "<b>x</b> or y", ["and", "or"]),
+    ],
+)
+async def test_the_words_are_marked_in_which_two_texts_differ(
+    page: Page, one: str, other: str, marked: list[str]
+) -> None:
+    async with dashboard(Stream()) as (url, _):
+
+        def look() -> Any:
+            page.open(url)
+            page.until("document.querySelector('#words') !== null")
+            given = f"{json.dumps(one)}, {json.dumps(other)}"
+            return page.js(f"import('{url}/page/texts.js').then(texts => texts.differences({given}))")
+
+        pieces = await beside(look)
+        assert ["".join(piece for piece, _ in text) for text in pieces] == [one, other]
+        assert [piece for text in pieces for piece, differs in text if differs] == marked
+
+
 async def test_a_verdict_is_there_within_two_seconds(page: Page) -> None:
     stream = Stream()
     stream.publish_sample()
@@ -196,7 +223,7 @@ async def test_each_state_explains_itself_is_accessible_and_is_photographed(page
         stream.publish_sample(trickled=500)
     explained = {
         "empty": "Nothing has arrived yet",
-        "first-minute": "Anomalies are told once",
+        "first-minute": "Anomalies are told after",
         "busy": "one in",
         "trouble": "no broker answers",
         "without-texts": "output.include_text",

@@ -72,9 +72,9 @@ export class Feed {
   }
 
   // Why there is nothing, or what is missing.
-  why({ learned, needed, vectors, verdicts }) {
+  why({ events_missing: missing, vectors, verdicts }) {
     const total = Object.values(verdicts ?? {}).reduce((sum, each) => sum + each, 0)
-    const learns = learned < needed ? ` Anomalies are told once ${needed} ordinary events have been seen; so far: ${learned}.` : ""
+    const learns = missing ? ` Anomalies are told after ${number(missing)} more ordinary events, which show what is usual here.` : ""
     let why = ""
     if (!this.shown && !vectors) why = "Nothing has arrived yet. Publish texts to the input topic; verdicts appear here within a second or two."
     else if (!this.shown && !total) why = `The index remembers ${number(vectors)} events of earlier. Verdicts on new ones appear here.`

@@ -27,7 +27,7 @@ function stateOf(now) {
   if (trouble) return ["bad", `Worker ${trouble.url.replace(/^https?:\/\//, "")}: ${workerTrouble(trouble)}.`]
   if (!now.vectors) return ["good", "Ready. It waits for the first texts."]
   const pace = now.now?.events ? speed(now.now.events, "event") : "nothing new at the moment"
-  if (now.learned < now.needed) return ["wait", `Learning what is ordinary: ${now.learned} of ${now.needed} events. ${sentence(pace)}.`]
+  if (now.events_missing) return ["wait", `Learning what is ordinary, for ${number(now.events_missing)} more events. ${sentence(pace)}.`]
   return ["good", `All well: ${pace}, ${number(now.vectors)} remembered.`]
 }
 

@@ -8,12 +8,20 @@ const WORDS = /[\p{L}\p{N}]+(?:['’][\p{L}\p{N}]+)*|[^\s\p{L}\p{N}]/gu
 export function differences(left, right) {
   const [a, b] = [left, right].map(text => [...text.matchAll(WORDS)].slice(0, MOST_WORDS))
   const same = (i, j) => a[i][0].toLowerCase() === b[j][0].toLowerCase()
+  // What both begin and end with is the same for certain; in between, as many words as can be are.
+  let begin = 0, end = 0
+  const least = Math.min(a.length, b.length)
+  while (begin < least && same(begin, begin)) begin++
+  while (end < least - begin && same(a.length - 1 - end, b.length - 1 - end)) end++
   const lengths = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1))
-  for (let i = a.length - 1; i >= 0; i--)
-    for (let j = b.length - 1; j >= 0; j--)
+  const [ends, other] = [a.length - end, b.length - end]
+  for (let i = ends - 1; i >= begin; i--)
+    for (let j = other - 1; j >= begin; j--)
       lengths[i][j] = same(i, j) ? lengths[i + 1][j + 1] + 1 : Math.max(lengths[i + 1][j], lengths[i][j + 1])
   const common = [new Set(), new Set()]
-  for (let i = 0, j = 0; i < a.length && j < b.length;) {
+  for (let k = 0; k < begin; k++) common.forEach(words => words.add(k))
+  for (let k = 0; k < end; k++) { common[0].add(ends + k); common[1].add(other + k) }
+  for (let i = begin, j = begin; i < ends && j < other;) {
     if (same(i, j)) { common[0].add(i++); common[1].add(j++) }
     else if (lengths[i + 1][j] >= lengths[i][j + 1]) i++
     else j++

@@ -129,10 +129,9 @@ class Judge:
         """The scores from which events are near-duplicates or anomalies now; infinite while there are too few."""
         return {**self._near_duplicates.thresholds(), "anomaly": self._ordinary.critical()}
 
-    def learned(self) -> tuple[int, int]:
-        """How many ordinary events have been learned from on the way to the first anomaly, and how many are needed."""
-        needed = self._ordinary.needed
-        return min(len(self._anomalies), FEWEST) + min(len(self._ordinary), needed), FEWEST + needed
+    def events_missing(self) -> int:
+        """How many more ordinary events it takes before anomalies are told; 0 once they are."""
+        return max(0, FEWEST - len(self._anomalies)) + max(0, self._ordinary.needed - len(self._ordinary))
 
     def _runs(self, events: Sequence[VectorEvent]) -> Iterator[Sequence[VectorEvent]]:
         """The events in pieces during which nothing expires, each of a size that one product likes."""
