@@ -5,12 +5,18 @@ BIN := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
 # pip shows its progress to a person, and keeps quiet in a log.
 PIP := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip --disable-pip-version-check $$([ -t 2 ] || echo -q) install -c constraints.txt
-TEST_EXTRAS := demo,static,openai,cohere,ollama
+TEST_EXTRAS := demo,static,openai,cohere,ollama,redis,tracing
+# In several processes, each with a broker of its own (tests/support/distribution.py); ARGS="-n 0" for one.
+SPREAD := -n auto --dist worksteal
+PYTEST := $(BIN)/python -m pytest $(SPREAD)
 NO_BROKER := not kafka and not real_kafka and not own_broker
 # Of jobs that run side by side a log gets one after the other, where make can do that (4.0); a person sees progress.
 APART := $(if $(MAKE_TERMOUT),,$(if $(filter output-sync,$(.FEATURES)),--output-sync=target))
 
-.PHONY: help demo test check quick unit lint style types format coverage soak bench test-sentence-transformers hooks wheel clean
+# The tests start hundreds of interpreters: where none may write its bytecode, each compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test check quick unit lint style types manifests format coverage soak bench test-sentence-transformers hooks wheel clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -21,18 +27,18 @@ demo: $(VENV)/.demo  ## broker, worker, indexer and a sample stream on this mach
 	$(BIN)/streamer demo $(ARGS)
 
 test: $(VENV)/.dev  ## all tests, on real Apache Kafka where there is Docker or Java; ARGS go to pytest
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: $(VENV)/.dev  ## lint, and the tests that need no broker and are not slow, in a minute: what to run before a commit
 	@$(MAKE) --no-print-directory --keep-going -j2 $(APART) style types quick
 
-quick: $(VENV)/.dev  ## the tests of check: unit without the slow ones, with fewer examples, four at a time
-	$(BIN)/python -m pytest -n 4 --dist worksteal --hypothesis-profile=check -m "$(NO_BROKER) and not slow" $(ARGS)
+quick: $(VENV)/.dev  ## the tests of check: unit without the slow ones, with fewer examples
+	$(PYTEST) --hypothesis-profile=check -m "$(NO_BROKER) and not slow" $(ARGS)
 
 unit: $(VENV)/.dev  ## the tests that need no Kafka broker; ARGS go to pytest
-	$(BIN)/python -m pytest -m "$(NO_BROKER)" $(ARGS)
+	$(PYTEST) -m "$(NO_BROKER)" $(ARGS)
 
-lint: style types  ## style and types
+lint: style types manifests  ## style, types and manifests
 
 style: $(VENV)/.dev  ## rules, format and spelling (ruff, codespell), and pyproject.toml
 	$(BIN)/ruff check .
@@ -43,13 +49,23 @@ style: $(VENV)/.dev  ## rules, format and spelling (ruff, codespell), and pyproj
 types: $(VENV)/.dev  ## mypy, strict, on the package and its tests
 	$(BIN)/mypy
 
+# What pip cannot bring is used where it is installed: the tests of tests/deploy say what is missing.
+manifests: $(VENV)/.deploy  ## Dockerfile, compose file, Kubernetes objects, alerts (helm and promtool where installed)
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/python -m tests.deploy
+	@! command -v helm >/dev/null || helm lint --strict --quiet deploy/kubernetes/helm/streamer
+	@! command -v promtool >/dev/null || { promtool check rules --lint=all --lint-fatal deploy/prometheus/alerts.yml && \
+	  promtool check config --syntax-only deploy/prometheus/prometheus.yml && \
+	  promtool test rules deploy/prometheus/alerts.test.yml; }
+
 format: $(VENV)/.dev  ## mend what ruff can mend, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 coverage: $(VENV)/.dev  ## all tests, and which lines and branches they reach; ARGS go to pytest
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS); tests=$$?; $(BIN)/coverage combine -q && $(BIN)/coverage report; exit $$tests
+	$(BIN)/coverage run -m pytest $(SPREAD) $(ARGS); tests=$$?; $(BIN)/coverage combine -q && $(BIN)/coverage report; exit $$tests
 
 soak: $(VENV)/.dev  ## faults at random for MINUTES=15, repeatable by SEED=n; ARGS="--guarantee exactly-once" and others
 	$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -89,6 +105,11 @@ $(VENV)/.dev: $(INPUTS) | $(BIN)/python
 	@$(PIP) pip
 	@$(PIP) -e '.[$(TEST_EXTRAS)]' --group dev
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.deploy: $(INPUTS) | $(VENV)/.dev
+	@echo "Installing the schemas of Kubernetes into $(VENV): 108 MB, once"
+	@$(PIP) --group deploy
+	@touch $@
 
 $(VENV)/.bench: $(INPUTS) | $(VENV)/.dev
 	@echo "Installing what streamer is measured against into $(VENV)"

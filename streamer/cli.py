@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from streamer.commands import options
+from streamer.commands import estimates, operating, options
 from streamer.commands.options import AsJson, Bootstrap, Config, ModelOption, ProviderOption, Set
-from streamer.commands.running import report, run_async, settings_from
+from streamer.commands.run import run
+from streamer.commands.running import bind, report, run_async, settings_from
 from streamer.version import version
 
 app = typer.Typer(
@@ -39,23 +40,7 @@ def root(
     del version
 
 
-@app.command(epilog="Example: streamer run -b localhost:9092 --input reviews --provider openai")
-def run(
-    config: Config = None,
-    set_: Set = None,
-    bootstrap_servers: Bootstrap = None,
-    input_: options.InputTopic = None,
-    provider: ProviderOption = None,
-    model: ModelOption = None,
-) -> None:
-    """Run a worker: text topic in, vector topic out. Start more of them to scale."""
-    from streamer.app.worker import run_worker
-
-    settings = settings_from(
-        config, set_ or [], kafka__bootstrap_servers=bootstrap_servers, topics__input=input_, provider__name=provider,
-        provider__model=model,
-    )  # fmt: skip
-    run_async(run_worker, settings)
+app.command(epilog="Example: streamer run -b localhost:9092 --input reviews --provider openai --workers 2")(run)
 
 
 @app.command(epilog="Example: streamer index -b localhost:9092 --port 8080")
@@ -118,7 +103,7 @@ def publish(
     )  # fmt: skip
     settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)
     path = None if file is None or str(file) == "-" else file
-    typer.echo(run_async(_bind(publish_file, settings, path, wanted)), err=True)
+    typer.echo(run_async(bind(publish_file, settings, path, wanted)), err=True)
 
 
 @app.command(epilog="Example: streamer tail verdicts --json --from-beginning")
@@ -142,7 +127,7 @@ def tail(
         raise typer.BadParameter(f"{stream!r} is not one of {', '.join(STREAMS)}", param_hint="STREAM")
     settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)
     run_async(
-        _bind(tail_stream, settings, stream, kind=kind, from_beginning=from_beginning, limit=limit, as_json=as_json)
+        bind(tail_stream, settings, stream, kind=kind, from_beginning=from_beginning, limit=limit, as_json=as_json)
     )
 
 
@@ -160,7 +145,7 @@ def search(
     from streamer.commands.search import search as search_text
 
     settings = settings_from(config, set_ or [])
-    run_async(_bind(search_text, settings, text, url=url, k=k, min_similarity=min_similarity, as_json=as_json))
+    run_async(bind(search_text, settings, text, url=url, k=k, min_similarity=min_similarity, as_json=as_json))
 
 
 @app.command(
@@ -171,7 +156,7 @@ def embed(
     texts: Annotated[list[str] | None, typer.Argument()] = None,
     config: Config = None,
     set_: Set = None,
-    file: options.TextFile = None,
+    file: options.SampleFile = None,
     format_: options.FormatOption = "auto",
     text_field: options.TextField = None,
     id_field: Annotated[
@@ -189,6 +174,7 @@ def embed(
     fit_pca: Annotated[
         int | None, typer.Option("--fit-pca", metavar="N", min=1, help="save a projection to N dimensions instead")
     ] = None,
+    quantize: options.Quantize = None,
     provider: ProviderOption = None,
     model: ModelOption = None,
 ) -> None:
@@ -202,67 +188,21 @@ def embed(
         texts=texts or [], path=file, text_field=text_field or settings.input.text_field, id_field=id_field,
         format=options.file_format(format_, delimiter, columns, encoding, no_quotes=no_quotes), skip_bad=skip_bad,
     )  # fmt: skip
+    if quantize is not None:
+        from streamer.commands.embed import texts_of
+        from streamer.commands.quantize import MOST_TEXTS
+        from streamer.commands.quantize import quantize as quantize_model
+
+        run_async(bind(quantize_model, quantize, texts_of(sources, MOST_TEXTS), output=output))
+        return
     if fit_pca is not None:
-        run_async(_bind(fit, settings, sources, output=output, dimensions=fit_pca))
+        run_async(bind(fit, settings, sources, output=output, dimensions=fit_pca))
         return
     purpose = "query" if query else "document"
-    run_async(_bind(embed_texts, settings, sources, output=output, purpose=purpose))
+    run_async(bind(embed_texts, settings, sources, output=output, purpose=purpose))
 
 
-@app.command(epilog="Example: streamer topics --create -b localhost:9092")
-def topics(
-    config: Config = None,
-    set_: Set = None,
-    bootstrap_servers: Bootstrap = None,
-    input_: options.InputTopic = None,
-    create: Annotated[bool, typer.Option("--create", help="create what is missing")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Check the topics, or create them. A worker creates its output topics, but never an input topic."""
-    from streamer.commands.admin import topics as check
-
-    settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers, topics__input=input_)
-    run_async(_bind(check, settings, create=create, as_json=as_json))
-
-
-@app.command(name="config", epilog="Example: streamer config -c production.toml    or: streamer config --example")
-def config_(
-    config: Config = None,
-    set_: Set = None,
-    example: options.Example = False,
-    as_json: AsJson = False,
-) -> None:
-    """Print the effective settings, secrets redacted."""
-    from streamer.commands.admin import show_example, show_settings
-
-    if example:
-        show_example()
-    else:
-        show_settings(settings_from(config, set_ or []), as_json=as_json)
-
-
-@app.command(epilog="Example: streamer check -c production.toml")
-def check(config: Config = None, set_: Set = None, bootstrap_servers: Bootstrap = None) -> None:
-    """Try everything once: broker, topics, provider, cache, snapshot. Says what works, what does not and what to do."""
-    from streamer.commands.admin import check as check_all
-
-    run_async(check_all, settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers))
-
-
-@app.command(epilog="Example: streamer cache stats    or: streamer cache clear -c production.toml")
-def cache(
-    action: Annotated[str, typer.Argument(help="stats, prune or clear")],
-    config: Config = None,
-    set_: Set = None,
-    as_json: AsJson = False,
-) -> None:
-    """Look into the vector cache, drop what is expired or beyond the size cap, or empty it."""
-    from streamer.commands.admin import CACHE_ACTIONS
-    from streamer.commands.admin import cache as cache_action
-
-    if action not in CACHE_ACTIONS:
-        raise typer.BadParameter(f"{action!r} is not one of {', '.join(CACHE_ACTIONS)}", param_hint="ACTION")
-    run_async(_bind(cache_action, settings_from(config, set_ or []), action, as_json=as_json))
+operating.register(app)
 
 
 @app.command(epilog="Example: streamer demo --once")
@@ -272,16 +212,10 @@ def demo(
     """Everything on this machine: broker, worker, indexer and a sample stream."""
     from streamer.commands.demo import demo as run_demo
 
-    run_async(_bind(run_demo, once=once))
+    run_async(bind(run_demo, once=once))
 
 
-def _bind(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """anyio.run passes on positional arguments only."""
-
-    async def call() -> Any:
-        return await function(*args, **kwargs)
-
-    return call
+estimates.register(app)
 
 
 def main() -> None:

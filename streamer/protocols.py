@@ -133,14 +133,43 @@ class VectorCache(Protocol):
 
 
 class Claims(Protocol):
-    """Keeps processes that share a cache from asking the provider for one text at the same moment. Never waits."""
+    """Keeps processes that share a cache from asking the provider for one text at the same moment. Never raises, and
+    waits for no other process."""
 
-    def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+    async def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
         """Those that no other process has claimed: they are ours until `unclaim`, or until this process ends."""
         ...
 
     def unclaim(self, keys: Sequence[bytes]) -> None:
         """Keys that are not claimed do no harm."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a SharedQuota says to a call. `wait`: 0.0 when it may go, else seconds until it is worth asking again.
+    `noted`: where a call that may go was put down, for `correct`."""
+
+    wait: float
+    noted: str | None = None
+
+
+class SharedQuota(Protocol):
+    """The limits per minute of one account, kept by all processes together. Costs and limits: of requests, tokens and
+    items; None is an unknown limit. Nothing here raises."""
+
+    @property
+    def share(self) -> float:
+        """What part of each limit this process may use by itself: 1.0 while all of them are kept together."""
+        ...
+
+    async def reserve(self, costs: Sequence[float], limits: Sequence[float | None]) -> Turn | None:
+        """Put the call down if it fits and it is this process's turn. None: nobody can be asked now, and `share` holds.
+        Who waits asks again, or loses its place in line."""
+        ...
+
+    def correct(self, turn: Turn, differences: Sequence[float], limits: Sequence[float | None]) -> None:
+        """The call cost more (less, if negative) than was put down for it."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator, MutableMapping
 from typing import Any
@@ -15,10 +16,18 @@ from structlog.testing import capture_logs
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# `make check` looks at fewer examples of each property than `make test`, to answer within a minute.
-settings.register_profile("check", max_examples=20)
+# How long an example takes says more about the machine's other work than about us. `make check` looks at fewer examples
+# of each property than `make test`, to answer within a minute.
+settings.register_profile("test", deadline=None)
+settings.register_profile("check", deadline=None, max_examples=20)
+settings.load_profile("test")
 
-pytest_plugins = ["tests.support.session_broker"]
+pytest_plugins = ["tests.support.session_broker", "tests.support.distribution"]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays until the end: the garbage collector need not look through it again."""
+    gc.freeze()
 
 
 @pytest.fixture

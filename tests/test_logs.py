@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -204,15 +205,19 @@ def test_the_end_tells_what_was_counted(told: Told) -> None:
 
 
 def test_a_timer_tells_what_was_counted() -> None:
-    clocked = Clocked()
-    clocked.lines = Lines(Stream(sys.stderr), json_line, interval=0.01)
-    clocked.lines._write = lambda text: clocked.written.append(orjson.loads(text))  # type: ignore[method-assign]
+    clocked, told = Clocked(), threading.Event()
+    clocked.lines = Lines(Stream(sys.stderr), json_line, interval=0.01, clock=lambda: clocked.now)
+
+    def write(text: str) -> None:
+        clocked.written.append(orjson.loads(text))
+        if len(clocked.written) == 2:
+            told.set()
+
+    clocked.lines._write = write  # type: ignore[method-assign]
     clocked.tell("warning", "dead letter", source="texts/0/1")
     clocked.tell("warning", "dead letter", source="texts/0/2")
-    while len(clocked.written) < 2:
-        timer = clocked.lines._timer
-        assert timer is not None, clocked.written
-        timer.join(10)
+    clocked.now = 1.0
+    assert told.wait(10)
     assert (clocked.written[1]["count"], clocked.written[1]["source"]) == (1, "texts/0/2")
     clocked.lines.close()
 

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from scipy.spatial.distance import cdist
 
 from streamer.measures import (
     cosine_similarity,
@@ -28,6 +27,8 @@ def pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 def every_pair(a: np.ndarray, b: np.ndarray, metric: str) -> np.ndarray:
+    from scipy.spatial.distance import cdist  # costs each process of pytest-xdist that only collects this file, too
+
     values: np.ndarray = cdist(np.atleast_2d(a).astype(float), np.atleast_2d(b).astype(float), metric)
     return values.reshape([len(side) for side in (a, b) if side.ndim == 2])
 

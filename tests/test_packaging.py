@@ -79,7 +79,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: zipfile.ZipFile) -> No
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md"
     }
-    assert {"streamer/py.typed", "streamer/http/dashboard.html"} <= files
+    assert {"streamer/py.typed", "streamer/http/page/index.html"} <= files
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == files
 
 

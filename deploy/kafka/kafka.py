@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import fcntl
 import hashlib
 import os
 import random
@@ -309,8 +310,15 @@ def fetch_jars() -> Path:
         raise KafkaError("Maven is missing: install `mvn`, which fetches Kafka's jars once")
     print("Fetching Kafka's jars through Maven (once, 44 MB)", file=sys.stderr)
     libs.parent.mkdir(exist_ok=True)
-    # Named only when complete: a broken fetch leaves nothing that looks whole, and of two at a time one wins.
-    with tempfile.TemporaryDirectory(dir=libs.parent, prefix=".partial-") as scratch:
+    # Named only when complete: a broken fetch leaves nothing that looks whole. One at a time: Maven's own store of what
+    # it fetched is not made for two.
+    with (
+        (HERE / "pom.xml").open() as pom,
+        tempfile.TemporaryDirectory(dir=libs.parent, prefix=".partial-") as scratch,
+    ):
+        fcntl.flock(pom, fcntl.LOCK_EX)
+        if libs.is_dir():
+            return libs
         partial = Path(scratch) / "jars"
         command = [maven, "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
         command += [f"-DoutputDirectory={partial}", "-DincludeScope=runtime"]
@@ -318,11 +326,7 @@ def fetch_jars() -> Path:
         if done.returncode:
             errors = [line for line in done.stdout.splitlines() if "ERROR" in line]
             raise KafkaError(f"Maven cannot fetch Kafka's jars: {errors[0] if errors else done.stderr.strip()}")
-        try:
-            partial.rename(libs)
-        except OSError:
-            if not libs.is_dir():
-                raise
+        partial.rename(libs)
     return libs
 
 

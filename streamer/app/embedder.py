@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from streamer.adapters.sqlite import SqliteVectorCache
+from streamer.app.accounts import open_account
+from streamer.app.caches import Caches, open_caches
 from streamer.app.providers import open_provider
 from streamer.app.spending import budget_for
-from streamer.core.vectors import Space
+from streamer.app.tracing import find_tracing
 from streamer.core.vendors import calls_at_once
 from streamer.embedding.budget import Budget
 from streamer.embedding.cached import CachedEmbedder
@@ -20,36 +21,13 @@ from streamer.protocols import Provider
 from streamer.settings import Settings
 
 
-@asynccontextmanager
-async def open_cache(settings: Settings, space: Space) -> AsyncIterator[SqliteVectorCache | None]:
-    """None with `cache.enabled = false`."""
-    cache = settings.cache
-    if not cache.enabled:
-        yield None
-        return
-    async with SqliteVectorCache.open(
-        cache.path, space, ttl_seconds=cache.ttl_seconds, max_bytes=cache.max_bytes
-    ) as opened:
-        yield opened
-
-
-@asynccontextmanager
-async def open_named_cache(settings: Settings, space: Space) -> AsyncIterator[SqliteVectorCache]:
-    """The very file that the settings name; ConfigurationError while it is the own file of a worker."""
-    cache = settings.cache
-    async with SqliteVectorCache.open(
-        cache.path, space, ttl_seconds=cache.ttl_seconds, max_bytes=cache.max_bytes, next_if_taken=False
-    ) as opened:
-        yield opened
-
-
 @dataclass(frozen=True, slots=True)
 class EmbeddingStack:
     """The layers that a text goes through, outermost first."""
 
     embedder: CachedEmbedder
     dispatcher: Dispatcher
-    cache: SqliteVectorCache | None
+    caches: Caches
     contract: Contract
     budget: Budget | None
 
@@ -65,7 +43,8 @@ async def open_embedding(
     wanted = settings.provider
     async with (
         open_provider(settings, own) as opened,
-        open_cache(settings, opened.provider.space) as cache,
+        open_caches(settings, opened.provider.space) as caches,
+        open_account(settings, opened.contract, caches) as account,
     ):
         contract = opened.contract
         quota = Quota(
@@ -73,7 +52,7 @@ async def open_embedding(
             tokens_per_minute=wanted.tokens_per_minute or contract.tokens_per_minute,
             items_per_minute=contract.items_per_minute,
         )
-        budget = budget_for(settings, contract, cache)
+        budget = budget_for(settings, contract, account.ledgers)
         dispatcher = Dispatcher(
             opened.provider,
             contract,
@@ -82,6 +61,9 @@ async def open_embedding(
             timeout=opened.timeout,
             give_up_after=give_up_after,
             count_tokens=opened.count_tokens,
+            tracing=find_tracing(),
             budget=budget,
+            shared=account.quota,
         )
-        yield EmbeddingStack(CachedEmbedder(dispatcher, cache, claims=cache), dispatcher, cache, contract, budget)
+        cache = caches.together
+        yield EmbeddingStack(CachedEmbedder(dispatcher, cache, claims=cache), dispatcher, caches, contract, budget)

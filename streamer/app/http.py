@@ -21,6 +21,15 @@ def allowed_hosts(settings: Settings) -> AllowedHosts:
     return AllowedHosts(settings.http.host, settings.http.allowed_hosts)
 
 
+def workers_of(settings: Settings) -> list[tuple[str, str | None]]:
+    """The addresses of the workers to ask, each with the token to send. The one that nobody named gets none: whoever
+    else listens there would learn it."""
+    http = settings.http
+    if http.workers is not None:
+        return [(url, token_of(settings)) for url in http.workers]
+    return [(f"http://127.0.0.1:{http.worker_port}", None)] if http.worker_port else []
+
+
 def build_info(role: str, space: Space) -> dict[str, str]:
     """What is running, as the labels of a metric."""
     return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import anyio
 import structlog
 
@@ -9,21 +11,28 @@ from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.topics import find_home
 from streamer.adapters.snapshot_file import SnapshotFile
+from streamer.adapters.worker_pages import WorkerPage
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
-from streamer.app.http import allowed_hosts, build_info, token_of, warn_if_open
+from streamer.app.http import allowed_hosts, build_info, token_of, warn_if_open, workers_of
+from streamer.app.indexer_overview import IndexerOverview
 from streamer.app.indexer_state import Surroundings
 from streamer.app.kafka import connection_of, ensure_topics, open_changelog, open_sink
+from streamer.app.kept_history import KeptHistory
 from streamer.app.loop_lag import LoopLag
 from streamer.app.outages import problems, watch_outages
+from streamer.app.sampling import sample_regularly
 from streamer.app.signals import Lifetime, until_signalled
+from streamer.app.tracing import find_tracing
 from streamer.http.api import create_api
+from streamer.http.history import History
 from streamer.http.server import serve
 from streamer.indexer.indexer import Indexer
 from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.indexer.verdicts.judge import VerdictPolicy
 from streamer.settings import Settings
+from streamer.telemetry.tracing import ConsumerTracing
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +68,7 @@ async def run_indexer(settings: Settings) -> None:
 async def _serve_and_index(
     settings: Settings, embedding: EmbeddingStack, sink: KafkaSink, changelog: KafkaChangelog, lifetime: Lifetime
 ) -> None:
-    index = settings.index
+    index, group_id = settings.index, f"{settings.kafka.group_id}-verdicts"
     window = None if index.window_seconds is None else round(index.window_seconds * 1000)
     policy = VerdictPolicy(index.near_duplicate_similarity, index.neighbors, index.false_alarm_rate, window=window)
     snapshots = await open_snapshots(settings)
@@ -74,13 +83,24 @@ async def _serve_and_index(
             drain_timeout=settings.delivery.drain_timeout_ms / 1000,
         ),
         snapshots,
+        ConsumerTracing(find_tracing(), group_id),
     )
     loop_lag = LoopLag()
-    around = Surroundings(indexer, embedding, sink, changelog, snapshots, loop_lag)
+    around = Surroundings(indexer, embedding, sink, changelog, snapshots, loop_lag, group_id)
     states = around.states()
     # An indexer that lost its brokers goes on answering searches: ready, and it says what it does without.
     parts = [*states.values(), *([snapshots.problem] if snapshots else [])]
-    async with anyio.create_task_group() as tasks:
+    history = History()
+    kept = None
+    if (path := index.snapshot_path) is not None:
+        file = SnapshotFile(path.with_name(f"{path.name}.history"))
+        kept = KeptHistory(file, indexer.space.id, history, indexer.showcase.recent)
+        await kept.load()
+    async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
+        workers = [WorkerPage(url, token) for url, token in workers_of(settings)]
+        for worker in workers:
+            stack.push_async_callback(worker.aclose)
+        overview = IndexerOverview(indexer, workers)
         warn_if_open(settings, "texts, metadata, vectors; searches cost provider calls")
         app = create_api(
             indexer,
@@ -88,14 +108,23 @@ async def _serve_and_index(
             token=token_of(settings),
             degraded=lambda: problems(parts),
             allowed=allowed_hosts(settings),
+            history=history,
+            facts=overview.facts,
             more=around.statistics,
             build=build_info("indexer", indexer.space),
+            status=around.status,
         )
         port = await tasks.start(serve, app, settings.http.host, settings.http.port)
         log.info("indexer started", space=indexer.space.id, url=f"http://{settings.http.host}:{port}")
         tasks.start_soon(watch_outages, states)
+        tasks.start_soon(sample_regularly, history, overview.sample)
+        if kept is not None:
+            tasks.start_soon(kept.save_regularly)
         tasks.start_soon(loop_lag.watch)
+        tasks.start_soon(around.conditions.watch)
         tasks.start_soon(around.lag.watch)
         await indexer.run(lambda: lifetime.works(indexer.stop))
         log.info("indexer stopped", vectors=indexer.statistics().vectors)
         tasks.cancel_scope.cancel()
+    if kept is not None:
+        await kept.save()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.sink import KafkaSink, SinkStatistics
+from streamer.app.conditions import Conditions
 from streamer.app.embedder import EmbeddingStack
 from streamer.app.lag import ConsumerLag
 from streamer.app.loop_lag import LoopLag
+from streamer.app.status import partitions_document, process_document, seconds_document, total_lag
 from streamer.app.worker_state import PARTITION, provider_waiting
 from streamer.embedding.budget import SpendStatistics
 from streamer.embedding.cached import CacheStatistics
@@ -48,6 +51,7 @@ class Surroundings:
         changelog: KafkaChangelog,
         snapshots: Snapshots | None,
         loop_lag: LoopLag,
+        group_id: str,
     ) -> None:
         self._indexer = indexer
         self._embedding = embedding
@@ -55,6 +59,8 @@ class Surroundings:
         self._changelog = changelog
         self._snapshots = snapshots
         self._loop_lag = loop_lag
+        self._group_id = group_id
+        self.conditions = Conditions(self.waits, self.lacks, lambda: sum(indexer.statistics().verdicts_total.values()))
         self.lag = ConsumerLag(
             lambda: indexer.committed,
             lambda: changelog.positions().keys(),
@@ -62,10 +68,10 @@ class Surroundings:
             changelog.beginning_offsets,
         )
 
-    def states(self) -> dict[str, Callable[[], str | None]]:
+    def states(self) -> dict[str, Callable[[], str | Waiting | None]]:
         """Why each part that may be unavailable for a while is."""
         return {
-            "provider": self._embedding.dispatcher.state,
+            "provider": self._embedding.dispatcher.waiting,
             "Kafka output": self._sink.state,
             "Kafka input": self._changelog.state,
         }
@@ -81,9 +87,9 @@ class Surroundings:
 
     def lacks(self) -> list[Waiting]:
         """All that it does without just now."""
-        cache, snapshots = self._embedding.cache, self._snapshots
+        snapshots = self._snapshots
         found = [
-            lacking("cache", cache.state() if cache else None),
+            lacking("cache", self._embedding.caches.state()),
             lacking("snapshot", snapshots.error if snapshots else None),
         ]
         return [lack for lack in found if lack is not None]
@@ -99,3 +105,21 @@ class Surroundings:
             provider=self._embedding.dispatcher.statistics(),
             spend=self._embedding.budget.statistics() if self._embedding.budget else None,
         )
+
+    def status(self) -> dict[str, Any]:
+        """What `GET /v1/status` answers."""
+        numbers, lag = self._indexer.statistics(), self.lag.records()
+        snapshot = numbers.snapshot
+        return {
+            **process_document("indexer", self._group_id, self._embedding, self.conditions),
+            "ready": numbers.ready,
+            "state": self._indexer.ready(),
+            "lag": total_lag(lag),
+            "partitions": partitions_document(lag, self._indexer.commit_age()),
+            "end_to_end_seconds": seconds_document(numbers.end_to_end_seconds),
+            "vectors": numbers.vectors,
+            "capacity": numbers.capacity,
+            "verdicts": numbers.verdicts_total,
+            "foreign": sum(numbers.foreign_total.values()),
+            "snapshot_age_seconds": None if snapshot is None else snapshot.age_seconds,
+        }

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeAlias
 
 import anyio
 import structlog
 
+from streamer.app.status import utc
 from streamer.core.outages import Outage
+from streamer.telemetry.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 
 LOOK_INTERVAL: Final = 0.25  # seconds: a state is asked in microseconds
 
 
-async def watch_outages(states: Mapping[str, Callable[[], str | None]], settle: float = 1.0) -> NoReturn:
-    """Runs beside a role for as long as it does. `states`: by part, why it is unavailable; None while it is well.
+State: TypeAlias = "str | Waiting | None"  # why a part is unavailable; None while it is well
 
-    These are the states that `/readyz` tells. An outage is told once it has lasted for `settle` seconds.
+
+async def watch_outages(states: Mapping[str, Callable[[], State]], settle: float = 1.0) -> NoReturn:
+    """Runs beside a role for as long as it does. `states`: by part.
+
+    These are the states that `/readyz` tells. An outage is told once it has lasted for `settle` seconds, with since
+    when and, if that is known, until when.
     """
     outages = {part: Outage(settle) for part in states}
     while True:
         now = anyio.current_time()
         for part, state in states.items():
-            if transition := outages[part].observe(state(), now):
+            waiting = _waiting(state())
+            if transition := outages[part].observe(waiting.text if waiting else None, now):
                 level, event, facts = transition.line(part)
+                if waiting is not None:
+                    facts["since"] = utc(time.time() - transition.seconds)
+                    facts |= {"until": utc(waiting.until)} if waiting.until is not None else {}
                 log.log(level, event, **facts)
         await anyio.sleep(LOOK_INTERVAL)
 
 
-def problems(states: Iterable[Callable[[], str | None]]) -> str | None:
+def problems(states: Iterable[Callable[[], State]]) -> str | None:
     """Everything that is unavailable now, in one sentence for a person; None when all is well."""
-    return "; ".join(reason for state in states if (reason := state())) or None
+    return "; ".join(waiting.text for state in states if (waiting := _waiting(state()))) or None
+
+
+def _waiting(state: State) -> Waiting | None:
+    return Waiting("consuming", state) if isinstance(state, str) else state

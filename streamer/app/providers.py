@@ -150,17 +150,7 @@ async def make_provider(settings: Settings, contract: Contract) -> Provider:
     wanted = settings.provider
     if VENDORS[wanted.name].is_local:
         return await _local(settings, contract)
-    space = Space(
-        provider=contract.provider,
-        model=contract.model,
-        dimensions=contract.dimensions_for(wanted.dimensions),
-        document_prefix=contract.document_prefix,
-        query_prefix=contract.query_prefix,
-        document_input_type=contract.document_input_type,
-        query_input_type=contract.query_input_type,
-        on_too_long=settings.input.on_too_long,
-        max_tokens=contract.max_item_tokens,
-    )
+    space = remote_space(settings, contract)
     _check_environment(wanted)
     connection = HttpConnection(
         api_key=wanted.api_key.get_secret_value() if wanted.api_key else None,
@@ -204,6 +194,21 @@ async def make_provider(settings: Settings, contract: Contract) -> Provider:
     raise AssertionError(f"no adapter for {wanted.name!r}. This is a bug.")
 
 
+def remote_space(settings: Settings, contract: Contract) -> Space:
+    """The space of a model at a service, before any reduction. That of a model in this process only the model knows."""
+    return Space(
+        provider=contract.provider,
+        model=contract.model,
+        dimensions=contract.dimensions_for(settings.provider.dimensions),
+        document_prefix=contract.document_prefix,
+        query_prefix=contract.query_prefix,
+        document_input_type=contract.document_input_type,
+        query_input_type=contract.query_input_type,
+        on_too_long=settings.input.on_too_long,
+        max_tokens=contract.max_item_tokens,
+    )
+
+
 def _check_environment(wanted: ProviderSettings) -> None:
     """Say which key is not sent, and refuse an address that the vendor's client would take from the environment."""
     variable = VENDORS[wanted.name].key_variable
@@ -237,7 +242,7 @@ async def _local(settings: Settings, contract: Contract) -> Provider:
     if wanted.name == "onnx":
         from streamer.adapters.providers.onnx import OnnxProvider
 
-        return await OnnxProvider.open(**options, **prefixes, threads=wanted.threads)
+        return await OnnxProvider.open(**options, **prefixes, threads=wanted.threads, precision=wanted.precision)
     if wanted.name == "static":
         from streamer.adapters.providers.static import StaticProvider
 

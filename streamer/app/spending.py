@@ -52,7 +52,8 @@ def budget_for(settings: Settings, contract: Contract, store: LedgerStore | None
     Raises ConfigurationError for a limit that could not be kept.
     """
     price, limits = price_for(settings, contract), limits_of(settings)
-    if contract.is_local or price == Price(0.0) or not (price or limits.any):
+    is_free = price is not None and price.usd_per_million_tokens == 0 and limits.tokens_per_day is None
+    if contract.is_local or is_free or not (price or limits.any):
         return None
     in_usd = {"max_spend_per_day": limits.usd_per_day, "max_spend_per_month": limits.usd_per_month}
     if price is None and (key := next((key for key, most in in_usd.items() if most is not None), None)):

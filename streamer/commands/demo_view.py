@@ -136,19 +136,29 @@ def summary_table(summary: Summary) -> Table:
 
 
 def try_next(bootstrap_servers: str, url: str) -> str:
-    """Commands for another terminal, as they have to be typed there."""
+    """Commands for another terminal, as they have to be typed there, each below a line that says what it shows."""
     streamer = _program()
     kafka = f"-b {bootstrap_servers}"
     commands = [
-        f'{streamer} search "it rained on my parcel" -k 3 --url {url}',
-        f'curl -s {url}/v1/search -H "content-type: application/json" '
-        '-d \'{"text": "it rained on my parcel", "k": 3}\'',
-        f"{streamer} tail verdicts {kafka}",
-        f'echo "my parcel got wet" | {streamer} publish {kafka} --set kafka.idempotent=false',
+        (
+            f'{streamer} search "it rained on my parcel" -k 3 --url {url}',
+            "the three messages that mean most nearly that",
+        ),
+        (
+            f'curl -s {url}/v1/search -H "content-type: application/json" '
+            '-d \'{"text": "it rained on my parcel", "k": 3}\'',
+            "the same over HTTP, as JSON",
+        ),
+        (f"{streamer} tail verdicts {kafka}", "each verdict as it is given, until Ctrl-C"),
+        (
+            f'echo "my parcel got wet" | {streamer} publish {kafka} --set kafka.idempotent=false',
+            "a message of yours, and a second later its verdict in the dashboard",
+        ),
     ]
     lines = [
-        f"Still serving: {url} in a browser, or in another terminal:",
-        *(f"  {command}" for command in commands),
+        "It goes on: a message a second, now and then a copy or a stranger, until Ctrl-C.",
+        f"See it move at {url}, or in another terminal:",
+        *(line for command, shows in commands for line in (f"  # {shows}", f"  {command}")),
         "Ctrl-C ends it.",
     ]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import anyio
@@ -90,6 +91,13 @@ async def fit_pca(settings: Settings, sources: Sources, *, output: Path | None, 
     )
 
 
+def texts_of(sources: Sources, most: int) -> list[str]:
+    """The first texts there are, without embedding them."""
+    job = Job(sources, lines_on_terminal=False)
+    with job.opened() as file:
+        return list(islice(job.texts(file), most))
+
+
 class Job:
     """The texts of the arguments and of a file, embedded under the eyes of a person."""
 
@@ -112,12 +120,12 @@ class Job:
     ) -> None:
         """Hand each text with its outcome and its id to `take`, in order."""
         path = self._sources.path
-        with self._open() as file, self._bar() as bar:
+        with self.opened() as file, self._bar() as bar:
             task = bar.add_task("embedding", total=file.size if file else None, texts=0)
             try:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._watch, service, bar, task)
-                    async with aclosing(service.stream(self._texts(file), purpose)) as outcomes:
+                    async with aclosing(service.stream(self.texts(file), purpose)) as outcomes:
                         async for text, outcome in outcomes:
                             take(text, outcome, self._ids.popleft())
                             self._add(outcome)
@@ -136,13 +144,13 @@ class Job:
                 f"{self._tokens:,} tokens embedded{skipped}"
             )
 
-    def _open(self) -> AbstractContextManager[TextFile | None]:
+    def opened(self) -> AbstractContextManager[TextFile | None]:
         path = self._sources.path
         if path is None:
             return nullcontext()
         return open_text_file(None if str(path) == "-" else path, self._sources.format)
 
-    def _texts(self, file: TextFile | None) -> Iterator[str]:
+    def texts(self, file: TextFile | None) -> Iterator[str]:
         """The texts in order; their ids are put down as they are read."""
         for text in self._sources.texts:
             self._ids.append(None)

@@ -23,6 +23,9 @@ Bootstrap = Annotated[
 ProviderOption = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="provider.name")]
 ModelOption = Annotated[str | None, typer.Option("--model", metavar="NAME", help="provider.model")]
 InputTopic = Annotated[str | None, typer.Option("--input", metavar="TOPIC", help="topics.input")]
+Workers = Annotated[
+    int, typer.Option("--workers", metavar="N", min=1, help="so many on this machine, each a process of its own")
+]
 Url = Annotated[
     str | None, typer.Option("--url", metavar="URL", help="of the indexer; default from http.host and http.port")
 ]
@@ -39,6 +42,20 @@ TextFile = Annotated[
     Path | None,
     typer.Option("--file", "-f", help="one text a line, or .csv, .tsv, .jsonl, .json; also .gz; - is standard input"),
 ]
+SampleFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--file", "-f", "--sample",
+        help="one text a line, or .csv, .tsv, .jsonl, .json; also .gz; - is standard input",
+    ),
+]  # fmt: skip
+Quantize = Annotated[
+    Path | None,
+    typer.Option(
+        "--quantize", metavar="FOLDER",
+        help="of this onnx model make one that computes in integers, measured on the texts; --output names its folder",
+    ),
+]  # fmt: skip
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help=".npy (ids beside it) or .jsonl; without it JSON lines on standard output"),

@@ -49,6 +49,15 @@ def run_async(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         close_logs()
 
 
+def bind(function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Callable[[], Awaitable[Any]]:
+    """For `run_async`, because anyio.run passes on positional arguments only."""
+
+    async def call() -> Any:
+        return await function(*args, **kwargs)
+
+    return call
+
+
 def _wants_debug() -> bool:
     return bool(os.environ.get("STREAMER_DEBUG"))
 

@@ -102,6 +102,10 @@ class Budget:
         self._refused_since = 0.0
         self._refused_until = inf
 
+    @property
+    def price(self) -> Price | None:
+        return self._price
+
     def request_tokens(self) -> float:
         """The most tokens that one request should hold, so that nearly all of a limit can be used."""
         limits, price = self._limits, self._price

@@ -12,7 +12,8 @@ from streamer.core.vectors import Purpose, Space, cache_key
 from streamer.protocols import Claims, Embedder, Embedding, Rejection, VectorCache
 from streamer.telemetry.histogram import STEP_SECONDS, Histogram
 
-POLL_SECONDS = 0.02  # how often a text that another process asks for is looked up
+POLL_SECONDS = 0.02  # until a text that another process asks for is looked up, and half as long again each time
+LONGEST_POLL_SECONDS = 0.25
 PATIENCE_SECONDS = 30.0  # with another process, which may be stopped; then the text is paid for a second time
 
 
@@ -71,6 +72,7 @@ class CachedEmbedder:
         self._repeats += len(texts) - len(wanted)
         paid: set[bytes] = set()
         results: dict[bytes, Embedding | Rejection] = {}
+        pause = POLL_SECONDS
         claimed_since: float | None = None  # by another process: when that was first found
         while wanted:
             # Own texts first: waiting for another call before finishing ours could make two calls wait for each other.
@@ -88,7 +90,8 @@ class CachedEmbedder:
             wanted = {key: text for key, text in wanted.items() if key not in results}
             if not wanted.keys().isdisjoint(mine):
                 claimed_since = claimed_since or anyio.current_time()
-                await anyio.sleep(POLL_SECONDS)
+                await anyio.sleep(pause)
+                pause = min(1.5 * pause, LONGEST_POLL_SECONDS)
         return [self._occurrence(results[key], key, paid) for key in keys]
 
     async def _fly(
@@ -104,7 +107,7 @@ class CachedEmbedder:
         try:
             missing = await self._look_up(list(texts), flight)
             if missing and claims:
-                claimed = claims.claim(missing)
+                claimed = await claims.claim(missing)
                 # Stored between the look and the claim?
                 missing = await self._look_up(claimed, flight)
             self._misses += len(missing)

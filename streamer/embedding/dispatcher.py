@@ -24,10 +24,12 @@ from streamer.embedding.quota import Quota
 from streamer.embedding.request_caps import RequestCaps
 from streamer.embedding.text_batch import TextBatch, halves
 from streamer.errors import DeadLetterKind, ProviderBlocked, RateLimited, RejectedError, RetriableError
-from streamer.protocols import Embedding, Provider, Rejection
+from streamer.protocols import Embedding, Provider, Rejection, SharedQuota
 from streamer.telemetry.histogram import Histogram
+from streamer.telemetry.tracing import Tracing
 from streamer.telemetry.waiting import Waiting
 
+LONGEST_BACKOFF = 8.0  # seconds: the end of an outage or of a block is noticed within this time
 HALVE_AFTER = 4  # failures: is it the request and not the provider?
 DOUBTFUL_AFTER = 3  # failures in a row of a single text: do others succeed?
 HOPELESS_AFTER = 8  # failures in a row of a single text
@@ -40,9 +42,8 @@ TOO_LONG = ("too_long", "too_large")
 class Dispatcher:
     """An Embedder around a Provider; one per process and account, shared by all who embed there.
 
-    `embed` returns when every text has its vector or the reason why it never will. Outages, exhausted quotas and rate
-    limits are waited out, however long they take; `state` tells of them meanwhile. So is a provider whose vectors have
-    another length than before.
+    `embed` returns when every text has its vector or the reason why it never will. Outages, spent quotas, limits and
+    vectors of another length than before are waited out, however long they take; `state` tells of them meanwhile.
 
     No text is given up for what the provider says before a trivial text, with the same options, has got its vector:
     what refuses everything is not a text's fault.
@@ -50,8 +51,8 @@ class Dispatcher:
     `limits`: the account's, by default those that the contract publishes. `concurrency`: the most calls open at once.
     `timeout`: seconds for one call; while one request keeps running into it, it doubles up to eightfold. A local model
     has one call at a time without a timeout unless told otherwise. `probing`: when to look whether a blocked account
-    works again. `count_tokens`: the model's tokenizer, if at hand. `random`: uniform in [0, 1).
-    `budget`: what may be spent.
+    works again. `count_tokens`: the model's tokenizer, if at hand. `random`: uniform in [0, 1). `budget`: what may be
+    spent. `shared`: keeps the limits for all processes of the account.
 
     `give_up_after`: seconds, for a person who is waiting. A blocked account or a spent budget then raises
     ProviderBlocked at once, and a longer outage the RetriableError of the last call; rate limits are still waited out.
@@ -70,10 +71,12 @@ class Dispatcher:
         give_up_after: float | None = None,
         count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
         budget: Budget | None = None,
+        shared: SharedQuota | None = None,
         random: Callable[[], float] = random_module.random,
+        tracing: Tracing | None = None,
     ) -> None:
         self._provider = provider
-        self._backoff = backoff or BackoffPolicy()
+        self._backoff = backoff or BackoffPolicy(maximum=LONGEST_BACKOFF)
         self._random = random
         quota = limits or Quota(
             requests_per_minute=contract.requests_per_minute,
@@ -84,9 +87,11 @@ class Dispatcher:
             quota,
             concurrency=concurrency or (1 if contract.is_local else CALLS_AT_ONCE),
             backoff=self._backoff,
-            probing=probing or BackoffPolicy(initial=15.0, maximum=300.0),
+            pausing=backoff or BackoffPolicy(),
+            probing=probing or BackoffPolicy(initial=LONGEST_BACKOFF, maximum=LONGEST_BACKOFF),
             waits_when_blocked=give_up_after is None,
             budget=budget,
+            shared=shared,
             random=random,
         )
         self._give_up_after = inf if give_up_after is None else give_up_after
@@ -102,6 +107,7 @@ class Dispatcher:
             overlong=self._overlong,
             estimator=self._estimator,
             timeout=None if contract.is_local else timeout,
+            tracing=tracing,
         )
 
     @property
@@ -110,11 +116,11 @@ class Dispatcher:
 
     def state(self) -> str | None:
         """None when all is well, else `rate limited ...`, `blocked: ...`, `spend limit reached ...` or `down: ...`."""
-        return self._gate.state()
+        return waiting.text if (waiting := self.waiting()) else None
 
     def waiting(self) -> Waiting | None:
         """The same, as one word and with its end."""
-        return self._gate.waiting()
+        return self._gate.waiting() or self._calls.silence()
 
     def statistics(self) -> DispatchStatistics:
         return self._calls.statistics

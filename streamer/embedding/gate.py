@@ -20,6 +20,7 @@ from streamer.embedding.budget import Budget, Reservation
 from streamer.embedding.quota import Quota, Ticket
 from streamer.embedding.rate_limit import AimdLimit
 from streamer.errors import ProviderBlocked, RateLimited, RetriableError, SpendLimitReached
+from streamer.protocols import SharedQuota, Turn
 from streamer.telemetry.waiting import Reason, Waiting
 
 FIRST_GUESS = 10  # open calls, while no limit is known
@@ -38,13 +39,16 @@ class Call:
     started: float
     is_probe: bool
     reservation: Reservation | None = None
+    turn: Turn | None = None
 
 
 class Gate:
     """Lets calls through one at a time, first come first served, so that large ones are not starved by small ones.
 
-    With `waits_when_blocked` off, a call to a blocked account is refused with ProviderBlocked, but for one that may see
-    whether it has been mended; and with SpendLimitReached where the budget is spent.
+    `backoff`: after a call that failed; `pausing`: of all calls, after one that was refused for its rate, by default
+    the same; `probing`: while the account is blocked. With `waits_when_blocked` off, a call to a blocked account is
+    refused with ProviderBlocked, but for one that may see whether it has been mended; and with SpendLimitReached where
+    the budget is spent.
     """
 
     def __init__(
@@ -53,14 +57,18 @@ class Gate:
         *,
         concurrency: int,
         backoff: BackoffPolicy,
+        pausing: BackoffPolicy | None = None,
         probing: BackoffPolicy,
         random: Callable[[], float],
         waits_when_blocked: bool = True,
         budget: Budget | None = None,
+        shared: SharedQuota | None = None,
     ) -> None:
         self._quota = quota
+        self._shared = shared
         self._budget = budget
         self._backoff = backoff
+        self._pausing = pausing or backoff
         self._probing = probing
         self._random = random
         self._waits_when_blocked = waits_when_blocked
@@ -120,9 +128,9 @@ class Gate:
             await self._turn.acquire()
             has_turn = True
             try:
-                reservation = await self._wait_for_room(tokens, items)
+                reservation, turn = await self._wait_for_room(tokens, items)
                 now = anyio.current_time()
-                call = Call(self._quota.take(tokens, items, now), now, self._blocked is not None, reservation)
+                call = Call(self._quota.take(tokens, items, now), now, self._blocked is not None, reservation, turn)
                 if not call.is_probe:  # a probe keeps its turn, and thereby everybody else waiting
                     self._turn.release()
                     has_turn = False
@@ -158,6 +166,8 @@ class Gate:
             self._blocked = None
             self._probes = 0
         if tokens is not None:
+            if self._shared is not None and call.turn is not None:
+                self._shared.correct(call.turn, (0.0, tokens - call.ticket.costs[1], 0.0), self._quota.limits)
             self._quota.correct(call.ticket, tokens)
         if headers:
             self._quota.observe(call.ticket, headers, anyio.current_time())
@@ -190,7 +200,7 @@ class Gate:
             self._slots.total_tokens = self._aimd.limit
         if isinstance(error, RateLimited):
             self._quota.refused(call.ticket, now, persists=self._refusals >= PERSISTENT)
-            self._quota.pause(now + self._backoff.delay(self._refusals, retry_after=wish, jitter=self._random()))
+            self._quota.pause(now + self._pausing.delay(self._refusals, retry_after=wish, jitter=self._random()))
             self._refusals += is_first
             self._news.set()
             return
@@ -208,9 +218,10 @@ class Gate:
         self._probes += 1
         self._news.set()
 
-    async def _wait_for_room(self, tokens: float, items: int) -> Reservation | None:
-        """Returns when nothing holds the call back, with its share of the budget."""
+    async def _wait_for_room(self, tokens: float, items: int) -> tuple[Reservation | None, Turn | None]:
+        """Returns when nothing holds the call back, with its share of the budget and its turn among all processes."""
         reservation: Reservation | None = None
+        turn: Turn | None = None
         try:
             while True:
                 now = anyio.current_time()
@@ -219,15 +230,19 @@ class Gate:
                     if now < self._probe_at and not self._waits_when_blocked:
                         raise ProviderBlocked(self._blocked)
                     delay = max(delay, self._probe_at - now)
-                if delay <= 0:
-                    if self._budget is None or reservation is not None:
-                        return reservation
+                if delay <= 0 and self._budget is not None and reservation is None:
                     reservation = await self._budget.reserve(tokens)
                     if reservation is not None:
                         continue  # that took a moment, in which a pause may have begun
                     if not self._waits_when_blocked and (spent := self._budget.state()) is not None:
                         raise SpendLimitReached(spent)
                     delay = SPEND_LOOK_SECONDS
+                elif delay <= 0 and turn is None and self._shared is not None:
+                    delay, turn = await self._turn_among_all(self._shared, tokens, items)
+                    if delay <= 0:
+                        continue
+                elif delay <= 0:
+                    return reservation, turn
                 # A correction may make room earlier than foreseen, and a pause later.
                 self._news = anyio.Event()
                 with anyio.move_on_after(max(delay, SHORTEST_WAIT)):
@@ -236,6 +251,17 @@ class Gate:
             if self._budget is not None and reservation is not None:
                 await self._budget.settle(reservation, 0)
             raise
+
+    async def _turn_among_all(self, shared: SharedQuota, tokens: float, items: int) -> tuple[float, Turn | None]:
+        """Seconds to wait before asking again, or 0.0 and the turn. A turn of our own while nobody can be asked."""
+        limits = self._quota.limits
+        if limits == (None, None, None):
+            return 0.0, Turn(0.0)
+        turn = await shared.reserve((1.0, tokens, float(items)), limits)
+        self._quota.keep_to(shared.share)
+        if turn is None:
+            return 0.0, Turn(0.0)  # its share of the limits may not have room; the caller looks again
+        return turn.wait, (None if turn.wait > 0 else turn)
 
 
 def _blocked_by(error: RetriableError) -> Reason:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import inf
 from typing import Literal, TypeAlias, get_args
 
@@ -17,10 +18,13 @@ from streamer.embedding.gate import Call, Gate
 from streamer.embedding.overlong import OverlongTexts
 from streamer.embedding.planning import TokenEstimator
 from streamer.embedding.request_caps import RequestCaps
+from streamer.embedding.silence import Silence
 from streamer.embedding.text_batch import TextBatch
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Answer, Embedding, Provider
 from streamer.telemetry.histogram import STEP_SECONDS, Histogram
+from streamer.telemetry.tracing import NoTracing, Tracing, embedded
+from streamer.telemetry.waiting import Waiting
 
 LONGEST_TIMEOUT = 8  # times the usual one, doubled each time that it was too short
 CONTROL_TEXT = "hello"
@@ -72,6 +76,7 @@ class ProviderCalls:
         overlong: OverlongTexts,
         estimator: TokenEstimator,
         timeout: float | None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._provider = provider
         self._contract = contract
@@ -80,6 +85,8 @@ class ProviderCalls:
         self._overlong = overlong
         self._estimator = estimator
         self._timeout = timeout
+        self._tracing = tracing or NoTracing()
+        self._silence = Silence()
         self._successes: Counter[Purpose] = Counter()
         self._totals = DispatchStatistics()
         self.limit_wait = Histogram(STEP_SECONDS)
@@ -116,7 +123,7 @@ class ProviderCalls:
             self._totals.requests_total += 1
             self._totals.texts_total += len(places)
             try:
-                answer = await self._paid(call, texts, batch.purpose, timeouts)
+                answer = await self._traced(call, texts, batch.purpose, timeouts)
                 checked = self._checked(answer, len(places))
             except RetriableError as error:
                 self._totals.answers_total[_status(error)] += 1
@@ -159,21 +166,48 @@ class ProviderCalls:
             return False
         return True
 
+    async def _traced(self, call: Call, texts: list[str], purpose: Purpose, timeouts: int) -> Answer:
+        """In a span of its own, by OpenTelemetry's conventions for generative AI."""
+        space = self._provider.space
+        told = partial(embedded, space.provider, space.model, space.dimensions, len(texts))
+        with self._tracing.span(f"embeddings {space.model}", "client", told) as span:
+            answer = await self._paid(call, texts, purpose, timeouts)
+            if span is not None and (billed := _billed(answer)) is not None:
+                span.put({"gen_ai.usage.input_tokens": billed})
+            return answer
+
     async def _paid(self, call: Call, texts: list[str], purpose: Purpose, timeouts: int) -> Answer:
         """The answer, with what it cost put down. What may have been billed without an answer counts as estimated."""
         begun = anyio.current_time()
+        self._silence.begins(begun)
         try:
             answer = await self._answer(texts, purpose, timeouts)
         except RetriableError as error:
+            self._heard(begun) if error.status is not None else self._silence.failed()
             await self._gate.paid(call, None if error.may_be_billed else 0)
             raise
         except RejectedError:
+            self._heard(begun)
             await self._gate.paid(call, 0)
+            raise
+        except BaseException:
+            self._silence.abandoned()
             raise
         finally:
             self.answer_seconds.observe(anyio.current_time() - begun)
+        self._heard(begun)
         await self._gate.paid(call, _billed(answer))
         return answer
+
+    def _heard(self, begun: float) -> None:
+        now = anyio.current_time()
+        self._silence.answered(now - begun, now)
+
+    def silence(self) -> Waiting | None:
+        """Calls are open and nothing comes back, for longer than is usual here. A model in this process may take its
+        time."""
+        silent = None if self._contract.is_local else self._silence.lasts(anyio.current_time())
+        return None if silent is None else Waiting("provider_down", f"down: no answer for {silent:.0f} s")
 
     async def _answer(self, texts: list[str], purpose: Purpose, timeouts: int) -> Answer:
         if self._timeout is None:

@@ -58,6 +58,17 @@ class Quota:
         return any(limit.limit != inf for limit in self._limits)
 
     @property
+    def limits(self) -> tuple[float | None, float | None, float | None]:
+        """As configured or announced, of requests, tokens and items a minute; None while unknown."""
+        requests, tokens, items = (None if limit.limit == inf else limit.limit for limit in self._limits)
+        return requests, tokens, items
+
+    def keep_to(self, share: float) -> None:
+        """From now on this process uses at most this part of each limit."""
+        for limit in self._limits:
+            limit.share = share
+
+    @property
     def paused_until(self) -> float:
         """The end of the pause that was asked for last; it may lie in the past."""
         return self._paused_until

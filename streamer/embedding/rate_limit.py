@@ -32,6 +32,8 @@ class RateLimit:
     the network bunches up: it keeps the limit even where a single cost is worth many seconds. A caller that always has
     work uses at least 97 % of the limit, provided that its costs are small against it.
 
+    `share`: what part of the ceiling to keep to, where other processes use the same account and nobody counts for all.
+
     `limit` None: unknown. Nothing is held back until `learn` or `observe` sets a ceiling.
     """
 
@@ -47,6 +49,7 @@ class RateLimit:
         self._learned = inf
         self._growth = FIRST_GROWTH
         self._grown_at = -inf
+        self.share = 1.0  # of the limit, for this process
         self._others_used = 0.0  # spent on our account by somebody else, until then
         self._others_until = -inf
 
@@ -68,7 +71,7 @@ class RateLimit:
     def wait(self, cost: float, now: float) -> float:
         """Seconds until `cost` may be taken, 0.0 for now. Takes nothing, so ask again after waiting."""
         self._forget(now)
-        ceiling = self.ceiling
+        ceiling = self.ceiling * self.share
         if ceiling == inf:
             return 0.0
         # More than the ceiling never fits: it goes alone, into an empty window.
@@ -170,7 +173,7 @@ class RateLimit:
 
     def _meter(self, level_at: float, cost: float) -> None:
         if self.ceiling != inf:
-            self._next = level_at + cost * self._window / self.ceiling
+            self._next = level_at + cost * self._window / (self.ceiling * self.share)
 
 
 class AimdLimit:

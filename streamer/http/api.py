@@ -18,14 +18,18 @@ from streamer.core.verdicts import Match
 from streamer.errors import SpaceMismatch, StreamerError, without_credentials
 from streamer.http.answers import json_response
 from streamer.http.callers import AllowedHosts, is_json
-from streamer.http.dashboard import dashboard_route
 from streamer.http.health import Observable, create_app, health_routes
+from streamer.http.history import History
 from streamer.http.limits import BODY_SECONDS
 from streamer.http.live import live_endpoint
 from streamer.http.openapi import openapi_document
+from streamer.http.overview import overview_route
+from streamer.http.pages import page_routes
 from streamer.http.search_request import SearchRequest, parse_search
+from streamer.http.showcase import showcase_routes
 from streamer.indexer.broadcast import Broadcast
 from streamer.indexer.index.payloads import Scalar
+from streamer.indexer.showcase import Showcase
 from streamer.protocols import Embedder, Rejection
 
 LARGEST_BODY: Final = 1 << 20  # bytes; a vector of 3,072 dimensions, written with all digits, has 70,000
@@ -39,6 +43,9 @@ class SearchableIndex(Observable, Protocol):
 
     @property
     def live(self) -> Broadcast: ...
+
+    @property
+    def showcase(self) -> Showcase: ...
 
     async def search(
         self,
@@ -61,14 +68,17 @@ def create_api(
     embed_timeout: float = 30.0,
     degraded: Callable[[], str | None] = lambda: None,
     allowed: AllowedHosts | None = None,
+    history: History | None = None,
+    facts: Callable[[], Mapping[str, Any]] = dict,
     more: Callable[[], Any] | None = None,
     build: Mapping[str, str] | None = None,
+    status: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Starlette:
     """The application. Without an embedder, searches by text are refused.
 
     `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. `degraded`: what
-    the index does without at the moment, though it is ready. `allowed`: as in create_app. `more`, `build`: as in
-    health_routes.
+    the index does without at the moment, though it is ready. `allowed`: as in create_app. `more`, `build`,
+    `status`: as in health_routes. `history`, `facts`: as in overview_route.
 
     Raises SpaceMismatch when the embedder's vectors cannot be compared with those of the index.
     """
@@ -129,19 +139,21 @@ def create_api(
     async def stats(_: Request) -> Response:
         return json_response(index.statistics())
 
-    document = openapi_document(index.space.dimensions, secured=token is not None)
+    document = openapi_document(index.space.dimensions, secured=token is not None, has_status=status is not None)
 
     async def openapi(_: Request) -> Response:
         return json_response(document)
 
     routes = [
-        dashboard_route,
+        *page_routes("index.html"),
+        overview_route("indexer", index.ready, degraded, history or History(), facts),
+        *showcase_routes(index.showcase, index.space.id),
         Route("/v1/search", search, methods=["POST"]),
         Route("/v1/vectors/{id:any}", show_vector),
         Route("/v1/stats", stats),
         Route("/v1/events", live_endpoint(index.live)),
         Route("/openapi.json", openapi),
-        *health_routes("indexer", index, degraded, more=more, build=build),
+        *health_routes("indexer", index, degraded, more=more, build=build, status=status),
     ]
     return create_app(routes, token, {ClientDisconnect: _gone}, allowed=allowed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -19,8 +19,11 @@ from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 from streamer.errors import without_credentials
 from streamer.http.answers import json_response
 from streamer.http.callers import AllowedHosts, Callers
+from streamer.http.history import History
 from streamer.http.limits import RequestLimit
 from streamer.http.metrics import metrics_endpoint
+from streamer.http.overview import overview_route
+from streamer.http.pages import page_routes
 
 
 class Observable(Protocol):
@@ -33,6 +36,10 @@ class Observable(Protocol):
     def statistics(self) -> Any: ...
 
 
+_ANONYMOUS: Final = "streamer.anonymous"
+REASON_WITHHELD: Final = "not ready; the reason needs the header 'Authorization: Bearer <http.token>'"
+
+
 def health_routes(
     role: str,
     observed: Observable,
@@ -40,31 +47,50 @@ def health_routes(
     *,
     more: Callable[[], Any] | None = None,
     build: Mapping[str, str] | None = None,
+    status: Callable[[], Mapping[str, Any]] | None = None,
 ) -> list[Route]:
     """`/healthz` (the process answers), `/readyz` (503 and why until ready) and `/metrics` (`streamer_<role>_...`).
 
     `degraded`: what it does without just now, though it is ready. `more`: statistics beside those of `observed`.
-    `build`: see `metrics_endpoint`.
+    `build`: see `metrics_endpoint`. `status`: what `/v1/status` answers; its `waits` and `degraded` are in `/readyz`,
+    too.
     """
 
     async def healthz(_: Request) -> Response:
         return json_response({"alive": True})
 
-    async def readyz(_: Request) -> Response:
+    async def readyz(request: Request) -> Response:
         reason = observed.ready()
+        if is_anonymous(request):
+            return json_response({"ready": True} if reason is None else {"error": REASON_WITHHELD}, _status(reason))
+        known = status() if status else {}
+        more_words = {name: known[name] for name in ("waits", "degraded") if known.get(name)}
         if reason is not None:
-            return json_response({"error": without_credentials(reason)}, 503)
+            return json_response({"error": without_credentials(reason), **more_words}, _status(reason))
         lacking = degraded()
         if lacking is None:
-            return json_response({"ready": True})
-        return json_response({"ready": True, "without": without_credentials(lacking)})
+            return json_response({"ready": True, **more_words})
+        return json_response({"ready": True, "without": without_credentials(lacking), **more_words})
+
+    async def show_status(_: Request) -> Response:
+        return json_response(status() if status else {})
 
     scrape = metrics_endpoint(f"streamer_{role}", [observed.statistics, *([more] if more else [])], build)
 
     async def metrics(request: Request) -> Response:
         return scrape(request)  # on the loop, where the numbers change: a scrape sees them between two steps
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    return [*routes, Route("/v1/status", show_status)] if status else routes
+
+
+def is_anonymous(request: Request) -> bool:
+    """Whether a probe asks, without the token that there is: it is told a status and no reasons."""
+    return bool(request.scope.get(_ANONYMOUS))
+
+
+def _status(reason: str | None) -> int:
+    return 200 if reason is None else 503
 
 
 def create_health_app(
@@ -74,9 +100,16 @@ def create_health_app(
     degraded: Callable[[], str | None] = lambda: None,
     *,
     build: Mapping[str, str] | None = None,
+    status: Callable[[], Mapping[str, Any]] | None = None,
+    allowed: AllowedHosts | None = None,
+    history: History | None = None,
+    facts: Callable[[], Mapping[str, Any]] = dict,
 ) -> Starlette:
-    """What a worker serves."""
-    return create_app(health_routes(role, observed, degraded, build=build), token)
+    """What a worker serves: its page, and for programs its overview, health and metrics. `history`, `facts`: as in
+    overview_route."""
+    page = [*page_routes("worker.html"), overview_route(role, observed.ready, degraded, history or History(), facts)]
+    routes = health_routes(role, observed, degraded, build=build, status=status)
+    return create_app([*page, *routes], token, allowed=allowed)
 
 
 def create_app(
@@ -86,7 +119,7 @@ def create_app(
     *,
     allowed: AllowedHosts | None = None,
 ) -> Starlette:
-    """An application whose errors are JSON objects with an `error`; with a token, only `/healthz` is open to all.
+    """An application whose errors are JSON objects with an `error`; with a token, only probes are open to all.
 
     `allowed`: what the server may be called, by default what loopback is called. Raises ValueError for an empty token.
     """
@@ -102,7 +135,8 @@ def create_app(
 
 
 class Token:
-    """Refuses requests without the token, except to `/healthz`.
+    """Refuses requests without the token, except to `/healthz` and for the bare status of `/readyz`: the probes of a
+    platform cannot read a token from where secrets are kept.
 
     `Authorization: Bearer <token>` is for programs. Browsers cannot send that by themselves, but they ask for a
     password: any user name will do, the token is the password (RFC 7617).
@@ -114,7 +148,11 @@ class Token:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] != "/healthz":
-            given = _given_token(Headers(scope=scope).get("authorization", ""))
+            authorization = Headers(scope=scope).get("authorization", "")
+            if scope["path"] == "/readyz" and not authorization:
+                await self._app({**scope, _ANONYMOUS: True}, receive, send)
+                return
+            given = _given_token(authorization)
             # In constant time, or an attacker could find the token byte by byte.
             if not hmac.compare_digest(given, self._token):
                 message = "this needs the header 'Authorization: Bearer <http.token>'"

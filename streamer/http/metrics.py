@@ -11,9 +11,11 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 from starlette.requests import Request
 from starlette.responses import Response
 
+from streamer.telemetry.histogram import Exemplar as Mark
 from streamer.telemetry.histogram import Histogram
 
 Family: TypeAlias = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
@@ -101,7 +103,14 @@ def _family(
     for values, sample in samples:
         if isinstance(sample, Histogram):
             bounds = [*(str(float(bound)) for bound in sample.bounds), "+Inf"]
-            histogram.add_metric(values, list(zip(bounds, accumulate(sample.counts), strict=True)), sample.sum)
+            buckets = zip(bounds, accumulate(sample.counts), sample.exemplars(), strict=True)
+            histogram.add_metric(values, [_bucket(*bucket) for bucket in buckets], sample.sum)
         else:
             numbers.add_metric(values, float(sample))
     return histogram if histogram.samples else numbers
+
+
+def _bucket(bound: str, count: int, mark: Mark | None) -> tuple[str, float] | tuple[str, float, Exemplar]:
+    if mark is None:
+        return bound, count
+    return bound, count, Exemplar({"trace_id": mark.trace}, mark.value, mark.at)

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from streamer.http.callers import FOR_PROBES
 from streamer.http.search_request import DEFAULT_K, LARGEST_K, MOST_CONDITIONS
+from streamer.http.showcase import DEFAULT_LIMIT, LARGEST_LIMIT
+from streamer.indexer.recent import KINDS
 from streamer.version import version
 
 Schema = dict[str, Any]
@@ -26,9 +28,51 @@ _MATCH: Final[Schema] = {
     "required": ["id", "similarity"],
 }
 
+_RECENT: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "space": {"type": "string"},
+        "latest": {"type": "integer", "description": "the largest number so far, of any kind"},
+        "verdicts": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "description": "as on the verdict topic, with `number` and `at` (milliseconds)",
+            },
+        },
+        "texts": {"type": "object", "additionalProperties": {"type": "string"}, "description": "by event id"},
+    },
+    "required": ["space", "latest", "verdicts", "texts"],
+}
+_MAP: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "space": {"type": "string"},
+        "share": {"type": "number", "description": "of the variance of these events, that lies in the plane"},
+        "points": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "id": {"type": "string"},
+                    "x": {"type": "number"},
+                    "y": {"type": "number"},
+                    "verdict": {"enum": list(KINDS)},
+                    "group": {"type": ["string", "null"], "description": "the first event of its near-duplicates"},
+                    "text": {"type": ["string", "null"]},
+                },
+                "required": ["id", "x", "y", "verdict", "group", "text"],
+            },
+        },
+    },
+    "required": ["space", "share", "points"],
+}
 
-def openapi_document(dimensions: int, *, secured: bool) -> Schema:
-    """`secured`: whether a token is needed."""
+
+def openapi_document(dimensions: int, *, secured: bool, has_status: bool = False) -> Schema:
+    """`secured`: whether a token is needed. `has_status`: whether the process tells its status."""
+    what = "What the process does, how far behind it is and what it waits for"
+    status: Schema = {"/v1/status": {"get": _get(what, {"type": "object"})}} if has_status else {}
     document: Schema = {
         "openapi": "3.1.0",
         "info": {"title": "streamer indexer", "version": version()},
@@ -37,9 +81,19 @@ def openapi_document(dimensions: int, *, secured: bool) -> Schema:
             "/v1/vectors/{id}": {"get": _vector(dimensions)},
             "/v1/stats": {"get": _get("How the indexer is doing", {"type": "object"})},
             "/v1/events": {"get": _live()},
+            "/v1/recent": {"get": _recent()},
+            "/v1/map": {"get": _get("The latest events on a plane", _MAP)},
+            "/v1/overview": {"get": _overview()},
             "/healthz": {"get": _get("Whether the process answers; needs no token", {"type": "object"})},
-            "/readyz": {"get": _get("Whether it has caught up", {"type": "object"}, {"503": "not yet, and why"})},
+            "/readyz": {
+                "get": _get(
+                    "Whether it has caught up; the reasons need the token, the status does not",
+                    {"type": "object"},
+                    {"503": "not yet, and why"},
+                )
+            },
             "/metrics": {"get": _metrics()},
+            **status,
         },
         "components": {"schemas": {"Error": _ERROR, "Match": _MATCH}},
     }
@@ -57,8 +111,10 @@ def openapi_document(dimensions: int, *, secured: bool) -> Schema:
             for operation in operations.values():
                 if path == "/healthz":
                     operation["security"] = []
-                else:
-                    operation["responses"]["401"] = _failure("no token, or another one")
+                    continue
+                operation["responses"]["401"] = _failure("no token, or another one")
+                if path == "/readyz":
+                    operation["security"] = [*document["security"], {}]
     return document
 
 
@@ -137,6 +193,30 @@ def _live() -> Schema:
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
     return operation
+
+
+def _recent() -> Schema:
+    operation = _get(
+        "The latest verdicts, newest first, and the texts that are known", _RECENT, {"400": "a wrong query"}
+    )
+    operation["parameters"] = [
+        _query("after", {"type": "integer", "minimum": 0}, "only those with a larger `number`"),
+        _query("limit", {"type": "integer", "minimum": 0, "maximum": LARGEST_LIMIT, "default": DEFAULT_LIMIT}),
+        _query("kind", {"type": "array", "items": {"enum": list(KINDS)}}, "only these; all by default"),
+    ]
+    return operation
+
+
+def _overview() -> Schema:
+    operation = _get("State, numbers and the last hour of them", {"type": "object"}, {"400": "a wrong query"})
+    seconds: Schema = {"type": "number", "minimum": 0, "maximum": 1e12}
+    operation["parameters"] = [_query("since", seconds, "samples after this time, in seconds since the epoch")]
+    return operation
+
+
+def _query(name: str, schema: Schema, description: str = "") -> Schema:
+    said = {"description": description} if description else {}
+    return {"name": name, "in": "query", "required": False, "schema": schema, **said}
 
 
 def _metrics() -> Schema:

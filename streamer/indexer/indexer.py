@@ -26,7 +26,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectSendStream
 
-from streamer.core.events import Record
+from streamer.core.events import Record, TopicPartition
 from streamer.core.vectors import Space, Vector
 from streamer.core.verdicts import Match
 from streamer.indexer.broadcast import Broadcast
@@ -34,12 +34,14 @@ from streamer.indexer.commits import Commits
 from streamer.indexer.index.payloads import Scalar
 from streamer.indexer.progress import REASONS, Phase, Progress, remaining
 from streamer.indexer.settings import IndexerSettings
+from streamer.indexer.showcase import Showcase
 from streamer.indexer.snapshots.format import Offsets
 from streamer.indexer.snapshots.schedule import Saving
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.indexer.state import IndexerState
 from streamer.indexer.statistics import IndexerStatistics, IndexerTimes
 from streamer.protocols import Changelog, Sink
+from streamer.telemetry.tracing import ConsumerTracing
 from streamer.telemetry.waiting import Waiting
 
 log = structlog.get_logger(__name__)
@@ -59,11 +61,13 @@ class Indexer:
         space: Space,
         settings: IndexerSettings,
         snapshots: Snapshots | None = None,
+        tracing: ConsumerTracing | None = None,
     ) -> None:
         self.space = space
         self._changelog = changelog
         self._sink = sink
         self._settings = settings
+        self._tracing = tracing or ConsumerTracing()
         self._state = IndexerState(space, settings.capacity, settings.policy)
         self._progress = Progress()
         self._times = IndexerTimes()
@@ -80,6 +84,7 @@ class Indexer:
             None if snapshots is None else Saving(snapshots, self._state, changelog, self._progress, self._commits)
         )
         self.live = Broadcast()
+        self.showcase = Showcase(self._state.recent, self._state.searches, lambda: self._state.judge.events_missing())
         self._stopping = False
         self._life, self._polling = CancelScope(), CancelScope()
         self._phase: Phase = "not started"
@@ -130,6 +135,10 @@ class Indexer:
         """The same as a sentence."""
         return waiting.text if (waiting := self.waiting()) else None
 
+    def commit_age(self) -> dict[TopicPartition, float]:
+        now = current_time()
+        return {tp: self._commits.age(tp, now) for tp in self._progress.remembered}
+
     @property
     def committed(self) -> Offsets:
         return self._progress.committed
@@ -173,6 +182,7 @@ class Indexer:
             malformed_total=memory.malformed,
             searches_total=memory.searches.total,
             commit_failures_total=self._commits.failures,
+            verdicts_refused_total=self._commits.refused,
             foreign_total=dict(memory.foreign),
             verdicts_total=dict(memory.verdicts),
             p_value=memory.p_values,
@@ -181,7 +191,7 @@ class Indexer:
             end_to_end_seconds=self._times.end_to_end,
             stage_seconds={**self._times.stages},
             clock_ahead_seconds=self._times.clock_ahead.value(now),
-            commit_age_seconds={str(tp): self._commits.age(tp, now) for tp in self._progress.remembered},
+            commit_age_seconds={str(tp): age for tp, age in self.commit_age().items()},
             live_listeners=len(self.live),
             live_missed_total=self.live.missed,
             thresholds=memory.judge.thresholds(),
@@ -273,7 +283,8 @@ class Indexer:
                 return  # the next run does it
             batch = records[start : start + self._settings.batch_events]
             begun = current_time()
-            messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic)
+            with self._tracing.span(batch):
+                messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic)
             sent = current_time()
             self._times.judged([record.timestamp for record in batch], sent - begun, time.time(), sent)
             acknowledged = await self._sink.send(messages) if messages else None

@@ -11,7 +11,7 @@ import numpy as np
 from anyio import Lock, current_time
 from anyio.to_thread import run_sync
 
-from streamer.core.vectors import Vector
+from streamer.core.vectors import Matrix, Vector
 from streamer.core.verdicts import Match
 from streamer.indexer.index.payloads import Payload, Scalar
 from streamer.indexer.index.vector_index import VectorIndex
@@ -84,9 +84,26 @@ class Searches:
                         query.vector[None], query.k, exclude=query.exclude, accept=accept
                     )
 
+    async def payloads(self, ids: Collection[str]) -> Mapping[str, Payload | None]:
+        """What is remembered along with those of these ids that are."""
+        return await run_sync(self._payloads, ids)
+
+    async def coordinates(self, ids: Sequence[str]) -> tuple[list[str], Matrix]:
+        """See VectorIndex.coordinates."""
+        return await run_sync(self._coordinates, ids)
+
     def _get(self, id: str) -> Vector | None:
         with self._changing:
             return self._index().get(id)
+
+    def _payloads(self, ids: Collection[str]) -> Mapping[str, Payload | None]:
+        with self._changing:
+            index = self._index()
+            return {id: index.payload(id) for id in ids if id in index}
+
+    def _coordinates(self, ids: Sequence[str]) -> tuple[list[str], Matrix]:
+        with self._changing:
+            return self._index().coordinates(ids)
 
 
 def _satisfies(where: Mapping[str, Scalar], payload: Payload | None) -> bool:

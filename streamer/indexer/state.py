@@ -16,11 +16,12 @@ from anyio.to_thread import run_sync
 from streamer.core.events import Message, Record
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Space
-from streamer.core.verdicts import VerdictKind, encode_verdict
+from streamer.core.verdicts import Verdict, VerdictKind, encode_verdict
 from streamer.cpus import usable_cores
 from streamer.indexer.apply import apply_records
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.progress import Progress
+from streamer.indexer.recent import RecentVerdicts
 from streamer.indexer.searches import Searches
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 from streamer.telemetry.histogram import PROBABILITIES, Histogram
@@ -55,6 +56,7 @@ class IndexerState:
         self._judging = Lock()  # held by whoever judges, or wants to see the judge between two batches
         self.judge = self.new_judge()
         self.searches = Searches(lambda: self.judge.index, self._changing)
+        self.recent = RecentVerdicts(int(time.time() * 1000))
 
     def new_judge(self) -> Judge:
         """One that remembers nothing, to be made what another one was and put in the place of `judge`."""
@@ -64,7 +66,9 @@ class IndexerState:
     async def apply(self, records: Sequence[Record], progress: Progress, verdict_topic: str) -> list[Message]:
         """Remember a batch, in order, and judge what is new; the verdicts to publish."""
         async with self._judging:
-            return await run_sync(self._apply, records, progress, verdict_topic)
+            verdicts, messages = await run_sync(self._apply, records, progress, verdict_topic)
+        self.recent.add(verdicts, int(time.time() * 1000))
+        return messages
 
     async def between_batches(self, look: Callable[[], Seen]) -> Seen:
         """Do something in a thread, while nothing is judged."""
@@ -79,7 +83,9 @@ class IndexerState:
         begun = self._helper.submit(work)
         return lambda: begun.cancel() or begun.result()
 
-    def _apply(self, records: Sequence[Record], progress: Progress, verdict_topic: str) -> list[Message]:
+    def _apply(
+        self, records: Sequence[Record], progress: Progress, verdict_topic: str
+    ) -> tuple[Sequence[Verdict], list[Message]]:
         self.judge.trust_times_until(int((time.time() + _AHEAD_SECONDS) * 1000))
         applied = apply_records(self.judge, self.space, records, progress.is_new)
         progress.remembered.update({record.tp: record.offset + 1 for record in records})
@@ -94,7 +100,7 @@ class IndexerState:
             log.warning("record is not a vector event", source=source, reason=reason)
         for event in applied.foreign:
             self._refuse(event)
-        return [encode_verdict(verdict, verdict_topic) for verdict in applied.verdicts]
+        return applied.verdicts, [encode_verdict(verdict, verdict_topic) for verdict in applied.verdicts]
 
     def _refuse(self, event: VectorEvent) -> None:
         known = event.space in self.foreign or len(self.foreign) < _MOST_FOREIGN_SPACES

@@ -32,6 +32,9 @@ class IndexerStatistics:
     malformed_total: int = field(metadata={"help": "Records that are no vector events and were ignored."})
     searches_total: int = field(metadata={"help": "Searches answered."})
     commit_failures_total: int = field(metadata={"help": "Offset commits that failed."})
+    verdicts_refused_total: int = field(
+        metadata={"help": "Verdicts given up because the broker refuses them in every form."}
+    )
     foreign_total: Mapping[str, int] = field(
         metadata={"label": "space", "help": "Vector events of other spaces, which were ignored."}
     )

@@ -107,6 +107,7 @@ def configure_logs(
     number = _LEVELS[level]
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
             _timestamp,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Positive: TypeAlias = Annotated[int, Field(gt=0)]
+OptionalPath: TypeAlias = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 
 class Section(BaseModel):

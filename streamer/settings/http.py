@@ -11,6 +11,8 @@ from streamer.settings.base import Section
 
 _HOST = re.compile(r"\*|(\.?[^\s:/?#@\[\]\\,*]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?")
 
+_URL = re.compile(r"https?://([^\s:/?#@\[\]\\]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(/[^\s?#]*)?")
+
 
 def _listed(value: Any) -> Any:
     """One value, or several separated by commas, as a list."""
@@ -26,13 +28,30 @@ class HttpSettings(Section):
         8081, description="port of the worker's /healthz, /readyz and /metrics; 0 takes a free one"
     )
     token: SecretStr | None = Field(
-        None, description="everything but /healthz needs it as Authorization: Bearer; set it in the environment"
+        None,
+        description="everything but /healthz and the status of /readyz needs it as Authorization: Bearer; set it in "
+        "the environment",
     )
     allowed_hosts: Annotated[list[str], BeforeValidator(_listed)] = Field(
         [],
         examples=[["search.example.com"]],
         description="names, besides localhost and http.host, that may call the indexer: host, host:port, .domain, *",
     )
+
+    workers: Annotated[list[str] | None, BeforeValidator(_listed)] = Field(
+        None,
+        examples=[["http://10.0.0.5:8081", "http://10.0.0.6:8081"]],
+        description="addresses of the workers whose numbers the indexer's dashboard shows; default: the one on this "
+        "machine, at http.worker_port. The token is sent only to workers that are listed",
+    )
+
+    @field_validator("workers")
+    @classmethod
+    def _workers_have_addresses(cls, workers: list[str] | None) -> list[str] | None:
+        for worker in workers or ():
+            if not _URL.fullmatch(worker):
+                raise ValueError(f"{worker!r} is no address; write http://host:port, without user and password")
+        return None if workers is None else [worker.rstrip("/") for worker in workers]
 
     @field_validator("token")
     @classmethod

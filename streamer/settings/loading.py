@@ -18,6 +18,7 @@ from streamer.core.vendors import key_variable
 from streamer.errors import ConfigurationError, without_credentials
 from streamer.settings.base import Section
 from streamer.settings.provider import OPTIONS_OF, FallbackSettings
+from streamer.settings.secret_files import SUFFIX, value_of, with_folder
 from streamer.settings.sections import Settings
 
 ENV_PREFIX = "STREAMER_"
@@ -25,12 +26,19 @@ ENV_DELIMITER = "__"
 
 SECRETS = {
     ("kafka", "sasl_password"),
+    ("cache", "password"),
     ("provider", "api_key"),
     ("provider", "headers"),
     ("provider", "fallback"),
     ("http", "token"),
 }
-STRUCTURED = {("topics", "input"), ("provider", "headers"), ("provider", "fallback"), ("http", "allowed_hosts")}
+STRUCTURED = {
+    ("topics", "input"),
+    ("provider", "headers"),
+    ("provider", "fallback"),
+    ("http", "allowed_hosts"),
+    ("http", "workers"),
+}
 
 
 def load_settings(
@@ -42,10 +50,12 @@ def load_settings(
 ) -> Settings:
     """File, then environment, then `overrides` ("section.key": value, None is skipped). Raises ConfigurationError.
 
-    Without `path`, `streamer.toml` in the working directory is read when it exists. With `base`, neither a file nor the
-    environment's settings are read: `overrides` change what it says. `argument_of`: for overrides that come from the
-    keyword arguments of a Python call, each argument by its "section.key", so that errors quote the call.
+    Without `path`, `streamer.toml` in the working directory is read when it exists. Values of variables may stand in
+    files: see `secret_files.py`. With `base`, neither a file nor the environment's settings are read: `overrides`
+    change what it says. `argument_of`: for overrides that come from the keyword arguments of a Python call, each
+    argument by its "section.key", so that errors quote the call.
     """
+    environ = with_folder(environ)
     values: dict[str, dict[str, Any]] = {}
     where: dict[tuple[str, str], str] = {}
     if base is not None:
@@ -78,16 +88,17 @@ def _take_keys(
     where it is meant for this server. `first`: [provider], for an entry of the fallback, which inherits."""
     variable = way.get("api_key_env")
     if isinstance(variable, str) and way.get("api_key") is None:
-        if not environ.get(variable):
+        key = value_of(environ, variable)
+        if key is None:
             raise ConfigurationError(f"{where}.api_key_env = {variable!r}: this variable is not set")
-        way["api_key"] = environ[variable]
+        way["api_key"] = key
     if first is not None and way.get("base_url") is None:
         return
     name = way.get("name") or (first or {}).get("name", "onnx")
     url = way.get("base_url") or (environ.get("OLLAMA_HOST") if name == "ollama" else None)  # its client reads that
     own = key_variable(str(name), url, is_azure=way.get("azure_api_version") is not None)
-    if own is not None and environ.get(own):
-        way.setdefault("api_key", environ[own])
+    if own is not None and "api_key" not in way and (key := value_of(environ, own)) is not None:
+        way["api_key"] = key
 
 
 def _forget_what_is_for_another(provider: dict[str, Any], overrides: Mapping[str, Any], base: Settings) -> None:
@@ -135,8 +146,20 @@ def _from_environment(environ: Mapping[str, str]) -> list[_Item]:
                 right = f"{ENV_PREFIX}{meant}{ENV_DELIMITER}{section[len(meant) + 1 :]}".upper()
                 raise ConfigurationError(f"{name}: unknown; did you mean {right}?")
             continue
+        if name.endswith(SUFFIX) and _names_a_file(section, key):
+            named = value_of(environ, name.removesuffix(SUFFIX))
+            if named is None:
+                continue  # an empty name, as compose passes it for what is not set
+            key, text = key.removesuffix(SUFFIX.lower()), named
         items.append((section, key, _typed(section, key, text), name))
     return items
+
+
+def _names_a_file(section: str, key: str) -> bool:
+    """Whether it is a key with a suffix that says so, and no key by itself."""
+    field = Settings.model_fields.get(section)
+    known = getattr(field.annotation, "model_fields", {}) if field else {}
+    return key not in known and key.endswith(SUFFIX.lower()) and key.removesuffix(SUFFIX.lower()) in known
 
 
 def _typed(section: str, key: str, text: str) -> Any:

@@ -20,6 +20,7 @@ OPTIONS_OF: Final[Mapping[str, str]] = {
     "azure_deployment": "openai",
     "encoding_format": "openai",
     "keep_alive": "ollama",
+    "precision": "onnx",
 }
 
 
@@ -129,6 +130,12 @@ class ProviderSettings(Section):
     )
     threads: Positive | None = Field(
         None, examples=[2], description="threads of a local model; default: the number of cores"
+    )
+    precision: Literal["int8", "float32"] | None = Field(
+        None,
+        examples=["float32"],
+        description="onnx: how the model computes; another is another space. Default: int8 where the model has ranges "
+        "for it, as the bundled one does",
     )
     device: str | None = Field(
         None, examples=["cpu"], description="sentence-transformers: cpu, cuda or mps; default: the best there is"

@@ -6,14 +6,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from streamer.errors import redacted
-from streamer.settings.base import Positive, Section
+from streamer.settings.base import OptionalPath, Positive, Section
+from streamer.settings.cache import CacheSettings, password_in
 from streamer.settings.http import HttpSettings
 from streamer.settings.provider import ProviderSettings
-
-OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 
 class KafkaSettings(Section):
@@ -172,23 +171,6 @@ class BatchSettings(Section):
     )
 
 
-class CacheSettings(Section):
-    """Vectors on disk: what was embedded once is not paid for again."""
-
-    enabled: bool = Field(True, description="keep vectors on disk, so that no text is paid for twice")
-    path: Path = Field(
-        Path("streamer-cache.sqlite"),
-        description="the cache file, in the working directory unless it is a full path; the processes on one machine "
-        "share it",
-    )
-    ttl_seconds: Annotated[float, Field(gt=0)] | None = Field(
-        None, examples=[2_592_000], description="entries expire after this time; default: never"
-    )
-    max_bytes: Positive | None = Field(
-        10_000_000_000, description="size cap of the file; the least recently used entries are evicted first"
-    )
-
-
 class OutputSettings(Section):
     """What vector events look like."""
 
@@ -284,7 +266,7 @@ class Settings(Section):
 
     def secrets(self) -> list[str]:
         """The values of all secrets, which nothing may print."""
-        return sorted(_secrets_in(self))
+        return sorted(_secrets_in(self) | password_in(self.cache.url))
 
 
 def _secrets_in(value: Any) -> set[str]:

@@ -14,6 +14,15 @@ SIZES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.
 PROBABILITIES: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """A value, and the trace in which to look at it."""
+
+    trace: str
+    value: float
+    at: float
+
+
 @dataclass(slots=True)
 class Histogram:
     """`counts`: values up to each of the `bounds` and beyond the one before; the last one counts those beyond all.
@@ -24,6 +33,7 @@ class Histogram:
     bounds: Sequence[float]
     counts: list[int] = field(init=False)
     sum: float = field(default=0.0, init=False)
+    _exemplars: dict[int, Exemplar] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.counts = [0] * (len(self.bounds) + 1)
@@ -42,6 +52,14 @@ class Histogram:
         for value in values:
             counts[bisect_left(bounds, value)] += 1
         self.sum += sum(values)
+
+    def mark(self, value: float, trace: str, at: float) -> None:
+        """Name the trace of a value that has been observed. `at`: seconds since the epoch."""
+        self._exemplars[bisect_left(self.bounds, value)] = Exemplar(trace, value, at)
+
+    def exemplars(self) -> list[Exemplar | None]:
+        """The last one that was named, for each of `counts`."""
+        return [self._exemplars.get(place) for place in range(len(self.counts))]
 
     def quantile(self, q: float) -> float | None:
         """The upper bound below which a share `q` of the values lies, at least; infinite beyond the last bound. None

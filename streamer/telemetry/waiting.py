@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -51,6 +51,14 @@ class Waiting:
     until: float | None = None
 
 
+def joined(waits: Sequence[Waiting]) -> Waiting | None:
+    """All of them as one, which ends when the first of them may; None without any."""
+    if not waits:
+        return None
+    ends = [waiting.until for waiting in waits if waiting.until is not None]
+    return Waiting(waits[0].reason, "; ".join(waiting.text for waiting in waits), min(ends, default=None))
+
+
 def flags(reasons: Iterable[str], found: Iterable[Waiting | None]) -> Mapping[str, bool]:
     """Each of the reasons, and whether one of those that were found is it."""
     present = {waiting.reason for waiting in found if waiting is not None}
@@ -62,3 +70,26 @@ def lacking(part: Literal["cache", "snapshot"], problem: str | None) -> Waiting 
     if problem is None:
         return None
     return Waiting("disk_full" if _DISK_FULL.search(problem) else part, f"{part}: {problem}")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A Waiting, and since when. `since`, `until`: seconds since the epoch."""
+
+    reason: Reason | Lack
+    text: str
+    since: float
+    until: float | None
+
+
+class Waits:
+    """Since when each reason holds, for a role that is looked at again and again."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def observe(self, found: Iterable[Waiting], now: float) -> list[Held]:
+        """All that are waited for at `now`, seconds since the epoch; what is not among them is over."""
+        waits = list(found)
+        self._since = {waiting.reason: self._since.get(waiting.reason, now) for waiting in waits}
+        return [Held(waiting.reason, waiting.text, self._since[waiting.reason], waiting.until) for waiting in waits]

@@ -13,11 +13,13 @@ import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from streamer.core.events import DeadLetter, EmbeddedEvent, Message, Outcome, TopicPartition
-from streamer.errors import DeadLetterKind, PartitionLost
+from streamer.errors import DeadLetterKind, PartitionLost, without_quotes
 from streamer.protocols import Acknowledgement, Sink
+from streamer.telemetry.dead_letters import DeadLetterHour
 from streamer.worker.encoding import MAX_REASON, Encoder, Form, dead_letter, source
 from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
+from streamer.worker.recent_dead_letters import RecentDeadLetters
 from streamer.worker.statistics import FlowTimes
 
 log = structlog.get_logger(__name__)
@@ -64,6 +66,8 @@ class Outbox:
         # What the broker refused, with what leaves instead: it is also to be known when the partition is read again.
         self._refused: dict[_Place, tuple[DeadLetterKind, str, Form]] = {}
         self.counts: Counter[str] = Counter()
+        self.recent_dead_letters = RecentDeadLetters()
+        self.hour = DeadLetterHour()
         self.dead_letters: Counter[str] = Counter(dict.fromkeys(get_args(DeadLetterKind), 0))
 
     def add(self, released: Iterable[Outcome]) -> None:
@@ -169,6 +173,8 @@ class Outbox:
     def _count(self, outcome: Outcome) -> None:
         if isinstance(outcome, DeadLetter):
             self.dead_letters[outcome.kind] += 1
+            self.recent_dead_letters.add(outcome, self._wall_clock())
+            self.hour.add(outcome.kind, without_quotes(outcome.reason), self._clock())
             # Equal ones are counted: see logs.lines.
             log.warning(
                 "dead letter",

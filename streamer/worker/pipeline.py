@@ -20,6 +20,8 @@ from streamer.core.decoding import Decoder
 from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Outcome, Record, TopicPartition
 from streamer.errors import PartitionLost, RetriableError
 from streamer.protocols import Embedder, Embedding, Sink, Source
+from streamer.telemetry.dead_letters import DeadLetters
+from streamer.telemetry.tracing import ConsumerTracing
 from streamer.telemetry.waiting import Waiting
 from streamer.worker.batching import Batcher
 from streamer.worker.dead_letter_share import DeadLetterShare, Uselessness
@@ -30,6 +32,7 @@ from streamer.worker.offsets import OffsetStatistics, OffsetTracker
 from streamer.worker.outbox import Outbox
 from streamer.worker.settings import PipelineSettings
 from streamer.worker.statistics import FlowTimes, PipelineStatistics
+from streamer.worker.traced import traced
 
 log = structlog.get_logger(__name__)
 
@@ -48,14 +51,16 @@ class Pipeline:
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        tracing: ConsumerTracing | None = None,
     ) -> None:
         self._source = source
         self._embedder = embedder
         self._decoder = decoder
         self._settings = settings
-        self._clock = clock
+        self.clock = clock
         self._wall_clock = wall_clock
         self.times = FlowTimes()
+        self._tracing = tracing or ConsumerTracing()
         self.tracker = OffsetTracker()
         self._batcher = Batcher(settings.batch)
         self._slots = anyio.Semaphore(settings.max_batches, max_value=settings.max_batches, fast_acquire=True)
@@ -68,6 +73,7 @@ class Pipeline:
         self._outbox = Outbox(
             sink, encoder, self.tracker, self._advanced, self.times, clock=clock, wall_clock=wall_clock
         )
+        self.recent_dead_letters = self._outbox.recent_dead_letters
         self._counts: Counter[str] = Counter()
         self._identity = IdentityCheck(decoder)
         self._share = DeadLetterShare()
@@ -122,12 +128,8 @@ class Pipeline:
             while self.tracker.in_flight(tps):
                 await self._advanced.wait()
         if scope.cancelled_caught:
-            left = self.tracker.in_flight(tps)
-            log.warning(
-                "drain timed out; unfinished events will be replayed",
-                seconds=self._settings.drain_timeout,
-                events=left,
-            )
+            left, seconds = self.tracker.in_flight(tps), self._settings.drain_timeout
+            log.warning("drain timed out; unfinished events will be replayed", seconds=seconds, events=left)
         await self._commit(tps)
 
     def waiting(self) -> Waiting | None:
@@ -140,18 +142,22 @@ class Pipeline:
             return Waiting("stopping", "stopping")
         if not self._joined:
             return Waiting("group", "waiting to join the consumer group")
-        return Waiting("dead_letters", str(useless)) if (useless := self._share.problem()) else None
+        return Waiting("dead_letters", str(useless)) if (useless := self._share.problem(self.clock())) else None
 
     def ready(self) -> str | None:
         """The same as a sentence."""
         return waiting.text if (waiting := self.waiting()) else None
 
     def offsets(self) -> OffsetStatistics:
-        return self.tracker.statistics(self._clock())
+        return self.tracker.statistics(self.clock())
 
-    def clock_ahead(self) -> float:
-        """How far the latest time of a record of the last minute lies in the future, in seconds."""
-        return self.times.clock_ahead.value(self._clock())
+    def done(self) -> int:
+        """Records whose outcome the brokers have acknowledged, since the start."""
+        published = self._outbox.counts
+        return published["embedded"] + published["tombstones"] + sum(self._outbox.dead_letters.values())
+
+    def dead_letters_of_the_hour(self) -> list[DeadLetters]:
+        return self._outbox.hour.kinds(self.clock())
 
     def statistics(self) -> PipelineStatistics:
         offsets, published = self.offsets(), self._outbox.counts
@@ -190,7 +196,7 @@ class Pipeline:
     def _take(self, records: Sequence[Record]) -> None:
         if self._stopping.is_set():
             return  # not tracked, so not committed: read again after the restart
-        now = self._clock()
+        now = self.clock()
         if records:
             self.times.read(max(record.timestamp for record in records), self._wall_clock(), now)
         for record in records:
@@ -214,11 +220,11 @@ class Pipeline:
             while not len(self._batcher):
                 await self._arrived.wait()
             await self._slots.acquire()
-            slot_free_since = self._clock()
+            slot_free_since = self.clock()
             while len(self._batcher) and not self._is_due():
-                with anyio.move_on_after(max(0.0, self._batcher.deadline - self._clock())):
+                with anyio.move_on_after(max(0.0, self._batcher.deadline - self.clock())):
                     await self._arrived.wait()
-            now, oldest = self._clock(), self._batcher.oldest
+            now, oldest = self.clock(), self._batcher.oldest
             cut = self._batcher.cut(now, slot_free_since)
             batch = list(self._current(self._batcher.take()))
             if batch:
@@ -229,11 +235,13 @@ class Pipeline:
                 self._slots.release()
 
     def _is_due(self) -> bool:
-        return self._stopping.is_set() or bool(self._draining) or self._batcher.is_due(self._clock())
+        return self._stopping.is_set() or bool(self._draining) or self._batcher.is_due(self.clock())
 
     async def _embed(self, batch: list[Event]) -> None:
         try:
-            results = await self._embedder.embed([event.text for event in batch], "document")
+            with self._tracing.span([event.record for event in batch]) as span:
+                batch = traced(batch, span)
+                results = await self._embedder.embed([event.text for event in batch], "document")
         finally:
             self._slots.release()
         for event, result in zip(batch, results, strict=True):
@@ -250,8 +258,8 @@ class Pipeline:
                 self._counts["stale"] += 1
 
     def _settle(self, outcome: Outcome) -> None:
-        if self._share.add(outcome):
-            _tell(self._share.problem())
+        if self._share.add(outcome, self.clock()):
+            _tell(self._share.problem(self.clock()))
         self._outbox.add(self.tracker.settle(outcome))
 
     async def _commit_regularly(self) -> None:
@@ -265,7 +273,7 @@ class Pipeline:
             offsets = self.tracker.committable(tps)
             if not offsets:
                 return
-            begun = self._clock()
+            begun = self.clock()
             try:
                 await self._source.commit(offsets)
             except (PartitionLost, RetriableError) as exc:
@@ -273,7 +281,7 @@ class Pipeline:
                 log.warning("offsets not committed", reason=str(exc), partitions=_names(offsets))
             else:
                 self._counts["commits"] += 1
-                now = self._clock()
+                now = self.clock()
                 self.times.stages["commit"].observe(now - begun)
                 self.tracker.committed(offsets, now)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Literal, TypeAlias, get_args
 
 from streamer.core.events import Outcome
 from streamer.telemetry.histogram import SIZES, STEP_SECONDS, WAY_SECONDS, Histogram
 from streamer.telemetry.recent import RecentMaximum
+from streamer.telemetry.tracing import trace_of
 from streamer.worker.batching import Cut
 
 Stage: TypeAlias = Literal["queue", "window", "publish", "commit"]
@@ -65,5 +67,10 @@ class FlowTimes:
         """The broker has acknowledged these, `seconds` after they were handed over."""
         self.stages["publish"].observe(seconds)
         # A record without a time has a negative one.
-        times = [time for outcome in outcomes if (time := outcome.record.timestamp) >= 0]
-        self.end_to_end.observe_all([max(0.0, wall - time / 1000) for time in times])
+        timed = [outcome.record for outcome in outcomes if outcome.record.timestamp >= 0]
+        if not timed:
+            return
+        self.end_to_end.observe_all([max(0.0, wall - record.timestamp / 1000) for record in timed])
+        oldest = min(timed, key=attrgetter("timestamp"))
+        if (trace := trace_of(oldest.headers)) is not None:
+            self.end_to_end.mark(max(0.0, wall - oldest.timestamp / 1000), trace, wall)

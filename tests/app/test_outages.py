@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from streamer.app.outages import problems
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import anyio
+import pytest
+from structlog.typing import EventDict
+
+from streamer.app.outages import problems, watch_outages
+from streamer.telemetry.waiting import Waiting
+from tests.worker.flows import until
 
 
 def test_everything_that_is_unavailable_is_named() -> None:
@@ -13,3 +22,19 @@ def test_everything_that_is_unavailable_is_named() -> None:
 def test_nothing_is_said_while_all_is_well() -> None:
     assert problems([lambda: None, lambda: None]) is None
     assert problems([]) is None
+
+
+@pytest.mark.anyio
+async def test_an_outage_is_told_with_since_when_and_until_when(logs: list[EventDict]) -> None:
+    state: Waiting | None = Waiting("provider_quota", "blocked: used up", 2_000_000_000.0)
+    async with anyio.create_task_group() as tasks:
+        began = datetime.now(UTC)
+        tasks.start_soon(partial(watch_outages, {"provider": lambda: state}, settle=0.0))
+        await until(lambda: len(logs) == 1)
+        state = None
+        await until(lambda: len(logs) == 2)
+        tasks.cancel_scope.cancel()
+    assert (logs[0]["event"], logs[0]["until"]) == ("provider unavailable", "2033-05-18T03:33:20Z")
+    assert abs(datetime.fromisoformat(logs[0]["since"]) - began) < timedelta(seconds=10)
+    assert logs[1]["event"] == "provider available again"
+    assert "until" not in logs[1]

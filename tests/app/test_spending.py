@@ -83,6 +83,12 @@ def test_what_nobody_bills_has_no_budget_whatever_the_limits_say(name: str) -> N
     assert budget_for(wanted, contract_of(wanted), None) is None
 
 
+def test_tokens_can_be_limited_where_they_cost_nothing() -> None:
+    free = settings(price_per_million_tokens="0", max_tokens_per_day="1000")
+    assert budget_for(free, contract_of(free), Store()) is not None
+    assert budget_for(settings(price_per_million_tokens="0"), contract_of(settings()), Store()) is None
+
+
 def test_a_limit_in_dollars_needs_a_price() -> None:
     unknown: dict[str, Any] = {
         "name": "openai",

@@ -13,6 +13,7 @@ import anyio.to_thread
 import pytest
 
 from streamer.cli import main
+from tests.support.schemas import check_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,13 @@ class Done:
 
 
 async def streamer(*arguments: str, stdin: str | bytes = "", **environ: str) -> Done:
-    """Run a command in a thread, on a loop of its own, so that fakes can answer it from ours."""
+    """Run a command in a thread, on a loop of its own, so that fakes can answer it from ours. What it prints with
+    `--json` is held against the schema of the command."""
     given = stdin.encode() if isinstance(stdin, str) else stdin
-    return await anyio.to_thread.run_sync(_call, arguments, given, environ)
+    done = await anyio.to_thread.run_sync(_call, arguments, given, environ)
+    if "--json" in arguments and done.stdout:
+        check_lines(f"{arguments[0]}-line", done.stdout)
+    return done
 
 
 def _call(arguments: tuple[str, ...], stdin: bytes, environ: dict[str, str]) -> Done:

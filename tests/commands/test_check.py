@@ -15,6 +15,7 @@ from streamer.indexer.snapshots.format import encode
 from streamer.indexer.verdicts.judge import VerdictPolicy
 from tests.commands.in_process import Done, empty_folder, streamer  # noqa: F401  a fixture for all tests here
 from tests.support.brokers import NOBODY
+from tests.support.schemas import check_lines
 from tests.support.snapshots import FACTS, cut, new_judge, stream
 from tests.support.vendors.misbehaviour import HANG, NOTHING, Fault, every_row_too_wide, refusal
 from tests.support.vendors.openai import FakeOpenAI
@@ -62,6 +63,16 @@ async def test_check_names_what_is_wrong_and_what_to_do(what: str, tmp_path: Pat
     assert KEY not in done.stdout + done.stderr
     assert done.code == 3  # there is no broker either
     assert "2 of 4 checks failed" in done.stderr
+
+
+async def test_check_prints_json_lines() -> None:
+    async with FakeOpenAI(key=KEY) as server:
+        done = await check(server, "--json")
+    lines = check_lines("check-line", done.stdout)
+    assert [(line["check"], line["result"]) for line in lines] == [
+        ("topics", "failed"), ("provider", "ok"), ("cache", "ok"), ("snapshot", "ok"),
+    ]  # fmt: skip
+    assert done.code == 3
 
 
 async def test_check_tries_each_way_to_the_model(tmp_path: Path) -> None:

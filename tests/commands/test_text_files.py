@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.commands.text_files import AnyRow, BadRow, FileFormat, Row, open_text_file
@@ -171,7 +171,6 @@ def test_a_file_that_cannot_be_read_is_refused(name: str, content: str | bytes, 
 CELLS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(lambda cell: cell == cell.strip())
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
 def test_what_the_csv_module_writes_is_read_back(rows: list[tuple[str, str]]) -> None:
     written = io.StringIO()

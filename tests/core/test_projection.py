@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core.projection import PrincipalAxes, Projection
@@ -25,7 +25,6 @@ def fitted(rows: Matrix, k: int, *cuts: int) -> Projection:
     return axes.projection(k, "space")
 
 
-@settings(deadline=None)
 @given(st.integers(2, 12), st.integers(20, 60), st.integers(0, 1000), st.data())
 def test_axes_are_orthonormal_and_no_projection_keeps_more(
     dimensions: int, count: int, seed: int, data: st.DataObject

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core.decoding import Decoder
@@ -57,7 +57,6 @@ NAMES = st.sampled_from(["a", "b", "text"])
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map(".".join)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(NAMES, st.text() | st.dictionaries(NAMES, st.text())), PATHS, PATHS)
 def test_a_worker_reads_what_was_moved(fields: dict[str, Any], source: str, target: str) -> None:
     """Whatever the object and the paths: either it is refused, or the worker finds that very text."""

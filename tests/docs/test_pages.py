@@ -33,7 +33,7 @@ from tests.docs.markdown import (
     streamer_commands_in_text,
 )
 
-FILE = re.compile(r"\b(?:streamer|tests|deploy|docs|examples)/[\w/.-]+\.(?:py|md|toml|html|png)\b")
+FILE = re.compile(r"\b(?:streamer|tests|deploy|docs|examples)/[\w/.-]+\.(?:py|md|toml|html|png|yml|yaml|json|env)\b")
 SECTIONS = {name: getattr(Settings(), name) for name in Settings.model_fields}
 
 

@@ -13,6 +13,7 @@ from streamer.core.vectors import Purpose
 from streamer.embedding.cached import CachedEmbedder
 from streamer.protocols import Embedding, Rejection
 from streamer.testing import HashEmbedder, MemoryCache, vector_of
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +28,7 @@ def check(texts: Sequence[str], results: Sequence[Embedding | Rejection]) -> Non
             np.testing.assert_array_equal(result.vector, vector_of(text))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(st.lists(st.lists(st.sampled_from("abcdefgh") | st.just("reject"), max_size=12), max_size=8), st.integers(0, 99))
 def test_every_text_gets_its_own_vector_and_is_paid_for_once(batches: list[list[str]], seed: int) -> None:
     inner, cache = HashEmbedder(random.Random(seed)), MemoryCache()

@@ -17,6 +17,7 @@ from streamer.embedding import cached
 from streamer.embedding.cached import CachedEmbedder
 from streamer.protocols import Embedding, Rejection
 from streamer.testing import HashEmbedder, MemoryCache, vector_of
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +35,7 @@ class Process:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+    async def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
         return [key for key in keys if self._desk.claimed.setdefault(key, self) is self]
 
     def unclaim(self, keys: Sequence[bytes]) -> None:
@@ -43,7 +44,7 @@ class Process:
                 del self._desk.claimed[key]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.lists(st.sampled_from("abcdefgh"), max_size=12)), max_size=10),
     st.integers(0, 99),
@@ -83,9 +84,9 @@ async def test_what_is_stored_between_the_look_and_the_claim_is_not_paid_for() -
     rival = CachedEmbedder(other, cache, Process(desk))
 
     class Late(Process):
-        def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        async def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
             cache.entries.update(dict(zip(keys, stored, strict=True)))
-            return super().claim(keys)
+            return await super().claim(keys)
 
     stored = [r for r in await rival.embed(["a", "b"], "document") if isinstance(r, Embedding)]
     cache.entries.clear()

@@ -68,10 +68,10 @@ async def test_a_blocked_account_is_probed_by_one_call_at_a_time_and_resumes_onc
     assert states == ["blocked: no credit left"]
     assert service.state() is None
     refused = [call for call in provider.calls if call.started < 3599]
-    assert 1 + 7.5 <= refused[8].started <= 2 + 15
-    assert len(refused) < 8 + 30  # those that were out when it began, then the probes of an hour
+    assert 1 + 4 <= refused[8].started <= 2 + 8
+    assert len(refused) < 8 + 3600 / 6  # those that were out when it began, then the probes of an hour
     assert all(call.open_calls == 1 for call in refused[8:])
-    assert anyio.current_time() < 3600 + 310
+    assert anyio.current_time() < 3600 + 10 + 10, "seen within ten seconds, and then all 20 calls are made"
     assert len(provider.calls) - len(refused) == 20
 
 
@@ -90,7 +90,7 @@ async def test_calls_that_were_out_when_the_account_was_blocked_do_not_unblock_i
         tasks.start_soon(service.embed, texts(5), "document")
         await anyio.sleep(6)
         assert service.state() == "blocked: key revoked"
-        assert len(provider.calls) == 2
+        assert len(provider.calls) <= 3, "those two, and perhaps the first probe"
 
 
 @pytest.mark.parametrize("error", [RetriableError("503"), RetriableError("connection refused")])
@@ -113,7 +113,7 @@ async def test_an_outage_is_waited_out_with_few_calls(error: RetriableError) -> 
         await anyio.sleep(3600)
         assert service.state() == f"down: {error}"
     assert_right(given, outcomes[0])
-    assert len(provider.calls) < 2 * (2 * 7200 / 30)  # half a minute apart, two callers, a control for the single one
+    assert len(provider.calls) < 2 * (2 * 7200 / 6)  # six seconds apart, two callers, a control for the single one
     assert service.state() is None
     assert service.statistics().rejected_total == 0
 
@@ -203,7 +203,7 @@ async def test_with_patience_a_blocked_account_is_told_at_once_and_tried_again_l
         except ProviderBlocked:
             await anyio.sleep(1)
     assert_right(texts(2), outcomes)
-    assert len(provider.calls) < 6
+    assert len(provider.calls) < 14
     assert 50 <= anyio.current_time() < 120
 
 

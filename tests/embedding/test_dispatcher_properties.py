@@ -17,6 +17,7 @@ from streamer.embedding.quota import Quota
 from streamer.errors import ProviderBlocked, RateLimited, RejectedError, RetriableError
 from streamer.protocols import Answer, Embedding, Rejection
 from tests.embedding.providers import Call, FakeProvider, contract, rows, vector_of
+from tests.support.examples import examples
 from tests.support.virtual_time import VirtualTimeLoop
 
 FAULTS = ("none", "429", "503", "401", "hang", "fewer", "more", "400 for its size", "nan", "slow")
@@ -60,7 +61,7 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
         runner.run(coroutine)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(
     batches=st.lists(st.lists(st.sampled_from(["a", "b", "c", "bad"]), max_size=40), min_size=1, max_size=4),
     faults=st.lists(st.sampled_from(FAULTS), max_size=40),
@@ -106,7 +107,7 @@ def test_each_text_gets_its_own_vector_or_its_own_rejection(
     run(main())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     poison=st.sets(st.integers(0, 199), max_size=6),
     count=st.integers(1, 200),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -12,13 +12,20 @@ from streamer.embedding.backoff import BackoffPolicy
 from streamer.embedding.gate import DOWN_AFTER, Call, Gate
 from streamer.embedding.quota import Quota
 from streamer.errors import ProviderBlocked, RateLimited, RetriableError
+from streamer.protocols import SharedQuota, Turn
 
 pytestmark = pytest.mark.anyio
 
 PROBING = BackoffPolicy(initial=10.0, maximum=40.0)
 
 
-def gate(quota: Quota | None = None, *, concurrency: int = 4, waits_when_blocked: bool = True) -> Gate:
+def gate(
+    quota: Quota | None = None,
+    *,
+    concurrency: int = 4,
+    waits_when_blocked: bool = True,
+    shared: SharedQuota | None = None,
+) -> Gate:
     return Gate(
         quota or Quota(requests_per_minute=60_000),
         concurrency=concurrency,
@@ -26,6 +33,7 @@ def gate(quota: Quota | None = None, *, concurrency: int = 4, waits_when_blocked
         probing=PROBING,
         random=lambda: 0.0,
         waits_when_blocked=waits_when_blocked,
+        shared=shared,
     )
 
 
@@ -199,3 +207,62 @@ async def test_a_debugger_reads_how_many_calls_are_open_and_what_holds_others_ba
         assert repr(this) == "<Gate: 1 of 4 calls open, 0 failures in a row>"
         await this.failed(call, ProviderBlocked("wrong key"), 0)
     assert repr(this) == "<Gate: 0 of 4 calls open, blocked: wrong key>"
+
+
+class Line:
+    """A SharedQuota that says what it is told to. `turns`: its next answers; `share`: while there are none."""
+
+    def __init__(self, *turns: Turn | None) -> None:
+        self.turns = list(turns)
+        self.share = 1.0
+        self.asked: list[tuple[float, Sequence[float], Sequence[float | None]]] = []
+        self.corrected: list[tuple[str | None, Sequence[float]]] = []
+
+    async def reserve(self, costs: Sequence[float], limits: Sequence[float | None]) -> Turn | None:
+        self.asked.append((anyio.current_time(), costs, limits))
+        turn = self.turns.pop(0)
+        self.share = 1.0 if turn else 0.25
+        return turn
+
+    def correct(self, turn: Turn, differences: Sequence[float], limits: Sequence[float | None]) -> None:
+        self.corrected.append((turn.noted, differences))
+
+
+async def test_a_call_waits_for_its_turn_among_all_processes_and_tells_what_it_cost() -> None:
+    line = Line(Turn(0.3), Turn(0.2), Turn(0.0, "here"))
+    this = gate(Quota(requests_per_minute=600), shared=line)
+    async with this.admit(50, 2) as call:
+        assert anyio.current_time() == pytest.approx(0.5)
+        this.answered(call, tokens=40, headers=None)
+    assert [(round(at, 3), costs) for at, costs, _ in line.asked] == [(at, (1.0, 50, 2.0)) for at in (0.0, 0.3, 0.5)]
+    assert line.asked[0][2] == (600, None, None)
+    assert line.corrected == [("here", (0.0, -10, 0.0))]
+
+
+async def test_with_nobody_to_ask_a_call_keeps_to_the_share_of_its_process() -> None:
+    line = Line(*[None] * 200)
+    this = gate(Quota(requests_per_minute=240), shared=line)
+    while anyio.current_time() < 60:
+        await succeed(this)
+    assert 50 <= len(line.asked) <= 61
+
+
+async def test_without_a_limit_nobody_is_asked() -> None:
+    line = Line()
+    await succeed(gate(Quota(), shared=line))
+    assert line.asked == []
+
+
+async def test_a_call_that_was_given_its_turn_does_not_go_into_a_pause() -> None:
+    quota = Quota(requests_per_minute=600)
+
+    class Slow(Line):
+        async def reserve(self, costs: Sequence[float], limits: Sequence[float | None]) -> Turn | None:
+            await anyio.sleep(1)
+            return await super().reserve(costs, limits)
+
+    this = gate(quota, shared=Slow(Turn(0.0, "here")))
+    async with beside(lambda: succeed(this)) as done:
+        await anyio.sleep(0.5)
+        quota.pause(10.0)
+    assert done == pytest.approx([10.0])

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.embedding.rate_limit import LEARNED_SHARE, WINDOW, AimdLimit, RateLimit
+from tests.support.examples import examples
 
 
 def busiest_window(sent: list[tuple[float, float]], window: float = WINDOW) -> float:
@@ -196,7 +197,7 @@ def test_our_own_calls_are_not_taken_for_those_of_others() -> None:
     assert limit.wait(1.0, 30.0) == 0.0
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.integers(1, 100), st.lists(st.one_of(st.none(), st.integers(0, 100)), max_size=300))
 def test_it_stays_between_one_and_the_maximum(maximum: int, events: list[int | None]) -> None:
     limit = AimdLimit(maximum)

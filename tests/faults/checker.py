@@ -69,22 +69,30 @@ def check(
     """Judge consumed records of the three topics, each in offset order per partition. `most_duplicates`: outcomes
     beyond the first of an input that the faults may have caused; `seen`: the vectors by partition, as a reader saw them
     who was there all along."""
-    vectors, dead_letters = list(vectors), list(dead_letters)
-    came_in: dict[Place, str] = {(r.topic, r.partition, r.offset): r.key.decode() for r in inputs}
+    inputs, vectors, dead_letters = list(inputs), list(vectors), list(dead_letters)
+    came_in: dict[Place, bytes | None] = {(r.topic, r.partition, r.offset): r.key for r in inputs}
     verdict = Verdict(produced=len(came_in), outcomes=len(vectors) + len(dead_letters), dead_letters=len(dead_letters))
 
-    missing_inputs = sorted(ledger.acknowledged - set(came_in.values()))
+    ids = {id.encode() for id in ledger.attempted}
+    missing_inputs = sorted({id.encode() for id in ledger.acknowledged} - set(came_in.values()))
     verdict.blame("acknowledged to the producer and not in the input topic", missing_inputs)
 
     came_out = Counter(map(place_of, [*vectors, *dead_letters]))
     verdict.blame("lost", sorted(came_in.keys() - came_out.keys()))
     verdict.blame("invented", sorted(came_out.keys() - came_in.keys()))
-    verdict.blame("never produced", sorted(set(came_in.values()) - ledger.attempted.keys()))
+    regular = {(r.topic, r.partition, r.offset) for r in inputs if fate_of(r) in (None, "vector")}
+    verdict.blame("never produced", sorted(p for p in regular if came_in[p] not in ids))
+    verdict.blame("against its fate", list(_against_fate(inputs, vectors, dead_letters)))
     verdict.duplicates = sum(count - 1 for count in came_out.values())
     if verdict.duplicates > most_duplicates:
         verdict.problems.append(f"{verdict.duplicates} duplicates, at most {most_duplicates} are explained")
+        again = {place for place, count in came_out.items() if count > 1}
+        repeated = [f"{place} at {r.topic}/{r.partition}/{r.offset}" for r in [*vectors, *dead_letters]
+                    for place in [place_of(r)] if place in again]  # fmt: skip
+        verdict.blame("repeated", repeated)
 
-    wrong_ids = [r.key for r in [*vectors, *dead_letters] if came_in.get(place_of(r), r.key.decode()) != r.key.decode()]
+    outputs = [*vectors, *dead_letters]
+    wrong_ids = [r.key for r in outputs if place_of(r) in regular and came_in[place_of(r)] != r.key]
     verdict.blame("under another id", wrong_ids)
     verdict.blame("out of order", list(_out_of_order(vectors)))
     verdict.blame("with a wrong vector", list(_wrong_vectors(ledger, vectors, right_vectors)))
@@ -105,6 +113,25 @@ def sight_of(record: Any) -> Sight:
 def place_of(record: Any) -> Place:
     topic, partition, offset = dict(record.headers)["streamer-source"].decode().rsplit("/", 2)
     return topic, int(partition), int(offset)
+
+
+def fate_of(record: Any) -> str | None:
+    """What the producer of a hostile record says has to become of it; None of an ordinary one."""
+    return dict(record.headers).get("fate", b"").decode() or None
+
+
+def _against_fate(inputs: Sequence[Any], vectors: Sequence[Any], dead_letters: Sequence[Any]) -> Iterable[str]:
+    became: dict[Place, set[str]] = defaultdict(set)
+    for record in vectors:
+        became[place_of(record)].add("tombstone" if record.value is None else "vector")
+    for record in dead_letters:
+        became[place_of(record)].add("dead letter")
+    for record in inputs:
+        place, fate = (record.topic, record.partition, record.offset), fate_of(record)
+        found = became[place]
+        right = "vector" not in found if fate == "no vector" else found <= {fate}
+        if fate not in (None, "any") and not right:
+            yield f"{place} {record.key!r:.50} {record.value!r:.100}: {' and '.join(sorted(found))}, not {fate}"
 
 
 def _out_of_order(records: Iterable[Any]) -> Iterable[Place]:
@@ -155,6 +182,6 @@ def _wrong_vectors(ledger: Ledger, records: Iterable[Any], right_vectors: RightV
         yield from (chunk[i]["id"] for i in np.flatnonzero(~good))
 
 
-def _early(sample: Sample, came_in: Mapping[Place, str], outcomes: Iterable[tuple[Place, Any]]) -> list[Place]:
+def _early(sample: Sample, came_in: Mapping[Place, object], outcomes: Iterable[tuple[Place, Any]]) -> list[Place]:
     there = {place for place, r in outcomes if r.offset < sample.ends.get((r.topic, r.partition), 0)}
     return sorted(place for place in came_in if place[2] < sample.committed.get(place[1], 0) and place not in there)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import random
 import signal
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import anyio
 import httpx
 
+from tests.support.lateness import timed
 from tests.support.processes import streamer
 from tests.support.stages import Stage
 
-START_STOPS_WITHIN = 2.5  # seconds: 2, and the time in which a loaded machine tells us
+START_STOPS_WITHIN = 2.5  # seconds: 2, and the time in which we are told
 STOPS_WITHIN = 5.5
 LONGEST_DRAIN = 18.0
 
@@ -30,13 +30,12 @@ async def stopped(command: str, settings: Mapping[str, object], moment: float, s
                 assert process.process.poll() is None, process.stderr
                 await anyio.sleep(0.02)
         await anyio.sleep(moment)
-        began = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        code = await process.wait(60)
-        took = time.monotonic() - began
+        async with timed() as took:
+            process.send_signal(signal.SIGTERM)
+            code = await process.wait(60)
         assert code in (0, -signal.SIGTERM), f"exit code {code}:\n{process.stderr}"
         assert "Traceback" not in process.stderr, process.stderr
-        return took
+        return took.seconds
 
 
 async def twenty(stage: Stage, silence: str, folder: Path, rounds: int = 20, seed: int = 0) -> list[Stop]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +22,7 @@ class Stored:
     topic: str
     partition: int
     offset: int
-    key: bytes
+    key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
 
@@ -37,6 +37,7 @@ class Run:
         self.texts = {n: f"text {n}" for n in range(20)}
         self.ids = {n: f"id-{n}" for n in range(20)}
         self.samples = [Sample({0: 10}, {("vectors", 0): 10}), Sample({0: 20}, {("vectors", 0): 99})]
+        self.dead_letters: list[Stored] = []
         self.shown: Callable[[list[Sight]], list[Sight]] = list
 
     def judge(self, most_duplicates: int = 0) -> Verdict:
@@ -55,7 +56,7 @@ class Run:
             self.ledger,
             self.inputs,
             vectors,
-            [],
+            self.dead_letters,
             right_vectors=lambda model, texts: np.stack([vector_of(text) for text in texts]),
             most_duplicates=most_duplicates,
             samples=self.samples,
@@ -134,6 +135,17 @@ def _show_twice(run: Run) -> None:
     run.shown = lambda sights: [sights[0], *sights]
 
 
+def _defy_a_fate(run: Run) -> None:
+    """A hostile record that should have become a dead letter has a vector."""
+    run.inputs[5] = replace(run.inputs[5], headers=(("fate", b"dead letter"),))
+
+
+def _bury_a_text(run: Run) -> None:
+    """A well-formed record without a vector."""
+    run.inputs[5] = replace(run.inputs[5], headers=(("fate", b"vector"),))
+    run.order.remove(5)
+
+
 @pytest.mark.parametrize(
     ("breaking", "problem"),
     [
@@ -143,6 +155,8 @@ def _show_twice(run: Run) -> None:
         (_swap_vectors, "with a wrong vector"),
         (_swap_ids, "under another id"),
         (_commit_early, "committed before their outcome"),
+        (_defy_a_fate, "against its fate"),
+        (_bury_a_text, "lost"),
         (_forget_an_input, "acknowledged to the producer and not in the input topic"),
         (_produce_nothing, "never produced"),
         (_hide_from_the_reader, "in the log of 0 and never shown"),
@@ -156,6 +170,17 @@ def test_each_broken_promise_is_found(breaking: Callable[[Run], None], problem: 
     breaking(run)
     found = run.judge().problems
     assert any(told.startswith(problem) for told in found), found
+
+
+@pytest.mark.parametrize("fate", ["dead letter", "no vector", "any"])
+@pytest.mark.parametrize("key", [None, b"", b"\xff", b"id-5"])
+def test_hostile_records_of_any_key_may_end_as_they_have_to(fate: str, key: bytes | None) -> None:
+    run = Run()
+    run.inputs.append(Stored("texts", 0, 20, key, b"{", (("fate", fate.encode()),)))
+    run.dead_letters.append(Stored("dead", 0, 0, key, b"{", (("streamer-source", b"texts/0/20"),)))
+    assert not run.judge().problems
+    run.dead_letters.clear()
+    assert run.judge().problems == ["lost: 1 (('texts', 0, 20))"]
 
 
 def test_the_schedule_follows_from_the_seed() -> None:

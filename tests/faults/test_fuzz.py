@@ -14,95 +14,103 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import httpx
-import orjson
 import pytest
 
 from streamer.adapters.kafka import lenient_records  # noqa: F401  # this process, too, reads any names
+from tests.faults.checker import Ledger, check
 from tests.faults.scene import read_everything
 from tests.support.brokers import Broker, NewTopicName
+from tests.support.hostile import WIDE, Drawn, draw, stranger
 from tests.support.processes import StreamerProcess, streamer
-from tests.support.raw_headers import Raw, produce_raw
-from tests.support.stages import Stage
+from tests.support.raw_headers import CODECS, produce_raw
+from tests.support.stages import DIMENSIONS, Stage
+from tests.support.topics import committed, end_offsets
 from tests.support.vendors.openai import FakeOpenAI
 
 COUNT = int(os.environ.get("STREAMER_FUZZ_RECORDS", "2000"))
 SEED = int(os.environ.get("STREAMER_FUZZ_SEED", "1"))
 PARTITIONS = 3
+TIMES: list[dict[str, str]] = [
+    {},
+    {"message.timestamp.type": "LogAppendTime"},
+    {"message.timestamp.before.max.ms": "3600000"},
+]
+POLICIES: list[dict[str, str]] = [{}, {"cleanup.policy": "compact"}, {"compression.type": "zstd"}]
+PATIENCE = 120 + COUNT / 50  # seconds
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300 + COUNT // 50)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120 + 3 * PATIENCE)]
 
 
-def nested(levels: int) -> bytes:
-    return b"[" * levels + b"]" * levels
+class Run:
+    """Topics, processes and records of one run."""
 
+    def __init__(self, stage: Stage, guarantee: str) -> None:
+        self.stage = stage
+        self.servers = stage.bootstrap_servers
+        self.level = "read_committed" if guarantee == "exactly-once" else "read_uncommitted"
+        stage.settings["delivery.guarantee"] = guarantee
+        self.rng = random.Random(SEED)
+        self.ledger = Ledger()
+        self.shares: list[list[Drawn]] = [[] for _ in range(PARTITIONS)]
+        for n in range(COUNT):
+            drawn = draw(self.rng, b"good-%d" % n, n)
+            self.rng.choice(self.shares).append(drawn)
+            if drawn.text is not None:
+                self.ledger.attempted[f"good-{n}"] = drawn.text
+                self.ledger.acknowledged.add(f"good-{n}")
 
-def good(rng: random.Random, n: int) -> bytes:
-    """A value with a text that can be embedded, in one of the ways of the world."""
-    text = f"parcel {n} of {rng.choice(['Oslo', 'Żary', '東京', '🚲'])} is {rng.choice(['late', 'lost', 'here'])}"
-    document = {"text": text, "stars": rng.randrange(5), "tags": [rng.random()] * rng.randrange(4)}
-    plain = orjson.dumps(document)
-    return rng.choice(
-        [
-            plain,
-            text.encode(),
-            b"\xef\xbb\xbf" + plain,
-            b"\x00\x00\x00\x00" + bytes([rng.randrange(256)]) + plain,
-            plain[:-1] + b', "score": NaN}',
-            plain[:-1] + rb', "title": "cut \ud83d"}',
-            plain[:-1] + b', "deep": ' + nested(rng.randrange(1, 120)) + b"}",
-            orjson.dumps({"specversion": "1.0", "id": f"e{n}", "source": "/x", "type": "t", "data": document}),
-            orjson.dumps(text),
+    async def produce(self) -> None:
+        """To one partition as they come, to one in every codec, to one in transactions of which half are aborted."""
+        strangers = [stranger(self.rng, n) for n in range(COUNT // 10)]
+        # A compacted topic takes none without a key.
+        await produce_raw(
+            self.servers, self.stage.vectors, [(key or b"z", value, names) for key, value, names in strangers]
+        )
+        ways: list[dict[str, Any]] = [{}, {"codecs": list(CODECS)}, {"transactional_id": f"x-{self.stage.texts}"}]
+        for partition, (share, way) in enumerate(zip(self.shares, ways, strict=True)):
+            raws, timestamps = [drawn.raw for drawn in share], [drawn.timestamp for drawn in share]
+            await produce_raw(self.servers, self.stage.texts, raws, partition=partition, timestamps=timestamps, **way)
+
+    async def done(self, processes: list[StreamerProcess]) -> list[Any]:
+        """All is committed, and judged; the verdicts."""
+        inputs = await read_everything(self.servers, self.stage.texts, self.level)
+        ends = {p: max(r.offset for r in inputs if r.partition == p) + 1 for p in range(PARTITIONS)}
+        await self._reached(processes, f"group-{self.stage.texts}", self.stage.texts, ends)
+        judged = {tp.partition: end for tp, end in (await end_offsets(self.servers, self.stage.vectors)).items() if end}
+        await self._reached(processes, f"group-{self.stage.texts}-verdicts", self.stage.vectors, judged)
+        return await read_everything(self.servers, self.stage.verdicts, "read_committed")
+
+    async def _reached(self, processes: list[StreamerProcess], group: str, topic: str, ends: dict[int, int]) -> None:
+        with anyio.fail_after(PATIENCE):
+            done: dict[int, int] = {}
+            while any(done.get(partition, 0) < end for partition, end in ends.items()):
+                for process in processes:
+                    assert process.process.poll() is None, process.stderr[-4000:]
+                await anyio.sleep(0.5)
+                done = await committed(self.servers, group, topic)
+
+    async def judge(self, service: FakeOpenAI, verdicts: list[Any]) -> None:
+        inputs, published, letters = [
+            await read_everything(self.servers, topic, self.level)
+            for topic in (self.stage.texts, self.stage.vectors, self.stage.dead_letters)
         ]
-    )
-
-
-def odd(rng: random.Random) -> bytes | None:
-    """A value that is no text; what becomes of it is not what this test is about."""
-    return rng.choice(
-        [
-            None,
-            b"",
-            rng.randbytes(rng.randrange(1, 300)),
-            b'{"text": "x", "m": ' + nested(rng.randrange(129, 1500)) + b"}",
-            b"\x00\x00\x00\x00\x07\x0corder\x24late",
-            '"Late," she said'.encode("utf-16-le"),
-            b'{"text": "\xe2\x80\x8b"}',
-            b"{" + rng.randbytes(20),
-            b"null",
-        ]
-    )
-
-
-def headers(rng: random.Random) -> list[tuple[bytes, bytes | None]]:
-    large = rng.random() < 0.003
-    names = [b"trace", b"", b"streamer-space", "é".encode(), b"ce_id"]
-    return [(rng.choice(names), None if rng.random() < 0.1 else rng.randbytes(200_000 if large else rng.randrange(50)))
-            for _ in range(2 if large else rng.randrange(4))]  # fmt: skip
-
-
-def draw(rng: random.Random, n: int) -> tuple[Raw, int | None]:
-    """Well-formed records have a key that begins with `good`."""
-    now = 1_764_000_000_000
-    timestamp = rng.choice([None, None, None, 0, now, now * 1000, 4_102_444_800_000, 2**63 - 1])
-    if rng.random() < 0.6:
-        return (b"good-%d" % n, good(rng, n), headers(rng)), timestamp
-    key = rng.choice([None, b"", rng.randbytes(8), b"k" * rng.randrange(5000), b"a\nb"])
-    bad_name = [(b"tr\xffce", b"x")] if rng.random() < 0.2 else []
-    value = odd(rng) if rng.random() < 0.8 or not bad_name else b"a text"
-    return (key, value, [*headers(rng), *bad_name]), timestamp
-
-
-def stranger(rng: random.Random, n: int) -> Raw:
-    """A record of the vector topic that no worker has written."""
-    vector = rng.choice([[1.0], "x", [[1]], None])
-    document = orjson.dumps({"vector": vector, "space": "s", "dimensions": 1, "source": {"topic": 5}})
-    far = document.replace(b'{"topic":5}', b'{"topic": "t", "partition": 0, "offset": 1e300}')
-    value = rng.choice(
-        [document, far, rng.randbytes(30), document[:-1] + b', "metadata": {"m": ' + nested(400) + b"}}"]
-    )
-    names = rng.choice([[(b"content-type", b"application/json")], [(b"tr\xffce", b"x")], []])
-    return rng.choice([b"x%d" % n, b"k" * 300_000 if n % 50 == 0 else b"y", rng.randbytes(6)]), value, names
+        ours = [r for r in published if dict(r.headers).get("streamer-source", b"").startswith(b"texts-")]
+        judged = await anyio.to_thread.run_sync(
+            lambda: check(
+                self.ledger,
+                inputs,
+                ours,
+                letters,
+                right_vectors=lambda model, texts: service.expected(texts, model, DIMENSIONS),
+                most_duplicates=0,
+            )
+        )
+        assert not judged.problems, judged.problems
+        assert judged.produced == len(inputs) >= COUNT
+        vectors = Counter(r.key for r in ours if r.value is not None)
+        assert Counter(r.key for r in verdicts if r.key in vectors) == vectors
 
 
 async def _searched(port: int) -> None:
@@ -115,63 +123,35 @@ async def _searched(port: int) -> None:
             assert answer.status_code < 500, answer.text
 
 
-async def _until_committed(stage: Stage, ends: dict[int, int], processes: list[StreamerProcess]) -> None:
-    with anyio.fail_after(120 + COUNT / 100):
-        while {p: min(o, ends[p]) for p, o in (await stage.committed()).items()} != ends:
-            for process in processes:
-                assert process.process.poll() is None, process.stderr[-4000:]
-            await anyio.sleep(0.5)
-
-
 @pytest.mark.real_kafka("refusals of single records")
 @pytest.mark.parametrize("guarantee", ["at-least-once", "exactly-once"])
 async def test_random_records_of_other_people(
     broker: Broker, new_topic: NewTopicName, tmp_path: Path, guarantee: str
 ) -> None:
-    """Nobody exits or is stuck; all records have an outcome, every well-formed one its vector and verdict once."""
-    wide = {"message.timestamp.after.max.ms": str(2**63 - 1), "max.message.bytes": "3000000"}
-    texts = await new_topic("texts", partitions=PARTITIONS, configs=wide)
-    vectors = await new_topic("vectors", partitions=PARTITIONS)
-    dead = await new_topic("dead", configs={"max.message.bytes": "50000"})
-    stage = Stage(broker, texts, vectors, await new_topic("verdicts"), dead, tmp_path)
-    stage.settings["delivery.guarantee"] = guarantee
-    rng = random.Random(SEED)
-    shares: list[list[tuple[Raw, int | None]]] = [[] for _ in range(PARTITIONS)]
-    for n in range(COUNT):
-        rng.choice(shares).append(draw(rng, n))
-    wanted = {raw[0] for share in shares for raw, _ in share if raw[0] and raw[0].startswith(b"good")}
-
+    """Nobody exits or is stuck; every record has the outcome that it has to have, once and in order, and every vector
+    its verdict."""
+    world = random.Random(f"{SEED} {guarantee}")
+    texts = await new_topic("texts", partitions=PARTITIONS, configs=WIDE | world.choice(TIMES[:2]))
+    vectors = await new_topic("vectors", partitions=PARTITIONS, configs=world.choice(POLICIES) | world.choice(TIMES))
+    configs = {"max.message.bytes": "50000"} | world.choice(POLICIES) | world.choice(TIMES)
+    dead = await new_topic("dead", configs=configs)
+    verdicts = await new_topic("verdicts", configs=world.choice(POLICIES) | world.choice(TIMES))
+    stage = Stage(broker, texts, vectors, verdicts, dead, tmp_path)
+    stage.settings["kafka.compression"] = world.choice(list(CODECS))
+    run = Run(stage, guarantee)
     async with FakeOpenAI(key="sk-test") as service:
         stage.with_fake_openai(service)
         with streamer("run", stage.settings) as worker, streamer("index", stage.settings) as indexer:
             await worker.ready(stage.port)
             await indexer.ready(stage.index_port)
-            strangers = [stranger(rng, n) for n in range(COUNT // 10)]
-            await produce_raw(stage.bootstrap_servers, vectors, strangers)
-            for partition, share in enumerate(shares):
-                raws, timestamps = [raw for raw, _ in share], [timestamp for _, timestamp in share]
-                await produce_raw(stage.bootstrap_servers, texts, raws, partition=partition, timestamps=timestamps)
-            ends = {partition: len(share) for partition, share in enumerate(shares)}
-            await _until_committed(stage, ends, [worker, indexer])
-            verdicts: list[Any] = []
-            with anyio.fail_after(120 + COUNT / 100):
-                while not wanted <= {record.key for record in verdicts}:
-                    assert indexer.process.poll() is None, indexer.stderr[-4000:]
-                    verdicts = await read_everything(stage.bootstrap_servers, stage.verdicts, "read_committed")
+            await run.produce()
+            try:
+                judged = await run.done([worker, indexer])
+            finally:
+                await anyio.Path(tmp_path / "worker.log").write_text(worker.stderr)
+                await anyio.Path(tmp_path / "indexer.log").write_text(indexer.stderr)
             await _searched(stage.index_port)
             for process in (worker, indexer):
                 process.send_signal(signal.SIGTERM)
                 assert await process.wait() == 0, process.stderr[-4000:]
-
-    published = await read_everything(stage.bootstrap_servers, vectors, "read_committed")
-    letters = await read_everything(stage.bootstrap_servers, dead, "read_committed")
-    sources = [dict(r.headers).get("streamer-source", b"").decode("utf-8", "replace") for r in [*published, *letters]]
-    ours = Counter(source for source in sources if source.startswith(texts))
-    assert set(ours) == {f"{texts}/{p}/{n}" for p, share in enumerate(shares) for n in range(len(share))}
-    vectors_of = Counter(r.key for r in published if r.key in wanted and r.value is not None)
-    assert vectors_of == Counter(wanted), vectors_of - Counter(wanted)
-    assert Counter(r.key for r in verdicts if r.key in wanted) == Counter(wanted)
-    twice = [(source, count) for source, count in ours.items() if count > 1]
-    if guarantee == "exactly-once":
-        assert not twice
-    assert len(twice) <= COUNT / 100, "a dead letter may come twice, after one that its topic refused"
+        await run.judge(service, judged)

@@ -1,31 +1,24 @@
-"""What the dashboard makes of hostile ids, texts, metadata and errors, in a real browser: no script of theirs runs."""
+"""What the pages make of hostile ids, texts, metadata, errors and dead letters, in a real browser: no script of theirs
+runs."""
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import subprocess
-from base64 import b64encode
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
-import anyio.to_thread
-import orjson
 import pytest
-from starlette.responses import Response, StreamingResponse
+from anyio.to_thread import run_sync
 
-from streamer.http import dashboard
-from tests.support.indexing import Topic
-from tests.support.serving import serving_an_index
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+from streamer.http import pages
+from tests.support.browser import BROWSER, Page, browsing
+from tests.support.dashboards import SaidWorker, Stream, at_work, dashboard
 
 if BROWSER is None:
     pytest.skip("no Chromium on this machine", allow_module_level=True)
 
-pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(240)]
 
 SENTINEL = "owned-by-a-stranger"
 RUN = f"document.title=`{SENTINEL}`"  # quotes would be escaped in some messages, and the script be none
@@ -38,106 +31,83 @@ HOSTILE = (
     f"<iframe srcdoc='<script>parent.{RUN}</script>'></iframe>",
     "${" + RUN + "}{{" + RUN + "}}\u2028'\"`--><!--",
 )
+STRANGE = "document.querySelectorAll('main img, main iframe, main script, main svg[onload], main a[href^=java]').length"
 
 
-async def dom_of(url: str, folder: Path) -> str:
-    """The document once it is complete, see `in_two_pieces`."""
-    assert BROWSER is not None
-    command: Sequence[str] = [
-        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--no-proxy-server", f"--user-data-dir={folder}", "--dump-dom", url,
-    ]  # fmt: skip
-    done = await anyio.to_thread.run_sync(
-        lambda: subprocess.run(command, capture_output=True, timeout=120, check=False, text=True)
-    )
-    assert "<html" in done.stdout, done.stderr[-2000:]
-    return done.stdout
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Page]:
+    with browsing(tmp_path / "browser") as opened:
+        opened.look()
+        yield opened
 
 
-# What a person does: a search, once the page is there. It is part of the page, so the page's policy lets it run.
-ASK = """
-setTimeout(() => { at("search").elements.text.value = WANTED; at("search").requestSubmit() }, 300)
-setTimeout(() => { document.body.dataset.seen = "asked" }, 2500)
-"""
-
-
-def in_two_pieces(page: bytes, **options: Any) -> Response:
-    """A page whose last tags come late: its scripts run meanwhile, and the browser takes it for complete afterwards."""
-    shown, end, rest = page.partition(b"</body>")
-
-    async def pieces() -> AsyncIterator[bytes]:
-        yield shown
-        await anyio.sleep(5)
-        yield end + rest
-
-    return StreamingResponse(pieces(), **options)
-
-
-def page_that_asks(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
-    """The dashboard with a hand that searches for `wanted`; its policy is made for its script as ever."""
-    monkeypatch.setattr(dashboard, "Response", in_two_pieces)
-    literal = orjson.dumps(wanted).decode().replace("<", "\\u003c")
-    script = dashboard._SCRIPT + ASK.replace("WANTED", literal).encode()
-    policy = dashboard._POLICY.partition("script-src")[0]
-    digest = b64encode(hashlib.sha256(script).digest()).decode()
-    monkeypatch.setattr(dashboard, "_PAGE", dashboard._PAGE.replace(dashboard._SCRIPT, script))
-    monkeypatch.setattr(dashboard, "_POLICY", f"{policy}script-src 'sha256-{digest}'")
-
-
-def nothing_ran(dom: str) -> None:
-    head = dom.partition("<body")[0]
-    assert "<title>streamer</title>" in head
-    for markup in ("<img", "<svg", "<iframe"):
-        assert markup not in dom, "a stranger's markup became part of the page"
-    assert dom.count("<script>") == 1
-
-
-async def test_hostile_ids_texts_and_metadata_are_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    topic = Topic()
+def hostile_stream() -> Stream:
+    stream = Stream()
     for number, hostile in enumerate(HOSTILE):
-        odd: Any = {"note": hostile, hostile: [hostile]}
-        topic.append(f"{number} {hostile}", number, text=hostile, **odd)
-        topic.append(f"{number} bare {hostile}", 90 + number, **odd)
-    page_that_asks(monkeypatch, f"id:0 {HOSTILE[0]}")
-    async with serving_an_index(topic) as (client, this):
-        async with anyio.create_task_group() as tasks:
-
-            async def verdicts() -> None:
-                """Live ones, hostile as well, for as long as the browser looks."""
-                for number in range(1000):
-                    topic.append(f"live {number} {HOSTILE[number % len(HOSTILE)]}", 30)
-                    await anyio.sleep(0.05)
-
-            tasks.start_soon(verdicts)
-            dom = await dom_of(str(client.base_url), tmp_path / "browser")
-            tasks.cancel_scope.cancel()
-        del this
-    nothing_ran(dom)
-    assert 'data-seen="asked"' in dom, "the search was made"
-    assert "&lt;script&gt;" in dom, "and what it found is shown"
-    assert dom.count("&lt;img src=x") >= 2
-    assert "near duplicate</td>" in dom, "live verdicts are shown, too"
+        odd: Any = {"note": hostile, hostile: hostile}
+        stream.publish(f"{number} {hostile}", f"ordinary words {hostile}", **odd)
+        stream.publish(f"{number} again {hostile}", f"ordinary words {hostile}", **odd)
+    return stream
 
 
-async def test_a_hostile_error_is_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    page_that_asks(monkeypatch, f"id:{HOSTILE[1]}")
-    async with serving_an_index(Topic()) as (client, this):
-        monkeypatch.setattr(this.indexer, "ready", lambda: f"restoring {HOSTILE[0]} {HOSTILE[1]}")
-        dom = await dom_of(str(client.base_url), tmp_path / "browser")
-    nothing_ran(dom)
-    assert "no vector of id" in dom, "the error is shown"
-    assert "restoring &lt;script&gt;" in dom
+def see_all(page: Page, url: str) -> None:
+    """The feed, the map's text, a search and its results, the filter by a value of metadata, a failure."""
+    page.open(url)
+    page.until("document.querySelectorAll('#feed > li').length > 3")
+    page.click("label:has(input[value=all])")
+    page.until("document.querySelector('#feed').innerText.includes('<iframe srcdoc')")
+    page.js("document.querySelector('#map').focus()")
+    page.until("document.querySelector('#map-share').innerText.includes('events')")
+    for _ in range(len(HOSTILE)):
+        page.press("ArrowLeft")
+    page.js(f"location.hash = '#' + new URLSearchParams({{like: {('0 ' + HOSTILE[0])!r}}})")
+    page.until("document.querySelector('#matches').innerText.includes('<img src=x')")
+    page.until("document.querySelector('#results-title').innerText.includes('<script>')")
+    page.js("document.querySelector('#matches .chip').click()")
+    page.js(f"location.hash = '#' + new URLSearchParams({{like: {HOSTILE[1]!r}}})")
+    page.until("document.querySelector('#failure').innerText.includes('no vector of id')")
+    page.settle(1.0)
 
 
-async def test_the_check_would_see_a_script_that_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_hostile_ids_texts_metadata_and_dead_letters_are_text(page: Page) -> None:
+    letters = [{"at": 0, "kind": text, "reason": text, "source": text, "key": text} for text in HOSTILE]
+    waits = [{"reason": "provider_key", "text": HOSTILE[3], "until": None}]
+    worker = SaidWorker(at_work(model=HOSTILE[1], waits=waits, dead_letters=letters), url=f"http://{HOSTILE[1]}")
+    async with dashboard(hostile_stream(), worker, without=lambda: f"a cache {HOSTILE[0]} {HOSTILE[1]}") as (url, _):
+        await run_sync(partial(see_all, page, url))
+        assert await run_sync(page.js, "document.title") == "streamer"
+        assert await run_sync(page.js, STRANGE) == 0, "a stranger's markup became part of the page"
+        assert await run_sync(page.js, "document.scripts.length") == 1
+        assert "<script>" in await run_sync(page.js, "document.querySelector('#words').innerText")
+        assert "<img src=x" in await run_sync(page.js, "document.querySelector('#letters').innerText")
+        assert [said for said in page.problems if "404" not in said] == [], "but for the id that nobody knows"
+
+
+async def test_the_check_would_see_a_script_that_runs(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same page, careless: markup instead of text, and no policy."""
-    page_that_asks(monkeypatch, f"id:{HOSTILE[1]}")
-    careless = dashboard._PAGE.replace(b'at("failure").textContent = error', b'at("failure").innerHTML = error')
-    monkeypatch.setattr(dashboard, "_PAGE", careless)
-    monkeypatch.setattr(dashboard, "_POLICY", "default-src * 'unsafe-inline'")
-    async with serving_an_index(Topic()) as (client, _):
-        dom = await dom_of(str(client.base_url), tmp_path / "browser")
-    with pytest.raises(AssertionError):
-        nothing_ran(dom)
-    assert SENTINEL in dom.partition("<body")[0]
+    careless = pages.FILES["texts.js"].replace(
+        b'return make("p", { class: "text" }, ...parts)',
+        b'const it = make("p", { class: "text" }); it.innerHTML = text; return it',
+    )
+    assert careless != pages.FILES["texts.js"]
+    monkeypatch.setitem(pages.FILES, "texts.js", careless)
+    monkeypatch.setattr(pages, "POLICY", "default-src * 'unsafe-inline'")
+    async with dashboard(hostile_stream()) as (url, _):
+        await run_sync(partial(page.open, url))
+        await run_sync(partial(page.until, f"document.title === {SENTINEL!r}"))
+        assert await run_sync(page.js, STRANGE) > 0
+
+
+async def test_the_policy_alone_would_stop_it(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    careless = pages.FILES["texts.js"].replace(
+        b'return make("p", { class: "text" }, ...parts)',
+        b'const it = make("p", { class: "text" }); it.innerHTML = text; return it',
+    )
+    monkeypatch.setitem(pages.FILES, "texts.js", careless)
+    async with dashboard(hostile_stream()) as (url, _):
+        await run_sync(partial(page.open, url))
+        await run_sync(partial(page.until, "document.querySelector('#words').innerText.length > 12"))
+        await run_sync(page.settle, 3.0)
+        assert await run_sync(page.js, "document.title") == "streamer"
+        assert await run_sync(page.js, STRANGE) == 0
+        assert any("TrustedHTML" in said or "trusted" in said.lower() for said in page.problems), page.problems

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
 from streamer.http.metrics import StatisticsCollector
 from streamer.telemetry.histogram import Histogram
@@ -96,3 +97,14 @@ def test_they_are_read_when_they_are_asked_for() -> None:
     registry.register(StatisticsCollector("streamer", lambda: statistics))
     statistics.records_total = 6
     assert registry.get_sample_value("streamer_records_total") == 6
+
+
+def test_a_value_with_a_trace_is_an_exemplar_for_those_who_can_read_it() -> None:
+    marked = histogram(0.05, 0.5)
+    marked.mark(0.5, "0af7651916cd43dd8448eb211c80319c", 1.0)
+    registry = CollectorRegistry()
+    registry.register(StatisticsCollector("streamer", lambda: Statistics(seconds=marked)))
+    text = openmetrics(registry).decode()  # type: ignore[no-untyped-call]
+    [line] = [line for line in text.splitlines() if "trace_id" in line]
+    assert line == 'streamer_seconds_bucket{le="1.0"} 2.0 # {trace_id="0af7651916cd43dd8448eb211c80319c"} 0.5 1.0'
+    assert "trace_id" not in generate_latest(registry).decode()

@@ -76,6 +76,18 @@ async def test_readiness_says_what_it_does_without() -> None:
         assert (await client.get("/readyz")).json() == {"ready": True}
 
 
+async def test_readiness_says_since_when_and_until_when() -> None:
+    worker, waits = Worker(), [{"reason": "provider_down", "text": "t", "since": "2026-11-28T09:00:00Z", "until": None}]
+    status: dict[str, object] = {"role": "worker", "waits": waits, "degraded": []}
+    async with serving(create_health_app("worker", worker, status=lambda: status)) as client:
+        response = await client.get("/readyz")
+        assert response.json() == {"error": "rate limited by the provider", "waits": waits}
+        worker.reason = None
+        status |= {"waits": [], "degraded": waits}
+        assert (await client.get("/readyz")).json() == {"ready": True, "degraded": waits}
+        assert (await client.get("/v1/status")).json() == status
+
+
 async def test_metrics_are_read_at_scrape_time() -> None:
     worker = Worker()
     async with serving(create_health_app("worker", worker)) as client:
@@ -118,16 +130,31 @@ def basic(user: str, password: str) -> str:
         ("", 401),
     ],
 )
-async def test_a_token_guards_all_but_liveness(header: str, status: int) -> None:
+async def test_a_token_guards_all_but_probes(header: str, status: int) -> None:
     worker = Worker()
     worker.reason = None
     headers = {b"authorization": header.encode()} if header else {}
     async with serving(create_health_app("worker", worker, "geheim-ß")) as client:
         assert (await client.get("/healthz")).status_code == 200
-        for path, expected in [("/readyz", status), ("/metrics", status), ("/nothing", 404 if status == 200 else 401)]:
+        paths = {"/readyz": status if header else 200, "/metrics": status, "/nothing": 404 if status == 200 else 401}
+        for path, expected in paths.items():
             response = await client.get(path, headers=headers)
             assert response.status_code == expected
             if expected == 401:
                 assert response.headers["www-authenticate"].startswith('Bearer, Basic realm="streamer')
                 assert "geheim" not in response.text
                 assert "Authorization" in response.json()["error"]
+
+
+async def test_without_the_token_readiness_is_a_status_and_no_reason() -> None:
+    worker = Worker()
+    async with serving(create_health_app("worker", worker, "geheim", degraded=lambda: "cache: /home/secret")) as client:
+        refused = await client.get("/readyz")
+        assert refused.status_code == 503
+        assert "provider" not in refused.text
+        assert "Authorization" in refused.json()["error"]
+        worker.reason = None
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (200, {"ready": True})
+        told = await client.get("/readyz", headers={"authorization": "Bearer geheim"})
+        assert told.json() == {"ready": True, "without": "cache: /home/secret"}

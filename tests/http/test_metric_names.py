@@ -46,6 +46,7 @@ counter   streamer_worker_source_consumers_replaced_total
 counter   streamer_worker_source_partitions_restarted_total
 counter   streamer_worker_source_deleted_offsets_total
 counter   streamer_worker_source_truncations_total
+counter   streamer_worker_source_unreadable_records_total
 gauge     streamer_worker_source_unreadable_partitions
 gauge     streamer_worker_sink_unacknowledged
 counter   streamer_worker_sink_producers_replaced_total
@@ -75,6 +76,11 @@ counter   streamer_worker_cache_file_damaged_total
 counter   streamer_worker_cache_file_evicted_total
 counter   streamer_worker_cache_file_faults_total
 gauge     streamer_worker_cache_file_available
+counter   streamer_worker_cache_server_stored_total
+counter   streamer_worker_cache_server_dropped_total
+counter   streamer_worker_cache_server_damaged_total
+counter   streamer_worker_cache_server_faults_total
+gauge     streamer_worker_cache_server_available
 gauge     streamer_indexer_ready
 gauge     streamer_indexer_dimensions
 gauge     streamer_indexer_vectors
@@ -89,6 +95,7 @@ counter   streamer_indexer_deletions_total
 counter   streamer_indexer_malformed_total
 counter   streamer_indexer_searches_total
 counter   streamer_indexer_commit_failures_total
+counter   streamer_indexer_verdicts_refused_total
 counter   streamer_indexer_foreign_total{space}
 counter   streamer_indexer_verdicts_total{verdict}
 histogram streamer_indexer_p_value

@@ -25,7 +25,7 @@ from tests.support.stages import Stage
 from tests.support.topics import read_all, read_until
 from tests.support.vendors.openai import FakeOpenAI
 
-pytestmark = [pytest.mark.anyio, pytest.mark.own_broker]
+pytestmark = [pytest.mark.anyio, pytest.mark.own_broker, pytest.mark.xdist_group("guarded")]
 
 admin: Any = confluent_kafka.admin  # its types do not name all that it exports
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -40,6 +42,17 @@ class Demo:
     def says(self, text: str) -> None:
         """Wait for it."""
         self._until(lambda: text in self.output)
+
+    def goes_on(self) -> None:
+        """Wait for a verdict on what it publishes after its summary."""
+        found = re.search(r"See it move at (\S+),", self.output)
+        assert found is not None, self.output
+
+        def is_live() -> bool:
+            with urlopen(f"{found[1]}/v1/recent?limit=5") as answer:
+                return b'"id":"live-' in answer.read()
+
+        self._until(is_live)
 
     def send(self, number: signal.Signals) -> int:
         self._popen.send_signal(number)
@@ -131,6 +144,8 @@ def test_stopped_at_any_time_it_stops_all(
 ) -> None:
     demo = start_demo()
     demo.says(moment)
+    if number == signal.SIGINT:
+        demo.goes_on()
     assert demo.send(number) == code
     assert "Traceback" not in demo.output
     assert demo.output.endswith("stopping …\n")

@@ -55,7 +55,7 @@ def test_what_the_example_shows_is_the_default_or_would_be_accepted(section: str
     if value is None or value == (str(default) if isinstance(default, Path) else default):
         return
     assert default in (None, {}, []), "a key with a default shows it"
-    needs = {"provider": {"name": "ollama" if key == "keep_alive" else "openai"}}.get(section, {})
+    needs = {"provider": {"name": {"keep_alive": "ollama", "precision": "onnx"}.get(key, "openai")}}.get(section, {})
     environ = {"EU_API_KEY": "secret", "OPENAI_API_KEY": "secret"}
     wanted = load_settings(None, environ, {f"{section}.{name}": v for name, v in {**needs, key: value}.items()})
     assert getattr(getattr(wanted, section), key) not in (None, {}, [])

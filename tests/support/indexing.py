@@ -17,6 +17,7 @@ from streamer.indexer.indexer import Indexer
 from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.protocols import Acknowledgement
+from streamer.telemetry.tracing import ConsumerTracing
 
 SPACE = Space(provider="p", model="m", dimensions=2)
 OTHER = Space(provider="p", model="other", dimensions=2)
@@ -149,14 +150,22 @@ class MemorySink:
 class Running:
     """An indexer with its surroundings."""
 
-    def __init__(self, topic: Topic, settings: IndexerSettings = SETTINGS, snapshots: Snapshots | None = None) -> None:
+    def __init__(
+        self,
+        topic: Topic,
+        settings: IndexerSettings = SETTINGS,
+        snapshots: Snapshots | None = None,
+        tracing: ConsumerTracing | None = None,
+        space: Space = SPACE,
+        per_poll: int = 3,
+    ) -> None:
         self.topic = topic
-        self.changelog = MemoryChangelog(topic)
+        self.changelog = MemoryChangelog(topic, per_poll=per_poll)
         self.sink = MemorySink(topic)
-        self.indexer = Indexer(self.changelog, self.sink, SPACE, settings, snapshots)
+        self.indexer = Indexer(self.changelog, self.sink, space, settings, snapshots, tracing)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):  # coverage on a loaded machine
             while not condition():
                 await anyio.lowlevel.checkpoint()
 

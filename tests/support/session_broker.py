@@ -1,16 +1,17 @@
 """The broker that the tests marked `kafka` run against, as a pytest plugin.
 
 Which one: the address in STREAMER_KAFKA__BOOTSTRAP_SERVERS if there is one; else the kind in STREAMER_TEST_BROKER
-(`java`, `docker` or `embedded`); else the first that comes up of Docker, Java with Maven, and the embedded broker. All
-tests share it; without a test that wants one, none is started. The summary says which it was and what it left out.
+(`java`, `docker` or `embedded`); else the first that comes up of Docker, Java with Maven, and the embedded broker. The
+first test that wants it starts it, and all tests of a process share it: with pytest-xdist each process has its own,
+unless they were given an address. The summary says which it was and what it left out.
 """
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import NoReturn
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from typing import Any, NoReturn
 
 import anyio
 import pytest
@@ -31,14 +32,22 @@ class SharedBroker:
         self._address = environ.get(ADDRESS)
         self._wanted = environ.get(KIND)
         self._broker: Broker | None = None
+        self._unavailable: Unavailable | None = None
         self.notes: list[str] = []
         self.left_out: list[tuple[str, str]] = []
         if self._wanted and self._wanted not in KINDS:
             raise pytest.UsageError(f"{KIND}={self._wanted}: expected one of {', '.join(KINDS)}")
 
     def get(self) -> Broker:
+        """Raises Unavailable if there is none, and does not try again then."""
+        if self._unavailable:
+            raise self._unavailable
         if self._broker is None:
-            self._broker = self._open()
+            try:
+                self._broker = self._open()
+            except Unavailable as exc:
+                self._unavailable = exc
+                raise
             real = "" if self._broker.is_real else ", which is not Apache Kafka"
             self.notes.append(f"{self._broker.kind} broker at {self._broker.bootstrap_servers}{real}")
         return self._broker
@@ -84,19 +93,15 @@ def _is_marked(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(marker) for marker in ("kafka", "real_kafka"))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Not left to the first test: fetching Kafka may take longer than a test is given."""
-    wanted = any(_is_marked(item) for item in session.items)
-    if wanted and not session.config.option.collectonly:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Started before the test's time begins: fetching Kafka may take longer than a test is given."""
+    if _is_marked(item):
         try:
-            session.config.stash[SHARED].get()
+            item.config.stash[SHARED].get()
         except Unavailable as exc:
-            raise pytest.UsageError(f"no broker for the tests: {exc}") from exc
-
-
-def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    return config.stash[SHARED].notes
+            item.session.shouldfail = f"no broker for the tests: {exc}"
+    return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -109,15 +114,37 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"the embedded broker lacks {lacks}")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What a process of pytest-xdist has to tell goes to the one that writes the summary."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        shared = session.config.stash[SHARED]
+        output["broker"] = (shared.notes, shared.left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    told = getattr(node, "workeroutput", {}).get("broker")  # none if it crashed
+    if told:
+        notes, left_out = told
+        shared = node.config.stash[SHARED]
+        shared.notes += [note for note in notes if note not in shared.notes]
+        shared.left_out += [tuple(pair) for pair in left_out]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     shared = config.stash[SHARED]
+    if shared.notes:
+        terminalreporter.section("brokers")
+        for note in shared.notes:
+            terminalreporter.line(note)
     if shared.left_out:
         terminalreporter.section("left out")
-        terminalreporter.line(shared.notes[-1])
         terminalreporter.line(
             f"{len(shared.left_out)} tests need Apache Kafka (Docker, or Java with Maven) and were left out:"
         )
-        for name, lacks in shared.left_out:
+        for name, lacks in sorted(shared.left_out):
             terminalreporter.line(f"  {name}: {lacks}")
 
 

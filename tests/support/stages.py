@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.support.brokers import Broker
+from tests.support.brokers import Broker, kafka
 from tests.support.topics import Pair, committed, produce
 from tests.support.vendors.openai import FakeOpenAI
 
@@ -14,9 +13,9 @@ DIMENSIONS = 16
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """For a program that is started later: not one that the kernel gives to whoever asks for any."""
+    (port,) = kafka.free_ports(1)
+    return int(port)
 
 
 class Stage:

@@ -10,6 +10,7 @@ import anyio.lowlevel
 
 from streamer.core.decoding import Decoder
 from streamer.protocols import Embedder
+from streamer.telemetry.tracing import ConsumerTracing
 from streamer.testing import SPACE, MemorySink, MemorySource
 from streamer.worker.batching import BatchPolicy
 from streamer.worker.encoding import Encoder
@@ -25,23 +26,28 @@ def pipeline(
     linger: float = 0.001,
     drain_timeout: float = 5.0,
     max_in_flight: int = 100,
+    commit_interval: float = 0.003,
+    poll_timeout: float = 0.01,
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
+    tracing: ConsumerTracing | None = None,
 ) -> Pipeline:
     settings = PipelineSettings(
         batch=BatchPolicy(max_events=7, linger=linger),
         max_batches=4,
         max_in_flight_events=max_in_flight,
         max_in_flight_bytes=1_000_000,
-        commit_interval=0.003,
+        commit_interval=commit_interval,
         drain_timeout=drain_timeout,
-        poll_timeout=0.01,
+        poll_timeout=poll_timeout,
     )
     encoder = Encoder(space=SPACE, vectors_topic="vectors", dead_letters_topic="dead-letters")
-    return Pipeline(source, embedder, sink, Decoder(), encoder, settings, clock=clock, wall_clock=wall_clock)
+    return Pipeline(
+        source, embedder, sink, Decoder(), encoder, settings, clock=clock, wall_clock=wall_clock, tracing=tracing
+    )
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):  # coverage on a loaded machine
         while not condition():
             await anyio.lowlevel.checkpoint()

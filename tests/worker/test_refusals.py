@@ -22,6 +22,7 @@ from streamer.worker.batching import BatchPolicy
 from streamer.worker.encoding import Encoder
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.settings import PipelineSettings
+from tests.support.examples import examples
 from tests.support.refusing import RefusingSink
 
 pytestmark = pytest.mark.anyio
@@ -213,7 +214,7 @@ keys = st.none() | st.binary(max_size=12) | st.integers(4090, 4100).map(lambda s
 headers = st.lists(st.tuples(st.text(max_size=10), st.binary(max_size=30)), max_size=4).map(tuple)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(
     st.lists(st.tuples(values, keys, headers, st.integers(-1, 2**63 - 1)), min_size=1, max_size=25),
     st.integers(0, 2**32),

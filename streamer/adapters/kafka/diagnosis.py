@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 from aiokafka import TopicPartition as ClientPartition
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError, KafkaConnectionError, KafkaError
 
 from streamer.adapters.kafka.client_log import CLIENT_LOG
 from streamer.adapters.kafka.joining import call_off
@@ -32,14 +32,14 @@ class ConsumerTimeouts:
     for one that the flow waits for, such as to a commit. `pause`: before a failed attempt is repeated. `quarantine`:
     before a partition that cannot be read is tried again. `goodbye`: for a consumer whose start has failed."""
 
-    interval: float = 2.0
-    quiet: float = 10.0
+    interval: float = 1.0
+    quiet: float = 2.0
     stuck: float = 60.0
     unreachable: float = 600.0
-    request: float = 5.0
+    request: float = 2.5
     step: float = 10.0
     pause: float = 2.0
-    quarantine: float = 60.0
+    quarantine: float = 8.0
     goodbye: float = 1.0
 
 
@@ -59,6 +59,7 @@ class Health:
         self._asked: dict[ClientPartition, float] = {}  # since when in vain
         self._last_asked: dict[ClientPartition, float] = {}
         self._silent_since: float | None = None
+        self._was_connected = True
         self._missing: set[str] = set()
         self._refusals = CLIENT_LOG.refusals
         self._refused = False
@@ -95,6 +96,8 @@ class Health:
         if self._is_refused():
             self.report(f"Kafka rejects the connection: {CLIENT_LOG.refusal}")
             return Diagnosis.WAITING  # another consumer would not be let in either
+        if not self._is_connected(consumer):
+            return self._silence(KafkaConnectionError("there is no connection to a broker"))
         await self._check_topics(consumer, topics)
         now = self._clock()
         idle = [tp for tp, since in self._asked.items() if now - since > self._timeouts.quiet]
@@ -118,6 +121,11 @@ class Health:
                 )
                 return Diagnosis.SICK
         return Diagnosis.WELL
+
+    def _is_connected(self, consumer: Any) -> bool:
+        """Twice in a row without a connection to any broker is no moment. Heartbeats and fetches keep them open."""
+        before, self._was_connected = self._was_connected, has_connection(consumer)
+        return before or self._was_connected
 
     def _is_refused(self) -> bool:
         """Since the last check."""
@@ -156,6 +164,11 @@ class Health:
         if gone:
             raise Unreachable(f"topic {gone[0]!r} has been deleted while it was being read")
         self._missing = missing
+
+
+def has_connection(consumer: Any) -> bool:
+    """Whether the client is connected to any broker. There is no public way to ask; these are its parts as of 0.14."""
+    return any(connection.connected() for connection in consumer._client._conns.values())  # noqa: SLF001
 
 
 def cause_of_death(consumer: Any) -> str | None:

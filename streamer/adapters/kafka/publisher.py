@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Any
+from weakref import ref
 
 from aiokafka import AIOKafkaProducer
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
-from aiokafka.partitioner import DefaultPartitioner
 from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.adapters.kafka.partitioning import partition_indices
 from streamer.adapters.kafka.refusals import reason_of, refusal_of
 from streamer.adapters.kafka.topic_limits import TopicLimits
 from streamer.core.events import Message, message_bytes
@@ -74,7 +75,6 @@ class Publisher:
         self.connection = connection
         self._limits = limits
         self._give_up_after = give_up_after
-        self._partitioner = DefaultPartitioner()
         self._failed: set[Target] = set()
         self.producer = AIOKafkaProducer(
             **connection.client_options(),
@@ -103,10 +103,9 @@ class Publisher:
         bounds = {topic: self._limits.batch_bytes(topic) for topic in partitions}
         batches: list[RecordBatch] = []
         open_batches: dict[Target, tuple[Any, list[int]]] = {}
-        for position in positions:
-            message = messages[position]
-            choices, bound = partitions[message.topic], bounds[message.topic]
-            target = (message.topic, self._partitioner(message.key, choices, choices))
+        targets = _targets([messages[position] for position in positions], partitions)
+        for position, target in zip(positions, targets, strict=True):
+            message, bound = messages[position], bounds[target[0]]
             builder, members = open_batches.get(target) or (self.producer.create_batch(), [])
             is_full = members and (singly or (bound and builder.size() + message_bytes(message) > bound))
             if is_full or not self._append(builder, message):
@@ -156,9 +155,9 @@ class Publisher:
         deadline = loop.time() + self._give_up_after
         while target not in self._failed:
             try:
-                sending = self.producer.send_batch(builder, target[0], partition=target[1])
-                future: asyncio.Future[Any] = await sending
-                future.add_done_callback(partial(self._sent, target))
+                future: asyncio.Future[Any] = await self.producer.send_batch(builder, target[0], partition=target[1])
+                future.add_done_callback(_retrieve)
+                self._watch(target)
                 return RecordBatch(target, tuple(members), future, builder)
             except HeldBack:  # while it waited for the one before it to leave
                 break
@@ -171,17 +170,30 @@ class Publisher:
         _retrieve(unsent)
         return RecordBatch(target, tuple(members), unsent, builder)
 
-    def _sent(self, target: Target, future: asyncio.Future[Any]) -> None:
+    def _watch(self, target: Target) -> None:
         """After a batch that failed for good nothing more goes to its partition: what follows would arrive before it.
 
         A broker that does not know this producer yet takes any sequence number for its first one, and so would take the
-        next batch. The callback runs before the client sends that.
+        next batch. A callback of the future would be late: the client may send that in the same turn of the event loop.
         """
-        _retrieve(future)
-        if future.cancelled() or future.exception() is None or target in self._failed:
-            return
-        self._failed.add(target)
         # These are parts of aiokafka 0.14.
+        batch = self.producer._message_accumulator._batches[ClientPartition(*target)][-1]  # noqa: SLF001
+        # A weak reference, or each batch would wait for the garbage collector.
+        batch.failure = partial(self._failed_for_good, target, ref(batch))
+        if target in self._failed:  # while this one waited for the one before it to leave
+            self._hold_back(target)
+
+    def _failed_for_good(self, target: Target, reference: ref[Any], exception: BaseException) -> None:
+        batch: Any = reference()
+        queued = self.producer._message_accumulator._batches.get(ClientPartition(*target), ())  # noqa: SLF001
+        was_sent = batch not in queued  # else all that is queued fails now
+        type(batch).failure(batch, exception)
+        self._failed.add(target)
+        if was_sent:
+            self._hold_back(target)
+
+    def _hold_back(self, target: Target) -> None:
+        """What is queued is not sent."""
         queued = self.producer._message_accumulator._batches.pop(ClientPartition(*target), ())  # noqa: SLF001
         for batch in queued:
             batch.failure(HeldBack())
@@ -229,6 +241,15 @@ class Publisher:
             if sender.done():
                 _retrieve(sender)
         await _disconnect(client)  # from what it was just about to connect to
+
+
+def _targets(messages: Sequence[Message], partitions: Mapping[str, Sequence[int]]) -> Sequence[Target]:
+    """Where each message goes, of the partitions of its topic."""
+    indices = {
+        topic: iter(partition_indices([m.key for m in messages if m.topic == topic], len(choices)))
+        for topic, choices in partitions.items()
+    }
+    return [(message.topic, partitions[message.topic][next(indices[message.topic])]) for message in messages]
 
 
 async def _disconnect(client: Any) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.publisher import HeldBack, Publisher, RecordBatch, Target
@@ -27,9 +27,10 @@ from streamer.protocols import Acknowledgement
 log = structlog.get_logger(__name__)
 
 DELIVERY_TIMEOUT = 120.0
-QUIET = 5.0  # an acknowledgement later than this is worth telling
+QUIET = 3.0  # an acknowledgement later than this is worth telling
 LONGEST_PAUSE = 5.0
 QUIET_DOWN = 1.0
+QUIET_DOWN_AFTER_REFUSAL = 20.0  # the brokers are well then, if perhaps slow
 
 
 @dataclass(slots=True)
@@ -96,6 +97,10 @@ class SinkStatistics:
     producers_replaced_total: int = field(
         metadata={"help": "Producers replaced after an error or a missing acknowledgement."}
     )
+
+
+def _is_refusal(error: BaseException) -> bool:
+    return isinstance(error, HeldBack | InvalidTimestampError) or refusal_of(error) is not None
 
 
 class KafkaSink:
@@ -209,10 +214,12 @@ class KafkaSink:
                 reason = str(exc) if isinstance(exc, Unreachable) else repr(exc)
 
     async def _quiet_down(self) -> None:
-        """What is on its way to other partitions may arrive: cut off, it would have to be sent again."""
-        futures = [batch.future for bundle in self._pending for batch in bundle.batches if not batch.future.done()]
+        """What is on its way to other partitions may arrive: cut off, it would be there twice."""
+        batches = [batch for bundle in self._pending for batch in bundle.batches]
+        futures = [batch.future for batch in batches if not batch.future.done()]
         if futures:
-            await asyncio.wait(futures, timeout=QUIET_DOWN)
+            was_refusal = {_is_refusal(batch.error) for batch in batches if batch.error} == {True}
+            await asyncio.wait(futures, timeout=QUIET_DOWN_AFTER_REFUSAL if was_refusal else QUIET_DOWN)
 
     def state(self) -> str | None:
         """Why messages are not getting through, in words for a person; None when they are."""

@@ -45,6 +45,9 @@ class SourceStatistics:
     truncations_total: int = field(
         metadata={"help": "Logs that ended before our position and are read from their beginning."}
     )
+    unreadable_records_total: int = field(
+        metadata={"help": "Records that cannot be read whole, stepped over and dead-lettered by their coordinates."}
+    )
     unreadable_partitions: int = field(metadata={"help": "Partitions paused now because reading them fails."})
 
 
@@ -94,6 +97,7 @@ class KafkaSource:
         self._assignment = Assignment(self._positions, transactions, self._timeouts, clock)
         self._membership = Membership(connection, topics, options, self._assignment, self._timeouts)
         self._poll_failures = 0
+        self._unreadable_records = 0
 
     def __repr__(self) -> str:
         topics = self._topics.pattern if isinstance(self._topics, re.Pattern) else ", ".join(self._topics)
@@ -149,7 +153,9 @@ class KafkaSource:
             return []
         batches = {tp: batch for tp, batch in getting.result().items() if batch}
         self._assignment.handed_over(wanted, {tp: batch[-1].offset + 1 for tp, batch in batches.items()})
-        return [record_of(record) for batch in batches.values() for record in batch]
+        records = [record_of(record) for batch in batches.values() for record in batch]
+        self._unreadable_records += sum(record.unreadable is not None for record in records)
+        return records
 
     async def _survive(
         self, consumer: Any, wanted: Sequence[ClientPartition], error: BaseException, pause: float
@@ -239,5 +245,6 @@ class KafkaSource:
             partitions_restarted_total=self._assignment.restarts_total,
             deleted_offsets_total=self._positions.deleted_offsets_total,
             truncations_total=self._positions.truncations_total,
+            unreadable_records_total=self._unreadable_records,
             unreadable_partitions=self._assignment.unreadable_partitions,
         )

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from streamer.adapters.providers.onnx_encoder import BUNDLED_MODEL, SentenceEncoder, load
-from streamer.adapters.providers.packing import packed
+from streamer.adapters.providers.onnx_encoder import SentenceEncoder
+from streamer.adapters.providers.onnx_models import BUNDLED_MODEL, Precision, load
 from streamer.adapters.providers.wire import check_dimensions
 from streamer.core.vectors import Matrix, Purpose, Space
 from streamer.cpus import usable_cores
@@ -72,16 +72,18 @@ class OnnxProvider:
         dimensions: int | None = None,
         request_dimensions: bool = False,
         threads: int | None = None,
+        precision: Precision | None = None,
         document_prefix: str = "",
         query_prefix: str = "",
         on_too_long: str = "truncate",
     ) -> OnnxProvider:
-        """Load a model off the event loop; `model` and the errors are those of `onnx_encoder.load`.
+        """Load a model off the event loop; `model` and the errors are those of `onnx_models.load`,
+        and so is `precision`.
 
         `dimensions`: checked against the model; with `request_dimensions` its vectors are cut to it. `threads`: one per
         core by default.
         """
-        encoder = await asyncio.to_thread(load, model or BUNDLED_MODEL)
+        encoder = await asyncio.to_thread(load, model or BUNDLED_MODEL, precision)
         if dimensions is not None:
             check_dimensions(dimensions, encoder.dimensions, encoder.model, may_cut=request_dimensions)
         return cls(
@@ -110,7 +112,9 @@ class OnnxProvider:
             lengths = [len(row) for row in rows]
             vectors = np.zeros((len(texts), self._space.dimensions), dtype=np.float32)
             # The longest first: what is left when the others have finished should be short.
-            groups = deque(reversed(list(packed(lengths, min(TOKENS_PER_RUN, sum(lengths) / self._threads)))))
+            groups = deque(
+                reversed(list(self._encoder.groups(lengths, min(TOKENS_PER_RUN, sum(lengths) / self._threads))))
+            )
             workers = range(min(self._threads, len(groups)))
             await asyncio.gather(*(self._in_thread(self._run, rows, groups, vectors, abandoned) for _ in workers))
         finally:

@@ -80,7 +80,7 @@ class SqliteVectorCache:
         ttl_seconds: float | None,
         max_bytes: int | None,
         clock: Callable[[], float] = time.time,
-        retry_seconds: float = 30.0,
+        retry_seconds: float = 8.0,
         next_if_taken: bool = True,
     ) -> AsyncIterator[SqliteVectorCache]:
         """The cache of one space, in a file that may hold others.
@@ -201,7 +201,7 @@ class SqliteVectorCache:
         """Whether other processes on this machine use the same file."""
         return self._file.is_shared
 
-    def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+    async def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
         """As Claims wants it, for processes that share the file; where it is not shared, all."""
         return self._file.claim(list(keys))
 

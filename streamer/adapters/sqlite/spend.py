@@ -7,11 +7,14 @@ as damaged) puts back what it last knew. Clearing and evicting leave this table 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import aiosqlite
 
 from streamer.adapters.sqlite.access import Access
+from streamer.adapters.sqlite.file import code_of
 from streamer.protocols import Booking, Ceiling, Cost
 
 PATIENCE_SECONDS = 10.0  # longer than a turn of another process lasts: an amount that is given up may still be booked
@@ -19,9 +22,20 @@ PATIENCE_SECONDS = 10.0  # longer than a turn of another process lasts: an amoun
 TABLE = """CREATE TABLE IF NOT EXISTS spend (account TEXT NOT NULL, period TEXT NOT NULL, tokens INTEGER NOT NULL,
     nano_usd INTEGER NOT NULL, PRIMARY KEY (account, period)) WITHOUT ROWID"""
 HAS_TABLE = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'spend'"
-FIND = "SELECT tokens, nano_usd FROM spend WHERE account = ? AND period = ?"
-PUT = """INSERT INTO spend (account, period, tokens, nano_usd) VALUES (?, ?, ?, ?)
-    ON CONFLICT (account, period) DO UPDATE SET tokens = excluded.tokens, nano_usd = excluded.nano_usd"""
+FIND = "SELECT period, tokens, nano_usd, changes() FROM spend WHERE account = ? AND period IN ({})"
+
+# One statement is one transaction. It adds a cost to all of the wanted periods, or to none where it would pass a
+# ceiling (NULL: there is none) of one; as `Ceiling.admits` has it, more than a ceiling goes alone into an empty period.
+# A period that the table lacks begins with what is known of it.
+ADD = """WITH wanted (period, most_tokens, most_nano_usd, known_tokens, known_nano_usd) AS (VALUES {}),
+    found AS (SELECT most_tokens, most_nano_usd, coalesce(spend.tokens, known_tokens) AS tokens,
+        coalesce(spend.nano_usd, known_nano_usd) AS nano_usd
+        FROM wanted LEFT JOIN spend ON spend.account = :account AND spend.period = wanted.period)
+    INSERT INTO spend (account, period, tokens, nano_usd)
+    SELECT :account, period, known_tokens + :tokens, known_nano_usd + :nano_usd FROM wanted
+    WHERE NOT EXISTS (SELECT 1 FROM found WHERE (tokens > 0 AND tokens + :tokens > most_tokens)
+        OR (nano_usd > 0 AND nano_usd + :nano_usd > most_nano_usd))
+    ON CONFLICT (account, period) DO UPDATE SET tokens = tokens + :tokens, nano_usd = nano_usd + :nano_usd"""
 
 
 class SqliteSpendLedger:
@@ -30,53 +44,61 @@ class SqliteSpendLedger:
     def __init__(self, access: Access, account: str) -> None:
         self._access = access
         self._account = account
-        self._known: dict[str, Cost] = {}  # as of the last look, of the periods asked for last
+        self._known: Mapping[str, Cost] = {}  # as of the last look, of the periods asked for last
 
     async def reserve(self, cost: Cost, ceilings: Mapping[str, Ceiling]) -> Booking | None:
-        booked = False
-
-        def decide(spent: Mapping[str, Cost]) -> Cost:
-            nonlocal booked
-            booked = all(ceiling.admits(spent[period], cost) for period, ceiling in ceilings.items())
-            return cost if booked else Cost()
-
-        spent = await self._change(list(ceilings), decide)
-        return None if spent is None else Booking(booked, spent)
+        return await self._add(cost, ceilings)
 
     async def settle(self, difference: Cost, periods: Sequence[str]) -> Mapping[str, Cost] | None:
-        return await self._change(periods, lambda _: difference)
+        booking = await self._add(difference, dict.fromkeys(periods, Ceiling()))
+        return None if booking is None else booking.spent
 
     async def spent(self, periods: Sequence[str]) -> Mapping[str, Cost] | None:
-        async def find(connection: aiosqlite.Connection, _: int) -> dict[str, Cost]:
-            has_table = bool(list(await connection.execute_fetchall(HAS_TABLE)))
-            return {period: await self._find(connection, period) if has_table else Cost() for period in periods}
+        async def find(connection: aiosqlite.Connection, _: int) -> Mapping[str, Cost]:
+            if not list(await connection.execute_fetchall(HAS_TABLE)):
+                return {period: self._known.get(period, Cost()) for period in periods}
+            return (await self._find(connection, periods))[0]
 
         return await self._access.read(find)
 
-    async def _change(
-        self, periods: Sequence[str], decide: Callable[[Mapping[str, Cost]], Cost]
-    ) -> Mapping[str, Cost] | None:
-        """Add to the periods what `decide` makes of their totals, in one transaction; the totals afterwards."""
-        after: dict[str, Cost] | None = None
+    async def _add(self, cost: Cost, ceilings: Mapping[str, Ceiling]) -> Booking | None:
+        booking: Booking | None = None
+        statement, parameters = self._statement(cost, ceilings)
 
-        async def change(connection: aiosqlite.Connection, _: int) -> None:
-            nonlocal after
-            await connection.execute_fetchall("BEGIN IMMEDIATE")
-            await connection.execute_fetchall(TABLE)
-            before = {period: await self._find(connection, period) for period in periods}
-            added = decide(before)
-            totals = {period: spent + added for period, spent in before.items()}
-            for period, total in totals.items():
-                await connection.execute_fetchall(PUT, (self._account, period, total.tokens, total.nano_usd))
-            await connection.execute_fetchall("COMMIT")
-            self._known = after = totals
+        async def add(connection: aiosqlite.Connection, _: int) -> None:
+            nonlocal booking
+            try:
+                await connection.execute_fetchall(statement, parameters)
+            except sqlite3.OperationalError as exc:
+                if code_of(exc) != sqlite3.SQLITE_ERROR:
+                    raise
+                await connection.execute_fetchall(TABLE)  # a file of before there was this table
+                await connection.execute_fetchall(statement, parameters)
+            spent, added = await self._find(connection, list(ceilings))
+            self._known = spent
+            booking = Booking(added, spent)
 
-        task = self._access.write(change)
+        task = self._access.write(add)
         if task is not None:
             # Not cancelled with the caller: what was asked for at the end of a call must not be lost.
             await asyncio.wait([task], timeout=PATIENCE_SECONDS)
-        return after
+        return booking
 
-    async def _find(self, connection: aiosqlite.Connection, period: str) -> Cost:
-        found = list(await connection.execute_fetchall(FIND, (self._account, period)))
-        return Cost(*map(int, found[0])) if found else self._known.get(period, Cost())
+    def _statement(self, cost: Cost, ceilings: Mapping[str, Ceiling]) -> tuple[str, dict[str, Any]]:
+        parameters: dict[str, Any] = {"account": self._account, "tokens": cost.tokens, "nano_usd": cost.nano_usd}
+        rows = []
+        for number, (period, most) in enumerate(ceilings.items()):
+            known = self._known.get(period, Cost())
+            values = (period, most.tokens, most.nano_usd, known.tokens, known.nano_usd)
+            names = [f"w{number}_{place}" for place in range(len(values))]
+            parameters |= dict(zip(names, values, strict=True))
+            rows.append(f"({', '.join(f':{name}' for name in names)})")
+        return ADD.format(", ".join(rows)), parameters
+
+    async def _find(self, connection: aiosqlite.Connection, periods: Sequence[str]) -> tuple[dict[str, Cost], bool]:
+        """The totals, and whether the last change changed anything."""
+        places = ", ".join("?" * len(periods))
+        rows = list(await connection.execute_fetchall(FIND.format(places), (self._account, *periods)))
+        found = {period: Cost(int(tokens), int(nano_usd)) for period, tokens, nano_usd, _ in rows}
+        totals = {period: found.get(period, self._known.get(period, Cost())) for period in periods}
+        return totals, any(changes for *_, changes in rows)

@@ -105,6 +105,7 @@ class Ring:
         slot = self._table.remove(id, self.names)
         if slot is not None:
             self._unseen_from[slot] = self.head
+            self.names[slot] = ""  # ids may be long
             self.payloads[slot] = None
         return slot is not None
 

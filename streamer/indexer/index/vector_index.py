@@ -20,6 +20,7 @@ from streamer.indexer.index.ring import Ring
 from streamer.indexer.index.rotation import Rotation
 
 _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
+_SHOWN: Final = 64  # leading components that `coordinates` gives
 _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room for a batch
 # Rows that were never written take no memory, and arrays of at least so many bytes give all of it back when they are
 # left for larger ones: above 32 MiB malloc always takes pages of their own, and SplitBlocks are two arrays.
@@ -110,6 +111,13 @@ class VectorIndex:
         slot = self._ring.slot(id)
         if slot is not None and self._ring.payloads.notes[slot]["arrival"] == note[0]:
             self._ring.payloads.notes[slot] = note
+
+    def coordinates(self, ids: Sequence[str]) -> tuple[list[str], Matrix]:
+        """Those of these ids that are remembered, and their vectors (n, at most dimensions) as the index keeps them:
+        once it has principal axes, only the leading components, which tell the vectors apart best."""
+        known = {id: slot for id in ids if (slot := self._ring.slot(id)) is not None}
+        rows = self._storage.get(np.array(list(known.values()), np.int64))
+        return list(known), rows if self._rotation.basis is None else rows[:, :_SHOWN].copy()
 
     def insert(
         self,

@@ -131,6 +131,10 @@ class Judge:
         """The scores from which events are near-duplicates or anomalies now; infinite while there are too few."""
         return {**self._near_duplicates.thresholds(), "anomaly": self._anomalies.threshold()}
 
+    def events_missing(self) -> int:
+        """How many more ordinary events it takes before anomalies are told; 0 once they are."""
+        return max(0, FEWEST - self._arrived) + self._anomalies.scores_missing
+
     def _runs(self, events: Sequence[VectorEvent]) -> Iterator[Sequence[VectorEvent]]:
         """The events in pieces during which nothing expires, each of a size that one product likes."""
         start = 0
@@ -202,12 +206,9 @@ class Judge:
             form_p_value=None if judged is None else _rounded(judged.form_p_value),
             reason=reason,
             form_reason=form_reason,
-            events_missing=self._missing() if kind == "warming_up" else None,
+            events_missing=self.events_missing() if kind == "warming_up" else None,
         )
         return verdict, noted(arrival, content, judged)
-
-    def _missing(self) -> int:
-        return max(0, FEWEST - self._arrived) + self._anomalies.scores_missing
 
     def _learn(
         self, vector: Vector, content: ContentScore | None, form: TextForm | None, judged: Unusualness | None

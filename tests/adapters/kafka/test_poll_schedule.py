@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.adapters.kafka.poll_schedule import TRIES, PollSchedule
+from tests.support.examples import examples
 
 ALL = [ClientPartition("texts", number) for number in range(4)]
 BROKEN = ALL[2]
@@ -102,7 +103,7 @@ def test_failures_are_forgiven_only_by_records_that_were_handed_over() -> None:
 
 
 @given(st.integers(1, 8), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 def test_the_readable_are_read_again_soon_whatever_is_broken_and_the_broken_are_quarantined(
     count: int, data: st.DataObject
 ) -> None:

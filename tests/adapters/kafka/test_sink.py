@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
+from aiokafka.partitioner import DefaultPartitioner
 
+from streamer.adapters.kafka import sink as sink_module
 from streamer.adapters.kafka.connection import KafkaConnection
+from streamer.adapters.kafka.publisher import HeldBack, Publisher
+from streamer.adapters.kafka.refusals import InvalidRecordError
 from streamer.adapters.kafka.sink import KafkaSink
+from streamer.adapters.kafka.topic_limits import TopicLimits
 from streamer.core.events import Message
 from streamer.errors import TooLarge, Unreachable
 from streamer.protocols import Acknowledgement
@@ -98,6 +104,56 @@ async def test_what_follows_a_refused_batch_is_not_sent_before_it_nor_twice(clus
     records = await read_all(cluster.bootstrap_servers, "vectors")
     assert len(records) == 61
     assert_in_order(records, 61)
+
+
+async def test_what_is_queued_behind_a_batch_that_fails_is_held_back_in_the_same_breath(cluster: MockCluster) -> None:
+    """The client may send it before any callback of the failed batch's future runs: to a broker that does not know this
+    producer yet it would arrive before what is sent again, and then once more."""
+    topic, target = cluster.create_topic("one"), ("one", 0)
+    publisher = Publisher(
+        KafkaConnection(bootstrap_servers=cluster.bootstrap_servers), "none", TopicLimits(), give_up_after=20.0
+    )
+    await publisher.start()
+    try:
+        cluster.set_round_trip(300)
+        batches = await publisher.submit(messages(0, 2, topic), [0, 1], singly=True)
+        accumulator = publisher.producer._message_accumulator
+        (sent,) = accumulator._pending_batches
+        assert accumulator._batches[target]
+        sent.failure(exception=InvalidRecordError())
+        assert target not in accumulator._batches
+        cluster.set_round_trip(0)
+        with pytest.raises(InvalidRecordError):
+            await batches[0].future
+        with pytest.raises(HeldBack):
+            await batches[1].future
+        (late,) = await publisher.submit(messages(2, 1, topic), [0], singly=False)
+        with pytest.raises(HeldBack):
+            await late.future
+    finally:
+        await publisher.abandon()
+
+
+async def test_what_is_under_way_to_other_partitions_when_one_refuses_arrives_once(
+    cluster: MockCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with a broker that takes its time: cut off, it would be sent again."""
+    partition_of = partial(DefaultPartitioner(), all_partitions=[0, 1], available=[0, 1])
+    shares = [[m for m in messages(0, 20) if partition_of(m.key) == partition] for partition in (0, 1)]
+    assert all(shares)
+    monkeypatch.setattr(sink_module, "QUIET_DOWN", 0.05)
+    async with opened(cluster.bootstrap_servers) as sink:
+        for share in shares:
+            await (await sink.send(share[:1]))()
+        cluster.set_round_trip(200)
+        cluster.answer_with(Api.PRODUCE, Error.INVALID_RECORD)
+        acknowledged = [await sink.send(share[1:]) for share in shares]
+        with anyio.fail_after(60):
+            for acknowledge in acknowledged:
+                await acknowledge()
+        cluster.set_round_trip(0)
+    records = await read_all(cluster.bootstrap_servers, "vectors")
+    assert sorted(numbers(records)) == list(range(20))
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,7 @@ async def test_a_log_that_ends_before_our_position_is_read_from_its_beginning(
         assert reader.events[-3:] == ["assigned", "lost", "assigned"], "the flow starts over with it"
 
 
+@pytest.mark.real_kafka("adding partitions")
 async def test_partitions_added_later_are_read_from_their_beginning(
     bootstrap_servers: str, new_topic: NewTopicName
 ) -> None:

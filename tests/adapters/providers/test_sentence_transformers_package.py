@@ -15,7 +15,7 @@ import anyio
 import numpy as np
 import pytest
 
-from streamer.adapters.providers.onnx_encoder import VOCABULARY
+from streamer.adapters.providers.onnx_models import VOCABULARY
 from streamer.adapters.providers.sentence_transformers import SentenceTransformersProvider
 from streamer.errors import ConfigurationError
 

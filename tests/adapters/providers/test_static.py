@@ -18,7 +18,7 @@ from model2vec import StaticModel as Reference
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from streamer.adapters.providers.onnx_encoder import VOCABULARY
+from streamer.adapters.providers.onnx_models import VOCABULARY
 from streamer.adapters.providers.static import TEXTS_AT_ONCE, StaticProvider
 from streamer.adapters.providers.static_model import TOKENS_AT_ONCE, StaticModel, load
 from streamer.app.embedder import open_embedding

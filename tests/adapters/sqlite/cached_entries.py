@@ -13,7 +13,7 @@ import numpy as np
 
 from streamer.adapters.sqlite import SqliteVectorCache
 from streamer.core.vectors import Space
-from streamer.protocols import Embedding
+from streamer.protocols import Embedding, VectorCache
 
 SPACE = Space(provider="fake", model="fake-1", dimensions=96)
 
@@ -55,7 +55,7 @@ def found_numbers(found: Mapping[bytes, Embedding], numbers: Iterable[int]) -> l
     return hits
 
 
-async def find(cache: SqliteVectorCache, numbers: Iterable[int]) -> list[int]:
+async def find(cache: VectorCache, numbers: Iterable[int]) -> list[int]:
     numbers = list(numbers)
     return found_numbers(await cache.get_many([key_of(number) for number in numbers]), numbers)
 

@@ -29,13 +29,13 @@ def path(tmp_path: Path) -> Path:
 async def test_a_key_is_claimed_by_one_at_a_time(path: Path) -> None:
     keys = [key_of(number) for number in range(300)]
     async with opened(path) as first, opened(path) as second:
-        assert first.claim(keys[:200]) == keys[:200]
-        assert second.claim(keys[100:]) == keys[200:]
+        assert await first.claim(keys[:200]) == keys[:200]
+        assert await second.claim(keys[100:]) == keys[200:]
         first.unclaim(keys[:150])
         second.unclaim(keys[:150])  # not its own: no harm
-        assert second.claim(keys[:200]) == keys[:150]
+        assert await second.claim(keys[:200]) == keys[:150]
     async with opened(path) as third:
-        assert third.claim(keys) == keys
+        assert await third.claim(keys) == keys
 
 
 CLAIMER = """
@@ -46,7 +46,7 @@ from tests.adapters.sqlite.cached_entries import key_of, opened
 
 async def main():
     async with opened(Path(sys.argv[1])) as cache:
-        print(len(cache.claim([key_of(number) for number in range(50)])), flush=True)
+        print(len(await cache.claim([key_of(number) for number in range(50)])), flush=True)
         await asyncio.sleep(600)
 
 asyncio.run(main())
@@ -59,29 +59,29 @@ async def test_the_claims_of_a_killed_process_are_free_at_once(path: Path) -> No
         with subprocess.Popen([sys.executable, "-c", CLAIMER, path], stdout=subprocess.PIPE) as claimer:
             assert claimer.stdout
             assert await anyio.to_thread.run_sync(claimer.stdout.readline) == b"50\n"
-            assert cache.claim(keys) == keys[50:]
+            assert await cache.claim(keys) == keys[50:]
             claimer.kill()
             claimer.wait()
             async with opened(path) as heir:  # of its number, and not of its claims
-                assert heir.claim(keys[55:]) == []
-                assert cache.claim(keys[:50]) == keys[:50]
+                assert await heir.claim(keys[55:]) == []
+                assert await cache.claim(keys[:50]) == keys[:50]
 
 
 async def test_a_full_bucket_and_a_stopped_process_leave_keys_to_everybody(path: Path) -> None:
     alike = [number.to_bytes(8, "little") for number in range(0, 10 * claims.BUCKETS, claims.BUCKETS)]
     async with opened(path) as first, opened(path) as second:
-        assert first.claim(alike) == alike
-        assert second.claim(alike) == alike[8:]
+        assert await first.claim(alike) == alike
+        assert await second.claim(alike) == alike[8:]
         first.unclaim(alike)
-        assert second.claim(alike) == alike
+        assert await second.claim(alike) == alike
         second.unclaim(alike)
-        assert first.claim(alike[:1]) == alike[:1]
+        assert await first.claim(alike[:1]) == alike[:1]
         stopped = LockFile(Path(f"{path}.lock"))
         assert stopped.hold(shared=True)
         assert stopped.lock(claims.TABLE)
-        assert second.claim(alike) == alike
+        assert await second.claim(alike) == alike
         stopped.release()
-        assert second.claim(alike) == alike[1:]
+        assert await second.claim(alike) == alike[1:]
 
 
 @given(st.lists(st.tuples(st.sampled_from([1, 2, 3]), st.sampled_from([0, 1, 2, 3])), max_size=8), st.integers(1, 3))

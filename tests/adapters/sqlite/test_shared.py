@@ -192,6 +192,7 @@ async def test_damage_found_late_does_not_set_the_new_file_aside(path: Path) -> 
     assert [line["event"] for line in logs] == ["cache file damaged; starting an empty one"]
 
 
+@pytest.mark.slow
 async def test_cleared_and_pruned_and_counted_while_two_write(path: Path) -> None:
     async with two_writers(path) as both:
         for _ in range(3):
@@ -229,6 +230,7 @@ async def test_a_stopped_process_in_its_turn_is_not_waited_for_long(
     assert "another process is writing" in logs[0]["reason"]
 
 
+@pytest.mark.slow
 async def test_a_process_that_was_stopped_goes_on_where_it_was(path: Path) -> None:
     async with two_writers(path) as (first, second):
         for _ in range(2):

@@ -6,7 +6,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core.sketch import sketch, unpack
@@ -23,7 +23,6 @@ NOTES = st.one_of(
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), NOTES), max_size=40), st.permutations(range(8)))
-@settings(deadline=None)
 def test_a_slot_has_the_note_that_it_was_given_last(steps: list[tuple[int, Any]], order: list[int]) -> None:
     payloads, model = Payloads(8), [None] * 8
     for slot, payload in steps:
@@ -42,7 +41,6 @@ def test_a_slot_has_the_note_that_it_was_given_last(steps: list[tuple[int, Any]]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), NOTES), max_size=60), st.integers(1, 7))
-@settings(deadline=None)
 def test_notes_stay_with_their_vectors(arrivals: list[tuple[int, Any]], capacity: int) -> None:
     with patch.multiple(vector_index, _QUERIES=3, _FEWEST_SLOTS=3, _FEWEST_BYTES=1):
         index, model = VectorIndex(2, capacity), dict[str, Any]()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.indexer.index.ring import Ring
@@ -72,7 +72,6 @@ BATCHES = st.lists(st.tuples(IDS, st.integers(0, 9)), min_size=1, max_size=4)
 
 
 @given(st.lists(st.one_of(IDS, BATCHES), max_size=40), st.sampled_from([None, 3]))
-@settings(deadline=None)
 def test_it_holds_the_newest_of_each_id_in_order_of_arrival(
     steps: list[str | list[tuple[str, int]]], growth: int | None
 ) -> None:

@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.indexer.index.slot_table import SlotTable
+from tests.support.examples import examples
 
 MOST = 20
 IDS = st.integers(0, 40).map(str)
 
 
 @given(st.lists(st.tuples(IDS, st.booleans()), max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 def test_finds_what_a_dict_finds(steps: list[tuple[str, bool]]) -> None:
     table, model, names = SlotTable(MOST), dict[str, int](), [""] * MOST
     for id, kept in steps:

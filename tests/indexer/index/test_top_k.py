@@ -7,7 +7,7 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -58,7 +58,6 @@ class Known(NamedTuple):
     st.floats(0, 1),
     st.sampled_from([0.0, 1 / 64, 1.0]),
 )
-@settings(deadline=None)
 def test_the_best_are_found_by_what_scores_cannot_exceed(
     seed: int, k: int, lengths: list[int], slack: float, many: float
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,7 @@ from streamer.core.verdicts import Match
 from streamer.indexer.index import basis, blocks, nearest, rotation, top_k, vector_index
 from streamer.indexer.index.blocks import VectorBlocks
 from streamer.indexer.index.vector_index import VectorIndex
+from tests.support.examples import examples
 from tests.support.vectors import like_texts
 
 Arrival = tuple[str, tuple[int, ...] | None]  # None deletes
@@ -91,7 +93,7 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.mark.usefixtures("sizes")
 @given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9), st.integers(1, 4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 def test_equals_the_model_however_the_stream_is_cut(
     stream: list[Arrival], cuts: set[int], capacity: int, k: int
 ) -> None:
@@ -123,7 +125,7 @@ def test_equals_the_model_however_the_stream_is_cut(
 
 @pytest.mark.usefixtures("sizes")
 @given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9), st.lists(st.integers(0, 9), min_size=60, max_size=60))
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=examples(70))
 def test_notes_and_times_stay_with_their_vectors(
     stream: list[Arrival], cuts: set[int], capacity: int, times: list[int]
 ) -> None:
@@ -159,7 +161,7 @@ def test_notes_and_times_stay_with_their_vectors(
 
 @pytest.mark.usefixtures("sizes")
 @given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 def test_insert_leaves_the_same_index_as_observe(stream: list[Arrival], cuts: set[int], capacity: int) -> None:
     arrivals = [(id, vector) for id, vector in stream if vector is not None]
     observed, inserted = VectorIndex(3, capacity), VectorIndex(3, capacity)
@@ -324,6 +326,33 @@ def test_memory_stays_within_what_is_promised() -> None:
     assert len(index) == 5000
 
 
+@pytest.mark.parametrize("how", ["deleted one by one", "expired", "deleted and sent again"])
+def test_row_r6_what_is_deleted_lets_go_of_all_but_its_place_which_the_next_take(how: str) -> None:
+    """Field case R6: memory reserved for vectors is not given back, nor does it grow."""
+
+    def fill(name: str) -> None:
+        for start in range(0, count, 100):
+            ids = [f"{name}-{i}-".ljust(300, "x") for i in range(start, start + 100)]
+            index.insert(ids, units(100, 8, start), [f"{id} text".ljust(700, ".") for id in ids], [1] * 100)
+
+    count = 3000
+    index = VectorIndex(8, count)
+    tracemalloc.start()
+    try:
+        for turn in range(3):
+            fill("same" if how == "deleted and sent again" else f"turn {turn}")
+            reserved, held = index.nbytes, tracemalloc.get_traced_memory()[0]
+            if how == "expired":
+                assert index.expire(2) == count
+            else:
+                assert all(index.delete(match.id) for match in index.search(units(1, 8, 0), count)[0])
+            assert len(index) == 0
+            assert tracemalloc.get_traced_memory()[0] < held - count * 1000
+            assert index.nbytes == reserved <= 4 * 8 * (count + count // 64 + 256)
+    finally:
+        tracemalloc.stop()
+
+
 def test_wrong_shapes_and_sizes_are_refused() -> None:
     index = VectorIndex(3, 5)
     with pytest.raises(ValueError, match=r"expected 2 vectors of 3 dimensions, got shape \(1, 3\)"):
@@ -338,3 +367,20 @@ def test_a_debugger_reads_how_full_it_is() -> None:
     index = VectorIndex(3, 5)
     index.insert(["a", "b"], np.eye(3, dtype=np.float32)[:2])
     assert repr(index) == f"<VectorIndex: 2 of at most 5 vectors of 3 dimensions, {index.nbytes} bytes>"
+
+
+def test_coordinates_are_those_of_the_index_and_of_what_it_remembers() -> None:
+    random = np.random.default_rng(5)
+    vectors = unit_rows(random.standard_normal((300, 100)) * np.geomspace(3, 0.05, 100))
+    ids = [f"id-{i}" for i in range(300)]
+    with other_coordinates_from(200):
+        index = VectorIndex(100, 20_000)
+        index.insert(ids[:200], vectors[:200])
+        known, rows = index.coordinates(["id-7", "nobody", "id-3"])
+        assert known == ["id-7", "id-3"]
+        np.testing.assert_array_equal(rows, vectors[[7, 3]])
+        index.insert(ids[200:], vectors[200:])
+        known, rows = index.coordinates(ids)
+    assert known == ids
+    assert rows.shape == (300, 64), "the leading components of its principal axes"
+    np.testing.assert_allclose(rows @ rows.T, vectors @ vectors.T, atol=0.05)

@@ -21,6 +21,7 @@ from streamer.indexer.snapshots import format as snapshot_format
 from streamer.indexer.snapshots.format import Header, SnapshotReader, TopicBounds, UnusableSnapshot, check, encode
 from streamer.indexer.verdicts import anomalies, calibration, content, form
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
+from tests.support.examples import examples
 from tests.support.snapshots import DIMENSIONS, FACTS, P0, P1, cut, header_of, new_judge, stream
 
 
@@ -82,7 +83,7 @@ POLICIES = st.builds(
     st.integers(0, 100),
     st.integers(1, 70),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15))
 def test_whoever_is_loaded_goes_on_like_the_one_that_was_saved(
     seed: int, policy: VerdictPolicy, capacity: int, before: int, restored: int, size: int
 ) -> None:
@@ -107,7 +108,7 @@ def test_whoever_is_loaded_goes_on_like_the_one_that_was_saved(
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([20, 64, 100, 1000]), st.lists(st.integers(0, 80), max_size=60))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15))
 def test_what_is_written_is_of_one_moment_whatever_happens_meanwhile(seed: int, capacity: int, pace: list[int]) -> None:
     events = stream(seed, 151 + sum(pace))
     judge = new_judge(VerdictPolicy(), capacity)
@@ -158,7 +159,7 @@ def test_longer_than_it_was_it_is_refused(whole: bytes) -> None:
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 def test_a_flipped_bit_anywhere_is_noticed(whole: bytes, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(whole) - 1))
     damaged = bytearray(whole)

@@ -20,6 +20,7 @@ from streamer.errors import RetriableError
 from streamer.indexer.indexer import Indexer
 from streamer.indexer.snapshots.store import Snapshots, SnapshotStatistics
 from streamer.indexer.verdicts import anomalies, content, form
+from tests.support.examples import examples
 from tests.support.fakes import MemoryFile
 from tests.support.indexing import P0, P1, SETTINGS, Running, Topic, running
 
@@ -329,7 +330,7 @@ async def judge_in_turns(seed: int, turns: list[int], snapshots: bool) -> list[b
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 60), min_size=2, max_size=5))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10))
 def test_with_clean_stops_in_between_verdicts_are_those_of_one_run(seed: int, turns: list[int]) -> None:
     with patch.object(content, "FEWEST", 4), patch.object(form, "FEWEST", 8), patch.object(anomalies, "_SCORES", 8):
         stopped, in_one_go = (anyio.run(judge_in_turns, seed, turns, snapshots) for snapshots in (True, False))
@@ -386,6 +387,6 @@ async def crash_again_and_again(seed: int) -> None:
 
 @pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12))
 def test_crashed_at_any_moment_no_verdict_is_lost_or_doubled_and_the_index_is_the_fold(seed: int) -> None:
     anyio.run(crash_again_and_again, seed)

@@ -20,6 +20,7 @@ from streamer.core.verdicts import Verdict
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.verdicts import anomalies, calibration, content, form, judge
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
+from tests.support.examples import examples
 
 Arrival = tuple[str, float]  # id, direction in degrees: the cosine of two events is that of the angle between them
 NEAR = VerdictPolicy(near_duplicate_similarity=float(np.cos(np.radians(15.5))), neighbors=3)
@@ -101,7 +102,7 @@ ARRIVALS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 12).ma
 
 
 @given(ARRIVALS, st.sets(st.integers(0, 40)), st.integers(1, 8))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 def test_batches_do_not_matter(arrivals: list[Arrival], cuts: set[int], capacity: int) -> None:
     single, batched = new_judge(capacity), new_judge(capacity)
     one_by_one = [verdict for arrival in arrivals for verdict in judge_all(single, [arrival])]
@@ -120,7 +121,7 @@ DESCRIBED = st.lists(
 
 
 @given(DESCRIBED, st.sets(st.integers(0, 60)), st.integers(3, 9), st.none() | st.just(64))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 def test_batches_do_not_matter_to_what_is_learned_from_the_stream(
     arrivals: list[tuple[str, int, str | None, int]], cuts: set[int], capacity: int, window: int | None
 ) -> None:
@@ -190,7 +191,7 @@ def test_what_has_expired_is_not_compared_with() -> None:
 @given(st.lists(st.integers(0, 12).map(lambda n: n * 8.0), max_size=30), st.integers(0, 30))
 @example([72.0, 16.0, 80.0, 64.0, 64.0, 8.0, 24.0, 48.0, 16.0, 32.0, 24.0, 80.0, 88.0, 48.0, 40.0, 88.0, 16.0,
           24.0, 32.0, 88.0, 16.0, 40.0, 56.0], 17)  # fmt: skip
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 def test_a_restart_does_not_split_groups(directions: list[float], stop: int) -> None:
     arrivals = [(f"id-{i}", degrees) for i, degrees in enumerate(directions)]
     through, restarted = new_judge(), new_judge()

@@ -1,0 +1,92 @@
+"""What is asked of a worker, and what is made of odd answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from streamer.adapters import worker_pages
+from streamer.adapters.worker_pages import WorkerPage
+from streamer.http.health import create_health_app
+from tests.support.serving import serving
+
+pytestmark = pytest.mark.anyio
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+class Worker:
+    def ready(self) -> str | None:
+        return None
+
+    def statistics(self) -> object:
+        raise AssertionError
+
+
+async def test_a_worker_is_asked_with_its_token() -> None:
+    app = create_health_app("worker", Worker(), "secret", facts=lambda: {"partitions": 4})
+    async with serving(app) as client:
+        url = str(client.base_url)
+        known, stranger = WorkerPage(url, "secret"), WorkerPage(url)
+        said = await known.overview()
+        assert not isinstance(said, str)
+        assert (said["partitions"], said["history"]["at"]) == (4, [])
+        assert await stranger.overview() == "wants another token"
+        await known.aclose()
+        await stranger.aclose()
+    gone = WorkerPage(url)
+    assert await gone.overview() == "does not answer"
+    await gone.aclose()
+
+
+async def _page(_: Request) -> Response:
+    return PlainTextResponse("<html>")
+
+
+async def _elsewhere(_: Request) -> Response:
+    return RedirectResponse("http://127.0.0.1:1/")
+
+
+async def _refusal(_: Request) -> Response:
+    return JSONResponse({"error": "this server is not known as 'worker'"}, 403)
+
+
+async def _indexer(_: Request) -> Response:
+    return JSONResponse({"role": "indexer"})
+
+
+async def _much(_: Request) -> Response:
+    return PlainTextResponse("x" * (2 << 20))
+
+
+async def _never(_: Request) -> Response:
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (_page, "answers no JSON"),
+        (_elsewhere, "answers with HTTP status 307"),
+        (_refusal, "is not known by this name: add it to http.allowed_hosts of the worker"),
+        (_indexer, "is no worker"),
+        (_much, "answers more than a worker has to say"),
+        (_never, "does not answer within 0.2 s"),
+    ],
+)
+async def test_whatever_else_listens_there_is_named(
+    answer: Answer, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if answer is _never:
+        monkeypatch.setattr(worker_pages, "SECONDS", 0.2)
+    async with serving(Starlette(routes=[Route("/v1/overview", answer)])) as client:
+        page = WorkerPage(str(client.base_url))
+        assert await page.overview() == words
+        await page.aclose()

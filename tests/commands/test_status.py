@@ -1,0 +1,164 @@
+"""`streamer status` in front of served documents, without a broker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from streamer.adapters.kafka.groups import Group
+from streamer.commands.status import default_urls, group_document
+from streamer.commands.status_view import lines_of
+from streamer.core.events import TopicPartition
+from streamer.http.health import create_health_app
+from streamer.http.sums import Sums, create_sums_app
+from streamer.settings import Settings
+from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
+from tests.support.brokers import NOBODY
+from tests.support.schemas import check_document, check_lines
+from tests.support.serving import serving
+
+pytestmark = pytest.mark.anyio
+NO_BROKER = ("-b", NOBODY, "--set", "kafka.connect_timeout_ms=500")
+
+WORKER: dict[str, Any] = {
+    "role": "worker", "version": "1", "host": "h", "pid": 1, "started": "2026-11-28T09:00:00Z", "group": "g",
+    "provider": "openai", "model": "small", "space": "abc",
+    "waits": [{"reason": "provider_quota", "text": "provider blocked: openai answered 429; used up",
+               "since": "2026-11-28T09:05:00Z", "until": "2026-11-28T09:05:08Z"}],
+    "degraded": [{"reason": "disk_full", "text": "cache: database or disk is full",
+                  "since": "2026-11-28T09:04:00Z", "until": None}],
+    "rate": 1234.5, "ready": False, "state": "provider blocked: openai answered 429; used up", "lag": 12_000,
+    "partitions": [
+        {"topic": "texts", "partition": 0, "lag": 0, "commit_age_seconds": 0.0, "oldest_unfinished_seconds": 0.0},
+        {"topic": "texts", "partition": 1, "lag": 12_000, "commit_age_seconds": 90.0,
+         "oldest_unfinished_seconds": 61.0},
+    ],
+    "cache": {"texts": 100, "hits": 83, "share": 0.83, "problem": None},
+    "spend": {"usd": 0.5, "day_usd": 1.25, "month_usd": 30.0, "day_tokens": 62_500, "limit_reached": False},
+    "in_flight": 400, "end_to_end_seconds": {"p50": 0.1, "p95": None},
+    "dead_letters": [{"kind": "missing_text", "count": 1_000, "reason": "no text at 'text'"}],
+    "forecast": {"usd_per_day": 41.0, "tokens_per_day": 2_050_000_000, "backlog_usd": 312.0,
+                 "backlog_seconds": 32_400.0},
+}  # fmt: skip
+
+
+class Observed:
+    def ready(self) -> str | None:
+        return WORKER["state"]  # type: ignore[no-any-return]
+
+    def statistics(self) -> Any:
+        raise AssertionError("not asked")
+
+
+@asynccontextmanager
+async def a_worker(token: str | None = None) -> AsyncIterator[str]:
+    async with serving(create_health_app("worker", Observed(), token, status=lambda: WORKER)) as client:
+        yield str(client.base_url)
+
+
+async def test_one_look_tells_state_reason_and_price() -> None:
+    check_document("status", WORKER)
+    async with a_worker() as url:
+        done = await streamer("status", *NO_BROKER, "--url", url)
+    text = done.stdout
+    assert text.splitlines()[0] == f"worker    {url}  NOT READY  1,234/s  lag 12,000  400 in flight"
+    for said in (
+        "waits   since ", "09:05:00Z, until ", "provider blocked: openai answered 429; used up",
+        "without since ", "cache: database or disk is full",
+        "texts/1 12,000, the oldest event in flight for 61 s, nothing committed for 90 s",
+        "1,000 missing_text in the last hour, mostly: no text at 'text'",
+        "abc openai small, cache 83% of 100 texts", "1.25 USD today for 62,500 tokens, 30.00 USD this month",
+        "at this rate 41.00 USD a day; the backlog costs 312.00 USD and takes 9 h",
+    ):  # fmt: skip
+        assert said in text
+    assert "texts/0" not in text, "what is not behind is not listed"
+    assert "no answer" in text, "the brokers"
+    assert done.code == 3
+
+
+async def test_json_lines_are_of_their_schema() -> None:
+    async with a_worker() as url:
+        done = await streamer("status", *NO_BROKER, "--url", url, "--url", "http://127.0.0.1:9", "--json")
+    process, nobody, group = check_lines("status-line", done.stdout)
+    assert (process["url"], process["role"], process["lag"]) == (url, "worker", 12_000)
+    assert "no worker or indexer answers at http://127.0.0.1:9" in nobody["error"]
+    assert group["kind"] == "group"
+    assert "cannot be reached" in group["error"]
+    assert done.code == 3
+
+
+async def test_a_token_is_sent_and_a_missing_one_named() -> None:
+    async with a_worker("secret-token") as url:
+        with_it = await streamer("status", *NO_BROKER, "--url", url, STREAMER_HTTP__TOKEN="secret-token")
+        without = await streamer("status", *NO_BROKER, "--url", url)
+    assert "NOT READY" in with_it.stdout
+    assert "answers 401: this needs the header" in without.stdout
+
+
+async def test_something_else_on_the_port_is_named_as_that() -> None:
+    async with serving(create_health_app("worker", Observed())) as client:
+        done = await streamer("status", *NO_BROKER, "--url", str(client.base_url))
+    assert "answers 404" in done.stdout
+
+
+def test_it_asks_the_ports_of_the_settings() -> None:
+    assert default_urls(Settings()) == ["http://127.0.0.1:8081", "http://127.0.0.1:8080"]
+    open_ports = Settings.model_validate({"http": {"host": "0.0.0.0", "worker_port": 0, "port": 80}})
+    assert default_urls(open_ports) == ["http://127.0.0.1:80"]
+
+
+def test_a_group_in_one_line() -> None:
+    lag = {TopicPartition("texts", 0): 5, TopicPartition("texts", 1): 0}
+    document = group_document(Group("g", "Stable", ["a", "b"], lag))
+    check_document("status-line", document)
+    lines = [str(line) for line in lines_of([document])]
+    assert lines[0].split() == ["group", "g", "Stable", "2", "members", "lag", "5"]
+    assert lines[1].split() == ["lag", "texts/0", "5"]
+    unknown = group_document(Group("g", None, None, {}))
+    check_document("status-line", unknown)
+    assert [str(line) for line in lines_of([unknown])] == ["group     g  state unknown  members unknown  lag unknown"]
+
+
+def test_an_indexer_in_one_line() -> None:
+    document = {
+        **{key: WORKER[key] for key in WORKER if key not in ("in_flight", "dead_letters", "forecast")},
+        "role": "indexer", "waits": [], "degraded": [], "ready": True, "state": None, "lag": 0, "partitions": [],
+        "vectors": 1_000, "capacity": 200_000, "verdicts": {"ordinary": 3}, "foreign": 0,
+        "snapshot_age_seconds": None, "cache": None, "spend": None,
+    }  # fmt: skip
+    check_document("status", document)
+    head, space = lines_of([{"kind": "process", "url": "http://x", **document}])
+    assert str(head) == "indexer   http://x  ready  1,234/s  lag 0  1,000 of 200,000 vectors"
+    assert str(space).split(maxsplit=1) == ["space", "abc openai small, no cache"]
+
+
+class Several:
+    """What `streamer run --workers` serves."""
+
+    async def ready(self) -> tuple[str | None, str | None]:
+        return "worker 2: stopped", None
+
+    async def sums(self) -> Sums:
+        return Sums()
+
+    async def statuses(self) -> list[Mapping[str, Any]]:
+        return [WORKER, {**WORKER, "pid": 2}]
+
+
+async def test_workers_behind_one_port_are_told_one_by_one() -> None:
+    async with serving(create_sums_app(Several(), None)) as client:
+        done = await streamer("status", "--json", "--url", str(client.base_url), *NO_BROKER)
+    processes = [line for line in check_lines("status-line", done.stdout) if line["kind"] == "process"]
+    assert [process["pid"] for process in processes] == [1, 2]
+
+
+async def test_a_probe_without_the_token_is_told_no_reasons_about_several_either() -> None:
+    async with serving(create_sums_app(Several(), "a-token")) as client:
+        bare = await client.get("/readyz")
+        told = await client.get("/readyz", headers={"authorization": "Bearer a-token"})
+        assert (bare.status_code, "worker 2" in bare.text) == (503, False)
+        assert told.json() == {"error": "worker 2: stopped"}
+        assert (await client.get("/metrics")).status_code == 401
