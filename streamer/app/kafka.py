@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from difflib import SequenceMatcher
 
 import anyio
 import structlog
@@ -12,13 +11,12 @@ import structlog
 from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.sink import KafkaSink
-from streamer.adapters.kafka.topics import TopicSpec, check_topics, existing_topics
+from streamer.adapters.kafka.topics import TopicSpec, check_existence, check_topics
 from streamer.errors import Unreachable
 from streamer.settings import Settings
 
 LONGEST_SUCCESSION = 10.0  # seconds that an indexer waits for one that was killed
 CLOSE_SECONDS = 5.0  # for a client to say goodbye to brokers that answer
-SHOWN_TOPICS = 8
 
 log = structlog.get_logger(__name__)
 
@@ -72,22 +70,7 @@ async def ensure_topics(settings: Settings, names: Collection[str]) -> None:
 
 async def require_topics(settings: Settings, names: Sequence[str]) -> None:
     """Raises Unreachable for an input topic that does not exist. It is not created here: a misspelt name would be."""
-    existing = await existing_topics(connection_of(settings))
-    for name in names:
-        if name not in existing:
-            raise Unreachable(unknown_topic(name, existing, settings.kafka.bootstrap_servers))
-
-
-def unknown_topic(name: str, existing: Iterable[str], bootstrap_servers: str) -> str:
-    """What a person is told of a topic that is not there: the names that are, the most similar ones first."""
-    names = [topic for topic in existing if not topic.startswith("__")]  # those are the brokers' own
-    names.sort(key=lambda topic: (-SequenceMatcher(None, name, topic).ratio(), topic))
-    more = f" and {len(names) - SHOWN_TOPICS} more" if len(names) > SHOWN_TOPICS else ""
-    there = f"there are {', '.join(names[:SHOWN_TOPICS])}{more}" if names else "there are no topics yet"
-    return (
-        f"topic {name!r} does not exist at {bootstrap_servers}; {there}; "
-        f"create it with: streamer topics --create --input {name}"
-    )
+    await check_existence(connection_of(settings), names)
 
 
 @asynccontextmanager

@@ -85,7 +85,8 @@ class Workers:
         """The exit code that tells how they ended."""
         if self._gave_up is not None:
             return self._gave_up
-        return int(any(member.code for member in self._members))
+        # One that is told to stop before it listens to signals ends by that one.
+        return int(any(member.code not in (0, -signal.SIGTERM) for member in self._members))
 
     def stop(self) -> None:
         """Let all of them drain and commit."""

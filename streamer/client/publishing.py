@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import orjson
+from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection, connection_to
 from streamer.adapters.kafka.sink import KafkaSink
+from streamer.adapters.kafka.topics import check_existence
 from streamer.core.events import Message
 from streamer.core.text_fields import put_text
 
@@ -28,8 +30,8 @@ class TextProducer:
     further fields.
 
     Use it as an async context manager. While brokers are away, sending waits for them. Raises Unreachable when no
-    broker answers at the start, and Refused when the broker takes all of the
-    messages but some (TooLarge: for their size).
+    broker answers at the start or the topic does not exist, and Refused when the broker takes all of the messages but
+    some (TooLarge: for their size).
     """
 
     def __init__(
@@ -47,10 +49,17 @@ class TextProducer:
         """
         self._topic = topic
         self._text_field = text_field
-        self._sink = KafkaSink(connection_to(brokers), idempotent=idempotent)
+        self._connection = connection_to(brokers)
+        self._sink = KafkaSink(self._connection, idempotent=idempotent)
 
     async def __aenter__(self) -> Self:
         await self._sink.start()
+        try:
+            await check_existence(self._connection, [self._topic])
+        except BaseException:
+            with CancelScope(shield=True):
+                await self._sink.aclose()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

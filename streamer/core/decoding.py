@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 from streamer.core.events import DeadLetter, Event, Input, Origin, Record, Tombstone
 from streamer.core.reading import (
     EMPTY,
+    MAX_VALUE_BYTES,
     Unreadable,
     check_id,
     clean_text,
@@ -70,6 +71,9 @@ class Decoder:
             return DeadLetter(origin, record, "undecodable", record.unreadable)
         headers = dict(record.headers)
         try:
+            if record.value is not None and len(record.value) > MAX_VALUE_BYTES:
+                reason = f"the value has {len(record.value)} bytes, the limit is {MAX_VALUE_BYTES}"
+                raise Unreadable(reason, "too_large")
             if record.value is None:
                 return Tombstone(origin, record, self._record_id(record, _attributes(headers)))
             return self._event(record, origin, headers)

@@ -74,6 +74,10 @@ class _Server(uvicorn.Server):
 
 
 def _listen(host: str, port: int, setting: str) -> socket.socket:
+    try:
+        host.encode("idna")  # which a socket does too late, and then is not closed
+    except UnicodeError as exc:
+        raise ConfigurationError(f"http.host = {host!r}: not the name of a host: {exc}") from exc
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)

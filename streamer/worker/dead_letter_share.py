@@ -11,6 +11,7 @@ from streamer.errors import DeadLetterKind
 
 WINDOW: Final = 100  # records
 NEARLY_ALL: Final = 0.9
+OLD: Final = 600.0  # seconds after the last record: what has become of it says nothing of now
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +31,23 @@ class Uselessness:
 
 
 class DeadLetterShare:
-    """Over a window of the latest WINDOW records; with fewer, nothing is said."""
+    """Over a window of the latest WINDOW records; with fewer, or when the last came OLD seconds ago, nothing is said.
+
+    `now`: seconds that only grow.
+    """
 
     def __init__(self) -> None:
         self._latest: deque[tuple[DeadLetterKind, str] | None] = deque(maxlen=WINDOW)
         self._dead_letters = 0
         self._is_useless = False
+        self._last_at = 0.0
 
-    def add(self, outcome: Outcome) -> bool:
+    def add(self, outcome: Outcome, now: float) -> bool:
         """Note what became of one more record. True when a problem begins or ends with it."""
+        if now - self._last_at >= OLD:
+            self._latest.clear()
+            self._dead_letters, self._is_useless = 0, False
+        self._last_at = now
         before = self._is_useless
         if len(self._latest) == WINDOW:
             self._dead_letters -= self._latest[0] is not None
@@ -48,9 +57,9 @@ class DeadLetterShare:
         self._is_useless = len(self._latest) == WINDOW and self._dead_letters >= NEARLY_ALL * WINDOW
         return self._is_useless != before
 
-    def problem(self) -> Uselessness | None:
+    def problem(self, now: float) -> Uselessness | None:
         """None while there are few records, or enough of them have vectors."""
-        if not self._is_useless:
+        if not self._is_useless or now - self._last_at >= OLD:
             return None
         dead = [letter for letter in self._latest if letter is not None]
         kind = Counter(kind for kind, _ in dead).most_common(1)[0][0]

@@ -142,7 +142,7 @@ class Pipeline:
             return Waiting("stopping", "stopping")
         if not self._joined:
             return Waiting("group", "waiting to join the consumer group")
-        return Waiting("dead_letters", str(useless)) if (useless := self._share.problem()) else None
+        return Waiting("dead_letters", str(useless)) if (useless := self._share.problem(self.clock())) else None
 
     def ready(self) -> str | None:
         """The same as a sentence."""
@@ -258,8 +258,8 @@ class Pipeline:
                 self._counts["stale"] += 1
 
     def _settle(self, outcome: Outcome) -> None:
-        if self._share.add(outcome):
-            _tell(self._share.problem())
+        if self._share.add(outcome, self.clock()):
+            _tell(self._share.problem(self.clock()))
         self._outbox.add(self.tracker.settle(outcome))
 
     async def _commit_regularly(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio
 import orjson
 import pytest
 
@@ -33,6 +34,18 @@ async def test_texts_go_where_the_workers_setting_says() -> None:
     message = producer._message(Text("hello", metadata={"data": {"n": 1}}))
     await producer.__aexit__()
     assert orjson.loads(message.value or b"") == {"data": {"n": 1, "body": "hello"}}
+
+
+@pytest.mark.kafka
+async def test_a_topic_that_is_not_there_is_told_at_once_with_those_that_are(
+    broker: Broker, new_topic: NewTopicName
+) -> None:
+    topic = await new_topic("texts")
+    producer = TextProducer(broker.bootstrap_servers, topic[:-1] + "x", idempotent=broker.is_real)
+    with anyio.fail_after(20), pytest.raises(Unreachable, match=f"does not exist at .*; there are {topic}") as raised:
+        async with producer:
+            raise AssertionError("entered")
+    assert "streamer topics --create --input" in str(raised.value)
 
 
 async def test_a_broker_that_is_not_there(free_tcp_port: int) -> None:

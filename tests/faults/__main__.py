@@ -32,17 +32,24 @@ from tests.support.session_broker import SharedBroker
 Run = Callable[[Scene, Proxy | None], Awaitable[Verdict]]
 
 
-async def on_stage(run: Run, guarantee: str, seed: int) -> Verdict:
+async def on_stage(run: Run, guarantee: str, seed: int, hostile: float) -> Verdict:
     shared = SharedBroker(os.environ)
     broker = await anyio.to_thread.run_sync(shared.get)
-    print(f"seed {seed}, {guarantee}, {broker.kind} broker", flush=True)
+    print(f"seed {seed}, {guarantee}, {broker.kind} broker, {hostile:.0%} hostile", flush=True)
     try:
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             proxy: Proxy | None = None
             if broker.behind_proxy is not None:
                 proxy = await stack.enter_async_context(Proxy(*broker.behind_proxy))
-            making = scene(broker, partial(new_topic, broker), folder, proxy, delivery__guarantee=guarantee)
+            making = scene(
+                broker,
+                partial(new_topic, broker),
+                folder,
+                proxy,
+                hostile=hostile if broker.is_real else 0.0,
+                delivery__guarantee=guarantee,
+            )
             return await run(await stack.enter_async_context(making), proxy)
     finally:
         await anyio.to_thread.run_sync(shared.close)
@@ -66,6 +73,7 @@ def main() -> None:
     parser.add_argument("--guarantee", choices=["at-least-once", "exactly-once"], default="at-least-once")
     parser.add_argument("--fault", action="append", choices=list(WEIGHTS), help="only these; default: all")
     parser.add_argument("--rate", type=float, default=300, help="events per second")
+    parser.add_argument("--hostile", type=float, default=0.05, help="share of the events as other people write them")
     parser.add_argument("--scenario", choices=list(SCENARIOS), help="instead of faults at random")
     parser.add_argument("--rounds", type=int, default=10, help="kills, restarts, comings and goings of a scenario")
     parser.add_argument("--events", type=int, default=10_000, help="in all, of the scenario 'kills'")
@@ -80,7 +88,7 @@ def main() -> None:
         names = [n for n in given.fault or WEIGHTS if can_hurt or not n.startswith(("broker", "connections"))]
         return await torment(stage, proxy, given.seed, given.minutes * 60, names, given.rate)
 
-    verdict = anyio.run(on_stage, run, given.guarantee, given.seed)
+    verdict = anyio.run(on_stage, run, given.guarantee, given.seed, given.hostile)
     print(verdict)
     what = given.scenario or f"{given.minutes:g} minutes"
     print(f"{what}, seed {given.seed}, {given.guarantee}: {'BROKEN' if verdict.problems else 'CLEAN'}")

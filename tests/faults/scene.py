@@ -19,11 +19,14 @@ import psutil
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+from streamer.adapters.kafka import lenient_records  # noqa: F401  # this process, too, reads any names
 from tests.faults.checker import Ledger, Sample, Verdict, check
 from tests.faults.reader import Reader
 from tests.support.brokers import Broker, NewTopicName
+from tests.support.hostile import WIDE, Drawn, draw
 from tests.support.processes import StreamerProcess
 from tests.support.proxy import Proxy
+from tests.support.raw_headers import CODECS, raw_batch
 from tests.support.stages import free_port
 from tests.support.topics import committed, end_offsets, ends_as_read, from_the_beginning
 from tests.support.vendors.openai import FakeOpenAI
@@ -136,7 +139,8 @@ class Member:
 
 @dataclass(slots=True)
 class Scene:
-    """`servers` is what the workers connect to; everything else talks to the broker directly."""
+    """`servers` is what the workers connect to; everything else talks to the broker directly. `hostile`: the share of
+    what is produced that is drawn from the records of other people."""
 
     broker: Broker
     servers: str
@@ -147,6 +151,7 @@ class Scene:
     dead_letters: str
     folder: Path
     options: dict[str, object] = field(default_factory=dict)
+    hostile: float = 0.0
     members: list[Member] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     samples: list[Sample] = field(default_factory=list)
@@ -232,6 +237,9 @@ class Scene:
                         chunk = min(chunk, count - len(self.ledger.attempted))
                     for _ in range(chunk):
                         number = len(self.ledger.attempted)
+                        if self.hostile and rng.random() < self.hostile:
+                            await self._produce_hostile(producer, draw(rng, b"good-%d" % number, number), rng)
+                            continue
                         # Some texts come again, as they do: the cache and the single flight have a part in this.
                         text = f"text number {rng.randrange(number + 1) if number % 7 == 6 else number}"
                         if text_of is not None:
@@ -249,6 +257,15 @@ class Scene:
             with anyio.CancelScope(shield=True):
                 with suppress(TimeoutError, KafkaError):
                     await asyncio.wait_for(producer.stop(), 60)
+
+    async def _produce_hostile(self, producer: AIOKafkaProducer, drawn: Drawn, rng: random.Random) -> None:
+        batch, _ = raw_batch(producer, [(drawn.raw, drawn.timestamp)], rng.choice(list(CODECS)))
+        id = (drawn.key or b"").decode("utf-8", "replace")
+        if drawn.text is not None:
+            self.ledger.attempted[id] = drawn.text
+        with suppress(KafkaTimeoutError):
+            sending = await producer.send_batch(batch, self.texts, partition=rng.randrange(PARTITIONS))
+            sending.add_done_callback(self._noted(id) if drawn.text is not None else _retrieve)
 
     def _noted(self, id: str) -> Callable[[Any], None]:
         def note(future: Any) -> None:
@@ -348,6 +365,11 @@ class Scene:
                 member.process.close()
 
 
+def _retrieve(future: Any) -> None:
+    if not future.cancelled():
+        future.exception()
+
+
 def isolation_level(options: Mapping[str, object]) -> str:
     return "read_committed" if options.get("delivery.guarantee") == "exactly-once" else "read_uncommitted"
 
@@ -365,18 +387,25 @@ async def read_everything(servers: str, topic: str, level: str) -> list[Any]:
 
 @asynccontextmanager
 async def scene(
-    broker: Broker, new_topic: NewTopicName, folder: Path, proxy: Proxy | None = None, **options: object
+    broker: Broker,
+    new_topic: NewTopicName,
+    folder: Path,
+    proxy: Proxy | None = None,
+    *,
+    hostile: float = 0.0,
+    **options: object,
 ) -> AsyncIterator[Scene]:
+    """With a `hostile` share, the input topic takes what the others refuse."""
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(FakeOpenAI(key="sk-test"))
         provider.latency = lambda number: 0.01 + 0.05 * random.Random(number).random()
-        texts = await new_topic("texts", partitions=PARTITIONS)
+        texts = await new_topic("texts", partitions=PARTITIONS, configs=WIDE if hostile else {})
         vectors = await new_topic("vectors", partitions=PARTITIONS)
-        dead = await new_topic("dead")
+        dead = await new_topic("dead", configs={"max.message.bytes": "50000"} if hostile else {})
         servers = proxy.address if proxy else broker.bootstrap_servers
         given = {key.replace("__", "."): value for key, value in options.items()}
         reader = Reader(broker.bootstrap_servers, vectors, PARTITIONS, isolation_level(given))
         await stack.enter_async_context(reader)
-        made = Scene(broker, servers, provider, reader, texts, vectors, dead, folder, given)
+        made = Scene(broker, servers, provider, reader, texts, vectors, dead, folder, given, hostile)
         stack.callback(made.close)
         yield made

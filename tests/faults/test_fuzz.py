@@ -32,6 +32,12 @@ from tests.support.vendors.openai import FakeOpenAI
 COUNT = int(os.environ.get("STREAMER_FUZZ_RECORDS", "2000"))
 SEED = int(os.environ.get("STREAMER_FUZZ_SEED", "1"))
 PARTITIONS = 3
+TIMES: list[dict[str, str]] = [
+    {},
+    {"message.timestamp.type": "LogAppendTime"},
+    {"message.timestamp.before.max.ms": "3600000"},
+]
+POLICIES: list[dict[str, str]] = [{}, {"cleanup.policy": "compact"}, {"compression.type": "zstd"}]
 PATIENCE = 120 + COUNT / 50  # seconds
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120 + 3 * PATIENCE)]
@@ -58,7 +64,10 @@ class Run:
     async def produce(self) -> None:
         """To one partition as they come, to one in every codec, to one in transactions of which half are aborted."""
         strangers = [stranger(self.rng, n) for n in range(COUNT // 10)]
-        await produce_raw(self.servers, self.stage.vectors, strangers)
+        # A compacted topic takes none without a key.
+        await produce_raw(
+            self.servers, self.stage.vectors, [(key or b"z", value, names) for key, value, names in strangers]
+        )
         ways: list[dict[str, Any]] = [{}, {"codecs": list(CODECS)}, {"transactional_id": f"x-{self.stage.texts}"}]
         for partition, (share, way) in enumerate(zip(self.shares, ways, strict=True)):
             raws, timestamps = [drawn.raw for drawn in share], [drawn.timestamp for drawn in share]
@@ -121,10 +130,14 @@ async def test_random_records_of_other_people(
 ) -> None:
     """Nobody exits or is stuck; every record has the outcome that it has to have, once and in order, and every vector
     its verdict."""
-    texts = await new_topic("texts", partitions=PARTITIONS, configs=WIDE)
-    vectors = await new_topic("vectors", partitions=PARTITIONS)
-    dead = await new_topic("dead", configs={"max.message.bytes": "50000"})
-    stage = Stage(broker, texts, vectors, await new_topic("verdicts"), dead, tmp_path)
+    world = random.Random(f"{SEED} {guarantee}")
+    texts = await new_topic("texts", partitions=PARTITIONS, configs=WIDE | world.choice(TIMES[:2]))
+    vectors = await new_topic("vectors", partitions=PARTITIONS, configs=world.choice(POLICIES) | world.choice(TIMES))
+    configs = {"max.message.bytes": "50000"} | world.choice(POLICIES) | world.choice(TIMES)
+    dead = await new_topic("dead", configs=configs)
+    verdicts = await new_topic("verdicts", configs=world.choice(POLICIES) | world.choice(TIMES))
+    stage = Stage(broker, texts, vectors, verdicts, dead, tmp_path)
+    stage.settings["kafka.compression"] = world.choice(list(CODECS))
     run = Run(stage, guarantee)
     async with FakeOpenAI(key="sk-test") as service:
         stage.with_fake_openai(service)
@@ -133,7 +146,7 @@ async def test_random_records_of_other_people(
             await indexer.ready(stage.index_port)
             await run.produce()
             try:
-                verdicts = await run.done([worker, indexer])
+                judged = await run.done([worker, indexer])
             finally:
                 await anyio.Path(tmp_path / "worker.log").write_text(worker.stderr)
                 await anyio.Path(tmp_path / "indexer.log").write_text(indexer.stderr)
@@ -141,4 +154,4 @@ async def test_random_records_of_other_people(
             for process in (worker, indexer):
                 process.send_signal(signal.SIGTERM)
                 assert await process.wait() == 0, process.stderr[-4000:]
-        await run.judge(service, verdicts)
+        await run.judge(service, judged)

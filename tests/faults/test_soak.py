@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 async def test_a_quarter_of_a_minute_of_everything(
     stoppable_broker: Broker, kafka_proxy: Proxy, new_topic: NewTopicName, tmp_path: Path, guarantee: str, seed: int
 ) -> None:
-    async with scene(stoppable_broker, new_topic, tmp_path, kafka_proxy, delivery__guarantee=guarantee) as stage:
+    async with scene(
+        stoppable_broker, new_topic, tmp_path, kafka_proxy, hostile=0.05, delivery__guarantee=guarantee
+    ) as stage:
         verdict = await torment(stage, kafka_proxy, seed, 15, tuple(WEIGHTS), rate=200)
     assert not verdict.problems, verdict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import httpx
@@ -218,3 +219,33 @@ async def test_r4_a_taken_port_of_a_worker_names_the_workers_key() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=rf"^http.worker_port = {port}: already in use"):
             await serve(Starlette(), "127.0.0.1", port, "http.worker_port")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "localhost"])
+async def test_r4_a_taken_port_of_an_indexer_names_its_own_key_and_host(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        taken = socket.create_server((host, 0), family=family)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError) as raised:
+            await serve(Starlette(), host, port)
+    assert str(raised.value) == f"http.port = {port}: already in use on {host}; choose another, or 0"
+
+
+@pytest.mark.parametrize("setting", ["http.port", "http.worker_port"])
+async def test_r4_a_port_that_takes_rights_names_the_key(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    with pytest.raises(ConfigurationError, match=f"^{setting} = 80: this user may not listen there; try above 1023"):
+        await serve(Starlette(), "127.0.0.1", 80, setting)
+
+
+@pytest.mark.parametrize("host", ["203.0.113.9", "no-such-host.invalid", "a..b", "ö" * 70, "256.1.1.1", "2001:db8::9"])
+async def test_r4_a_host_that_is_not_ours_or_none_names_the_host_and_not_the_port(host: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^http\.host = '.*': (cannot listen there|not the name of a host)"):
+        await serve(Starlette(), host, 0, "http.worker_port")

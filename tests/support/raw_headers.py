@@ -72,14 +72,21 @@ async def _send(
     for is_aborted in (True, False) if is_transactional else (False,):
         if is_transactional:
             await producer.begin_transaction()
-        batch, taken = _batch(producer, records, codec, is_transactional)
+        batch, taken = raw_batch(producer, records, codec, is_transactional=is_transactional)
         await (await producer.send_batch(batch, topic, partition=partition))
         if is_transactional:
             await (producer.abort_transaction() if is_aborted else producer.commit_transaction())
     return taken
 
 
-def _batch(producer: AIOKafkaProducer, records: list[Any], codec: str, is_transactional: bool) -> tuple[Any, int]:
+def raw_batch(
+    producer: AIOKafkaProducer,
+    records: Sequence[tuple[Raw, int | None]],
+    codec: str = "none",
+    *,
+    is_transactional: bool = False,
+) -> tuple[Any, int]:
+    """A closed batch of records and timestamps, for the producer to send, and how many fitted into it."""
     batch: Any = producer.create_batch()
     batch._builder = builder(codec, is_transactional=is_transactional)
     batch._set_producer_state = batch._builder.set_producer_state  # which insists on its own kind of builder

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from streamer.core.events import DeadLetter, Origin, Outcome, Record, Tombstone, TopicPartition
 from streamer.errors import DeadLetterKind
-from streamer.worker.dead_letter_share import WINDOW, DeadLetterShare
+from streamer.worker.dead_letter_share import OLD, WINDOW, DeadLetterShare
 
 TP = TopicPartition("texts", 0)
 RECORD, ORIGIN = Record(TP, 0, b"k", b"{}", 0), Origin(TP, 0, 1)
@@ -21,8 +21,8 @@ def dead(kind: DeadLetterKind = "missing_text", reason: str = "no text at 'text'
 def after(*outcomes: Outcome) -> str | None:
     share = DeadLetterShare()
     for outcome in outcomes:
-        share.add(outcome)
-    problem = share.problem()
+        share.add(outcome, 1.0)
+    problem = share.problem(1.0)
     return None if problem is None else str(problem)
 
 
@@ -49,11 +49,26 @@ def test_the_commonest_kind_and_its_commonest_reason_are_named() -> None:
     assert (after(*letters) or "").endswith("mostly missing_text: b")
 
 
+def test_it_is_over_when_nothing_has_come_for_long() -> None:
+    """A topic whose one bad import was read yesterday keeps no worker from being ready."""
+    share = DeadLetterShare()
+    for second in range(WINDOW):
+        share.add(dead(), second)
+    last = WINDOW - 1
+    assert share.problem(last + OLD - 1) is not None
+    assert share.problem(last + OLD) is None
+    assert not share.add(dead(), last + OLD), "one bad record is not the hundredth"
+    assert share.problem(last + OLD) is None
+    for second in range(WINDOW - 1):
+        share.add(dead(), last + OLD + second)
+    assert share.problem(last + OLD + WINDOW) is not None
+
+
 @given(st.lists(st.booleans(), max_size=4 * WINDOW))
 def test_the_window_is_that_of_a_plain_count(history: list[bool]) -> None:
     share = DeadLetterShare()
     latest: deque[bool] = deque(maxlen=WINDOW)
     for is_dead in history:
-        share.add(dead() if is_dead else GOOD)
+        share.add(dead() if is_dead else GOOD, 1.0)
         latest.append(is_dead)
-    assert (share.problem() is not None) == (len(latest) == WINDOW and sum(latest) >= 90)
+    assert (share.problem(1.0) is not None) == (len(latest) == WINDOW and sum(latest) >= 90)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -17,6 +18,7 @@ from streamer.errors import Unreachable
 TOPIC_ALREADY_EXISTS = 36
 NOT_AUTHORIZED = (29, 31)  # for the topic, for the cluster
 TOMBSTONES = "delete.retention.ms"
+SHOWN_TOPICS = 8
 TOMBSTONES_KEPT = 86_400.0  # what Apache Kafka does by default, in seconds
 
 
@@ -68,6 +70,26 @@ async def existing_topics(connection: KafkaConnection) -> Mapping[str, int]:
         raise Unreachable(f"Kafka at {connection.bootstrap_servers} did not list its topics: {exc!r}") from exc
     finally:
         await admin.close()
+
+
+async def check_existence(connection: KafkaConnection, names: Iterable[str]) -> None:
+    """Raises Unreachable for a topic that does not exist, naming those that do."""
+    existing = await existing_topics(connection)
+    for name in names:
+        if name not in existing:
+            raise Unreachable(unknown_topic(name, existing, connection.bootstrap_servers))
+
+
+def unknown_topic(name: str, existing: Iterable[str], bootstrap_servers: str) -> str:
+    """What a person is told of a topic that is not there: the names that are, the most similar ones first."""
+    names = [topic for topic in existing if not topic.startswith("__")]  # those are the brokers' own
+    names.sort(key=lambda topic: (-SequenceMatcher(None, name, topic).ratio(), topic))
+    more = f" and {len(names) - SHOWN_TOPICS} more" if len(names) > SHOWN_TOPICS else ""
+    there = f"there are {', '.join(names[:SHOWN_TOPICS])}{more}" if names else "there are no topics yet"
+    return (
+        f"topic {name!r} does not exist at {bootstrap_servers}; {there}; "
+        f"create it with: streamer topics --create --input {name}"
+    )
 
 
 async def _existing(admin: AIOKafkaAdminClient) -> dict[str, int]:

@@ -77,7 +77,8 @@ class OllamaProvider:
         except ollama.ResponseError as exc:
             raise self._vendor.refusal(exc.status_code, responses[-1].headers, responses[-1].content) from None
         except (httpx.RequestError, ConnectionError) as exc:
-            raise self._vendor.unreachable(exc) from None
+            # The client says of every failure to connect that Ollama may not run, also of a certificate.
+            raise self._vendor.unreachable(exc.__context__ or exc) from None
         except (ValueError, TypeError):
             # The client's model refuses the whole answer for one null in it; ours finds the one text that it concerns.
             with self._vendor.reading():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamer.adapters.kafka.topics import TopicSpec, _create
+from streamer.adapters.kafka.topics import TopicSpec, _create, unknown_topic
 from streamer.errors import Unreachable
 
 pytestmark = pytest.mark.anyio
@@ -45,3 +45,21 @@ async def test_another_refusal_keeps_the_words_of_the_broker() -> None:
 @pytest.mark.parametrize("code", [0, 36])
 async def test_a_topic_that_another_process_has_just_created_is_fine(code: int) -> None:
     await _create(answering(code), [TopicSpec("vectors", 4)], None)
+
+
+def test_the_nearest_names_come_first_and_the_brokers_own_are_left_out() -> None:
+    said = unknown_topic("txets", ["verdicts", "__consumer_offsets", "dead-letters", "texts"], "kafka:9092")
+    assert said == (
+        "topic 'txets' does not exist at kafka:9092; there are texts, verdicts, dead-letters; "
+        "create it with: streamer topics --create --input txets"
+    )
+
+
+def test_a_large_cluster_is_not_listed_whole() -> None:
+    said = unknown_topic("orders", [f"topic-{number}" for number in range(999)] + ["orders-eu"], "kafka:9092")
+    assert "there are orders-eu, topic-" in said
+    assert "and 992 more; create it" in said
+
+
+def test_an_empty_cluster() -> None:
+    assert "; there are no topics yet; create it with" in unknown_topic("texts", ["__consumer_offsets"], "kafka:9092")
