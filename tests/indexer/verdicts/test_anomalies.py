@@ -9,7 +9,8 @@ from streamer.core.sketch import TextForm, form_of, unpack_form
 from streamer.indexer.verdicts.anomalies import AnomalyDetector, Unusualness
 from streamer.indexer.verdicts.content import ContentScore
 
-WORDS = "see you at the station later than we said because of that rain and this bus or so".split()
+SENTENCE = "see you at the station later than we said because of that rain and this bus or so"
+WORDS = SENTENCE.split()
 LOUD = "WIN 1000000 NOW CALL 0900 111 222!! www.win.example"
 
 

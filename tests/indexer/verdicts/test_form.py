@@ -8,7 +8,8 @@ import orjson
 from streamer.core.sketch import TextForm, form_of, unpack_form
 from streamer.indexer.verdicts.form import FEWEST, FormScorer
 
-WORDS = "the parcel came late and wet but our courier was kind to us in all that rain".split()
+SENTENCE = "the parcel came late and wet but our courier was kind to us in all that rain"
+WORDS = SENTENCE.split()
 
 
 def form(text: str) -> TextForm:
