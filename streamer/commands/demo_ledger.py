@@ -27,7 +27,7 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How many of the planted near-duplicates were found."""
+    """How many of the planted ones were found."""
 
     found: int
     planted: int
@@ -43,7 +43,8 @@ class Latency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """`other_near_duplicates`: verdicts that link two messages which have nothing to do with each other."""
+    """`out_of_place`: messages that do not belong here, called anomalies. `other_anomalies`: ordinary ones that are.
+    `other_near_duplicates`: verdicts that link two messages which have nothing to do with each other."""
 
     events: int
     vectors: int
@@ -53,6 +54,8 @@ class Summary:
     verdicts: int
     repeats: Found
     rewordings: Found
+    out_of_place: Found
+    other_anomalies: int
     other_near_duplicates: int
     events_per_second: float
     to_vector: Latency | None
@@ -76,6 +79,8 @@ class Ledger:
         self._cache_hits = 0
         self._verdicts: Counter[str] = Counter()
         self._duplicates: dict[str, str] = {}
+        self._strange = {record.key.decode() for record in records if record.expectation.kind == "strange"}
+        self._anomalies: set[str] = set()
         self._to_vector: list[float] = []
         self._to_verdict: list[float] = []
         self._last = 0.0
@@ -127,6 +132,8 @@ class Ledger:
         self._verdicts[id] += 1
         self._to_verdict += self._since_published(record.key, now)
         text = self._texts.get(id)
+        if verdict["verdict"] == "anomaly":
+            self._anomalies.add(id)
         if verdict["verdict"] != "near_duplicate":
             return None if text is None else Sighting(text)
         self._duplicates[id] = first
@@ -159,6 +166,8 @@ class Ledger:
             verdicts=self.verdicts,
             repeats=self._found("repeat"),
             rewordings=self._found("reworded"),
+            out_of_place=Found(len(self._anomalies & self._strange), len(self._strange)),
+            other_anomalies=len(self._anomalies - self._strange),
             other_near_duplicates=sum(self._first(id) != self._first(first) for id, first in self._duplicates.items()),
             events_per_second=self._outcomes.total() / seconds if seconds > 0 else 0.0,
             to_vector=_latency(self._to_vector),

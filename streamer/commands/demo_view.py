@@ -128,6 +128,8 @@ def summary_table(summary: Summary) -> Table:
     table.add_row("dead letters", f"{summary.dead_letters.total()}  ({kinds or 'none'})")
     table.add_row("exact repeats", _found(summary.repeats))
     table.add_row("rewordings", _found(summary.rewordings))
+    table.add_row("out of place", _found(summary.out_of_place))
+    table.add_row("other anomalies", str(summary.other_anomalies))
     table.add_row("false near-duplicates", str(summary.other_near_duplicates))
     table.add_row("events/s", f"{summary.events_per_second:.0f}")
     table.add_row("publish to vector", _latency(summary.to_vector))

@@ -62,6 +62,8 @@ def test_the_summary_says_it_all() -> None:
         "dead letters 1 (empty_text 1)",
         "exact repeats 1 of 1 found",
         "rewordings 0 of 0 found",
+        "out of place 0 of 0 found",
+        "other anomalies 0",
         "false near-duplicates 0",
         "events/s 2",
         "publish to vector p50 20 ms, p95 29 ms",

@@ -111,7 +111,9 @@ class AnomalyDetector:
         # The sum of content's -log p and of what form's exceeds a limit by, where the two are independent.
         share = exp(-(_UNTRUSTED - trust * (_UNTRUSTED - _TRUSTED)))
         p_value = min(1.0, exp(-score) * (1 + share * score))
-        if self._joint.suffices:
+        if not self._joint.suffices:
+            p_value = max(p_value, self._content.rank(content.score))  # few scores say no more than that
+        else:
             by_rank = self._joint.rank(score)
             respected = score == by_content or trust >= _RESPECTED
             p_value = self._joint.tempered(by_rank, p_value) if respected else by_rank
