@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from socket import AF_INET, AF_INET6, SOCK_STREAM
 from typing import Any, Final
 
 import httpx
 import orjson
+from anyio import create_task_group, getaddrinfo, move_on_after
 
 SECONDS: Final = 2.0
 _LATER: Final = 10**11  # seconds since the epoch: no sample is of so late a time
+_MOST: Final = 32  # workers behind one name
 _LARGEST: Final = 1 << 20  # bytes of an answer
 
 
-class WorkerPage:
-    """The worker at `url`, one of those in the settings. `token`: its http.token."""
+class WorkerPages:
+    """The workers at `url`, one of those in the settings: as many as its name has addresses, as the name of a scaled
+    service does. `token`: their http.token."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url
@@ -29,10 +34,37 @@ class WorkerPage:
             limits=httpx.Limits(max_keepalive_connections=0),
         )
 
-    async def overview(self) -> Mapping[str, Any] | str:
-        """What it answers, less its history; or why there is no answer, in words."""
+    async def overviews(self) -> Mapping[str, Mapping[str, Any] | str]:
+        """By address what each answers, less its history; or why there is no answer, in words."""
+        addresses = await self._addresses()
+        if not addresses:
+            return {self.url: "has a name without an address"}
+        said: dict[str, Mapping[str, Any] | str] = {}
+
+        async def note(address: str) -> None:
+            said[address] = await self._ask(address)
+
+        async with create_task_group() as tasks:
+            for address in addresses:
+                tasks.start_soon(note, address)
+        return {address: said[address] for address in addresses}
+
+    async def _addresses(self) -> list[str]:
+        """Asked by its address, a worker need not know what others call it. Over TLS the name is needed."""
+        url = httpx.URL(self.url)
+        if url.scheme == "https" or url.host == "localhost":
+            return [self.url]
+        with move_on_after(SECONDS), suppress(OSError):
+            found = await getaddrinfo(url.host, url.port or 80, type=SOCK_STREAM)
+            # A worker may have an address of either family, and is to be counted once.
+            family = AF_INET if any(entry[0] == AF_INET for entry in found) else AF_INET6
+            hosts = sorted({entry[4][0] for entry in found if entry[0] == family})[:_MOST]
+            return [str(url.copy_with(host=host)).rstrip("/") for host in hosts]
+        return []
+
+    async def _ask(self, address: str) -> Mapping[str, Any] | str:
         try:
-            async with self._client.stream("GET", f"{self.url}/v1/overview?since={_LATER}") as response:
+            async with self._client.stream("GET", f"{address}/v1/overview?since={_LATER}") as response:
                 body = b""
                 async for chunk in response.aiter_bytes():
                     body += chunk

@@ -11,7 +11,7 @@ from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.topics import find_home
 from streamer.adapters.snapshot_file import SnapshotFile
-from streamer.adapters.worker_pages import WorkerPage
+from streamer.adapters.worker_pages import WorkerPages
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
 from streamer.app.http import allowed_hosts, build_info, token_of, warn_if_open, workers_of
@@ -97,7 +97,7 @@ async def _serve_and_index(
         kept = KeptHistory(file, indexer.space.id, history, indexer.showcase.recent)
         await kept.load()
     async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
-        workers = [WorkerPage(url, token) for url, token in workers_of(settings)]
+        workers = [WorkerPages(url, token) for url, token in workers_of(settings)]
         for worker in workers:
             stack.push_async_callback(worker.aclose)
         overview = IndexerOverview(indexer, workers)

@@ -16,28 +16,34 @@ _SHOWN: Final = (
 _SUMMED: Final = ("embedded", "dead_letters", "lag", "tokens", "usd", "in_flight")
 
 
-class AskedWorker(Protocol):
-    """`overview`: what it says about itself, or why it says nothing."""
+class AskedWorkers(Protocol):
+    """`overviews`: by address what workers say about themselves, or why they say nothing."""
 
     @property
     def url(self) -> str: ...
 
-    async def overview(self) -> Mapping[str, Any] | str: ...
+    async def overviews(self) -> Mapping[str, Mapping[str, Any] | str]: ...
 
 
 class IndexerOverview:
-    def __init__(self, indexer: Indexer, workers: Sequence[AskedWorker]) -> None:
+    def __init__(self, indexer: Indexer, workers: Sequence[AskedWorkers]) -> None:
         self._indexer = indexer
         self._workers = workers
-        self._said: dict[str, Mapping[str, Any] | str] = {}
+        self._said: dict[str, Mapping[str, Any] | str] = {each.url: "has not been asked yet" for each in workers}
         self._rates = Rates()
         self._sampled_at = 0.0
 
     async def sample(self, now: float) -> Values:
         """Asks the workers, too."""
+        said: list[Mapping[str, Mapping[str, Any] | str]] = []
+
+        async def ask(workers: AskedWorkers) -> None:
+            said.append(await workers.overviews())
+
         async with anyio.create_task_group() as tasks:
-            for worker in self._workers:
-                tasks.start_soon(self._ask, worker)
+            for workers in self._workers:
+                tasks.start_soon(ask, workers)
+        self._said = dict(sorted((url, words) for answers in said for url, words in answers.items()))
         verdicts = self._indexer.statistics().verdicts_total
         rates = self._rates.per_second(
             now,
@@ -62,14 +68,8 @@ class IndexerOverview:
             "foreign": sum(numbers.foreign_total.values()),
             "malformed": numbers.malformed_total,
             "events_missing": self._indexer.showcase.events_missing(),
-            "workers": [
-                {"url": worker.url, **_worker(self._said.get(worker.url, "has not been asked yet"))}
-                for worker in self._workers
-            ],
+            "workers": [{"url": url, **_worker(said)} for url, said in self._said.items()],
         }
-
-    async def _ask(self, worker: AskedWorker) -> None:
-        self._said[worker.url] = await worker.overview()
 
     def _of_workers(self) -> Values:
         """The sum over all that answer; the share of cache hits by how much each embeds. Empty where none does."""

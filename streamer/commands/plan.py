@@ -140,10 +140,9 @@ def _print(
             say("", f"{month:,.0f} USD in 30 days, at {price.usd_per_million_tokens:g} USD a million tokens ({whose})")
     elif sizing.outlook.backlog_seconds:
         say("backlog", duration(sizing.outlook.backlog_seconds) if sizing.keeps_up else "grows")
-    verdict = "" if sizing.keeps_up else "; the workers fall behind"
-    if sizing.bottleneck == INDEXER and sizing.needs[INDEXER].share > 1:
-        verdict = "; verdicts fall behind, vectors do not" if sizing.keeps_up else "; so do the workers fall behind"
-    say("bottleneck", f"{sizing.bottleneck}{verdict}")
+    late = [] if sizing.keeps_up else ["vectors"]
+    late += ["verdicts"] if sizing.needs[INDEXER].share > 1 else []
+    say("bottleneck", sizing.bottleneck + (f"; {' and '.join(late)} fall behind" if late else ""))
     said = (
         f"; an answer takes {answer:g} s (assumed: --latency-ms)" if assumed and answer == REMOTE_ANSWER_SECONDS else ""
     )

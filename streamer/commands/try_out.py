@@ -140,8 +140,8 @@ def _print(
         console.print(line, markup=False)
 
     run = dry.run
-    letters = f"{len(run.refused):,} dead letters" if len(run.refused) != 1 else "1 dead letter"
-    say(f"records   {run.records:,}: {run.texts:,} texts, {letters}, {run.tombstones:,} tombstones")
+    kinds = ((run.texts, "text"), (len(run.refused), "dead letter"), (run.tombstones, "tombstone"))
+    say(f"records   {run.records:,}: {', '.join(_counted(number, what) for number, what in kinds)}")
     if bad:
         say(f"          {len(bad):,} lines cannot be published; the first is {bad[0].place}: {bad[0].reason}")
     for kind, count in list(run.kinds.items())[:SHOWN_KINDS]:
@@ -151,7 +151,8 @@ def _print(
         say(f"          {run.perhaps_too_long:,} more may be too long; only the provider knows")
     say(f"texts     {run.distinct:,} distinct, {run.cached:,} of them in the cache")
     about = "" if dry.is_exact else "about "
-    say(f"calls     {run.batches:,} micro-batches, {run.requests:,} requests, {about}{run.tokens:,} tokens")
+    batches, requests = _counted(run.batches, "micro-batch"), _counted(run.requests, "request")
+    say(f"calls     {batches}, {requests}, {about}{_counted(run.tokens, 'token')}")
     say(f"cost      {_cost(dry)}")
     assumed = ""
     if settings.provider.name not in ("onnx", "sentence-transformers"):
@@ -161,6 +162,11 @@ def _print(
     if stream is not None and str(stream):
         say(f"stream    {stream}")
     say("Nothing was embedded, published or committed.")
+
+
+def _counted(number: int, what: str) -> str:
+    plural = "es" if what.endswith("ch") else "s"
+    return f"{number:,} {what}" + ("" if number == 1 else plural)
 
 
 def _cost(dry: Dry) -> str:

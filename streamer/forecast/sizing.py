@@ -68,7 +68,9 @@ class Need:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizing:
     """`latency`: seconds at the 50th and 95th percentile, None where more arrives than is done. `needs`: by name;
-    `bottleneck`: the name of the one that runs out first. `keeps_up`: the vectors do, whatever the indexer can."""
+    `bottleneck`: the name of the one that runs out first, the indexer only where the workers keep up. `keeps_up`: the
+    vectors do, whatever the indexer can.
+    """
 
     workers: int
     partitions: int
@@ -118,6 +120,7 @@ def size(demand: Demand, model: FlowModel, machine: Machine, price: Price | None
     } | {WORKERS: Need(needed=demand.rate, available=workers * worker_rate)}
     needs = flow | {INDEXER: Need(needed=demand.rate, available=machine.judged)}
     keeps_up = all(need.share <= 1 for need in flow.values())
+    first = flow if not keeps_up else needs  # a stream that does not flow is worse than late verdicts
     most = min(demand.rate / need.share if need.share else inf for need in flow.values())
     return Sizing(
         workers=workers,
@@ -131,7 +134,7 @@ def size(demand: Demand, model: FlowModel, machine: Machine, price: Price | None
         input_bytes=demand.rate * BYTES_A_TOKEN * demand.tokens,
         output_bytes=demand.rate * event_out,
         needs=needs,
-        bottleneck=max(needs, key=lambda name: needs[name].share),
+        bottleneck=max(first, key=lambda name: first[name].share),
         keeps_up=keeps_up,
         outlook=outlook(
             rate=demand.rate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from socket import AF_INET, AF_INET6
 
 import anyio
 import pytest
@@ -12,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from streamer.adapters import worker_pages
-from streamer.adapters.worker_pages import WorkerPage
+from streamer.adapters.worker_pages import WorkerPages
 from streamer.http.health import create_health_app
 from tests.support.serving import serving
 
@@ -33,15 +34,15 @@ async def test_a_worker_is_asked_with_its_token() -> None:
     app = create_health_app("worker", Worker(), "secret", facts=lambda: {"partitions": 4})
     async with serving(app) as client:
         url = str(client.base_url)
-        known, stranger = WorkerPage(url, "secret"), WorkerPage(url)
-        said = await known.overview()
+        known, stranger = WorkerPages(url, "secret"), WorkerPages(url)
+        said = (await known.overviews())[url]
         assert not isinstance(said, str)
         assert (said["partitions"], said["history"]["at"]) == (4, [])
-        assert await stranger.overview() == "wants another token"
+        assert await stranger.overviews() == {url: "wants another token"}
         await known.aclose()
         await stranger.aclose()
-    gone = WorkerPage(url)
-    assert await gone.overview() == "does not answer"
+    gone = WorkerPages(url)
+    assert await gone.overviews() == {url: "does not answer"}
     await gone.aclose()
 
 
@@ -87,6 +88,25 @@ async def test_whatever_else_listens_there_is_named(
     if answer is _never:
         monkeypatch.setattr(worker_pages, "SECONDS", 0.2)
     async with serving(Starlette(routes=[Route("/v1/overview", answer)])) as client:
-        page = WorkerPage(str(client.base_url))
-        assert await page.overview() == words
+        page = WorkerPages(str(client.base_url))
+        assert list((await page.overviews()).values()) == [words]
         await page.aclose()
+
+
+async def test_a_name_stands_for_all_workers_that_it_has_addresses_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def found(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        assert (host, port) == ("worker", 81)
+        four = [(AF_INET, 0, 0, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1", "127.0.0.1")]
+        return [*four, (AF_INET6, 0, 0, "", ("::1", port, 0, 0))]
+
+    monkeypatch.setattr(worker_pages, "getaddrinfo", found)
+    pages = WorkerPages("http://worker:81")
+    said = await pages.overviews()
+    assert list(said) == ["http://127.0.0.1:81", "http://127.0.0.2:81"], "of two families, one"
+    await pages.aclose()
+
+
+async def test_a_name_that_nobody_knows_is_no_error() -> None:
+    pages = WorkerPages("http://worker.invalid:8081")
+    assert await pages.overviews() == {"http://worker.invalid:8081": "has a name without an address"}
+    await pages.aclose()

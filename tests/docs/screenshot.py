@@ -34,7 +34,6 @@ def main() -> None:
         page.settle(args.seconds)
         if args.wait_for:
             page.until(f"document.querySelector('#feed > li')?.classList.contains({args.wait_for!r})", seconds=600)
-            page.settle(1.5)
         page.picture(args.picture)
 
 

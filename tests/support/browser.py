@@ -117,7 +117,7 @@ class Page:
             self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 
     def look(self, *, width: int = 1280, height: int = 800, dark: bool = False) -> None:
-        """Sizes in CSS pixels; below 500 it is a phone."""
+        """Sizes in CSS pixels; below 500 it is a phone. Nothing is animated, so that pictures do not depend on time."""
         phone = width < 500
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -127,7 +127,8 @@ class Page:
             mobile=phone,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        still = {"name": "prefers-reduced-motion", "value": "reduce"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme, still])
 
     def picture(self, path: Path, *, whole: bool = False) -> None:
         """A PNG of what is seen, or of the `whole` page."""

@@ -65,8 +65,8 @@ class SaidWorker:
     said: Mapping[str, Any] | str
     url: str = "http://127.0.0.1:8081"
 
-    async def overview(self) -> Mapping[str, Any] | str:
-        return self.said
+    async def overviews(self) -> Mapping[str, Mapping[str, Any] | str]:
+        return {self.url: self.said}
 
 
 def at_work(**more: Any) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -28,15 +29,19 @@ TROUBLES: Final[Mapping[str, str]] = {
     "cache off": 'streamer_worker_degraded{reason="cache"} == 1',
     "disk full": 'streamer_worker_degraded{reason="disk_full"} == 1',
     "restore too long": 'streamer_indexer_restore_seconds > 600 and on(instance) streamer_indexer_ready == 0',
-    "flood of anomalies": 'increase(streamer_indexer_verdicts_total{verdict="anomaly"}[1m]) > 20',
+    "flood of anomalies": 'sum by (instance) (increase(streamer_indexer_verdicts_total{verdict="anomaly"}[1m])) / '
+                          "sum by (instance) (increase(streamer_indexer_verdicts_total[1m])) > 0.1",
     "worker dead": 'up{job="worker"} == 0',
     "two indexers": 'count by (space) (streamer_build_info{role="indexer"}) > 1',
 }  # fmt: skip
 
 _OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = {"==": operator.eq, ">": operator.gt}
-_TERM = re.compile(
-    r"(?P<function>increase\(|count by \((?P<by>\w+)\) \()?(?P<name>\w+)(?:\{(?P<label>\w+)=\"(?P<value>\w+)\"\})?"
-    r"(?:\[1m\])?\)? (?P<operator>==|>) (?P<threshold>\d+)"
+_SELECTOR: Final = r"(?P<name>\w+)(?:\{(?P<label>\w+)=\"(?P<value>\w+)\"\})?"
+_TERM: Final = re.compile(rf"{_SELECTOR} (?P<operator>==|>) (?P<threshold>\d+)")
+_COUNT: Final = re.compile(rf"count by \((?P<by>\w+)\) \({_SELECTOR}\) > (?P<threshold>\d+)")
+_SHARE: Final = re.compile(
+    rf"sum by \(instance\) \(increase\({_SELECTOR}\[1m\]\)\) / "
+    r"sum by \(instance\) \(increase\((?P<whole>\w+)\[1m\]\)\) > (?P<threshold>[\d.]+)"
 )
 
 
@@ -67,22 +72,27 @@ def _holds(expression: str, now: Sequence[_Sample], before: Sequence[_Sample]) -
 
 
 def _instances(term: str, now: Sequence[_Sample], before: Sequence[_Sample]) -> set[str]:
-    match = _TERM.fullmatch(term)
+    if match := _TERM.fullmatch(term):
+        compare, threshold = _OPERATORS[match["operator"]], float(match["threshold"])
+        return {s.labels["instance"] for s in now if _is_meant(s, match) and compare(s.value, threshold)}
+    if match := _COUNT.fullmatch(term):
+        groups = Counter(sample.labels[match["by"]] for sample in now if _is_meant(sample, match))
+        return {group for group, count in groups.items() if count > float(match["threshold"])}
+    match = _SHARE.fullmatch(term)
     assert match, f"not evaluated here: {term}"
-    chosen = [sample for sample in now if _is_meant(sample, match)]
-    compare, threshold = _OPERATORS[match["operator"]], float(match["threshold"])
-    if match["by"]:
-        groups: dict[str, int] = {}
-        for sample in chosen:
-            groups[sample.labels[match["by"]]] = groups.get(sample.labels[match["by"]], 0) + 1
-        return {group for group, count in groups.items() if compare(count, threshold)}
-    earlier = {tuple(sample.labels.items()): sample.value for sample in before if _is_meant(sample, match)}
-    if match["function"]:
-        chosen = [
-            _Sample(sample.name, sample.labels, sample.value - earlier.get(tuple(sample.labels.items()), sample.value))
-            for sample in chosen
-        ]
-    return {sample.labels["instance"] for sample in chosen if compare(sample.value, threshold)}
+    part = _increases([s for s in now if _is_meant(s, match)], before)
+    whole = _increases([s for s in now if s.name == match["whole"]], before)
+    return {i for i, grown in part.items() if whole[i] and grown / whole[i] > float(match["threshold"])}
+
+
+def _increases(now: Sequence[_Sample], before: Sequence[_Sample]) -> Counter[str]:
+    """By instance, of series that were there before."""
+    earlier = {(sample.name, *sample.labels.items()): sample.value for sample in before}
+    grown: Counter[str] = Counter()
+    for sample in now:
+        was = earlier.get((sample.name, *sample.labels.items()), sample.value)
+        grown[sample.labels["instance"]] += int(sample.value - was)
+    return grown
 
 
 def _is_meant(sample: _Sample, match: re.Match[str]) -> bool:

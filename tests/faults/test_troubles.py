@@ -1,0 +1,251 @@
+"""A real Prometheus in front of two workers and an indexer: troubles are caused, told apart, and clear by themselves.
+
+Each trouble alone and without a broker: tests/app/test_troubles.py.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import httpx
+import pytest
+import yaml
+
+from streamer.adapters.child import dying_with_us
+from tests.faults.scenarios import small_disk
+from tests.faults.scene import Member, Scene, scene
+from tests.support.brokers import Broker, NewTopicName
+from tests.support.processes import StreamerProcess
+from tests.support.schemas import check_lines
+from tests.support.stages import free_port
+from tests.support.topics import produce
+from tests.support.troubles import TROUBLES
+from tests.support.vendors.misbehaviour import NOTHING, Fault, refusal
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
+
+# Each within twice the time that it takes on a machine with nothing else to do: 5 and 10 seconds.
+NAMED_WITHIN, SEEN_WELL_WITHIN = 10.0, 20.0
+
+
+class Prometheus:
+    def __init__(self, folder: Path, jobs: Mapping[str, list[int]]) -> None:
+        self.port = free_port()
+        config = {
+            "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
+            "scrape_configs": [
+                {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}]}
+                for job, ports in jobs.items()
+            ],
+        }
+        path = folder / "prometheus.yml"
+        path.write_text(yaml.safe_dump(config))
+        self.log = (folder / "prometheus.log").open("wb")
+        self.process = subprocess.Popen(
+            dying_with_us([
+                shutil.which("prometheus") or "", f"--config.file={path}", f"--storage.tsdb.path={folder / 'series'}",
+                f"--web.listen-address=127.0.0.1:{self.port}",
+            ]),
+            stdout=self.log, stderr=self.log,
+        )  # fmt: skip
+
+    async def told(self) -> set[str]:
+        """The troubles whose expressions hold now."""
+        found = set()
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=10) as client:
+            for trouble, expression in TROUBLES.items():
+                answer = (await client.get("/api/v1/query", params={"query": expression})).json()
+                assert answer["status"] == "success", (expression, answer)
+                if answer["data"]["result"]:
+                    found.add(trouble)
+        return found
+
+    async def tells(self, wanted: set[str], timeout: float = 60.0) -> float:
+        """Waits for just these; how long that took."""
+        begun, last = time.monotonic(), {"nothing was asked yet"}
+        while time.monotonic() - begun < timeout:
+            try:
+                # The clock of a record is remembered for a minute, so it is looked at by itself.
+                last = await self.told() - ({"clock of records ahead"} - wanted)
+            except httpx.TransportError:
+                assert self.process.poll() is None
+            if last == wanted:
+                return time.monotonic() - begun
+            await anyio.sleep(0.2)
+        raise AssertionError(f"Prometheus tells of {last} and not of {wanted} within {timeout:g} s")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+
+@asynccontextmanager
+async def deployment(
+    broker: Broker, new_topic: NewTopicName, folder: Path, disk: Path
+) -> AsyncIterator[tuple[Scene, Prometheus, int, dict[str, object]]]:
+    """Two workers, an indexer and its port, and the settings of a second one that is not started yet."""
+    async with scene(broker, new_topic, folder, cache__path=disk / "cache.sqlite") as stage:
+        await stage.start(2)
+        index_port, other_port = free_port(), free_port()
+        settings = {**stage.members[0].settings, "http.port": index_port, "index.snapshot_path": ""}
+        other = {**settings, "http.port": other_port, "kafka.group_id": "other", "topics.verdicts": "other-verdicts"}
+        with ExitStack() as stack:
+            indexer = StreamerProcess("index", settings)
+            stack.callback(indexer.close)
+            await indexer.ready(index_port)
+            ports = {"worker": [member.port for member in stage.members], "indexer": [index_port, other_port]}
+            prometheus = Prometheus(folder, ports)
+            stack.callback(prometheus.close)
+            yield stage, prometheus, index_port, other
+
+
+async def waits_for(member: Member, reason: str) -> dict[str, Any]:
+    """What `/readyz` lists of this reason, once it does."""
+    async with httpx.AsyncClient(timeout=5) as client:
+        while True:
+            answer = (await client.get(f"http://127.0.0.1:{member.port}/readyz")).json()
+            found: list[dict[str, Any]] = [w for w in answer.get("waits", []) if w["reason"] == reason]
+            if found:
+                return found[0]
+            await anyio.sleep(0.05)
+
+
+def outages(member: Member, part: str) -> int:
+    """Log lines so far about an outage of this part, with since when."""
+    assert member.process is not None
+    return sum(_is_outage(line, part) for line in member.process.logs)
+
+
+def _is_outage(line: dict[str, Any], part: str) -> bool:
+    return line.get("part") == part and "since" in line
+
+
+async def named(member: Member, reason: str, part: str, before: int) -> str:
+    """How soon it is named by `/readyz` and by one more log line than `before`, both with since when."""
+    assert member.process is not None
+    begun = time.monotonic()
+    with anyio.fail_after(NAMED_WITHIN):
+        waits = await waits_for(member, reason)
+    assert waits["since"]
+    page = time.monotonic() - begun
+    await member.process.logged(before + 1, lambda line: _is_outage(line, part), timeout=NAMED_WITHIN)
+    return f"/readyz after {page:.1f} s, log after {time.monotonic() - begun:.1f} s"
+
+
+async def well(stage: Scene) -> float:
+    begun = time.monotonic()
+    for member in stage.members:
+        await member.says(None, timeout=SEEN_WELL_WITHIN)
+    return time.monotonic() - begun
+
+
+def fill(file: Path) -> None:
+    """Take all the room that its disk has left."""
+    with suppress(OSError), file.open("wb", buffering=0) as opened:
+        while True:
+            opened.write(bytes(65_536))
+
+
+async def look_at_all(stage: Scene, index_port: int) -> None:
+    """`streamer status` answers by its schema, and promtool finds nothing about what is scraped."""
+    urls = [f"http://127.0.0.1:{port}" for port in (*(member.port for member in stage.members), index_port)]
+    arguments = [argument for url in urls for argument in ("--url", url)]
+    status = StreamerProcess("status", stage.members[0].settings, "--json", *arguments)
+    try:
+        assert await status.wait() == 0, status.stderr
+        assert status.process.stdout is not None
+        documents = check_lines("status-line", status.process.stdout.read().decode())
+    finally:
+        status.close()
+    assert [document.get("role") for document in documents] == ["worker", "worker", "indexer", None, None]
+    assert [document["state"] for document in documents[3:]] == ["Stable", "Stable"]
+    assert len(documents[3]["members"]) == 2
+    async with httpx.AsyncClient(timeout=10) as client:
+        for url in urls:
+            text = (await client.get(f"{url}/metrics")).content
+            found = await anyio.run_process(["promtool", "check", "metrics"], input=text, check=False)
+            assert (found.returncode, found.stderr + found.stdout) == (0, b""), found
+
+
+@pytest.mark.real_kafka("its brokers answer what lag and members need")
+async def test_prometheus_tells_troubles_apart(broker: Broker, new_topic: NewTopicName, tmp_path: Path) -> None:
+    if shutil.which("prometheus") is None:
+        pytest.skip("prometheus is not installed")
+    numbers = iter(range(1_000_000))
+
+    def texts(count: int) -> list[tuple[bytes, bytes]]:
+        return [(b"k%d" % (n % 64), b"text number %d" % n) for n in (next(numbers) for _ in range(count))]
+
+    with small_disk(tmp_path, 64) as disk:
+        async with deployment(broker, new_topic, tmp_path, disk) as (stage, prometheus, index_port, other):
+            servers, first = broker.bootstrap_servers, stage.members[0]
+            await produce(servers, stage.texts, texts(200))
+            await prometheus.tells(set())
+
+            for trouble, fault, reason in (
+                ("provider down", refusal(503), "provider_down"),
+                ("quota used up", refusal(429, "insufficient_quota"), "provider_quota"),
+                ("key rejected", refusal(401), "provider_key"),
+            ):
+                before = outages(first, "provider")
+                stage.provider.always = fault
+                await produce(servers, stage.texts, texts(200))
+                said = await named(first, reason, "provider", before)
+                await prometheus.tells({trouble})
+                stage.provider.always = NOTHING
+                print(f"{trouble}: {said}; well after {await well(stage):.1f} s", flush=True)
+                await prometheus.tells(set())
+
+            await produce(servers, stage.texts, texts(1), timestamp_ms=int(time.time() * 1000) + 600_000)
+            await prometheus.tells({"clock of records ahead"})
+
+            stage.provider.always = Fault(delay=3.0)
+            await produce(servers, stage.texts, texts(12_000))
+            await prometheus.tells({"lag grows"})
+            stage.provider.always = NOTHING
+            await prometheus.tells(set())
+
+            await produce(servers, stage.texts, [(b"k%d" % (n % 64), b'{"body": "t"}') for n in range(1200)])
+            await prometheus.tells({"dead-letter flood"})
+            await produce(servers, stage.texts, texts(1200))
+            await prometheus.tells(set())
+
+            if disk.is_mount():
+                filler = disk / "filler"
+                fill(filler)
+                await produce(servers, stage.texts, texts(2000))
+                await prometheus.tells({"disk full"})
+                filler.unlink()
+                await produce(servers, stage.texts, texts(200))
+                await prometheus.tells(set())
+
+            await first.kill()
+            await prometheus.tells({"worker dead"})
+            first.start()
+            assert first.process is not None
+            await first.process.ready(first.port)
+            await prometheus.tells(set())
+
+            second = StreamerProcess("index", other)
+            try:
+                await prometheus.tells({"two indexers"})
+            finally:
+                second.close()
+            await prometheus.tells(set())
+            await look_at_all(stage, index_port)
+
+            if broker.can_restart:
+                before = outages(first, "Kafka input")
+                await anyio.to_thread.run_sync(broker.kill)
+                said = await named(first, "consuming", "Kafka input", before)
+                await anyio.to_thread.run_sync(broker.start)
+                print(f"brokers gone: {said}; well after {await well(stage):.1f} s", flush=True)
