@@ -95,3 +95,16 @@ async def test_a_claim_that_is_cancelled_half_way_is_let_go(server: RedisServer)
                 await anyio.sleep(0.01)
         assert server.client.keys(CLAIMS + b"*") == []
         assert await cache.claim(keys) == keys
+
+
+async def test_a_claim_that_another_process_has_by_now_is_left_to_it(server: RedisServer) -> None:
+    """As after a pause of this process that was longer than its lease."""
+    key = key_of(1)
+    async with cache_on(server) as cache:
+        assert await cache.claim([key]) == [key]
+        server.client.set(name_of(key), "another process")
+        cache.unclaim([key])
+        with anyio.fail_after(10):
+            while cache._claims._releases:
+                await anyio.sleep(0.01)
+        assert server.client.get(name_of(key)) == b"another process"
