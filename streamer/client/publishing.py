@@ -13,7 +13,9 @@ from streamer.adapters.kafka.connection import KafkaConnection, connection_to
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.topics import check_existence
 from streamer.core.events import Message
+from streamer.core.reading import Unreadable, check_id, well_formed
 from streamer.core.text_fields import put_text
+from streamer.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class TextProducer:
 
     Use it as an async context manager. While brokers are away, sending waits for them. Raises Unreachable when no
     broker answers at the start or the topic does not exist, and Refused when the broker takes all of the messages but
-    some (TooLarge: for their size).
+    some (TooLarge: for their size). A text, id or metadata that no worker could read is a ConfigurationError, and
+    nothing is sent.
     """
 
     def __init__(
@@ -75,13 +78,27 @@ class TextProducer:
 
     async def delete(self, id: str) -> None:
         """Publish a tombstone: the index forgets the event `id`, and compaction removes its records."""
-        await self._publish([Message(self._topic, id.encode(), None, ())])
+        await self._publish([Message(self._topic, _key(id), None, ())])
 
     def _message(self, text: Text) -> Message:
-        body = orjson.dumps(put_text(text.metadata or {}, self._text_field, text.text))
-        key = None if text.id is None else text.id.encode()
+        if not isinstance(text.text, str):
+            raise ConfigurationError(f"a text is a string, not {type(text.text).__name__}")
+        try:
+            body = orjson.dumps(put_text(text.metadata or {}, self._text_field, well_formed(text.text)))
+        except (TypeError, ValueError) as exc:  # of orjson: it says which type, or that a string is not well-formed
+            raise ConfigurationError(f"the metadata cannot be written as JSON: {exc}") from exc
+        key = None if text.id is None else _key(text.id)
         return Message(self._topic, key, body, (("content-type", b"application/json"),))
 
     async def _publish(self, messages: list[Message]) -> None:
         acknowledged = await self._sink.send(messages)
         await acknowledged()
+
+
+def _key(id: str) -> bytes:
+    if not isinstance(id, str):
+        raise ConfigurationError(f"an id is a string, not {type(id).__name__}: str({id!r:.50}) makes one")
+    try:
+        return check_id(well_formed(id)).encode()
+    except Unreadable as exc:
+        raise ConfigurationError(str(exc)) from exc

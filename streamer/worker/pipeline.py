@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from operator import attrgetter
 
 import anyio
 import structlog
@@ -35,6 +36,8 @@ from streamer.worker.statistics import FlowTimes, PipelineStatistics
 from streamer.worker.traced import traced
 
 log = structlog.get_logger(__name__)
+
+_timestamp = attrgetter("timestamp")
 
 
 class Pipeline:
@@ -198,7 +201,7 @@ class Pipeline:
             return  # not tracked, so not committed: read again after the restart
         now = self.clock()
         if records:
-            self.times.read(max(record.timestamp for record in records), self._wall_clock(), now)
+            self.times.read(max(map(_timestamp, records)), self._wall_clock(), now)
         for record in records:
             if record.tp in self._draining:
                 continue  # arrived while a rebalance drains; its next owner reads it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Literal, TypeAlias, get_args
 
 from streamer.core.events import Outcome
@@ -66,11 +65,17 @@ class FlowTimes:
     def published(self, outcomes: Sequence[Outcome], seconds: float, wall: float) -> None:
         """The broker has acknowledged these, `seconds` after they were handed over."""
         self.stages["publish"].observe(seconds)
-        # A record without a time has a negative one.
-        timed = [outcome.record for outcome in outcomes if outcome.record.timestamp >= 0]
-        if not timed:
+        times = [outcome.record.timestamp for outcome in outcomes]
+        if times and min(times) < 0:  # a record without a time has a negative one
+            outcomes = [outcome for outcome in outcomes if outcome.record.timestamp >= 0]
+            times = [outcome.record.timestamp for outcome in outcomes]
+        if not times:
             return
-        self.end_to_end.observe_all([max(0.0, wall - record.timestamp / 1000) for record in timed])
-        oldest = min(timed, key=attrgetter("timestamp"))
-        if (trace := trace_of(oldest.headers)) is not None:
-            self.end_to_end.mark(max(0.0, wall - oldest.timestamp / 1000), trace, wall)
+        oldest = min(times)
+        self.end_to_end.observe_all(
+            [wall - time / 1000 for time in times]
+            if max(times) <= wall * 1000
+            else [max(0.0, wall - time / 1000) for time in times]
+        )
+        if (trace := trace_of(outcomes[times.index(oldest)].record.headers)) is not None:
+            self.end_to_end.mark(max(0.0, wall - oldest / 1000), trace, wall)

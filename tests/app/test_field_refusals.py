@@ -132,7 +132,7 @@ async def as_soon_as_it_may(service: Dispatcher, text: str) -> Embedding | Rejec
 
 
 async def test_row_4_a_trickle_buries_nothing_and_one_that_breaks_later_neither() -> None:
-    """E1: 24 texts one by one; and the set-up breaks in mid-run."""
+    """Field case E1: 24 texts one by one; and the set-up breaks in mid-run."""
     async with FakeOpenAI(key=KEY) as server, dispatching(server, give_up_after=60.0) as service:
         body = {"error": {"message": "something is not right here"}}
         for broken in (True, False, True):

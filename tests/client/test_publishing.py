@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from uuid import UUID
+
 import anyio
 import orjson
 import pytest
 
-from streamer.client import Text, TextProducer, Unreachable
+from streamer.client import ConfigurationError, Text, TextProducer, Unreachable
 from tests.support.brokers import Broker, NewTopicName
 from tests.support.topics import read_all
 
@@ -34,6 +37,42 @@ async def test_texts_go_where_the_workers_setting_says() -> None:
     message = producer._message(Text("hello", metadata={"data": {"n": 1}}))
     await producer.__aexit__()
     assert orjson.loads(message.value or b"") == {"data": {"n": 1, "body": "hello"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (Text(None), "a text is a string, not NoneType"),  # type: ignore[arg-type]
+        (Text(b"late"), "a text is a string, not bytes"),  # type: ignore[arg-type]
+        (Text("late", 7), "an id is a string, not int: str(7) makes one"),  # type: ignore[arg-type]
+        (Text("late", UUID(int=7)), "an id is a string, not UUID"),  # type: ignore[arg-type]
+        (Text("late", "a\x00"), "the id holds the control character U+0000"),
+        (Text("late", "k" * 5000), "the id has 5000 bytes, the limit is 4096"),
+        (Text("late", metadata={"price": Decimal("1.5")}), "the metadata cannot be written as JSON: Type is not JSON"),
+        (
+            Text("late", metadata={"title": "cut \ud83d"}),
+            "the metadata cannot be written as JSON: str is not valid UTF-8",
+        ),
+        (Text("late", metadata={"n": 2**70}), "the metadata cannot be written as JSON: Integer exceeds 64-bit range"),
+        (Text("late", metadata={7: "x"}), "the metadata cannot be written as JSON: Dict key must be str"),  # type: ignore[dict-item]
+    ],
+)
+async def test_row_32_what_no_worker_could_read_is_an_error_of_ours(text: Text, says: str) -> None:
+    producer = TextProducer("127.0.0.1:1")
+    try:
+        with pytest.raises(ConfigurationError) as raised:
+            await producer.send_many([Text("good"), text])
+    finally:
+        await producer.__aexit__()
+    assert str(raised.value).startswith(says)
+
+
+async def test_row_32_halves_of_surrogate_pairs_are_replaced() -> None:
+    producer = TextProducer("127.0.0.1:1")
+    message = producer._message(Text("cut \ud83d", "id \ud83d"))
+    await producer.__aexit__()
+    assert message.key == "id \ufffd".encode()
+    assert orjson.loads(message.value or b"") == {"text": "cut \ufffd"}
 
 
 @pytest.mark.kafka

@@ -112,6 +112,7 @@ async def test_json_lines_on_standard_input_are_not_taken_for_prose(sink: Memory
 async def test_what_no_worker_could_read_is_refused(
     name: str, content: str | bytes, arguments: list[str], says: str, sink: MemorySink, tmp_path: Path
 ) -> None:
+    """Field cases 17 and 30."""
     (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
     done = await streamer("publish", name, *arguments)
     assert done.code == 2
@@ -121,6 +122,7 @@ async def test_what_no_worker_could_read_is_refused(
 
 
 async def test_it_says_how_to_go_on_and_goes_on(sink: MemorySink, tmp_path: Path) -> None:
+    """Field case 18."""
     lines = [f"text {number}" for number in range(1, 1_501)]
     lines[1_200] = "x" * 2_000_000
     (tmp_path / "texts.txt").write_text("\n".join(lines))

@@ -58,6 +58,7 @@ def contents(rows: list[AnyRow]) -> list[Any]:
     ],
 )
 def test_the_same_rows_in_many_dresses(name: str, content: str | bytes, wanted: Any, tmp_path: Path) -> None:
+    """Field cases 14, 14b, 16, 24, 25 and 26."""
     rows = contents(read(tmp_path, name, content, **wanted))
     assert rows == [{"id": "1", "text": "late"}, {"id": "2", "text": "wet"}]
 
@@ -73,6 +74,7 @@ def test_lines_of_text(tmp_path: Path) -> None:
 
 
 def test_one_pretty_object_is_one_row(tmp_path: Path) -> None:
+    """Field case 16."""
     assert contents(read(tmp_path, "a.json", '{\n  "text": "late"\n}\n')) == [{"text": "late"}]
 
 
@@ -85,6 +87,7 @@ def test_quoted_newlines_keep_the_numbers_right(tmp_path: Path) -> None:
 
 
 def test_a_field_may_be_large(tmp_path: Path) -> None:
+    """Field case 15."""
     [row] = contents(read(tmp_path, "a.csv", "text\n" + "x" * 1_000_000 + "\n"))
     assert len(row["text"]) == 1_000_000
 
@@ -105,6 +108,7 @@ def test_a_field_may_be_large(tmp_path: Path) -> None:
 def test_a_bad_row_has_a_number_and_the_next_is_read(
     name: str, content: str | bytes, wanted: Any, bad: int, says: str, tmp_path: Path
 ) -> None:
+    """Field cases 17, 18 and 26."""
     first, second, third = read(tmp_path, name, content, **wanted)
     assert isinstance(second, BadRow)
     assert second.number == bad
@@ -131,6 +135,7 @@ def test_a_quote_that_is_never_closed_is_told(tmp_path: Path) -> None:
 
 
 def test_other_encodings(tmp_path: Path) -> None:
+    """Field cases 17 and 26."""
     assert contents(read(tmp_path, "a.txt", b"caf\xe9\n", encoding="latin-1")) == ["café"]
     assert contents(read(tmp_path, "a.txt", "café\n".encode("utf-16-le"), encoding="utf-16-le")) == ["café"]
 

@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10, help="how long to look before the picture is taken")
     parser.add_argument("--search", default="", metavar="TEXT", help="search for this first")
     parser.add_argument("--size", default="1280x900", metavar="WIDTHxHEIGHT")
-    parser.add_argument("--wait-for", default="", metavar="KIND", help="until a verdict of this kind is the newest one")
+    parser.add_argument("--wait-for", default="", metavar="KIND", help="until a verdict of this kind is at the top")
     parser.add_argument("--dark", action="store_true")
     args = parser.parse_args()
     if BROWSER is None:
@@ -33,7 +33,7 @@ def main() -> None:
             page.js(f"location.hash = '#' + new URLSearchParams({{text: {args.search!r}}})")
         page.settle(args.seconds)
         if args.wait_for:
-            page.until(f"document.querySelector('#feed > li')?.classList.contains({args.wait_for!r})", seconds=600)
+            page.until(f"document.querySelector('#feed > li:nth-child(-n + 2).{args.wait_for}') !== null", seconds=600)
         page.picture(args.picture)
 
 

@@ -93,6 +93,7 @@ async def test_a_vector_is_found_by_its_id() -> None:
 
 @pytest.mark.parametrize("id", ["a\nb", "\n", "a\r\nb/c", "a b", "a?b#c", "50%", "\u2028", "a//b", "é\n\n"])
 async def test_21_ids_of_any_characters_are_found(id: str) -> None:
+    """Field case 21."""
     topic = Topic()
     topic.append(id, 0)
     async with serving_an_index(topic) as (client, _):

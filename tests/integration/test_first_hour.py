@@ -22,7 +22,7 @@ REVIEWS = 'id,body,stars\nr-1,"It arrived broken,\nand late",1\nr-2,All fine,5\n
 async def test_a_published_column_becomes_vectors_with_their_texts(
     text_field: str, stage: Stage, tmp_path: Path
 ) -> None:
-    """Worker and publish share their settings, and nothing else has to agree."""
+    """Field case 19. Worker and publish share their settings, and nothing else has to agree."""
     (tmp_path / "reviews.csv").write_text(REVIEWS)
     settings = {**stage.settings, "input.text_field": text_field}
     arguments = (str(tmp_path / "reviews.csv"), "--text-field", "body", "--key-field", "id")
