@@ -113,10 +113,14 @@ def _shared(first: NDArray[np.uint16], second: NDArray[np.uint16]) -> tuple[NDAr
 _LONGEST_FORM: Final = 4_000  # characters looked at, so that time is bounded; a form shows early
 _MOST: Final = 0xFFFF
 _LINK = re.compile(r"https?:|www\.|\w\.(?:com|net|org|info|biz|io|ly|me|uk|de)\b", re.ASCII | re.IGNORECASE)
-_SHOUTED = re.compile(r"\b[A-Z]{2,}\b")
+_DOMAIN = re.compile(r"\.(?:com|net|org|info|biz|io|ly|me|uk|de)")
+# As \b[A-Z]{2,}\b, but it begins with a capital: those are what the search then leaps to.
+_SHOUTED = re.compile(r"[A-Z](?<!\w[A-Z])[A-Z]+(?!\w)")
+_WORDY = re.compile(r"\w+")
 _UPPER = bytes(range(65, 91))
 _LETTERS = _UPPER + bytes(range(97, 123))
 _DIGITS = bytes(range(48, 58))
+_ASCII = bytes(range(128))
 
 
 class TextForm(NamedTuple):
@@ -145,17 +149,24 @@ _FORM_FORMAT: Final = f"<{len(TextForm._fields)}H"
 
 
 def form_of(text: str) -> bytes:
-    """The counts of TextForm in its order, each a little-endian 16-bit integer, 65,535 for more. About 15 us."""
+    """The counts of TextForm in its order, each a little-endian 16-bit integer, 65,535 for more. See docs/benchmarks.md
+    for what it costs."""
     text = text[:_LONGEST_FORM]
+    lowered = text.lower()
     words = text.split()
-    lengths = [len(word) for word in words]
-    if text.isascii():
-        raw, beyond = text.encode(), 0
-        letters, capitals, digits = (len(raw) - len(raw.translate(None, kind)) for kind in (_LETTERS, _UPPER, _DIGITS))
-    else:
-        letters, capitals, digits = (sum(map(kind, text)) for kind in (str.isalpha, str.isupper, str.isdecimal))
-        beyond = sum(character > "\x7f" for character in text)
-    dotted = "." in text or ":" in text
+    lengths = [*map(len, words)]
+    # Bytes are counted by what is left without them: that is many times as fast as looking at each character.
+    raw, low = text.encode("utf-8", "surrogatepass"), lowered.encode("utf-8", "surrogatepass")
+    letters, capitals, digits = (len(raw) - len(raw.translate(None, kind)) for kind in (_LETTERS, _UPPER, _DIGITS))
+    distinct, beyond = len(_ASCII) - len(_ASCII.translate(None, low)), ""
+    if not text.isascii():
+        beyond = _beyond_ascii(raw)
+        distinct += len(set(_beyond_ascii(low)))
+        more_letters, more_digits = _letters_and_digits(beyond)
+        letters, digits = letters + more_letters, digits + more_digits
+        if not ("a" + beyond).islower():
+            capitals += sum(map(str.isupper, beyond))
+    linked = "http" in lowered or "www." in lowered or _DOMAIN.search(lowered)
     counts = TextForm(
         characters=len(text),
         printed=sum(lengths),
@@ -164,14 +175,25 @@ def form_of(text: str) -> bytes:
         letters=letters,
         capitals=capitals,
         digits=digits,
-        beyond_ascii=beyond,
-        links=len(_LINK.findall(text)) if dotted else 0,
+        beyond_ascii=len(beyond),
+        links=len(_LINK.findall(text)) if linked else 0,
         exclamations=text.count("!"),
         questions=text.count("?"),
-        distinct=len(set(text.lower())),
+        distinct=distinct,
         shouted=len(_SHOUTED.findall(text)) if capitals > 1 else 0,
     )
-    return pack(_FORM_FORMAT, *(min(count, _MOST) for count in counts))
+    return pack(_FORM_FORMAT, *counts)  # none is more than the characters looked at, which fit
+
+
+def _beyond_ascii(encoded: bytes) -> str:
+    return encoded.translate(None, _ASCII).decode("utf-8", "surrogatepass")
+
+
+def _letters_and_digits(text: str) -> tuple[int, int]:
+    wordy = "".join(_WORDY.findall(text))
+    if wordy.isalpha() or not wordy:
+        return len(wordy), 0
+    return sum(map(str.isalpha, wordy)), sum(map(str.isdecimal, wordy))
 
 
 def unpack_form(value: bytes) -> TextForm | None:

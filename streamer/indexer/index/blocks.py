@@ -104,8 +104,13 @@ class VectorBlocks:
     def get(self, slots: NDArray[np.int64]) -> Matrix:
         """See VectorStorage."""
         found = np.empty((len(slots), self._dimensions), np.float32)
-        for start, stop in self._runs(slots):
-            found[start:stop] = self._part(slots[start], stop - start).T
+        # Block by block, component by component: what lies in a block side by side is fetched once.
+        order = np.argsort(slots, kind="stable")
+        blocks, columns = np.divmod(slots[order], self._width)
+        edges = np.searchsorted(blocks, np.arange(len(self._blocks) + 1)).tolist()
+        for block, (first, last) in zip(self._blocks, pairwise(edges), strict=True):
+            if first < last:
+                found[order[first:last]] = block.take(columns[first:last], axis=1).T
         return found
 
     def put(self, slots: NDArray[np.int64], vectors: Matrix) -> None:

@@ -18,6 +18,7 @@ from streamer.indexer.index.ring import Ring
 from streamer.indexer.index.top_k import Best
 
 _SCORES: Final = 1 << 21  # scores at a time (8 MiB): with more calls, there is more waiting for the interpreter
+_FOUND: Final = 1 << 19  # components at a time (2 MiB) of what was found: many long vectors are a lot of memory
 
 
 def nearest(
@@ -29,11 +30,13 @@ def nearest(
     k: int,
     hidden: NDArray[np.int64],
     beside: Beside | None = None,
+    described: int | None = None,
 ) -> list[list[Match]]:
     """The `k` most similar rows for each of the queries, which are in the coordinates of the rows: best first, ties in
     order of arrival.
 
     Query i sees the rows from position `oldest` up to position `sees[i]`, less those dead by then and the `hidden`.
+    `described`: how many of the matches, best first, carry their payloads; None for all.
     """
     best = Best(len(queries), k)
     for start, end in _pieces(oldest, int(sees[-1]), max(1, _SCORES // len(queries)), rows.step, ring.slots):
@@ -50,7 +53,7 @@ def nearest(
             best.offer(scores, start)
         else:
             best.offer_bounds(scores, start, exact)
-    return _matches(rows, ring, queries, best.positions)
+    return _matches(rows, ring, queries, best.positions, k if described is None else described)
 
 
 def _pieces(start: int, stop: int, most: int, step: int, slots: int) -> Iterator[tuple[int, int]]:
@@ -66,23 +69,38 @@ def _pieces(start: int, stop: int, most: int, step: int, slots: int) -> Iterator
         start = end
 
 
-def _matches(rows: VectorStorage, ring: Ring, queries: Matrix, positions: NDArray[np.int64]) -> list[list[Match]]:
+def _matches(
+    rows: VectorStorage, ring: Ring, queries: Matrix, positions: NDArray[np.int64], described: int
+) -> list[list[Match]]:
     """Ids and similarities of positions (n, k), -1 for none; best first, ties in order of arrival.
 
     Summed once more in float64: a product's last bits depend on how many queries shared it.
     """
+    count, k = positions.shape
     slots = positions % ring.slots
     exact = np.empty(positions.shape)
-    for i, query in enumerate(queries):  # one by one: many long vectors of many queries are a lot of memory
-        exact[i] = rows.get(slots[i]).astype(np.float64) @ query.astype(np.float64)
+    group = max(1, _FOUND // (k * queries.shape[1]))
+    for start in range(0, count, group):
+        stop = min(start + group, count)
+        found = rows.get(slots[start:stop].ravel()).reshape(stop - start, k, -1)
+        for i, vectors in enumerate(found, start):
+            exact[i] = vectors.astype(np.float64) @ queries[i].astype(np.float64)
     exact = np.where(positions < 0, -np.inf, exact.clip(-1, 1).round(6))
     order = np.lexsort((positions, -exact), axis=1)
-    notes = ring.payloads.notes[slots].tolist()
+    ranked = np.take_along_axis(slots, order, axis=1)
+    columns = zip(
+        ranked.tolist(),
+        np.take_along_axis(exact, order, axis=1).tolist(),
+        ring.payloads.notes[ranked].tolist(),
+        (positions >= 0).sum(axis=1).tolist(),  # those that are none have come last
+        strict=True,
+    )
+    names, payloads = ring.names, ring.payloads
     return [
         [
-            Match(ring.names[slots[i, j]], float(exact[i, j]), ring.payloads[slots[i, j]], notes[i][j])
-            for j in ranks
-            if positions[i, j] >= 0
+            Match(names[slot], similarity, payloads[slot] if rank < described else None, note)
+            for rank, (slot, similarity, note) in enumerate(zip(of, similarities, notes, strict=True))
+            if rank < known
         ]
-        for i, ranks in enumerate(order.tolist())
+        for of, similarities, notes, known in columns
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -53,7 +53,7 @@ class Payloads:
         payload = self._rest[slot]
         if self._sketches is None or not self._sketched[slot]:
             return payload
-        return replace(payload, sketch=self._sketches[slot].tobytes())
+        return Payload(self._sketches[slot].tobytes(), payload.text, payload.metadata)
 
     def __setitem__(self, slot: int, payload: Any) -> None:
         self._sketched[slot] = False
@@ -65,6 +65,12 @@ class Payloads:
             bare = payload.text is None and payload.metadata is None
             payload = _NOTHING_MORE if bare else replace(payload, sketch=None)
         self._rest[slot] = payload
+
+    def annotate(self, slots: Sequence[int], notes: Sequence[tuple[int, float, float]]) -> None:
+        """Replace notes, where they are of the same arrivals."""
+        at, new = np.array(slots, np.int64), np.array(notes, NOTE)
+        same = self.notes["arrival"][at] == new["arrival"]
+        self.notes[at[same]] = new[same]
 
     def without_sketch(self, slot: int) -> Any:
         """The payload without its sketch: faster, for a look at many."""

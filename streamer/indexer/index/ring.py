@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.indexer.index.payloads import Payloads
+from streamer.indexer.index.payloads import NOTE, Payloads
 from streamer.indexer.index.slot_table import SlotTable
 
 _ALIVE: Final = np.iinfo(np.int64).max
@@ -95,9 +95,10 @@ class Ring:
             table.add(id, slot, names)
             self.payloads[slot] = payloads[position - first] if payloads else None
             self.times[slot] = times[position - first] if times else 0
-            self.payloads.notes[slot] = notes[position - first] if len(notes) else (0, 0, 0)
             unseen_from[slot] = _ALIVE
             self.head = position + 1
+        new = np.arange(first, self.head) % slots
+        self.payloads.notes[new] = np.array(notes, NOTE) if len(notes) else np.zeros((), NOTE)
         return oldest, first
 
     def delete(self, id: str) -> bool:

@@ -106,11 +106,10 @@ class VectorIndex:
         slot = self._ring.slot(id)
         return None if slot is None else self._ring.payloads[slot]
 
-    def annotate(self, id: str, note: tuple[int, float, float]) -> None:
-        """Replace the note of a vector, if it is still the one of this arrival."""
-        slot = self._ring.slot(id)
-        if slot is not None and self._ring.payloads.notes[slot]["arrival"] == note[0]:
-            self._ring.payloads.notes[slot] = note
+    def annotate(self, ids: Sequence[str], notes: Sequence[tuple[int, float, float]]) -> None:
+        """Replace the notes of vectors, where they still are the ones of these arrivals."""
+        held = [(slot, note) for id, note in zip(ids, notes, strict=True) if (slot := self._ring.slot(id)) is not None]
+        self._ring.payloads.annotate([slot for slot, _ in held], [note for _, note in held])
 
     def coordinates(self, ids: Sequence[str]) -> tuple[list[str], Matrix]:
         """Those of these ids that are remembered, and their vectors (n, at most dimensions) as the index keeps them:
@@ -178,11 +177,13 @@ class VectorIndex:
         payloads: Sequence[Any] = (),
         times: Sequence[int] = (),
         notes: Sequence[Any] = (),
+        described: int | None = None,
     ) -> list[list[Match]]:
         """Remember a batch and tell, for each member, its `k` nearest among all that were remembered before it.
 
         Earlier members of the batch are among these, an older vector of the same id is not. The answer is the same
-        however a stream is cut into batches, up to ties within RESOLUTION (ranking.py).
+        however a stream is cut into batches, up to ties within RESOLUTION (top_k.py). `described`: how many of the
+        nearest carry their payloads, which takes time; None for all.
         """
         self._check(vectors, len(ids))
         found: list[list[Match]] = []
@@ -191,7 +192,8 @@ class VectorIndex:
             with self._changing:
                 oldest, first = self._append(ids[part], turned, payloads[part], times[part], notes[part])
             sees = np.arange(first, first + len(turned))
-            found += nearest(self._storage, self._ring, turned, sees, oldest, k, np.empty(0, np.int64), self._beside)
+            hidden = np.empty(0, np.int64)
+            found += nearest(self._storage, self._ring, turned, sees, oldest, k, hidden, self._beside, described)
         return found
 
     def search(

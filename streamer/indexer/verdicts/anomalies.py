@@ -40,13 +40,14 @@ _normal = NormalDist()
 
 @dataclass(frozen=True, slots=True)
 class Unusualness:
-    """How unusual an event is. `surprise`: -log2 of the rank of its content among all."""
+    """How unusual an event is. `surprise`: -log2 of the rank of its content among all. `form_score`: see FormScorer."""
 
     score: float
     p_value: float
     content_p_value: float
     form_p_value: float | None
     surprise: float
+    form_score: float | None
 
 
 class AnomalyDetector:
@@ -118,14 +119,15 @@ class AnomalyDetector:
             respected = score == by_content or trust >= _RESPECTED
             p_value = self._joint.tempered(by_rank, p_value) if respected else by_rank
         surprise = -log2(self._content.rank(content.score))
-        return Unusualness(round(score, 6), p_value, p_content, p_form, surprise)
+        return Unusualness(round(score, 6), p_value, p_content, p_form, surprise, form_score)
 
     def learn(self, content: ContentScore | None, form: TextForm | None, judged: Unusualness | None) -> None:
         """Let an event that is no copy be among those that others are compared with."""
         if content is not None:
             self._content.add(content.score)
         if form is not None:
-            if (score := self._forms.score(form)) is not None:
+            score = self._forms.score(form) if judged is None else judged.form_score
+            if score is not None:
                 self._form.add(score)
             self._forms.learn(form)
         if judged is None:

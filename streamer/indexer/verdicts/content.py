@@ -40,8 +40,11 @@ class ContentScore(NamedTuple):
     density: float
 
 
-def content_score(arrival: int, near: Iterable[tuple[float, Note]], background: float) -> ContentScore | None:
-    """The score of the event of this number by its CANDIDATES nearest earlier ones, best first, each with its cosine.
+def content_score(
+    arrival: int, near: Iterable[tuple[float, tuple[int, float, float]]], background: float
+) -> ContentScore | None:
+    """The score of the event of this number by its CANDIDATES nearest earlier ones, best first, each with its cosine
+    and what is in its Note.
 
     `background`: mean cosine of two unrelated events. None where there are too few earlier events.
     """
@@ -51,13 +54,15 @@ def content_score(arrival: int, near: Iterable[tuple[float, Note]], background: 
     probation = min(_PROBATION, _SHARE_ON_PROBATION * arrival)
     cosines, densities, missing, last = 0.0, 0.0, NEIGHBOURS, None
     known = 0
-    for last, note in near:
-        if missing and arrival - note.arrival >= probation * note.surprise:
+    for last, (earlier, density, surprise) in near:
+        if arrival - earlier >= probation * surprise:
             missing -= 1
             cosines += last
-            if note.density == note.density:  # not nan
-                densities += _familiarity(note.density, background)
+            if density == density:  # not nan
+                densities += _familiarity(density, background)
                 known += 1
+            if not missing:
+                break
     if last is None:
         return None
     # What is missing lies no nearer than the farthest that was found.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import islice
 from math import log, log1p
 from typing import Any, Final
@@ -62,8 +63,10 @@ class FormScorer:
 
     def __init__(self) -> None:
         self._forms: deque[TextForm] = deque(maxlen=_RECENT)
+        self._features: deque[tuple[float, ...]] = deque(maxlen=_RECENT)
         self._new = 0  # since it was last learned what is usual
         self._sorted: list[list[float]] = []
+        self._quantiles: list[float] = []  # by rank
         self._centre: NDArray[np.float64] = np.zeros(len(_FEATURES))
         self._inverse: NDArray[np.float64] = np.eye(len(_FEATURES))
 
@@ -82,15 +85,18 @@ class FormScorer:
     def resume(self, state: Any) -> None:
         """Go on from another one's state."""
         self._forms.extend(TextForm(*counts) for counts in state["forms"])
+        self._features.extend(map(features, self._forms))
         self._new = state["new"]
         if state["learned"]:
             self._sorted = state["learned"]["sorted"]
+            self._quantiles = _quantiles(len(self._sorted[0])).tolist() if self._sorted else []
             self._centre = np.array(state["learned"]["centre"])
             self._inverse = np.array(state["learned"]["inverse"])
 
     def learn(self, form: TextForm) -> None:
         """Take in the form of an event, for those behind it to be compared with."""
         self._forms.append(form)
+        self._features.append(features(form))
         self._new += 1
         count = len(self._forms)
         if count >= FEWEST and (not self._sorted or self._new >= (_OFTEN if count < _RECENT else _SELDOM)):
@@ -114,22 +120,24 @@ class FormScorer:
         return _told(_FEATURES[feature], value, usual, "up to" if high else "from")
 
     def _normal(self, values: Sequence[float]) -> NDArray[np.float64]:
-        ranks = [
-            bisect_left(column, value) + bisect_right(column, value)
-            for column, value in zip(self._sorted, values, strict=True)
-        ]
-        return _quantiles((np.array(ranks) + 1) / (2 * len(self._sorted[0]) + 2))
+        return np.array(
+            [
+                self._quantiles[bisect_left(column, value) + bisect_right(column, value)]
+                for column, value in zip(self._sorted, values, strict=True)
+            ]
+        )
 
     def _refresh(self) -> None:
-        rows = np.array([features(form) for form in self._forms])
-        ordered = np.sort(rows, axis=0)
-        ranks = np.empty_like(rows)
-        for feature, column in enumerate(ordered.T):
-            ranks[:, feature] = np.searchsorted(column, rows[:, feature], "left")
-            ranks[:, feature] += np.searchsorted(column, rows[:, feature], "right")
-        scores = _quantiles((ranks + 1) / (2 * len(rows) + 2))
-        self._centre, self._inverse = _usual(scores)
-        self._sorted = [column.tolist() for column in ordered.T]
+        columns = np.ascontiguousarray(np.array(self._features).T)
+        order = np.argsort(columns, axis=1)
+        ordered = np.take_along_axis(columns, order, axis=1)
+        ranks = np.empty(columns.shape, np.int64)
+        for rank, places, column in zip(ranks, order, ordered, strict=True):
+            # Looked up in order, which is faster.
+            rank[places] = np.searchsorted(column, column, "left") + np.searchsorted(column, column, "right")
+        quantiles = _quantiles(columns.shape[1])
+        self._centre, self._inverse = _usual(quantiles[ranks].T.copy())
+        self._sorted, self._quantiles = ordered.tolist(), quantiles.tolist()
         self._new = 0
 
 
@@ -141,8 +149,10 @@ def _usual(scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
     return np.array(scores.mean(axis=0), np.float64), np.array(np.linalg.inv(drawn), np.float64)
 
 
-def _quantiles(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the normal distribution, to a hundredth (Tukey's lambda)."""
+@lru_cache(1)
+def _quantiles(count: int) -> NDArray[np.float64]:
+    """Of the normal distribution, to a hundredth (Tukey's lambda), by twice the rank among `count`: (2 * count + 1)."""
+    probabilities = (np.arange(2 * count + 1) + 1) / (2 * count + 2)
     quantiles: NDArray[np.float64] = 4.91 * (probabilities**0.14 - (1 - probabilities) ** 0.14)
     return quantiles
 

@@ -7,7 +7,7 @@ into batches.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -158,16 +158,15 @@ class Judge:
         # The note of each is written when its verdict is known; those of this run are looked up here until then.
         notes = [Note(arrival) for arrival in range(self._arrived, self._arrived + len(ids))]
         most = max(self._policy.neighbors, CANDIDATES)
-        found = self.index.observe(ids, vectors, most, *_payloads(events), notes)
-        nearest = [matches[: self._policy.neighbors] for matches in found]
+        listed = self._policy.neighbors
+        found = self.index.observe(ids, vectors, most, *_payloads(events), notes, listed)
+        nearest = [matches[:listed] for matches in found]
         compared = self._compare([event.sketch for event in events], nearest)
         verdicts: list[Verdict] = []
         for i, event in enumerate(events):
-            near = [(match.similarity, _note(match, notes)) for match in found[i]]
-            verdict, notes[i] = self._verdict(event, vectors[i], compared[i], near)
+            verdict, notes[i] = self._verdict(event, vectors[i], compared[i], _near(found[i], notes))
             verdicts.append(verdict)
-        for id, note in zip(ids, notes, strict=True):
-            self.index.annotate(id, note)
+        self.index.annotate(ids, notes)
         return verdicts
 
     def _verdict(
@@ -175,7 +174,7 @@ class Judge:
         event: VectorEvent,
         vector: Vector,
         nearest: Sequence[Candidate],
-        near: Sequence[tuple[float, Note]],
+        near: Iterable[tuple[float, tuple[int, float, float]]],
     ) -> tuple[Verdict, Note]:
         arrival, background = self._arrived, self._background.value
         copies = self._near_duplicates.copies(nearest, background, min(arrival, self.index.capacity))
@@ -257,12 +256,12 @@ class Judge:
             part = ids[start : start + _RUN]
             vectors = np.array([self.index.get(id) for id in part], np.float32)
             for id, vector, found in zip(part, vectors, self.index.search(vectors, CANDIDATES + 1), strict=True):
-                near = [(match.similarity, Note(*match.note)) for match in found if match.id != id][:CANDIDATES]
-                note = next((Note(*match.note) for match in found if match.id == id), Note(self._arrived))
+                near = [(match.similarity, match.note) for match in found if match.id != id][:CANDIDATES]
+                arrival = next((match.note[0] for match in found if match.id == id), self._arrived)
                 content = content_score(self._arrived, near, self._background.value)
                 judged = self._anomalies.judge(content, forms[id])
                 self._learn(vector, content, forms[id], judged)
-                self.index.annotate(id, noted(note.arrival, content, judged))
+                self.index.annotate([id], [noted(arrival, content, judged)])
 
     def _sweep(self) -> None:
         """Drop what is known of ids that the index has forgotten, now and then. Nobody can ask for them any more."""
@@ -285,11 +284,12 @@ def _bounded(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     return metadata if metadata and len(orjson.dumps(metadata)) <= _LARGEST_METADATA else None
 
 
-def _note(match: Match, notes: Sequence[Note]) -> Note:
-    """Of a match, which may be a member of this run."""
-    note = Note(*match.note)
-    place = note.arrival - notes[0].arrival
-    return notes[place] if place >= 0 else note
+def _near(matches: Sequence[Match], notes: Sequence[Note]) -> Iterator[tuple[float, tuple[int, float, float]]]:
+    """Cosines and notes of matches, some of which may be members of this run."""
+    first = notes[0].arrival
+    for match in matches:
+        place = match.note[0] - first
+        yield match.similarity, notes[place] if place >= 0 else match.note
 
 
 def _rounded(p_value: float | None) -> float | None:

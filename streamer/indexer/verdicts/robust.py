@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from math import erfc, sqrt
 from typing import Any, Final, NamedTuple
@@ -104,6 +105,6 @@ def fit(ordered: Sequence[float]) -> Bulk | None:
         if deviation <= _NOTHING:
             return None
         limit = middle + deviation * _Z_CHECKED
-        beyond = sum(value > limit for value in ordered[count // 2 :]) / count
+        beyond = (count - bisect_right(ordered, limit, count // 2)) / count
         strangers = min(_MOST_STRANGERS, max(0.0, (beyond - _CHECKED * _HEAVIER) / (1 - _CHECKED)))
     return Bulk(middle, deviation, strangers)
