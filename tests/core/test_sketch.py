@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -136,3 +138,35 @@ def test_ascii_and_other_texts_are_counted_alike(text: str) -> None:
     assert longer[5:7] == plain[5:7]
     assert longer[8:11] == plain[8:11]
     assert longer.shouted == plain.shouted
+
+
+MARKS = [
+    *"aZ09_ .:?!\n-éÉßİ\u212aſΣςǅ٣²Ⅷⓐ日。、Жж\ud800😀𝐀𝟘",
+    "http:",
+    "HTTPS://",
+    "www.",
+    ".Co",
+    ".com",
+    "A1",
+    "AB",
+    "\u212a.com",
+]
+
+
+@given(st.lists(st.sampled_from(MARKS), max_size=30).map("".join) | st.text(max_size=60))
+def test_a_form_counts_character_by_character(text: str) -> None:
+    assert unpack_form(form_of(text)) == TextForm(
+        characters=len(text),
+        printed=sum(not character.isspace() for character in text),
+        words=len(text.split()),
+        longest=max(map(len, text.split()), default=0),
+        letters=sum(map(str.isalpha, text)),
+        capitals=sum(map(str.isupper, text)),
+        digits=sum(map(str.isdecimal, text)),
+        beyond_ascii=sum(not character.isascii() for character in text),
+        links=len(re.findall(r"(?ai)https?:|www\.|\w\.(?:com|net|org|info|biz|io|ly|me|uk|de)\b", text)),
+        exclamations=text.count("!"),
+        questions=text.count("?"),
+        distinct=len(set(text.lower())),
+        shouted=len(re.findall(r"\b[A-Z]{2,}\b", text)),
+    )

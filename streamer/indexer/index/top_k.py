@@ -90,11 +90,11 @@ class Best:
         insort(ranked, (-score, position))
         if len(ranked) > self._k:
             # Of those that are tied with the worst, the latest has to go, whichever scores least by a last bit.
-            tied = bisect_left(ranked, (ranked[-1][0] - RESOLUTION, 0))
-            if tied == self._k:
+            limit = ranked[-1][0] - RESOLUTION
+            if ranked[-2][0] < limit:
                 ranked.pop()
             else:
-                ranked.remove(max(ranked[tied:], key=itemgetter(1)))
+                ranked.remove(max(ranked[bisect_left(ranked, (limit, 0)) :], key=itemgetter(1)))
         return RESOLUTION - ranked[-1][0] if len(ranked) == self._k else -inf
 
     def _surpassed(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -159,6 +159,13 @@ def test_notes_and_times_stay_with_their_vectors(
     }
 
 
+def test_as_many_of_the_nearest_as_asked_for_carry_their_payloads() -> None:
+    index = VectorIndex(3, 9)
+    index.insert(["a", "b", "c"], rows([(1, 0, 0), (1, 1, 0), (0, 1, 0)]), ["A", "B", "C"])
+    (found,) = index.observe(["d"], rows([(1, 0, 0)]), 3, ["D"], described=2)
+    assert [(match.id, match.payload) for match in found] == [("a", "A"), ("b", "B"), ("c", None)]
+
+
 @pytest.mark.usefixtures("sizes")
 @given(STREAMS, st.sets(st.integers(0, 60)), st.integers(1, 9))
 @settings(max_examples=examples(40))
