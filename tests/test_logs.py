@@ -16,24 +16,19 @@ import pytest
 import structlog
 
 from streamer.errors import ConfigurationError, quoted
-from streamer.logs import Configured, close_logs, configure_logs
+from streamer.logs import close_logs, configure_logs
 from streamer.logs.lines import Lines, Stream
 from streamer.logs.render import console_line, json_line
+from tests.support.log_setup import logs_as_they_were
 
 log = structlog.get_logger("streamer.part")
 theirs = logging.getLogger("aiokafka.conn")
 
 
 @pytest.fixture(autouse=True)
-def logs_as_they_were() -> Iterator[None]:
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield
-    close_logs()
-    Configured.lines = None
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
+def undone() -> Iterator[None]:
+    with logs_as_they_were():
+        yield
 
 
 @pytest.fixture

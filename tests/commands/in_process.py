@@ -13,6 +13,7 @@ import anyio.to_thread
 import pytest
 
 from streamer.cli import main
+from tests.support.log_setup import logs_as_they_were
 from tests.support.schemas import check_lines
 
 
@@ -35,7 +36,7 @@ async def streamer(*arguments: str, stdin: str | bytes = "", **environ: str) -> 
 
 def _call(arguments: tuple[str, ...], stdin: bytes, environ: dict[str, str]) -> Done:
     out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+    with logs_as_they_were(), pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         for name, value in environ.items():
             patch.setenv(name, value)
         patch.setattr(sys, "argv", ["streamer", *arguments])

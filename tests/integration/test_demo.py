@@ -20,7 +20,8 @@ from streamer.commands.sample import sample_records
 
 ROOT = Path(__file__).parent.parent.parent
 
-pytestmark = pytest.mark.own_broker
+# One after the other: two that start at once may both find the usual ports free.
+pytestmark = [pytest.mark.own_broker, pytest.mark.xdist_group("demo")]
 
 
 class Demo:
