@@ -3,37 +3,53 @@
 Near-duplicates: AG News with copies and look-alikes injected (copies.py), in random order, copies behind their
 originals. Rivals are given their best threshold, found on the answers; ours are the defaults. Texts that the agencies
 sent twice are left aside, except for the rate of false alarms on the news as they are, where they are counted apart.
-Anomalies: each class of the news in turn is strange to a stream of the other three; 4 % strangers. Rivals learn from
-the first 3,700 events, which hold no stranger, and are not updated; ours goes on learning from all of it.
-Surface anomalies: news broken by rule (surface.py), to see whether vectors alone notice; they do (AUROC 0.99), so there
-is no score of characters beside theirs.
+Anomalies: each class of the news in turn, each class of questions in turn, spam among comments, and requests out of
+scope among 150 intents (sets.py): 4 % strangers, 30 among the comments. Rivals learn from the first events, which hold
+no stranger, and are not updated; ours goes on learning from all of it. "ours" is the joint score. LOF and isolation
+forest are left out where scikit-learn is not installed.
+Contaminated: the same strangers from the first event on.
+Surface anomalies: news broken by rule (surface.py).
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import importlib.util
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
-from streamer.core.sketch import sketch, unpack
+from streamer.core.sketch import form_of, sketch, unpack, unpack_form
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Matrix
 from streamer.core.verdicts import Verdict
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
-from tests.bench import news, rivals, surface
+from tests.bench import news, rivals, sets, surface
 from tests.bench.copies import inject
+from tests.bench.news import Vectors
+from tests.bench.sets import Labelled
 
 EACH = 150  # copies of each of six kinds; three times as many look-alikes
 UNJUDGED = 500  # events at the beginning that are not counted: all methods need something to compare with
 LEARNED = 3_700
-STRANGERS = 0.04
 SURFACES = 20  # of each kind
+SHUFFLED = 5_000  # events of a stream with strangers from the first one on
+PARTS = ("near_duplicates", "anomalies", "contaminated", "surface_anomalies", "drift", "false_alarms")
+
+Rival = Callable[[Matrix, Matrix], NDArray[np.float64]]
+RIVALS: dict[str, Rival] = {
+    "knn1": lambda usual, tested: rivals.plain_knn(usual, tested, 1),
+    "knn5": rivals.plain_knn,
+    "centre": rivals.centre,
+}
+if importlib.util.find_spec("sklearn") is not None:
+    RIVALS |= {"lof50": rivals.local_outlier_factor, "isolation_forest": rivals.isolation_forest}
 
 Booleans = NDArray[np.bool_]
 
@@ -41,8 +57,8 @@ Booleans = NDArray[np.bool_]
 def judge(
     texts: Sequence[str] | None, vectors: Matrix, ids: Sequence[int], policy: VerdictPolicy | None = None
 ) -> list[Verdict]:
-    """The verdicts on a stream, 64 events at a time. Without texts there are no sketches."""
-    judge = Judge(VectorIndex(vectors.shape[1], 20_000), policy or VerdictPolicy())
+    """The verdicts on a stream, 64 events at a time. Without texts there are no sketches and no forms."""
+    judge = Judge(VectorIndex(vectors.shape[1], 30_000), policy or VerdictPolicy())
     events = [
         VectorEvent(
             id=str(i),
@@ -50,6 +66,7 @@ def judge(
             space="s",
             model="m",
             sketch=None if texts is None else unpack(sketch(texts[i])),
+            form=None if texts is None else unpack_form(form_of(texts[i])),
         )
         for i in ids
     ]
@@ -73,12 +90,12 @@ def best_f1(scores: NDArray[np.float64], copied: Booleans) -> dict[str, float]:
     return {"threshold": round(float(best), 3), **f1(scores >= best, copied)}
 
 
-def near_duplicates(originals: list[str], vectors: Matrix, seed: int) -> dict[str, object]:
+def near_duplicates(originals: list[str], vectors: Matrix, seed: int, embed: Vectors) -> dict[str, object]:
     natural = news.natural_copies(originals, vectors)
     kept = [i for i in range(len(originals)) if i not in natural]
     texts = [originals[i] for i in kept]
     items = inject(texts, EACH, seed)
-    everything = np.concatenate((vectors[kept], news.embed([item.text for item in items])))
+    everything = np.concatenate((vectors[kept], embed([item.text for item in items])))
     all_texts = [*texts, *(item.text for item in items)]
     rng = np.random.default_rng(seed)
     place = rng.random(len(all_texts))
@@ -149,10 +166,10 @@ def false_alarms(texts: list[str], vectors: Matrix, shuffles: int) -> dict[str, 
     }
 
 
-def drift(texts: list[str], vectors: Matrix, labels: NDArray[np.int64], seeds: int) -> dict[str, object]:
+def drift(texts: list[str], vectors: Matrix, labels: NDArray[np.str_], seeds: int) -> dict[str, object]:
     """A class that gives way to another over two fifths of the stream: share of anomalies, and in the worst 500."""
     results = {}
-    for before, after in ((1, 2), (2, 3), (3, 4), (4, 1)):
+    for before, after in pairwise(("world", "sports", "business", "science", "world")):
         shares, worst = [], []
         for seed in range(seeds):
             rng = np.random.default_rng(seed)
@@ -165,44 +182,91 @@ def drift(texts: list[str], vectors: Matrix, labels: NDArray[np.int64], seeds: i
             raised = np.array([v.verdict == "anomaly" for v in said])
             shares.append(float(raised.mean()))
             worst.append(float(np.convolve(raised, np.ones(500) / 500, "valid").max()))
-        name = f"{news.CLASSES[before]} to {news.CLASSES[after]}"
-        results[name] = {"rate": round(float(np.mean(shares)), 4), "worst_500": round(float(np.mean(worst)), 4)}
+        results[f"{before} to {after}"] = {
+            "rate": round(float(np.mean(shares)), 4),
+            "worst_500": round(float(np.mean(worst)), 4),
+        }
     return {"target": 0.01, **results}
 
 
-def anomalies(texts: list[str], vectors: Matrix, labels: NDArray[np.int64], seeds: int) -> dict[str, object]:
-    found: dict[str, dict[str, list[float]]] = {}
-    raised = []
-    for label, name in news.CLASSES.items():
+def auroc(strange: Booleans, scores: Sequence[float] | NDArray[np.float64]) -> float:
+    """The chance that a stranger scores higher than an ordinary event; ties count half."""
+    ordered = np.sort(np.asarray(scores)[~strange])
+    theirs = np.asarray(scores)[strange]
+    below = np.searchsorted(ordered, theirs, "left") + np.searchsorted(ordered, theirs, "right")
+    return float(below.mean() / (2 * len(ordered)))
+
+
+def anomalies(data: Mapping[str, Labelled], seeds: int) -> dict[str, object]:
+    """AUROC on all sets: per set the mean of its streams and the deviation between seeds; mean and worst set."""
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    raised: dict[str, list[float]] = {}
+    caught: dict[str, list[float]] = {}
+    for name, labelled in data.items():
         for seed in range(seeds):
-            rng = np.random.default_rng(1000 * label + seed)
-            usual = rng.permutation(np.flatnonzero(labels != label))
-            learned, rest = usual[:LEARNED], usual[LEARNED:]
-            strangers = rng.permutation(np.flatnonzero(labels == label))[: int(STRANGERS * len(rest))]
-            tested = rng.permutation(np.concatenate((rest, strangers)))
-            strange = labels[tested] == label
-            verdicts = judge(texts, vectors, [*learned.tolist(), *tested.tolist()])[LEARNED:]
-            raised.append(float(np.mean([v.verdict == "anomaly" for v in verdicts], where=~strange)))
-            usual_vectors, tested_vectors = vectors[learned], vectors[tested]
-            scores = {
-                "ours": [v.score or 0.0 for v in verdicts],
-                "ours_index_knn5": [1 - float(np.mean([m.similarity for m in v.nearest])) for v in verdicts],
-                "centre": rivals.centre(usual_vectors, tested_vectors),
-                "plain_knn5": rivals.plain_knn(usual_vectors, tested_vectors),
-                "lof": rivals.local_outlier_factor(usual_vectors, tested_vectors),
-                "isolation_forest": rivals.isolation_forest(usual_vectors, tested_vectors),
-            }
-            for method, values in scores.items():
-                found.setdefault(method, {}).setdefault(name, []).append(float(roc_auc_score(strange, values)))
+            for stream in sets.streams(name, labelled, seed):
+                strange = stream.strange
+                order = [*stream.learned.tolist(), *stream.judged.tolist()]
+                verdicts = judge(labelled.texts, labelled.vectors, order)[len(stream.learned) :]
+                alarms = np.array([verdict.verdict == "anomaly" for verdict in verdicts])
+                raised.setdefault(name, []).append(float(alarms[~strange].mean()))
+                caught.setdefault(name, []).append(float(alarms[strange].mean()))
+                usual, tested = labelled.vectors[stream.learned], labelled.vectors[stream.judged]
+                scores: dict[str, Sequence[float] | NDArray[np.float64]] = {
+                    "ours": [verdict.score or 0.0 for verdict in verdicts],
+                    "ours_content_alone": [-(verdict.content_p_value or 1.0) for verdict in verdicts],
+                    "ours_form_alone": [-(verdict.form_p_value or 1.0) for verdict in verdicts],
+                    **{method: score(usual, tested) for method, score in RIVALS.items()},
+                }
+                for method, values in scores.items():
+                    by_stream = found.setdefault(method, {}).setdefault(name, {})
+                    by_stream.setdefault(stream.name, []).append(auroc(strange, values))
+    return {
+        "strangers_called_anomalies": {name: spread(values) for name, values in caught.items()},
+        "ordinary_called_anomalies_among_strangers": {name: spread(values) for name, values in raised.items()},
+        "auroc": {method: _summary(by_set) for method, by_set in found.items()},
+    }
+
+
+def _summary(by_set: Mapping[str, Mapping[str, list[float]]]) -> dict[str, object]:
+    by_seed = {name: np.array(list(streams.values())).mean(axis=0) for name, streams in by_set.items()}
+    means = {name: float(values.mean()) for name, values in by_seed.items()}
+    worst = min(means, key=means.__getitem__)
+    return {
+        "mean": round(float(np.mean(list(means.values()))), 4),
+        "worst": {worst: round(means[worst], 4)},
+        "sets": {name: spread(values.tolist()) for name, values in by_seed.items()},
+        "streams": {
+            name: {stream: round(float(np.mean(values)), 4) for stream, values in streams.items()}
+            for name, streams in by_set.items()
+            if len(streams) > 1
+        },
+    }
+
+
+def contaminated(data: Mapping[str, Labelled], seeds: int) -> dict[str, object]:
+    """Strangers among the events from the first one on: who is called an anomaly, once a thousand have been judged."""
     results: dict[str, object] = {}
-    for method, by_class in found.items():
-        means = {name: round(float(np.mean(values)), 4) for name, values in by_class.items()}
-        results[method] = {**means, "mean": round(float(np.mean(list(means.values()))), 4)}
-    return {"auroc": results, "ours_false_alarms_among_strangers": spread(raised)}
+    for name in ("news", "intents"):
+        ordinary, strangers = sets.ordinary(name, data[name])
+        for share in (0.0, 0.02, 0.05, 0.1):
+            raised, caught = [], []
+            for seed in range(seeds):
+                rng = np.random.default_rng(seed)
+                kept = rng.permutation(ordinary)[: int(SHUFFLED * (1 - share))]
+                mixed = rng.permutation(strangers)[: round(len(kept) * share / (1 - share))]
+                order = rng.permutation(np.concatenate((kept, mixed)))
+                verdicts = judge(data[name].texts, data[name].vectors, order.tolist())[1_000:]
+                alarms = np.array([verdict.verdict == "anomaly" for verdict in verdicts])
+                strange = np.isin(order[1_000:], mixed)
+                raised.append(float(alarms[~strange].mean()))
+                caught.append(float(alarms[strange].mean()) if share else 0.0)
+            results[f"{name}, {share:.0%} strangers"] = {"ordinary": spread(raised), "strangers": spread(caught)}
+    return {"target": 0.01, **results}
 
 
-def surfaces(texts: list[str], vectors: Matrix, seeds: int) -> dict[str, object]:
-    """Texts broken on the surface (surface.py) among the news: how well the distances of vectors tell them."""
+def surfaces(texts: list[str], vectors: Matrix, seeds: int, embed: Vectors) -> dict[str, object]:
+    """Texts broken on the surface (surface.py) among the news: how well the joint score tells them."""
     found: dict[str, list[float]] = {kind: [] for kind in surface.KINDS}
     caught: dict[str, list[float]] = {kind: [] for kind in surface.KINDS}
     for seed in range(seeds):
@@ -212,7 +276,7 @@ def surfaces(texts: list[str], vectors: Matrix, seeds: int) -> dict[str, object]
         sources = rng.choice(rest, len(surface.KINDS) * SURFACES, replace=False).tolist()
         kinds = [kind for kind in surface.KINDS for _ in range(SURFACES)]
         made = surface.broken([(texts[source], kind) for source, kind in zip(sources, kinds, strict=True)], seed)
-        everything = np.concatenate((vectors, news.embed(made)))
+        everything = np.concatenate((vectors, embed(made)))
         left = sorted(set(rest).difference(sources)) + list(range(len(texts), len(everything)))
         tested = rng.permutation(left).tolist()
         verdicts = judge([*texts, *made], everything, [*learned, *tested])[LEARNED:]
@@ -221,7 +285,7 @@ def surfaces(texts: list[str], vectors: Matrix, seeds: int) -> dict[str, object]
         alarms = np.array([verdict.verdict == "anomaly" for verdict in verdicts])
         for kind in surface.KINDS:
             among = (kind_of == kind) | (kind_of == "")
-            found[kind].append(float(roc_auc_score(kind_of[among] == kind, scores[among])))
+            found[kind].append(auroc(kind_of[among] == kind, scores[among]))
             caught[kind].append(float(alarms[kind_of == kind].mean()))
     means = {kind: round(float(np.mean(values)), 4) for kind, values in found.items()}
     return {
@@ -235,17 +299,24 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7, help="of the injected copies (weights were chosen on 1)")
     parser.add_argument("--shuffles", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3, help="of the anomaly and drift streams")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--vectors", type=Path, help="folder to keep vectors in; default: one that goes with the run")
     options = parser.parse_args()
-    texts, labels = news.load()
-    vectors = news.embed(texts)
-    results = {
-        "near_duplicates": near_duplicates(texts, vectors, options.seed),
-        "anomalies": anomalies(texts, vectors, labels, options.seeds),
-        "surface_anomalies": surfaces(texts, vectors, options.seeds),
-        "drift": drift(texts, vectors, labels, options.seeds),
-        "false_alarms": false_alarms(texts, vectors, options.shuffles),
-    }
-    print(orjson.dumps(results, option=orjson.OPT_SERIALIZE_NUMPY).decode())
+    with tempfile.TemporaryDirectory() as folder:
+        embed = Vectors(options.vectors or Path(folder))
+        data = sets.load(embed)
+        labelled = data["news"]
+        texts, vectors, labels = list(labelled.texts), labelled.vectors, labelled.labels
+        parts: dict[str, Callable[[], object]] = {
+            "near_duplicates": lambda: near_duplicates(texts, vectors, options.seed, embed),
+            "anomalies": lambda: anomalies(data, options.seeds),
+            "contaminated": lambda: contaminated(data, options.seeds),
+            "surface_anomalies": lambda: surfaces(texts, vectors, options.seeds, embed),
+            "drift": lambda: drift(texts, vectors, labels, options.seeds),
+            "false_alarms": lambda: false_alarms(texts, vectors, options.shuffles),
+        }
+        results = {part: parts[part]() for part in options.parts}
+    print(orjson.dumps({"seeds": options.seeds, **results}, option=orjson.OPT_SERIALIZE_NUMPY).decode())
 
 
 if __name__ == "__main__":

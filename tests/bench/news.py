@@ -1,45 +1,35 @@
-"""AG News with vectors of the local model, which are kept in a temporary folder from one run to the next."""
+"""Vectors of the local model, and the news that agencies sent twice."""
 
 from __future__ import annotations
 
 import asyncio
-import csv
 import hashlib
 import re
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamer.adapters.providers.onnx import OnnxProvider
 from streamer.core.vectors import Matrix, unit_rows
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data" / "ag_news_test.csv"
-CLASSES = {1: "world", 2: "sports", 3: "business", 4: "science"}
-
 _GROUP = 512
 
 
-def load() -> tuple[list[str], NDArray[np.int64]]:
-    """Texts (title and description) and their classes, 1 to 4. Exits when the data is not there."""
-    if not DATA.exists():
-        sys.exit(f"{DATA} is absent: this benchmark needs AG News")
-    with DATA.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    return [f"{title}. {description}" for _, title, description in rows], np.array([int(row[0]) for row in rows])
+class Vectors:
+    """Unit vectors of texts, kept in a folder: computed once for the same texts."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
-def embed(texts: Sequence[str]) -> Matrix:
-    """Unit vectors of texts; computed once for these texts."""
-    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
-    path = Path(tempfile.gettempdir()) / f"streamer-bench-{digest}.npy"
-    if not path.exists():
-        np.save(path, asyncio.run(_embed(texts)))
-    vectors: Matrix = np.load(path)
-    return vectors
+    def __call__(self, texts: Sequence[str]) -> Matrix:
+        """(n, dimensions)"""
+        digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+        path = self._folder / f"streamer-bench-{digest}.npy"
+        if not path.exists():
+            np.save(path, asyncio.run(_embed(texts)))
+        vectors: Matrix = np.load(path)
+        return vectors
 
 
 async def _embed(texts: Sequence[str]) -> Matrix:

@@ -6,10 +6,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from datasketch import MinHash
 from numpy.typing import NDArray
-from sklearn.ensemble import IsolationForest
-from sklearn.neighbors import LocalOutlierFactor
 
 from streamer.core.vectors import Matrix
 
@@ -28,6 +25,8 @@ def nearest_cosine(vectors: Matrix) -> Scores:
 
 def minhash(texts: Sequence[str], shingle: str) -> Scores:
     """Largest estimated Jaccard similarity of each with those before it; shingles of "words" or five "characters"."""
+    from datasketch import MinHash
+
     signatures = np.empty((len(texts), _PERMUTATIONS), np.uint32)
     for i, text in enumerate(texts):
         text = text.lower()
@@ -42,11 +41,16 @@ def minhash(texts: Sequence[str], shingle: str) -> Scores:
 
 
 def local_outlier_factor(usual: Matrix, tested: Matrix) -> Scores:
-    scores: Scores = -LocalOutlierFactor(novelty=True).fit(usual).score_samples(tested)
+    """LOF of 50 neighbours."""
+    from sklearn.neighbors import LocalOutlierFactor
+
+    scores: Scores = -LocalOutlierFactor(n_neighbors=50, novelty=True).fit(usual).score_samples(tested)
     return scores
 
 
 def isolation_forest(usual: Matrix, tested: Matrix) -> Scores:
+    from sklearn.ensemble import IsolationForest
+
     scores: Scores = -IsolationForest(random_state=0).fit(usual).score_samples(tested)
     return scores
 
