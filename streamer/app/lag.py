@@ -46,13 +46,12 @@ class ConsumerLag:
     async def look(self) -> None:
         """Ask the brokers once. Raises Unreachable."""
         tps = self._partitions()
-        for forgotten in self._starts.keys() - tps:
-            del self._starts[forgotten]
         if not tps:
             return
         self._ends = dict(await self._ask_ends(tps))
-        if unknown := set(tps) - self._committed().keys() - self._starts.keys():
-            self._starts.update(await self._ask_start(unknown))
+        # Each time anew: since the last look others may have owned a partition, and committed.
+        unknown = set(tps) - self._committed().keys()
+        self._starts = dict(await self._ask_start(unknown)) if unknown else {}
 
     async def watch(self) -> NoReturn:
         while True:

