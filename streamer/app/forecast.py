@@ -27,7 +27,7 @@ OUTPUT_SECONDS = 50e-6
 COMPONENT_SECONDS = {"json": 0.065e-6, "binary": 0.015e-6}  # of each number of a vector, on its way out
 CALL_SECONDS = 2e-3  # of a request over HTTP
 REMOTE_ANSWER_SECONDS = 0.3  # assumed: no vendor promises any
-LOCAL_TOKEN_SECONDS = 320e-6  # of one core: the bundled model, texts of 60 tokens
+LOCAL_TOKEN_SECONDS = 100e-6  # of one core: the bundled model in integers, texts of 60 tokens
 PUBLISH_SECONDS = 0.01
 
 WORKER_BYTES = 85_000_000  # resident, with a remote provider and before any event
