@@ -112,7 +112,7 @@ async def test_a_run_makes_the_batches_requests_and_tokens_that_were_foretold(tm
     )
 
 
-@pytest.mark.kafka
+@pytest.mark.real_kafka("ends of partitions, which say where the last records are")
 async def test_the_last_records_of_a_topic_are_tried_and_its_group_notices_nothing(
     broker: Broker, new_topic: NewTopicName
 ) -> None:
