@@ -21,6 +21,7 @@ from streamer.errors import ConfigurationError
 
 LEAST_TEXTS = 20
 MOST_TEXTS = 2_000  # of a sample; half of them is measured, the other half is what the vectors are compared on
+LEAST_COSINE = 0.95  # in the mean; below it the graph is another model: MiniLM and its like reach 0.99
 TOKENS_PER_RUN = 512
 
 
@@ -43,7 +44,8 @@ class Comparison:
 async def quantize(folder: Path, texts: Sequence[str], output: Path | None) -> None:
     """Write `output`: the files of the folder, and the ranges measured on half of the texts. Prints a comparison.
 
-    Raises ConfigurationError when the folder, the output or the sample will not do.
+    Raises ConfigurationError when the folder, the output or the sample will not do, and when
+    the vectors come out as those of another model.
     """
     if output is None or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
         raise ConfigurationError("--quantize writes a folder; name a new one, as in --output my-model-int8")
@@ -60,12 +62,21 @@ def _quantize(folder: Path, texts: Sequence[str], output: Path) -> Comparison:
     try:
         shutil.copytree(folder, output, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RANGES_FILE, ".git"))
         quantize_folder(plain, texts[::2], output / RANGES_FILE, session_of)
-        quantized = load(str(output), "int8")
+        comparison = _compared(plain, load(str(output), "int8"), texts[1::2])
+        if comparison.mean_cosine < LEAST_COSINE:
+            raise ConfigurationError(
+                f"--quantize does not fit this model: {comparison}. It is built otherwise than BERT, or "
+                'num_attention_heads is wrong; it runs with provider.precision = "float32"'
+            )
     except BaseException:
-        shutil.rmtree(output)  # half a model must not look like one
+        shutil.rmtree(output)  # half a model, or another one, must not look like this one
         raise
-    before, expected = _timed(plain, texts[1::2])
-    after, found = _timed(quantized, texts[1::2])
+    return comparison
+
+
+def _compared(plain: SentenceEncoder, quantized: SentenceEncoder, texts: Sequence[str]) -> Comparison:
+    before, expected = _timed(plain, texts)
+    after, found = _timed(quantized, texts)
     cosines = np.einsum("ij,ij->i", expected, found)
     return Comparison(before, after, float(cosines.mean()), float(cosines.min()))
 

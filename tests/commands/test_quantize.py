@@ -64,6 +64,8 @@ async def test_what_it_cannot_do_is_said_and_leaves_nothing_behind(model: Path, 
     assert "name a new one, as in --output" in await refused(str(model), "--sample", str(texts), "-o", str(model))
     assert "at least 20 texts; there are 1" in await refused(str(model), "one text", "-o", "int8")
     assert "neither 'all-MiniLM-L6-v2' nor a folder" in await refused("nowhere", "--sample", str(texts), "-o", "int8")
+    (model / "config.json").write_text('{"max_position_embeddings": 256, "num_attention_heads": 6}')
+    assert "does not fit this model" in await refused(str(model), "--sample", str(texts), "-o", "int8")
     (model / "config.json").write_text('{"max_position_embeddings": 256}')
     assert "num_attention_heads" in await refused(str(model), "--sample", str(texts), "-o", "int8")
     assert "int8" not in os.listdir()
