@@ -74,10 +74,7 @@ def publish(
     topic: Annotated[str | None, typer.Option("--topic", "-t", metavar="TOPIC", help="default: topics.input")] = None,
     format_: options.FormatOption = "auto",
     text_field: options.TextField = None,
-    key_field: Annotated[
-        str | None,
-        typer.Option("--key-field", metavar="NAME", help="the file's column or field with the record key"),
-    ] = None,
+    key_field: options.KeyField = None,
     delimiter: options.Delimiter = None,
     columns: options.Columns = None,
     no_quotes: options.NoQuotes = False,

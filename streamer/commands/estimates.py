@@ -40,10 +40,7 @@ def try_(
     last: Annotated[int, typer.Option("--last", metavar="N", min=1, help="how many of the topic's records")] = 1000,
     format_: options.FormatOption = "auto",
     text_field: options.TextField = None,
-    key_field: Annotated[
-        str | None,
-        typer.Option("--key-field", metavar="NAME", help="the file's column or field with the record key"),
-    ] = None,
+    key_field: options.KeyField = None,
     delimiter: options.Delimiter = None,
     columns: options.Columns = None,
     no_quotes: options.NoQuotes = False,

@@ -42,6 +42,9 @@ TextFile = Annotated[
     Path | None,
     typer.Option("--file", "-f", help="one text a line, or .csv, .tsv, .jsonl, .json; also .gz; - is standard input"),
 ]
+KeyField = Annotated[
+    str | None, typer.Option("--key-field", metavar="NAME", help="the file's column or field with the record key")
+]
 SampleFile = Annotated[
     Path | None,
     typer.Option(
