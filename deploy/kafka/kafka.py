@@ -18,6 +18,7 @@ import base64
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import os
 import random
 import re
@@ -30,7 +31,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -330,16 +331,24 @@ def fetch_jars() -> Path:
     return libs
 
 
+def shuffled(ports: range) -> Iterator[int]:
+    """Round and round, so that a port comes again only after all others did."""
+    return itertools.cycle(random.sample(ports, len(ports)))
+
+
+PORTS = range(20000, 32000)  # below those given to outgoing connections, which could take ours during a restart
+candidates = shuffled(PORTS)
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports below those given to outgoing connections, which could take ours while Kafka is being restarted."""
     found: list[int] = []
-    for port in random.sample(range(20000, 32000), 500):
+    for port in itertools.islice(candidates, 500):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((HOST, port))
             found.append(port)
         if len(found) == count:
             return found
-    raise KafkaError("no free port between 20000 and 32000")
+    raise KafkaError(f"no free port from {PORTS.start} to {PORTS.stop - 1}")
 
 
 def ready(port: int, cluster: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import time
@@ -16,6 +17,7 @@ from anyio.from_thread import start_blocking_portal
 
 from streamer.adapters.broker import EmbeddedBroker
 from streamer.errors import StreamerError
+from tests.support.distribution import ports_of
 
 NOBODY = "127.0.0.1:1"  # a port where nothing listens
 IMAGE = "apache/kafka:4.3.1"
@@ -35,6 +37,8 @@ def load_kafka() -> Any:
 
 
 kafka = load_kafka()
+# The processes of pytest-xdist choose among different ports: one that is chosen is free until its program starts.
+kafka.candidates = kafka.shuffled(ports_of(os.environ.get("PYTEST_XDIST_WORKER", "gw0"), kafka.PORTS))
 
 
 class Unavailable(Exception):

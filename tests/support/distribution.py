@@ -29,6 +29,11 @@ def processes(processors: int, named: Sequence[str]) -> int:
     return 0 if any("::" in name for name in named) else min(processors + 1, MOST)
 
 
+def ports_of(process: str, ports: range) -> range:
+    """Its share of the ports. `process`: as pytest-xdist names it, "gw0" to "gw5"."""
+    return ports[int(process.removeprefix("gw")) % MOST :: MOST]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Last, when what `-m` and `-k` leave out is gone. Each process collects all tests, so each arranges them alike."""

@@ -45,13 +45,15 @@ class RedisServer:
         command = [binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
         for name, value in self._options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
-        self._process = subprocess.Popen(dying_with_us(command), stdout=subprocess.DEVNULL)
+        said = self._folder / "redis.log"
+        with said.open("wb") as log:
+            self._process = subprocess.Popen(dying_with_us(command), stdout=log)
         deadline = time.monotonic() + 20
         while True:
             try:
                 self.client.ping()
             except (redis.ConnectionError, redis.TimeoutError):
-                assert self._process.poll() is None, f"redis-server ended with {self._process.returncode}"
+                assert self._process.poll() is None, said.read_text(errors="replace")
                 assert time.monotonic() < deadline, "redis-server does not answer"
                 time.sleep(0.02)
             else:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.distribution import MOST, arranged, processes
+from tests.support.distribution import MOST, arranged, ports_of, processes
 
 
 def unit(test: str) -> str | None:
@@ -51,3 +51,8 @@ def test_tests_named_one_by_one_stay_in_one_process() -> None:
     assert processes(2, ["tests"]) == processes(2, ["tests/worker", "tests/http/test_api.py"]) == 3
     assert processes(64, ["tests"]) == MOST
     assert processes(2, ["tests/worker", "tests/http/test_api.py::test_search"]) == 0
+
+
+def test_no_two_processes_choose_among_the_same_ports() -> None:
+    shares = [ports_of(f"gw{number}", range(20000, 32000)) for number in range(MOST)]
+    assert sorted(port for share in shares for port in share) == list(range(20000, 32000))
