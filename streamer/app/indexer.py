@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from math import inf
 
 import anyio
 import structlog
 
 from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.sink import KafkaSink
-from streamer.adapters.kafka.topics import find_home
+from streamer.adapters.kafka.topics import TopicHome, find_home
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.adapters.worker_pages import WorkerPages
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.handles import check_file_handles
 from streamer.app.http import allowed_hosts, build_info, token_of, warn_if_open, workers_of
+from streamer.app.index_store import open_store
 from streamer.app.indexer_overview import IndexerOverview
 from streamer.app.indexer_state import Surroundings
 from streamer.app.kafka import connection_of, ensure_topics, open_changelog, open_sink
@@ -32,23 +35,38 @@ from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.indexer.verdicts.judge import VerdictPolicy
 from streamer.settings import Settings
+from streamer.stores import VectorStore
 from streamer.telemetry.tracing import ConsumerTracing
 
 log = structlog.get_logger(__name__)
 
 
-async def open_snapshots(settings: Settings) -> Snapshots | None:
+def open_snapshots(settings: Settings, home: TopicHome) -> Snapshots | None:
     """None without `index.snapshot_path`."""
     topic, index = settings.topics.vectors, settings.index
     if index.snapshot_path is None:
         return None
-    home = await find_home(connection_of(settings), topic)
+    # It holds what was learned, and the vectors only where they are kept in memory.
+    collection = None if index.backend == "memory" else f"{index.milvus_uri} {index.milvus_collection}"
     return Snapshots(
         SnapshotFile(index.snapshot_path),
-        {"topic": topic, "cluster": home.cluster, "isolation level": settings.isolation_level},
+        {
+            "topic": topic,
+            "cluster": home.cluster,
+            "isolation level": settings.isolation_level,
+            "index.backend": collection,
+        },
         interval=index.snapshot_interval_seconds,
-        tombstones_kept=home.tombstones_kept,
+        tombstones_kept=home.tombstones_kept if collection is None else inf,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What outlives the process, beside the topics."""
+
+    snapshots: Snapshots | None
+    store: VectorStore | None
 
 
 async def run_indexer(settings: Settings) -> None:
@@ -58,20 +76,27 @@ async def run_indexer(settings: Settings) -> None:
         await ensure_topics(settings, [settings.topics.vectors, settings.topics.verdicts])
         # Verdict positions are committed under a name of their own: the workers' group must not see this member.
         group_id = f"{settings.kafka.group_id}-verdicts"
+        home = await find_home(connection_of(settings), settings.topics.vectors)
         async with (
             open_sink(settings) as sink,
             open_changelog(settings, settings.topics.vectors, group_id) as changelog,
+            open_store(settings, embedding.embedder.space, home.cluster) as store,
         ):
-            await _serve_and_index(settings, embedding, sink, changelog, lifetime)
+            kept = Kept(open_snapshots(settings, home), store)
+            await _serve_and_index(settings, embedding, sink, changelog, kept, lifetime)
 
 
 async def _serve_and_index(
-    settings: Settings, embedding: EmbeddingStack, sink: KafkaSink, changelog: KafkaChangelog, lifetime: Lifetime
+    settings: Settings,
+    embedding: EmbeddingStack,
+    sink: KafkaSink,
+    changelog: KafkaChangelog,
+    memory: Kept,
+    lifetime: Lifetime,
 ) -> None:
     index, group_id = settings.index, f"{settings.kafka.group_id}-verdicts"
     window = None if index.window_seconds is None else round(index.window_seconds * 1000)
     policy = VerdictPolicy(index.near_duplicate_similarity, index.neighbors, index.false_alarm_rate, window=window)
-    snapshots = await open_snapshots(settings)
     indexer = Indexer(
         changelog,
         sink,
@@ -82,14 +107,15 @@ async def _serve_and_index(
             policy=policy,
             drain_timeout=settings.delivery.drain_timeout_ms / 1000,
         ),
-        snapshots,
+        memory.snapshots,
         ConsumerTracing(find_tracing(), group_id),
+        memory.store,
     )
     loop_lag = LoopLag()
-    around = Surroundings(indexer, embedding, sink, changelog, snapshots, loop_lag, group_id)
+    around = Surroundings(indexer, embedding, sink, changelog, memory.snapshots, loop_lag, group_id)
     states = around.states()
     # An indexer that lost its brokers goes on answering searches: ready, and it says what it does without.
-    parts = [*states.values(), *([snapshots.problem] if snapshots else [])]
+    parts = [*states.values(), *([memory.snapshots.problem] if memory.snapshots else [])]
     history = History()
     kept = None
     if (path := index.snapshot_path) is not None:
