@@ -180,8 +180,7 @@ class Indexer:
             remaining=self._remaining(self._progress.end_offsets),
             commit_ages=self.commit_age(),
             snapshot=None if self._saving is None else self._saving.statistics(),
-            now=current_time(),
-            wall=time.time(),
+            clocks=(current_time(), time.time()),
         )
 
     async def _restore(self, begun: Callable[[], None]) -> None:
@@ -261,6 +260,7 @@ class Indexer:
                         await sleep(_BETWEEN_POLLS)
                 elif not self._progress.waiting:
                     await self._commits.follow(self._changelog.positions())
+                    await self._state.idle(self._progress)
 
     async def _poll(self) -> Sequence[Record]:
         # A poll that is cancelled may take records with it. It is short; whoever cancels waits for its end.

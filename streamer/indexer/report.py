@@ -24,10 +24,10 @@ def gathered(
     remaining: int,
     commit_ages: Mapping[TopicPartition, float],
     snapshot: SnapshotStatistics | None,
-    now: float,
-    wall: float,
+    clocks: tuple[float, float],
 ) -> IndexerStatistics:
-    """`remaining`: records still to read; `now`: by the clock of the loop, `wall`: seconds since the epoch."""
+    """`remaining`: records still to read. `clocks`: that of the loop, and seconds since the epoch."""
+    now, wall = clocks
     index = memory.judge.index
     oldest, newest = index.ages(wall)
     return IndexerStatistics(

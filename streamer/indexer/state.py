@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Final, TypeVar, get_args
 
 import structlog
@@ -22,7 +22,7 @@ from streamer.cpus import usable_cores
 from streamer.indexer.apply import apply_records
 from streamer.indexer.distant.index import DistantIndex
 from streamer.indexer.distant.overlay import sourced_payload
-from streamer.indexer.distant.patience import Patience
+from streamer.indexer.distant.patience import Abandoned, Patience
 from streamer.indexer.event_index import SearchableEvents
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.progress import Progress
@@ -69,7 +69,7 @@ class IndexerState:
             if store is None
             else DistantIndex(space.dimensions, capacity, store, self.patience.ask, self._changing)
         )
-        self._saved_at = 0.0
+        self._saved_at, self._put_off = 0.0, False
         self.judge = self.new_judge()
         # An index that lies elsewhere locks what it has to, and not while it asks the store.
         self.searches = Searches(self._searched, self._changing if self._distant is None else nullcontext())
@@ -99,6 +99,13 @@ class IndexerState:
         anything yet learns from the latest events of the store."""
         async with self._judging:
             return await run_sync(self._take_up, tps, has_learned)
+
+    async def idle(self, progress: Progress) -> None:
+        """There is nothing to judge: what was put off may be done."""
+        if self._put_off:
+            async with self._judging:
+                with suppress(Abandoned):  # stopping
+                    await run_sync(self._write, progress, _SAVED_EVERY)
 
     async def settle(self, progress: Progress) -> None:
         """Have the store know how far it is: all has been judged."""
@@ -160,6 +167,7 @@ class IndexerState:
             self._distant.save_positions(offsets, self.judge.arrived)
             self._distant.recount()
             self._saved_at = now
+        self._put_off = self._saved_at != now
 
     def _searched(self) -> SearchableEvents:
         return self.judge.index if self._distant is None else self._distant.reader

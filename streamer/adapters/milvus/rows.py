@@ -49,7 +49,7 @@ def row_of(event: StoredEvent) -> dict[str, Any]:
         "first": event.first or "",
         "judged": event.is_judged,
         "sketch": "" if event.sketch is None else b64encode(event.sketch).decode(),
-        "form": "" if event.form is None else orjson.dumps(event.form).decode(),
+        "form": "" if event.form is None else orjson.dumps(list(event.form)).decode(),
         "text": event.text,
         "metadata": None if event.metadata is None else dict(event.metadata),
     }

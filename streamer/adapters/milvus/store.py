@@ -191,8 +191,9 @@ class MilvusStore:
 
     def upsert(self, events: Sequence[StoredEvent]) -> None:
         """See VectorStore."""
+        written = [rows.row_of(event) for event in events]
         with told(self._uri):
-            self._client.upsert(self.collection, [rows.row_of(event) for event in events], timeout=self._timeout)
+            self._client.upsert(self.collection, written, timeout=self._timeout)
             self._unflushed += len(events)
             if is_file(self._uri) and self._unflushed >= self._most_unflushed:
                 self._client.flush(self.collection, timeout=6 * self._timeout)

@@ -9,6 +9,7 @@ from math import isnan, nan
 import numpy as np
 import pytest
 
+from streamer.core.sketch import TextForm
 from streamer.core.vectors import Space, unit_rows
 from streamer.errors import ConfigurationError, Unreachable
 from streamer.stores import Found, StoredEvent, StoredUpTo, VectorStore
@@ -106,7 +107,7 @@ def test_everything_comes_back_as_it_was_whatever_the_id(store: VectorStore) -> 
             first=IDS[-number] if number % 2 else None,
             is_judged=bool(number % 3),
             sketch=bytes(range(120)) if number % 2 else None,
-            form=tuple(range(13)) if number % 2 else None,
+            form=TextForm(*range(13)) if number % 2 else None,
             text="é" * 1000 if number % 2 else None,
             metadata={"a": [1, 2.5, None, {"x.y": "é"}], "big": 2**53 + 1} if number % 2 else None,
         )
