@@ -52,7 +52,7 @@ async def open_embedding(
         quota = Quota(
             requests_per_minute=wanted.requests_per_minute or contract.requests_per_minute,
             tokens_per_minute=wanted.tokens_per_minute or contract.tokens_per_minute,
-            items_per_minute=contract.items_per_minute,
+            items_per_minute=wanted.texts_per_minute or contract.items_per_minute,
         )
         budget = budget_for(settings, contract, account.ledgers)
         dispatcher = Dispatcher(

@@ -94,7 +94,9 @@ def create_api(
         if not is_json(given):
             raise HTTPException(415, f"send 'content-type: application/json', not {given[:100]!r}")
         try:
-            wanted = parse_search(await _read_body(request), index.space.dimensions)
+            wanted = parse_search(await _read_body(request), index.space.dimensions, index.space.id)
+        except SpaceMismatch as exc:
+            raise HTTPException(409, str(exc)) from None
         except ValueError as exc:
             raise HTTPException(400, str(exc)) from None
         vector = await query_vector(wanted)
