@@ -60,6 +60,7 @@ TESTED_THROUGH = {
     "adapters/child": "adapters/test_broker",
     "adapters/kafka/diagnosis": "adapters/kafka/test_source",
     "adapters/kafka/publisher": "adapters/kafka/test_sink",
+    "adapters/kafka/ranges": "adapters/kafka/test_groups",
     "adapters/kafka/recent": "commands/test_try_out",
     "adapters/kafka/transactions": "adapters/kafka/test_exactly_once",
     "adapters/providers/cohere": "adapters/providers/test_vendors",
