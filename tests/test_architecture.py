@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "measures": {"core", "numpy"},
     "version": set(),
     "settings": {"settings", "core", "errors", "pydantic", "orjson"},
-    "worker": FLOW | {"worker", "orjson"},
+    "worker": FLOW | {"worker", "numpy", "orjson"},
     "embedding": FLOW | {"embedding", "numpy"},
     "forecast": {"core", "embedding", "errors", "forecast", "protocols", "worker", "numpy"},
     "indexer": FLOW | {"cpus", "indexer", "numpy", "orjson"},
