@@ -95,6 +95,8 @@ TESTED_THROUGH = {
     "app/signals": "integration/test_worker",
     "app/worker": "integration/test_worker",
     "app/worker_state": "http/test_metric_names",
+    "commands/json_rows": "commands/test_text_files",
+    "commands/rows": "commands/test_text_files",
     "commands/admin": "commands/test_cache_command",
     "commands/demo": "integration/test_demo",
     "commands/estimates": "commands/test_try_out",
