@@ -23,7 +23,8 @@ EXPECTED = {
     streamer: """Answer ConfigurationError Embedding EmbeddingService Matrix MissingExtra Neighbor Provider
         ProviderBlocked Purpose RateLimited RejectedError Rejection RetriableError Settings SimilarText Space
         SpaceMismatch StreamerError SyncEmbeddingService TextsRejected Unreachable Vector __version__
-        cosine_similarity dot_product euclidean_distance find_most_similar load_settings normalize""",
+        cosine_similarity dot_product euclidean_distance find_most_similar load_settings neighbor_agreement
+        normalize""",
     streamer.client: """ConfigurationError Connection Deletion NearestEvent SearchClient SearchMatch StreamerError Text
         Refused TextProducer TextSource TooLarge TopicPartition Unreachable VectorConsumer VectorEvent Verdict
         VerdictConsumer""",

@@ -259,7 +259,7 @@ async def test_troubles_of_an_indexer(anyio_backend: Any) -> None:
         await this.until(lambda: this.indexer.ready() is None)
         before = scrape()
         assert firing([before]) == set()
-        this.indexer._state.verdicts["anomaly"] += 30
+        this.indexer._state.verdicts["anomaly/form"] += 30
         assert firing([scrape()], [before]) == {"flood of anomalies"}
         assert firing([scrape()], [scrape()]) == set()
         two = [scrape(), replace(scrape(), instance="other")]

@@ -11,32 +11,9 @@ from typing import Any
 import orjson
 import pytest
 
-from streamer.core.decoding import Decoder
-from streamer.core.events import DeadLetter, Event, Headers, Input, Origin, Record, Tombstone, TopicPartition
+from streamer.core.events import Event, Headers, Tombstone
 from streamer.core.reading import MAX_DEPTH, MAX_ID_BYTES
-
-TP = TopicPartition("texts", 2)
-CLOUD = (("content-type", b"application/cloudevents+json"),)
-
-
-def decode(value: bytes | None, *, key: bytes | None = b"k1", headers: Headers = (), **settings: Any) -> Input:
-    return Decoder(**settings).decode(Record(TP, 17, key, value, 1_700_000_000_123, headers), Origin(TP, 17, 1))
-
-
-def text_of(value: bytes, headers: Headers = (), **settings: Any) -> str:
-    decoded = decode(value, headers=headers, **settings)
-    assert isinstance(decoded, Event), decoded
-    return decoded.text
-
-
-def letter_of(value: bytes | None, headers: Headers = (), **settings: Any) -> DeadLetter:
-    decoded = decode(value, headers=headers, **settings)
-    assert isinstance(decoded, DeadLetter), decoded
-    return decoded
-
-
-def framed(data: bytes, schema: int = 7) -> bytes:
-    return b"\x00" + schema.to_bytes(4, "big") + data
+from tests.core.values import CLOUD, ENVELOPE, decode, framed, letter_of, text_of
 
 
 @pytest.mark.parametrize(
@@ -174,9 +151,6 @@ def test_row_9_large_whole_numbers_are_rounded_as_without_a_nan_beside_them() ->
     assert isinstance(plain, Event)
     assert isinstance(lenient, Event)
     assert lenient.metadata == {**(plain.metadata or {}), "x": None}
-
-
-ENVELOPE = {"specversion": "1.0", "id": "evt-1", "source": "/x", "type": "t", "tenant": "acme"}
 
 
 @pytest.mark.parametrize("headers", [CLOUD, (("content-type", b"application/json"),), ()])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.errors import SpaceMismatch
 from streamer.http.search_request import SearchRequest, parse_search
 
 
@@ -19,6 +20,13 @@ def test_what_a_request_leaves_out_has_a_default() -> None:
     assert parse_search(b'{"id": "a", "k": 100, "min_similarity": -1}', 2) == SearchRequest(
         id="a", k=100, min_similarity=-1
     )
+
+
+def test_a_search_for_another_space_is_told_from_a_wrong_one() -> None:
+    assert parse_search(b'{"vector": [3, 4], "space": "a1"}', 2, "a1").vector is not None
+    assert parse_search(b'{"text": "a", "space": null}', 2, "a1").text == "a"
+    with pytest.raises(SpaceMismatch, match="the search is for space 'b2', this index is of space 'a1'"):
+        parse_search(b'{"vector": [1, 2, 3], "space": "b2"}', 2, "a1")
 
 
 @pytest.mark.parametrize("numbers", [[3, 4], [3e17, 4e17], [3e-20, 4e-20]])
@@ -37,6 +45,7 @@ def test_vectors_are_normalised(numbers: list[float]) -> None:
         (b'"text"', "must be a JSON object"),
         (b"{}", "exactly one of 'text', 'vector' and 'id'"),
         (b'{"text": "a", "id": "b"}', "exactly one of"),
+        (b'{"text": "a", "space": 3}', "'space' must be a string"),
         (b'{"text": "a", "top": 3}', "unknown key 'top'; known are text, vector, id, k, min_similarity"),
         (b'{"text": ""}', "'text' must be a string"),
         (b'{"text": 1}', "'text' must be a string"),
