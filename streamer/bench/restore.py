@@ -48,7 +48,7 @@ async def measure_restore(
             await publish(settings, vectors, vector_messages(topic, vectors, dimensions, format))
             for run in range(runs):
                 path = f"{folder}/{run}.snapshot"
-                reading = await ask("reading", format=format, **job)
+                reading = await ask("reading", format=format, partitions=partitions, **job)
                 told = [await ask("restoring", group=f"{group}-{run}", path=path, **job) for _ in range(2)]
                 read = Sample(*reading["rate"])
                 if [start["from_snapshot"] for start in told] != [False, True]:
@@ -85,7 +85,9 @@ def vector_messages(topic: str, count: int, dimensions: int, format: OutputForma
     return message
 
 
-async def reading(*, where: Mapping[str, Any], topic: str, vectors: int, dimensions: int, format: str) -> Any:
+async def reading(
+    *, where: Mapping[str, Any], topic: str, partitions: int, vectors: int, dimensions: int, format: str
+) -> Any:
     """What one would write by hand, and nothing is checked. `rate`: vectors a second, and microseconds of each."""
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -94,8 +96,7 @@ async def reading(*, where: Mapping[str, Any], topic: str, vectors: int, dimensi
     consumer = AIOKafkaConsumer(**connection_of(settings).consumer_options(), enable_auto_commit=False)
     await consumer.start()
     try:
-        cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001  # as adapters/kafka/changelog.py
-        consumer.assign([TopicPartition(topic, partition) for partition in cluster.partitions_for_topic(topic)])
+        consumer.assign([TopicPartition(topic, partition) for partition in range(partitions)])
         await consumer.seek_to_beginning()
         began, cpu, done = time.perf_counter(), time.process_time(), 0
         while done < vectors:
