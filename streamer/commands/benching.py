@@ -60,7 +60,7 @@ def bench(
     model: ModelOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure this machine: overhead, latency, restore, cache, index, model.
+    """Measure what streamer does on this machine.
 
     A figure is the median of several runs, each beside a reference of the same run, so that the ratio holds on a busy
     machine too. Topics and files of a bench are new and are removed afterwards.
