@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from streamer.commands import estimates, operating, options
+from streamer.commands import benching, estimates, operating, options
 from streamer.commands.options import AsJson, Bootstrap, Config, ModelOption, ProviderOption, Set
 from streamer.commands.run import run
 from streamer.commands.running import bind, report, run_async, settings_from
@@ -217,6 +217,7 @@ def demo(
 
 
 estimates.register(app)
+benching.register(app)
 
 
 def main() -> None:

@@ -39,8 +39,8 @@ ALLOWED: dict[str, set[str]] = {
                  "structlog", *VENDORS},
 }  # fmt: skip
 # The ring that composes all.
-OUTER = {"__init__", "__main__", "app", "cli", "client", "commands", "logs", "service", "service_base", "service_sync",
-         "testing"}  # fmt: skip
+OUTER = {"__init__", "__main__", "app", "bench", "cli", "client", "commands", "logs", "service", "service_base",
+         "service_sync", "testing"}  # fmt: skip
 
 # Pure: no await, no clock, no randomness, no logging, no I/O, no threads. All of `core/` and `telemetry/` is, and of
 # the flows every file but these.
@@ -97,7 +97,20 @@ TESTED_THROUGH = {
     "app/worker_state": "http/test_metric_names",
     "commands/json_rows": "commands/test_text_files",
     "commands/rows": "commands/test_text_files",
+    "bench/cache": "commands/test_bench",
+    "bench/child": "commands/test_bench",
+    "bench/flow": "commands/test_bench",
+    "bench/index": "commands/test_bench",
+    "bench/job": "commands/test_bench",
+    "bench/latency": "commands/test_bench",
+    "bench/local": "commands/test_bench",
+    "bench/measuring": "commands/test_bench",
+    "bench/overhead": "commands/test_bench",
+    "bench/restore": "commands/test_bench",
+    "bench/vectors": "indexer/index/test_basis",
     "commands/admin": "commands/test_cache_command",
+    "commands/bench_view": "commands/test_bench",
+    "commands/benching": "commands/test_bench",
     "commands/demo": "integration/test_demo",
     "commands/estimates": "commands/test_try_out",
     "commands/operating": "test_cli",
