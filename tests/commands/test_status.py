@@ -64,6 +64,7 @@ async def a_worker(token: str | None = None) -> AsyncIterator[str]:
 
 
 async def test_one_look_tells_state_reason_and_price() -> None:
+    """First hour D12 and R2."""
     check_document("status", WORKER)
     async with a_worker() as url:
         done = await streamer("status", *NO_BROKER, "--url", url)
@@ -176,6 +177,7 @@ def test_it_asks_the_ports_of_the_settings() -> None:
 
 
 def test_a_group_in_one_line() -> None:
+    """First hour D12."""
     lag = {TopicPartition("texts", 0): 5, TopicPartition("texts", 1): 0}
     document = group_document(Group("g", "Stable", ["a", "b"], lag))
     check_document("status-line", document)
@@ -188,6 +190,7 @@ def test_a_group_in_one_line() -> None:
 
 
 def test_an_indexer_in_one_line() -> None:
+    """First hour D12."""
     document = {
         **{key: WORKER[key] for key in WORKER if key not in ("in_flight", "dead_letters", "forecast")},
         "role": "indexer", "waits": [], "degraded": [], "ready": True, "state": None, "lag": 0, "partitions": [],

@@ -29,6 +29,7 @@ WITH_JSON = sorted(name for name, command in COMMANDS.items() if has_json(comman
 
 
 def test_there_is_a_schema_for_each_command_with_json_and_for_no_other() -> None:
+    """First hour R8."""
     assert sorted(name.removesuffix("-line") for name in SCHEMAS if name.endswith("-line")) == WITH_JSON
 
 
