@@ -280,8 +280,8 @@ class Indexer:
             batch = records[start : start + self._settings.batch_events]
             begun = current_time()
             try:
-                with self._tracing.span(batch):
-                    messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic)
+                with self._tracing.span(batch) as span:
+                    messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic, span)
             except Abandoned:
                 self._phase = "stopped"  # in the middle of a batch: what was learned is not to be kept
                 return
