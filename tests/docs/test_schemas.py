@@ -17,9 +17,15 @@ from tests.support.brokers import Broker, NewTopicName
 from tests.support.schemas import FOLDER, SCHEMAS, check_lines
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-WITH_JSON = sorted(
-    name for name, command in COMMANDS.items() if any("--json" in parameter.opts for parameter in command.params)
-)
+
+
+def has_json(command: Any) -> bool:
+    """Whether it has the option, or one of its own commands has."""
+    own = any("--json" in parameter.opts for parameter in command.params)
+    return own or any(map(has_json, getattr(command, "commands", {}).values()))
+
+
+WITH_JSON = sorted(name for name, command in COMMANDS.items() if has_json(command))
 
 
 def test_there_is_a_schema_for_each_command_with_json_and_for_no_other() -> None:
