@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Final, Protocol
 
 from anyio import move_on_after
@@ -139,7 +140,9 @@ def create_api(
         )
 
     async def stats(_: Request) -> Response:
-        return json_response(index.statistics())
+        numbers = index.statistics()
+        shown = {field.name: getattr(numbers, field.name) for field in fields(numbers)}
+        return json_response({**shown, "verdicts_total": numbers.verdicts()})
 
     document = openapi_document(index.space.dimensions, secured=token is not None, has_status=status is not None)
 

@@ -19,6 +19,7 @@ from streamer.app.embedder import open_embedding
 from streamer.app.providers import contract_of
 from streamer.app.spending import account_of, budget_for, limits_of, price_for
 from streamer.core.vectors import Space
+from streamer.core.vendors import VENDORS
 from streamer.embedding.budget import periods_at
 from streamer.embedding.prices import Price
 from streamer.errors import ConfigurationError
@@ -74,6 +75,14 @@ def test_the_price_is_the_users_own_or_that_of_the_list() -> None:
     assert price_for(settings(), contract_of(settings())) == Price(0.02, "2026-11-28")
     own = settings(price_per_million_tokens="0.01")
     assert price_for(own, contract_of(own)) == Price(0.01)
+
+
+@pytest.mark.parametrize("name", [name for name, vendor in VENDORS.items() if vendor.default_model])
+def test_the_default_model_of_each_vendor_has_a_price_with_a_date_or_costs_nothing(name: str) -> None:
+    wanted = settings(name)
+    price = price_for(wanted, contract_of(wanted))
+    assert price is not None
+    assert price.as_of.startswith("202") or price.usd_per_million_tokens == 0
 
 
 @pytest.mark.parametrize("name", ["onnx", "sentence-transformers", "ollama"])

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.commands import text_files as module
 from streamer.commands.text_files import AnyRow, BadRow, FileFormat, Row, open_text_file
 from streamer.errors import ConfigurationError
 
@@ -114,10 +115,26 @@ def test_quoted_newlines_keep_the_numbers_right(tmp_path: Path) -> None:
     ]
 
 
-def test_a_field_may_be_large(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [131_072, 131_073, 1_000_000])
+@pytest.mark.parametrize(
+    ("before", "after", "wanted"),
+    [("", "", {}), ('"', '"', {}), ("id\t", "", {"delimiter": "\t", "columns": ["id", "text"]})],
+)
+def test_row_15_a_field_may_be_large(before: str, after: str, wanted: Any, size: int, tmp_path: Path) -> None:
     """Field case 15."""
-    [row] = contents(read(tmp_path, "a.csv", "text\n" + "x" * 1_000_000 + "\n"))
-    assert len(row["text"]) == 1_000_000
+    header = "" if wanted else "text\n"
+    [row] = contents(
+        read(tmp_path, "a.csv", header + before + "x\n" * (size // 2 if after else 0) + "x" * size + after, **wanted)
+    )
+    assert row["text"].count("x") == size + (size // 2 if after else 0)
+
+
+def test_row_15_a_field_beyond_all_measure_is_a_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LARGEST_FIELD", 200_000)
+    bad, good = read(tmp_path, "a.csv", "text\n" + "x" * 200_001 + "\nlate\n")
+    assert isinstance(bad, BadRow)
+    assert (bad.number, "field larger than" in bad.reason) == (2, True)
+    assert good == Row(3, {"text": "late"})
 
 
 @pytest.mark.parametrize(

@@ -329,3 +329,50 @@ def test_row_f4_an_id_of_a_cloud_event_or_with_control_characters_is_checked_as_
     envelope = ENVELOPE | {"id": "é" * 3000, "data": {"text": "late"}}
     assert letter_of(orjson.dumps(envelope), key=None).kind == "too_large"
     assert "U+0000" in letter_of(b'{"text": "x", "id": "a\\u0000b"}', id_field="id").reason
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (b'{"text": "late",}', "undecodable"),
+        (b'{"text": "late"} {"text": "wet"}', "undecodable"),
+        (b'{"text": "late"', "undecodable"),
+        (b"{'text': 'late'}", "undecodable"),
+        (b'{"text": "late", "m": ' + nested(5000).encode() + b"}", "undecodable"),
+        (b'{"text": {"text": "late"}}', "missing_text"),
+    ],
+)
+def test_row_39_what_is_no_json_is_a_dead_letter_with_a_reason(value: bytes, kind: str) -> None:
+    """Field case 39."""
+    letter = letter_of(value)
+    assert (letter.kind, bool(letter.reason)) == (kind, True)
+
+
+@pytest.mark.parametrize(
+    ("value", "metadata"),
+    [
+        (b'{"text": "wet", "text": "late"}', {}),
+        (b'{"text": "late", "n": 18446744073709551616}', {"n": 2.0**64}),
+        (b'{"text": "late", "n": -9223372036854775809}', {"n": -(2.0**63)}),
+        (b'{"text": "late", "": 1, " ": {"": 2}}', {"": 1, " ": {"": 2}}),
+        (b'{"text": "late", "n": 1e-400}', {"n": 0.0}),
+    ],
+)
+def test_row_39_json_that_others_read_otherwise_is_read(value: bytes, metadata: Any) -> None:
+    """Field case 39. Of two keys the last counts, as in Python, Java and Go."""
+    event = decode(value)
+    assert isinstance(event, Event), event
+    assert (event.text, event.metadata) == ("late", metadata)
+
+
+@pytest.mark.parametrize(
+    ("key", "id"),
+    [(b"", "texts-2-17"), (b"\xff\xfe", "0xfffe"), (b"a\nb", "a\nb"), (b" ", " "), ("é\u200b".encode(), "é\u200b")],
+)
+def test_row_39_keys_of_any_bytes_become_ids(key: bytes, id: str) -> None:
+    """Field case 39."""
+    headers = (("a", b""), ("a", b"\xff"), ("", b"x"), ("content-type", b"application/json"))
+    event = decode(b'{"text": "late"}', key=key, headers=headers)
+    assert isinstance(event, Event), event
+    assert (event.id, event.record.headers) == (id, headers)
+    assert letter_of(b"late", key=b"k" * 70_000).kind == "too_large"

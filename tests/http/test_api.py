@@ -115,7 +115,8 @@ async def test_statistics_and_metrics_agree() -> None:
         assert (statistics["vectors"], statistics["verdicts_total"]) == (3, verdicts)
         metrics = (await client.get("/metrics")).text
         assert "streamer_indexer_vectors 3.0" in metrics
-        assert 'streamer_indexer_verdicts_total{verdict="near_duplicate"} 2.0' in metrics
+        assert 'streamer_indexer_verdicts_total{reason="",verdict="near_duplicate"} 2.0' in metrics
+        assert 'streamer_indexer_verdicts_total{reason="content",verdict="anomaly"} 0.0' in metrics
 
 
 async def test_ready_when_caught_up() -> None:

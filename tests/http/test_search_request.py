@@ -52,6 +52,10 @@ def test_vectors_are_normalised(numbers: list[float]) -> None:
         (b'{"id": null}', "'id' must be a string"),
         (b'{"text": "a", "k": 0}', "'k' must be a whole number from 1 to 100"),
         (b'{"text": "a", "k": 101}', "'k' must be"),
+        (b'{"text": "a", "k": 1000000}', "'k' must be"),
+        (b'{"text": "a", "k": -1}', "'k' must be"),
+        (b'{"text": "a", "k": NaN}', "'k' must be"),
+        (b'{"vector": [NaN, 0]}', "'vector' must be a list of numbers"),
         (b'{"text": "a", "k": 1.0}', "'k' must be"),
         (b'{"text": "a", "k": true}', "'k' must be"),
         (b'{"text": "a", "min_similarity": 1.1}', "'min_similarity' must be a number from -1 to 1"),
@@ -68,6 +72,7 @@ def test_vectors_are_normalised(numbers: list[float]) -> None:
     ],
 )
 def test_bad_requests_say_what_is_wrong(body: bytes, words: str) -> None:
+    """Field case 41."""
     with pytest.raises(ValueError, match=re.escape(words)):
         parse_search(body, 2)
 
