@@ -19,8 +19,8 @@ MaxLag = Annotated[
 
 migrate = typer.Typer(
     name="migrate",
-    help="Change the model while the stream goes on: a second model embeds the topic beside the first one, and readers "
-    "are moved to it in one step.",
+    help="Change the model while the stream goes on.\n\nA second model embeds the topic beside the first one. Readers are "
+    "moved to it in one step, and back if need be.",
     epilog="Example: streamer migrate start --to provider.model=text-embedding-3-large --max-spend 50",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -53,7 +53,10 @@ def start(
     bootstrap_servers: Bootstrap = None,
     as_json: AsJson = False,
 ) -> None:
-    """Begin: ask the new model, create its topics, say what it will cost and what to run. The old one goes on."""
+    """Begin with a second model.
+
+    Asks it, creates its topics, says what it will cost and what to run. The first one goes on.
+    """
     from streamer.commands.migrate import Plan, prepare
     from streamer.commands.migrate import start as begin
     from streamer.commands.migrate_view import start_document, start_lines
@@ -75,7 +78,10 @@ def status(
     bootstrap_servers: Bootstrap = None,
     as_json: AsJson = False,
 ) -> None:
-    """Progress by partition, rate, cost, agreement of neighbours, and whether the readers may be moved."""
+    """Tell how far it is, and what it waits for.
+
+    Progress by partition, rate, cost, agreement of neighbours, and whether the new model may answer.
+    """
     from streamer.commands.migrate_view import status_of
 
     settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)
