@@ -19,8 +19,8 @@ MaxLag = Annotated[
 
 migrate = typer.Typer(
     name="migrate",
-    help="Change the model while the stream goes on.\n\nA second model embeds the topic beside the first one. Readers are "
-    "moved to it in one step, and back if need be.",
+    help="Change the model while the stream goes on.\n\nA second model embeds the topic beside the first one. Readers "
+    "are moved to it in one step, and back if need be.",
     epilog="Example: streamer migrate start --to provider.model=text-embedding-3-large --max-spend 50",
     no_args_is_help=True,
     rich_markup_mode=None,
