@@ -96,6 +96,8 @@ TESTED_THROUGH = {
     "app/signals": "integration/test_worker",
     "app/worker": "integration/test_worker",
     "app/worker_state": "http/test_metric_names",
+    "commands/json_rows": "commands/test_text_files",
+    "commands/rows": "commands/test_text_files",
     "bench/cache": "commands/test_bench",
     "bench/child": "commands/test_bench",
     "bench/flow": "commands/test_bench",
