@@ -35,6 +35,10 @@ class SearchableEvents(Protocol):
         """The same of those of these ids that are remembered."""
         ...
 
+    def ids(self, most: int) -> list[str]:
+        """At most so many of those that are remembered, oldest first."""
+        ...
+
     def coordinates(self, ids: Sequence[str]) -> tuple[list[str], Matrix]:
         """Those of these ids that are remembered, and numbers (n, any) that tell their vectors apart."""
         ...

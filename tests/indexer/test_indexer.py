@@ -50,7 +50,7 @@ async def test_a_restart_neither_repeats_nor_omits_verdicts() -> None:
     async with running(topic) as second:
         await second.settle()
         assert second.indexer.statistics().vectors == 11
-        assert second.indexer.statistics().verdicts_total["near_duplicate"] == 1
+        assert second.indexer.statistics().verdicts_total["near_duplicate/"] == 1
     assert topic.judged() == [("id-0", None), *((f"id-{i}", "id-0") for i in range(1, 10)), ("new", "id-0")]
 
 

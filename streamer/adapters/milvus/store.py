@@ -6,6 +6,7 @@ Two collections: events by the hash of their id, and how far each partition is i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
@@ -14,7 +15,7 @@ import structlog
 from streamer.adapters.milvus import rows
 from streamer.adapters.milvus.client import TYPES, connect, is_file, told
 from streamer.core.vectors import Matrix, Space
-from streamer.errors import ConfigurationError
+from streamer.errors import ConfigurationError, Unreachable
 from streamer.stores import Found, StoredEvent, StoredUpTo
 
 log = structlog.get_logger(__name__)
@@ -91,14 +92,10 @@ class MilvusStore:
             )
 
     def close(self) -> None:
-        """Let go of the connection, and of the file."""
+        """Let go of the connection. A file stays open until the process ends: another store may use it."""
         if self._client is not None:
-            with told(self._uri):
+            with suppress(Unreachable), told(self._uri):
                 self._client.close()
-                if is_file(self._uri):
-                    from milvus_lite.server_manager import server_manager_instance
-
-                    server_manager_instance.release_server(self._uri)
         self._client = None
 
     def _create(self) -> None:

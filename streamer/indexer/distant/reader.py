@@ -65,6 +65,12 @@ class DistantReader:
     def payloads(self, ids: Collection[str]) -> dict[str, Payload | None]:
         return {event.id: Payload(event.sketch, event.text, event.metadata) for event in self.find(list(ids))}
 
+    def ids(self, most: int) -> list[str]:
+        """Of the latest ones, evenly spread."""
+        with self._changing:
+            latest = list(self._overlay.events)
+        return latest[:: max(1, -(-len(latest) // most))]
+
     def coordinates(self, ids: Sequence[str]) -> tuple[list[str], Matrix]:
         found = {event.id: event for event in self.find(ids)}
         known = [id for id in ids if id in found]
