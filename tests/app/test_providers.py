@@ -16,13 +16,12 @@ from streamer.core.vectors import unit_rows
 from streamer.errors import ConfigurationError
 from streamer.protocols import Embedding, Rejection
 from streamer.settings import Settings
-from tests.support.models import models_are_loaded_once  # noqa: F401  a fixture for all tests here
 from tests.support.vendors import sentence_transformers as stand_in
 from tests.support.vendors.misbehaviour import Fault, every_row_too_wide, refusal
 from tests.support.vendors.openai import FakeAzureOpenAI, FakeOpenAI
-from tests.support.vendors.services import KEY, assert_same, one_certificate  # noqa: F401  a fixture for all tests here
+from tests.support.vendors.services import KEY, assert_same
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("models_are_loaded_once")]
+pytestmark = pytest.mark.anyio
 
 
 def settings(name: str, *, on_too_long: str = "truncate", **provider: Any) -> Settings:

@@ -125,6 +125,7 @@ def test_large_calls_are_not_starved_by_the_small_ones_of_others(server: RedisSe
     assert min(counts) >= 0.7 * max(counts)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.one_of(st.none(), st.integers(20, 200)),
