@@ -170,21 +170,29 @@ async def test_a_blocked_account_is_told_at_once_to_everybody(fault: Any, says: 
 
 
 async def test_an_outage_is_waited_out_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamer.service.PATIENCE_SECONDS", 1.0)
-    async with FakeOpenAI(key=KEY) as server, service_of(server) as service:
-        server.misbehave(refusal(503))
-        assert_same((await service.embed("a"))[None], server.expected(["a"]))
+    async with FakeOpenAI(key=KEY) as server:
+        async with service_of(server) as service:
+            server.misbehave(refusal(503))
+            assert_same((await service.embed("a"))[None], server.expected(["a"]))
         server.always = refusal(503)
-        with pytest.raises(RetriableError, match="503"):
-            await service.embed("b")
+        monkeypatch.setattr("streamer.service.PATIENCE_SECONDS", 1.0)
+        async with service_of(server) as service:
+            with pytest.raises(RetriableError, match="503"):
+                await service.embed("b")
 
 
 async def test_no_more_requests_are_made_than_the_limit_allows() -> None:
     limits = Limits(requests=5, window_seconds=60)
     async with FakeOpenAI(key=KEY, limits=limits) as server:
-        async with service_of(server, requests_per_minute=5, max_items=1) as service:
-            with anyio.move_on_after(0.5):
-                await service.embed_batch([f"text {i}" for i in range(20)])
+        async with (
+            service_of(server, requests_per_minute=5, max_items=1) as service,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(service.embed_batch, [f"text {i}" for i in range(20)])
+            with anyio.fail_after(30):
+                await server.received(1)
+            await anyio.sleep(0.5)  # in which the others would come
+            tasks.cancel_scope.cancel()
         assert 0 < len(server.requests) <= 5
         assert 429 not in server.statuses
 

@@ -214,7 +214,7 @@ async def test_ollama_may_take_its_time_to_load_the_model():
         loading = Fault(delay=0.3)
         server.misbehave(loading)
         await provider.embed(TEXTS, "document")
-        server.misbehave(loading)
+        server.misbehave(bad.HANG)
         assert type(await failure(provider)) is RetriableError  # it is loaded: this is something else
         server.misbehave(loading)
         await provider.embed(TEXTS, "document")  # or it was dropped meanwhile, and is loading again
