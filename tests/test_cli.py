@@ -15,6 +15,7 @@ from streamer.adapters.kafka.topics import existing_topics
 from streamer.adapters.providers import onnx
 from streamer.adapters.providers.onnx_models import load
 from streamer.cli import app
+from streamer.commands.running import report
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
 from tests.support.brokers import NOBODY, Broker, NewTopicName
 
@@ -42,8 +43,41 @@ async def test_every_command_explains_itself_with_an_example(command: str) -> No
     ("typed", "offered"), [("streamer ta", "tail"), ("streamer run --prov", "--provider")], ids=["command", "option"]
 )
 def test_a_shell_completes_commands_and_options(typed: str, offered: str) -> None:
+    """First hour R6."""
     asked = {"_STREAMER_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
     assert CliRunner().invoke(app, [], env=asked, prog_name="streamer").stdout.split() == [offered]
+
+
+async def test_the_list_of_commands_is_not_cut_off() -> None:
+    """First hour R7."""
+    done = await streamer("--help", COLUMNS="80")
+    listed = done.stdout.partition("Commands:")[2]
+    assert [line for line in listed.splitlines() if line.endswith("...")] == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "servers"),
+    [
+        (["-c", "own.toml"], [], "kafka-1:9092"),
+        (["--config", "own.toml"], ["--set", "kafka.group_id=x"], "kafka-1:9092"),
+        (["-c", "own.toml"], ["-c", "other.toml"], "kafka-2:9092"),
+        ([], ["-c", "own.toml"], "kafka-1:9092"),
+    ],
+)
+async def test_the_settings_file_may_be_named_before_the_command(
+    before: list[str], after: list[str], servers: str, tmp_path: Path
+) -> None:
+    """First hour R7."""
+    (tmp_path / "own.toml").write_text('[kafka]\nbootstrap_servers = "kafka-1:9092"\n')
+    (tmp_path / "other.toml").write_text('[kafka]\nbootstrap_servers = "kafka-2:9092"\n')
+    done = await streamer(*before, "config", *after)
+    assert f'bootstrap_servers = "{servers}"\n' in done.stdout
+
+
+async def test_brokers_may_be_named_one_by_one() -> None:
+    """First hour R7."""
+    done = await streamer("topics", "-b", NOBODY, "-b", "127.0.0.1:2", "--set", "kafka.connect_timeout_ms=3000")
+    assert f"Kafka at {NOBODY},127.0.0.1:2 cannot be reached" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["run", "index", "topics", "config", "check"])
@@ -78,6 +112,7 @@ def is_unreachable(code: int, stderr: str) -> None:
     "arguments", [("topics",), ("tail", "vectors"), ("publish", "texts.txt")], ids=lambda arguments: arguments[0]
 )
 async def test_an_unreachable_broker_is_one_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """First hour R12."""
     (tmp_path / "texts.txt").write_text("hello\n")
     done = await streamer(*arguments, "-b", NOBODY, "--set", "kafka.connect_timeout_ms=3000")
     is_unreachable(done.code, done.stderr)
@@ -85,6 +120,7 @@ async def test_an_unreachable_broker_is_one_line(arguments: tuple[str, ...], tmp
 
 @pytest.mark.parametrize("command", ["run", pytest.param("index", marks=pytest.mark.slow)])
 def test_an_unreachable_broker_ends_a_process_with_one_line(command: str, tmp_path: Path) -> None:
+    """First hour R12."""
     done = program(command, "-b", NOBODY, "--set", "kafka.connect_timeout_ms=3000", folder=tmp_path)
     is_unreachable(done.returncode, done.stderr)
 
@@ -105,6 +141,7 @@ async def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPa
 async def test_a_misspelt_topic_is_refused_and_not_created(
     command: str, broker: Broker, new_topic: NewTopicName, tmp_path: Path
 ) -> None:
+    """First hour D9 and D10."""
     near = await new_topic("no-such-topics")
     (tmp_path / "texts.txt").write_text("hello\n")
     arguments = ("--input", "no-such-topic") if command == "run" else ("texts.txt", "-t", "no-such-topic")
@@ -125,6 +162,21 @@ async def test_search_without_an_indexer_and_embed_without_a_text_say_what_is_mi
     assert "nothing to embed" in done.stderr
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of `streamer embed -f texts.txt | head`. The broken pipe of a connection is one."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert report(BrokenPipeError(32, "Broken pipe"), debug=False) == 1
+        assert "Broken pipe" in capsys.readouterr().err
+        os.close(reader)
+        assert report(BaseExceptionGroup("", [BrokenPipeError(32, "Broken pipe")]), debug=False) == 1
+        print("more", flush=True)
+    assert capsys.readouterr().err == ""
+
+
 async def test_debug_shows_the_traceback() -> None:
     wrong = ("--url", "http://127.0.0.1:1")
     done = await streamer("search", "hello", *wrong, "--debug", STREAMER_DEBUG="")  # which it sets, and we set back
@@ -133,6 +185,7 @@ async def test_debug_shows_the_traceback() -> None:
 
 
 async def test_the_example_of_all_settings_is_a_file_to_start_from(tmp_path: Path) -> None:
+    """First hour R6."""
     done = await streamer("config", "--example")
     assert done.code == 0
     (tmp_path / "streamer.toml").write_text(done.stdout)

@@ -5,11 +5,14 @@ Pure functions. What cannot be read raises Unreadable, with the dead-letter kind
 
 from __future__ import annotations
 
+import base64
+import binascii
 import codecs
 import json
 import math
 import re
 import unicodedata
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -38,6 +41,18 @@ _INVISIBLE: Final = frozenset({"Cc", "Cf", "Mn", "Me", "Zs", "Zl", "Zp"})
 _FRAME_BYTES: Final = 5  # of a schema registry: a zero and the schema's id
 _LONG_FRAME_BYTES: Final = 9
 _FEW: Final = 64  # letters
+_CONNECT_TYPES: Final = frozenset(
+    {"struct", "map", "array", "string", "boolean", "bytes", "int8", "int16", "int32", "int64", "float", "double"}
+)
+# Of a content type; UTF-8 and ASCII need no entry.
+_CHARSET: Final = re.compile(
+    r"iso-?8859-?\d+|latin-?\d+|windows-?\w+|cp-?\d+|koi8-?[rut]|mac-?roman|shift[_-]?jis|euc-?\w+|gb\d+|gbk|big5\S*|"
+    r"utf-?(16|32)([-_]?[lb]e)?"
+)
+_BINARY: Final = {
+    b"\x1f\x8b": "gzip data", b"\x28\xb5\x2f\xfd": "zstd data", b"\xfd7zXZ\x00": "xz data", b"BZh": "bzip2 data",
+    b"PK\x03\x04": "a zip archive", b"PAR1": "Parquet", b"\xac\xed\x00\x05": "a Java object", b"%PDF-": "PDF",
+}  # fmt: skip
 _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _STEPS: Final = np.zeros(256, np.int8)  # of the depth, by byte
 _STEPS[[*b"[{"]], _STEPS[[*b"]}"]] = 1, -1
@@ -89,19 +104,37 @@ def read_utf8(value: bytes) -> str:
     try:
         return value.removeprefix(_BOM).decode()
     except UnicodeDecodeError as exc:
-        raise Unreadable(f"not UTF-8: {exc}") from exc
+        binary = binary_name(value)
+        raise Unreadable(f"the value is {binary}, not text" if binary else f"not UTF-8: {exc}") from exc
 
 
-def read_prose(value: bytes, *, declared: bool) -> str:
+def binary_name(start: bytes) -> str | None:
+    """What data that begin like this are, for a person, where many know it at first sight."""
+    return next((name for prefix, name in _BINARY.items() if start.startswith(prefix)), None)
+
+
+def read_prose(value: bytes, *, declared: bool, charset: str = "") -> str:
     """Plain text. Raises Unreadable when it is binary: control characters are no prose; where the text is `declared`
     as such only NUL is refused, so that coloured log lines pass."""
-    text = read_utf8(value)
+    text = read_utf8(recoded(value, charset))
     found = _CONTROLS.search(text)
     if found is None or is_blank(text) or (declared and "\x00" not in text):
         return text
     character = "\x00" if declared else found.group()
     hint = "" if declared else '; if that is text all the same, set input.format = "text"'
     raise Unreadable(f"the value holds control characters such as U+{ord(character):04X}, as binary data do{hint}")
+
+
+def recoded(value: bytes, charset: str) -> bytes:
+    """In UTF-8, what is in a charset that a content type names. Raises Unreadable."""
+    if not _CHARSET.fullmatch(charset):
+        return value  # as UTF-8, which says what is wrong if it is not
+    try:
+        return value.decode(charset).encode()
+    except LookupError:
+        return value
+    except UnicodeError as exc:
+        raise Unreadable(f"not {charset}, though the content type says so: {exc}") from exc
 
 
 def read_json(value: bytes, depth: int = MAX_DEPTH) -> Any:
@@ -138,8 +171,53 @@ def read_framed(value: bytes) -> Any:
     )
 
 
+def is_connect_envelope(document: Any) -> bool:
+    """Whether this is what Kafka Connect's JsonConverter writes with schemas.enable: a schema of Connect's types, null
+    where the data have none, and the payload; nothing else. Other objects with fields of these names are their
+    owner's."""
+    if not isinstance(document, dict) or document.keys() != {"schema", "payload"}:
+        return False
+    schema = document["schema"]
+    if not isinstance(schema, dict):
+        return schema is None
+    return isinstance(schema.get("type"), str) and schema["type"] in _CONNECT_TYPES
+
+
+def connect_payload(envelope: Mapping[str, Any]) -> Any:
+    """What a Connect envelope holds; bytes where its schema says so. Raises Unreadable."""
+    payload, schema = envelope["payload"], envelope["schema"] or {}
+    is_binary = schema.get("type") == "bytes" and isinstance(payload, str)
+    return read_base64(payload, "Connect payload") if is_binary else payload
+
+
+def read_base64(text: str, name: str) -> bytes:
+    """Raises Unreadable; `name` says what it was."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise Unreadable(f"{name}: {exc}") from exc
+
+
 def key_text(key: bytes) -> str:
-    """A record key as an id: its text, or hexadecimal digits after "0x" where it is binary."""
+    """A record key as an id: its text, or hexadecimal digits after "0x" where it is binary. Of a Connect envelope the
+    payload, "" where that is null: the schema around it changes with each deployment."""
+    if key[:1] == b"{" and b'"payload"' in key:
+        with suppress(Unreadable):
+            document = read_json(key)
+            if is_connect_envelope(document):
+                return _payload_text(connect_payload(document))
+    return _plain_key(key)
+
+
+def _payload_text(payload: Any) -> str:
+    if isinstance(payload, bytes):
+        return _plain_key(payload)
+    if payload is None:
+        return ""
+    return payload if isinstance(payload, str) else orjson.dumps(payload).decode()
+
+
+def _plain_key(key: bytes) -> str:
     try:
         text = key.decode()
     except UnicodeDecodeError:

@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 SKETCH_HEADER: Final = "streamer-sketch"
 FORM_HEADER: Final = "streamer-form"
 
-_WORDS: Final = 48  # of a longer text, those with the smallest hashes: the same ones in every copy (a bottom-k sketch)
-_NUMBERS: Final = 12
-_SLOTS: Final = _WORDS + _NUMBERS
+SKETCH_WORDS: Final = (
+    48  # of a longer text, those with the smallest hashes: the same ones in every copy (a bottom-k sketch)
+)
+SKETCH_NUMBERS: Final = 12
+_SLOTS: Final = SKETCH_WORDS + SKETCH_NUMBERS
 UNPACKED_BYTES: Final = 2 * _SLOTS
-_EMPTY: Final = 0xFFFF
+EMPTY_SLOT: Final = 0xFFFF
 
 # A number weighs as much as this many words: another figure in a sentence of ten words makes it another sentence,
 # another page number does not make an article of two hundred words another article.
@@ -55,23 +57,23 @@ def sketch(text: str) -> bytes:
         found = {word.encode("utf-8", "surrogatepass") for word in _WORD.findall(text)}
     digits = [word for word in found if word[0] < 58]  # "9" is 57, and every other word begins behind it
     found.difference_update(digits)
-    words, numbers = _hashes(found)[:_WORDS], _hashes(digits)[:_NUMBERS]
+    words, numbers = _hashes(found)[:SKETCH_WORDS], _hashes(digits)[:SKETCH_NUMBERS]
     return pack(f"<B{len(words) + len(numbers)}H", len(words), *words, *numbers)
 
 
 def _hashes(words: Iterable[bytes]) -> list[int]:
     # crc32 is the same in every process and spreads its low bits well; 65535 is kept for empty slots.
-    return sorted({hash % _EMPTY for hash in map(crc32, words)})
+    return sorted({hash % EMPTY_SLOT for hash in map(crc32, words)})
 
 
 def unpack(value: bytes) -> bytes | None:
     """A sketch in the form in which sketches are compared, all of one length; None for what is no sketch."""
     count, words = len(value) // 2, value[0] if value else 0
-    if len(value) % 2 == 0 or words > min(_WORDS, count) or count - words > _NUMBERS:
+    if len(value) % 2 == 0 or words > min(SKETCH_WORDS, count) or count - words > SKETCH_NUMBERS:
         return None
     empty = b"\xff\xff"
     split = 1 + 2 * words
-    return value[1:split] + empty * (_WORDS - words) + value[split:] + empty * (_NUMBERS - count + words)
+    return value[1:split] + empty * (SKETCH_WORDS - words) + value[split:] + empty * (SKETCH_NUMBERS - count + words)
 
 
 class Overlap(NamedTuple):
@@ -90,8 +92,8 @@ def overlaps(own: Iterable[bytes], others: Iterable[bytes]) -> list[Overlap]:
     """Pairs of unpacked sketches compared in one go."""
     first = np.frombuffer(b"".join(own), "<u2").reshape(-1, _SLOTS)
     second = np.frombuffer(b"".join(others), "<u2").reshape(-1, _SLOTS)
-    words, fewer_words = _shared(first[:, :_WORDS], second[:, :_WORDS])
-    numbers, fewer_numbers = _shared(first[:, _WORDS:], second[:, _WORDS:])
+    words, fewer_words = _shared(first[:, :SKETCH_WORDS], second[:, :SKETCH_WORDS])
+    numbers, fewer_numbers = _shared(first[:, SKETCH_WORDS:], second[:, SKETCH_WORDS:])
     weight = fewer_words + _PRIOR_WORDS + _NUMBER_WEIGHT * fewer_numbers
     share = (words + _NUMBER_WEIGHT * numbers) / weight
     # Equal texts are equal, however short.
@@ -104,15 +106,16 @@ def _shared(first: NDArray[np.uint16], second: NDArray[np.uint16]) -> tuple[NDAr
     """Per pair: hashes in both, and in the one that has fewer, as far as both sketches reach."""
     # A part without an empty slot may leave out hashes behind its last one.
     reach = np.minimum(first[:, -1], second[:, -1])[:, None]
-    reach = np.minimum(reach, _EMPTY - 1)
+    reach = np.minimum(reach, EMPTY_SLOT - 1)
     in_first, in_second = first <= reach, second <= reach
     same = (first[:, :, None] == second[:, None, :]).any(axis=2) & in_first
     return same.sum(axis=1), np.minimum(in_first.sum(axis=1), in_second.sum(axis=1))
 
 
-_LONGEST_FORM: Final = 4_000  # characters looked at, so that time is bounded; a form shows early
-_LINK = re.compile(r"https?:|www\.|\w\.(?:com|net|org|info|biz|io|ly|me|uk|de)\b", re.ASCII | re.IGNORECASE)
-_DOMAIN = re.compile(r"\.(?:com|net|org|info|biz|io|ly|me|uk|de)")
+LONGEST_FORM: Final = 4_000  # characters looked at, so that time is bounded; a form shows early
+LINK = re.compile(r"https?:|www\.|\w\.(?:com|net|org|info|biz|io|ly|me|uk|de)\b", re.ASCII | re.IGNORECASE)
+# Where one of these begins in the text in small letters, there may be a link; nowhere else.
+LINK_SIGNS = [re.compile(r"\.(?:com|net|org|info|biz|io|ly|me|uk|de)"), re.compile("http"), re.compile(r"www\.")]
 # As \b[A-Z]{2,}\b, but it begins with a capital: those are what the search then leaps to.
 _SHOUTED = re.compile(r"[A-Z](?<!\w[A-Z])[A-Z]+(?!\w)")
 _WORDY = re.compile(r"\w+")
@@ -149,7 +152,7 @@ _FORM_FORMAT: Final = f"<{len(TextForm._fields)}H"
 
 def form_of(text: str) -> bytes:
     """The counts of TextForm in its order, each a little-endian 16-bit integer, 65,535 for more. About 10 us."""
-    text = text[:_LONGEST_FORM]
+    text = text[:LONGEST_FORM]
     lowered = text.lower()
     words = text.split()
     lengths = [*map(len, words)]
@@ -167,7 +170,7 @@ def form_of(text: str) -> bytes:
         letters, digits = letters + more_letters, digits + more_digits
         if not ("a" + beyond).islower():
             capitals += sum(map(str.isupper, beyond))
-    linked = "http" in lowered or "www." in lowered or _DOMAIN.search(lowered)
+    linked = any(sign.search(lowered) for sign in LINK_SIGNS)
     return pack(
         _FORM_FORMAT,  # in the order of TextForm; nothing is more than the characters looked at, which fit
         len(text),
@@ -178,7 +181,7 @@ def form_of(text: str) -> bytes:
         capitals,
         digits,
         len(beyond),
-        len(_LINK.findall(text)) if linked else 0,
+        len(LINK.findall(text)) if linked else 0,
         text.count("!"),
         text.count("?"),
         distinct,

@@ -71,7 +71,8 @@ class Indexer:
         self._state = IndexerState(space, settings.capacity, settings.policy)
         self._progress = Progress()
         self._times = IndexerTimes()
-        self._times.stages["search"] = self._state.searches.seconds
+        self.searches = self._state.searches
+        self._times.stages["search"] = self.searches.seconds
         self._commits = Commits(
             changelog,
             self._progress,
@@ -84,9 +85,8 @@ class Indexer:
             None if snapshots is None else Saving(snapshots, self._state, changelog, self._progress, self._commits)
         )
         self.live = Broadcast()
-        self.showcase = Showcase(self._state.recent, self._state.searches, lambda: self._state.judge.events_missing())
-        self._stopping = False
-        self._life, self._polling = CancelScope(), CancelScope()
+        self.showcase = Showcase(self._state.recent, self.searches, lambda: self._state.judge.events_missing())
+        self._stopping, self._life, self._polling = False, CancelScope(), CancelScope()
         self._phase: Phase = "not started"
 
     async def run(self, begun: Callable[[], None] = lambda: None) -> None:
@@ -156,11 +156,11 @@ class Indexer:
 
         `where`: values that an event's metadata must have. A match's payload is what is remembered of its event.
         """
-        return await self._state.searches.search(vector, k, min_similarity, exclude, where)
+        return await self.searches.search(vector, k, min_similarity, exclude, where)
 
     async def get(self, id: str) -> Vector | None:
         """The vector of an id, None when it is not (or no longer) known."""
-        return await self._state.searches.get(id)
+        return await self.searches.get(id)
 
     def statistics(self) -> IndexerStatistics:
         memory, index = self._state, self._state.judge.index
@@ -283,8 +283,8 @@ class Indexer:
                 return  # the next run does it
             batch = records[start : start + self._settings.batch_events]
             begun = current_time()
-            with self._tracing.span(batch):
-                messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic)
+            with self._tracing.span(batch) as span:
+                messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic, span)
             sent = current_time()
             self._times.judged([record.timestamp for record in batch], sent - begun, time.time(), sent)
             acknowledged = await self._sink.send(messages) if messages else None

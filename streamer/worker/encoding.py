@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal, TypeAlias
@@ -12,6 +13,7 @@ from streamer.core.events import DeadLetter, EmbeddedEvent, Headers, Message, Ou
 from streamer.core.sketch import FORM_HEADER, SKETCH_HEADER, form_of, sketch
 from streamer.core.vectors import Space
 from streamer.errors import DeadLetterKind
+from streamer.worker.descriptions import descriptions
 
 OutputFormat: TypeAlias = Literal["json", "binary"]
 
@@ -35,6 +37,7 @@ class Form(IntEnum):
 
 
 EVENTS = (Form.WHOLE, Form.TEXTLESS, Form.BARE)
+_JSON = ("content-type", b"application/json")
 LETTERS = (Form.LETTER, Form.KEYED, Form.SHORT, Form.LEAST)
 
 
@@ -51,12 +54,15 @@ class Encoder:
     include_metadata: bool = True
     max_bytes: int = 1_000_000
     _space_headers: Headers = field(init=False, repr=False)
+    _about_space: dict[str, Any] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         space = self.space
         constant = {"space": space.id, "model": space.model, "dimensions": str(space.dimensions)}
         headers = tuple((f"streamer-{name}", value.encode()) for name, value in constant.items())
         object.__setattr__(self, "_space_headers", headers)
+        about = {"model": space.model, "space": space.id, "dimensions": space.dimensions}
+        object.__setattr__(self, "_about_space", about)
 
     def encode(self, outcome: Outcome, now_ms: int) -> tuple[Outcome, Message]:
         """What leaves, and its message of at most `max_bytes`: in place of a vector event that is too large even
@@ -82,6 +88,25 @@ class Encoder:
                 if message_bytes(message) <= self.max_bytes:
                     return outcome, message, possible
         return outcome, self._dead_letter(outcome, now_ms, Form.LEAST), Form.LEAST
+
+    def whole(self, outcomes: Sequence[Outcome]) -> list[Message | None]:
+        """The messages of vector events in the form WHOLE, as `fitting` makes them, and for many at a lower cost.
+
+        None for other outcomes and for those that do not fit or cannot be encoded: `fitting` says what becomes of them.
+        """
+        texts = [outcome.event.text for outcome in outcomes if isinstance(outcome, EmbeddedEvent)]
+        about = iter(descriptions(texts))
+        return [
+            self._if_it_fits(outcome, next(about)) if isinstance(outcome, EmbeddedEvent) else None
+            for outcome in outcomes
+        ]
+
+    def _if_it_fits(self, outcome: EmbeddedEvent, described: tuple[bytes, bytes]) -> Message | None:
+        try:
+            message = self._vector(outcome, (), described)
+        except Exception:  # noqa: BLE001  # `fitting` raises it again
+            return None
+        return message if message_bytes(message) <= self.max_bytes else None
 
     def lesser(self, outcome: Outcome, form: Form, kind: DeadLetterKind, reason: str) -> tuple[Outcome, Form] | None:
         """What to try after the broker has refused this outcome in this form; None after the least of all."""
@@ -116,19 +141,22 @@ class Encoder:
             left_out += ("headers",) if any(map(_is_foreign, record.headers)) else ()
         return left_out
 
-    def _vector(self, outcome: EmbeddedEvent, left_out: tuple[str, ...]) -> Message:
+    def _vector(
+        self, outcome: EmbeddedEvent, left_out: tuple[str, ...], described: tuple[bytes, bytes] | None = None
+    ) -> Message:
+        """`described`: the text's sketch and form, where they are known."""
         event = outcome.event
         record = event.record
         # Of the text as it came: prefixes and truncation are the model's business.
-        about = ((SKETCH_HEADER, sketch(event.text)), (FORM_HEADER, form_of(event.text)))
-        headers = (*self._headers(record, left_out), *about)
+        sketched, form = described or (sketch(event.text), form_of(event.text))
+        headers = (*self._headers(record, left_out), (SKETCH_HEADER, sketched), (FORM_HEADER, form))
         has_text = self.include_text and "text" not in left_out
         has_metadata = self.include_metadata and event.metadata and "metadata" not in left_out
         if self.format == "binary":
             value = outcome.vector.astype("<f4", copy=False).tobytes()
             headers += (
                 ("content-type", b"application/octet-stream"),
-                ("streamer-tokens", str(outcome.tokens).encode()),
+                ("streamer-tokens", b"%d" % outcome.tokens),
                 ("streamer-truncated", b"true" if outcome.truncated else b"false"),
                 ("streamer-cache-hit", b"true" if outcome.cache_hit else b"false"),
             )
@@ -137,13 +165,11 @@ class Encoder:
             if has_metadata:
                 headers += (("streamer-metadata", orjson.dumps(event.metadata)),)
         else:
-            headers += (("content-type", b"application/json"),)
+            headers += (_JSON,)
             body: dict[str, Any] = {
                 "id": event.id,
                 "vector": outcome.vector,
-                "model": self.space.model,
-                "space": self.space.id,
-                "dimensions": self.space.dimensions,
+                **self._about_space,
                 "truncated": outcome.truncated,
                 "tokens": outcome.tokens,
                 "cache_hit": outcome.cache_hit,
@@ -189,6 +215,8 @@ class Encoder:
     def _headers(self, record: Record, left_out: tuple[str, ...]) -> Headers:
         """Of a vector event or a tombstone."""
         own = (*self._space_headers, ("streamer-source", source(record)))
+        if not left_out and not record.headers:
+            return own
         if left_out:
             own += (("streamer-left-out", ", ".join(left_out).encode()),)
         return own if "headers" in left_out else (*filter(_is_foreign, record.headers), *own)
@@ -211,7 +239,8 @@ def _sizes(record: Record) -> Headers:
 
 def source(record: Record) -> bytes:
     """`topic/partition/offset` of a record, as every output carries it."""
-    return f"{record.tp}/{record.offset}".encode()
+    tp = record.tp
+    return f"{tp.topic}/{tp.partition}/{record.offset}".encode()
 
 
 def dead_letter(outcome: EmbeddedEvent | Tombstone, kind: DeadLetterKind, reason: str) -> DeadLetter:

@@ -88,6 +88,8 @@ def test_commands_options_and_settings_exist(page: Path) -> None:
 def resolved(words: list[str]) -> tuple[str, Any, list[str]]:
     """The name of a command, the command and what follows it."""
     name, command, rest = COMMANDS.resolve_command(COMMANDS.context_class(COMMANDS), list(words))
+    while rest and rest[0] in getattr(command, "commands", ()):
+        name, command, rest = f"{name} {rest[0]}", command.commands[rest[0]], rest[1:]
     return str(name), command, rest
 
 

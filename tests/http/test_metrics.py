@@ -6,6 +6,7 @@ from tests.support.metrics import METRICS
 
 
 def test_every_metric_is_explained_in_a_sentence() -> None:
+    """First hour D2."""
     for metric in METRICS:
         assert metric.help[:1].isupper(), metric
         assert metric.help.endswith("."), metric

@@ -15,6 +15,7 @@ from streamer.core.events import (
     Event,
     Headers,
     Origin,
+    Outcome,
     Record,
     Tombstone,
     TopicPartition,
@@ -22,7 +23,7 @@ from streamer.core.events import (
 )
 from streamer.core.sketch import form_of, sketch
 from streamer.core.vectors import Space, unit_rows
-from streamer.worker.encoding import Encoder
+from streamer.worker.encoding import Encoder, Form
 
 TP = TopicPartition("texts", 2)
 ORIGIN = Origin(TP, 17, 1)
@@ -124,3 +125,40 @@ def test_a_text_that_does_not_fit_is_left_out_of_its_event(format_: Any) -> None
     assert "streamer-text" not in dict(message.headers)
     _, whole = encoder(format=format_, max_bytes=5_000).encode(outcome, 0)
     assert b"xxx" in (whole.value or b"") + dict(whole.headers).get("streamer-text", b"")
+
+
+@pytest.mark.parametrize("format_", ["json", "binary"])
+@given(
+    st.lists(
+        st.tuples(
+            st.text(max_size=300),
+            st.dictionaries(st.text(max_size=3), st.booleans() | st.text(max_size=3), max_size=3),
+            st.sampled_from([(), (("h", b"v"),), (("content-type", b"text/json"), ("ü", b""))]),
+        ),
+        max_size=40,
+    ),
+    st.sampled_from([800, 1_000_000]),
+)
+def test_many_events_are_encoded_as_each_of_them_is(
+    format_: Any, drawn: list[tuple[str, dict[str, Any], Headers]], limit: int
+) -> None:
+    rows = [orjson.dumps({**metadata, "text": f"x {text}"}) for text, metadata, _ in drawn]
+    outcomes: list[Outcome] = [embedded(row, headers) for row, (*_, headers) in zip(rows, drawn, strict=True)]
+    outcomes.append(Tombstone(ORIGIN, record(None), "k1"))
+    encoder_ = encoder(format=format_, max_bytes=limit)
+    for outcome, message in zip(outcomes, encoder_.whole(outcomes), strict=True):
+        leaving, fitting, form = encoder_.fitting(outcome, 0)
+        if isinstance(leaving, EmbeddedEvent) and form == Form.WHOLE:
+            assert message == fitting
+        else:
+            assert message is None
+
+
+def test_the_bytes_of_a_json_vector_event() -> None:
+    """What stands in the topic stays as it is: consumers may compare bytes."""
+    _, message = encoder().encode(embedded(b'{"text": "hello", "lang": "en"}'), 0)
+    assert message.value == (
+        b'{"id":"k1","vector":[0.33333334,0.6666667,0.6666667],"model":"mini","space":"%b","dimensions":3,'
+        b'"truncated":false,"tokens":4,"cache_hit":true,"source":{"topic":"texts","partition":2,"offset":17,'
+        b'"timestamp":1700000000123},"text":"hello","metadata":{"lang":"en"}}' % SPACE.id.encode()
+    )

@@ -15,7 +15,7 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
 from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
-from streamer.adapters.kafka.records import record_of
+from streamer.adapters.kafka.ranges import read_ranges
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import Unreachable
 
@@ -45,11 +45,21 @@ class Watcher:
     async def group(self, id: str) -> Group:
         """A group that does not exist has no members and no lag."""
         state, members = await self._members(id)
-        committed = await self._ask(self._admin.list_consumer_group_offsets, id)
-        mine = {tp: found.offset for tp, found in committed.items() if found.offset >= 0}
+        mine = await self._committed(id)
         ends = await self._ask(self._consumer.end_offsets, list(mine)) if mine else {}
         lag = {TopicPartition(*tp): max(0, ends[tp] - offset) for tp, offset in mine.items()}
         return Group(id, state, members, lag)
+
+    async def positions(self, id: str, topics: Collection[str]) -> dict[TopicPartition, tuple[int, int | None, int]]:
+        """For all partitions of these topics: where the log begins, the group's committed offset (None without one),
+        where the log ends."""
+        tps = [ClientPartition(topic, n) for topic in topics for n in await self._partitions(topic)]
+        if not tps:
+            return {}
+        begins = await self._ask(self._consumer.beginning_offsets, tps)
+        committed = await self._committed(id)
+        ends = await self._ask(self._consumer.end_offsets, tps)
+        return {TopicPartition(*tp): (begins[tp], committed.get(tp), ends[tp]) for tp in tps}
 
     async def since(self, topic: str, timestamp: int) -> dict[TopicPartition, int]:
         """How many records each partition of the topic has from this time on, in milliseconds since the epoch."""
@@ -62,21 +72,19 @@ class Watcher:
         return {TopicPartition(*tp): max(0, ends[tp] - begins[tp]) for tp in tps}
 
     async def latest(self, counts: Mapping[TopicPartition, int], most: int) -> list[Record]:
-        """The latest records of these partitions: as many as given of each, at most `most`."""
+        """The latest records of these partitions: as many as given of each, at most `most` of each."""
         wanted = {ClientPartition(*tp): min(count, most) for tp, count in counts.items() if count}
         if not wanted:
             return []
-        self._consumer.assign(list(wanted))
+        begins = await self._ask(self._consumer.beginning_offsets, list(wanted))
         ends = await self._ask(self._consumer.end_offsets, list(wanted))
-        for tp, count in wanted.items():
-            self._consumer.seek(tp, max(0, ends[tp] - count))
-        records: list[Record] = []
-        quiet = False
-        while not quiet and len(records) < sum(wanted.values()):
-            polled = await self._ask(self._consumer.getmany, timeout_ms=1000, max_records=most)
-            records += [record_of(record) for batch in polled.values() for record in batch]
-            quiet = not polled
+        ranges = {tp: (max(begins[tp], ends[tp] - count), ends[tp]) for tp, count in wanted.items()}
+        records: list[Record] = await self._ask(read_ranges, self._consumer, ranges)
         return records
+
+    async def _committed(self, id: str) -> dict[ClientPartition, int]:
+        committed = await self._ask(self._admin.list_consumer_group_offsets, id)
+        return {tp: found.offset for tp, found in committed.items() if found.offset >= 0}
 
     async def _partitions(self, topic: str) -> Collection[int]:
         cluster = await self._ask(self._consumer._client.fetch_all_metadata)  # noqa: SLF001  # without a subscription the client has no public way
@@ -114,7 +122,7 @@ class Watcher:
 async def watching(connection: KafkaConnection) -> AsyncIterator[Watcher]:
     """Raises Unreachable when no broker answers."""
     admin = AIOKafkaAdminClient(**connection.client_options())
-    consumer = AIOKafkaConsumer(**connection.consumer_options())
+    consumer = AIOKafkaConsumer(**connection.consumer_options(), auto_offset_reset="earliest")
     try:
         await connection.reach(admin.start())
         await connection.reach(consumer.start())

@@ -69,6 +69,22 @@ def test_form_is_trusted_where_what_stands_out_is_strange_in_content_too() -> No
     assert np.mean([raised for raised, strange in late if not strange]) < 0.02
 
 
+def test_unusual_company_makes_an_event_more_unusual_but_is_no_alarm() -> None:
+    detector = AnomalyDetector(0.01)
+    run(detector, 1000, 1)
+
+    def told(score: float, company: float) -> Unusualness:
+        found = detector.judge(ContentScore(score, 0.5, company), None)
+        assert found is not None
+        return found
+
+    assert told(0.0, 0.0).content_p_value > 0.4
+    assert 0.1 < told(0.0, 1.0).content_p_value < 0.3
+    assert told(0.0, 1.0).score < told(0.0, 2.0).score < told(0.0, 8.0).score
+    assert told(0.0, 4.0).content_p_value > 0.02
+    assert told(3.0, 8.0) == told(3.0, 0.0)  # nor is it of any weight beside what is strange by itself
+
+
 def test_an_event_without_a_form_is_judged_by_content_alone() -> None:
     detector = AnomalyDetector(0.01)
     run(detector, 1000, 1)
