@@ -9,6 +9,7 @@ from itertools import pairwise
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -223,6 +224,7 @@ def test_what_is_known_of_forgotten_events_is_dropped() -> None:
     assert len(state["firsts"]) + len(state["unjudged"]) < 1100
 
 
+@pytest.mark.slow
 def test_form_is_a_reason_of_its_own() -> None:
     rng = np.random.default_rng(2)
     vectors = unit_rows(rng.normal(size=(1200, 32)) + 6 * np.eye(32)[0])
