@@ -236,7 +236,18 @@ class SpendLedger(Protocol):
 
 
 class Changelog(Protocol):
-    """A topic read whole, from the beginning, without group membership."""
+    """A topic read from the beginning: whole, or those of its partitions that a group leaves to this reader.
+
+    `is_changing`: the group gives partitions to others, or gives others. Whoever reads is to finish what was begun, and
+    then to `change`.
+    """
+
+    @property
+    def is_changing(self) -> bool: ...
+
+    async def change(self) -> None:
+        """Go on with the partitions that the group leaves to this reader from now on, from their beginning."""
+        ...
 
     async def end_offsets(self) -> Mapping[TopicPartition, int]: ...
 

@@ -80,6 +80,7 @@ def open_snapshots(settings: Settings, home: TopicHome) -> Snapshots | None:
         },
         interval=index.snapshot_interval_seconds,
         tombstones_kept=home.tombstones_kept if collection is None else inf,
+        shared=collection is not None,
     )
 
 
@@ -101,7 +102,9 @@ async def run_side(
         home = await find_home(connection_of(settings), settings.topics.vectors)
         async with (
             open_sink(settings) as sink,
-            open_changelog(settings, settings.topics.vectors, group_id) as changelog,
+            open_changelog(
+                settings, settings.topics.vectors, group_id, shared=settings.index.backend == "milvus"
+            ) as changelog,
             open_store(settings, embedding.embedder.space, home.cluster) as store,
         ):
             memory = Kept(open_snapshots(settings, home), store)

@@ -93,7 +93,7 @@ async def open_sink(settings: Settings, *, give_up_after: float | None = None) -
 
 @asynccontextmanager
 async def open_changelog(
-    settings: Settings, topic: str, group_id: str | None, *, from_beginning: bool = True
+    settings: Settings, topic: str, group_id: str | None, *, from_beginning: bool = True, shared: bool = False
 ) -> AsyncIterator[KafkaChangelog]:
     changelog = KafkaChangelog(
         connection_of(settings),
@@ -101,6 +101,7 @@ async def open_changelog(
         group_id,
         session_timeout=min(LONGEST_SUCCESSION, settings.kafka.session_timeout_ms / 1000),
         isolation_level=settings.isolation_level,
+        shared=shared,
     )
     try:
         await changelog.start(from_beginning=from_beginning)

@@ -9,22 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 import structlog
-from anyio import (
-    BrokenResourceError,
-    CancelScope,
-    EndOfStream,
-    WouldBlock,
-    create_memory_object_stream,
-    create_task_group,
-    current_time,
-    sleep,
-)
+from anyio import CancelScope, create_task_group, current_time, move_on_after
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint_if_cancelled
-from anyio.streams.memory import MemoryObjectSendStream
 
 from streamer.core.events import Record, TopicPartition
 from streamer.core.vectors import Space, Vector
@@ -34,6 +23,7 @@ from streamer.indexer.commits import Commits
 from streamer.indexer.distant.patience import Abandoned
 from streamer.indexer.index.payloads import Scalar
 from streamer.indexer.progress import Phase, Progress, remaining
+from streamer.indexer.read_ahead import ReadAhead
 from streamer.indexer.report import gathered
 from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.showcase import Showcase
@@ -48,10 +38,6 @@ from streamer.telemetry.tracing import ConsumerTracing
 from streamer.telemetry.waiting import Waiting
 
 log = structlog.get_logger(__name__)
-
-_POLLED_AHEAD = 4  # what so many polls have brought may wait to be judged
-_LAST_POLL = 1.0  # seconds that a poll may take after `stop`: while brokers are away it looks for them for longer
-_BETWEEN_POLLS = 0.005  # seconds; a fetch for each single event would cost as much as judging it
 
 
 class Indexer:
@@ -88,9 +74,11 @@ class Indexer:
         self._saving = (
             None if snapshots is None else Saving(snapshots, self._state, changelog, self._progress, self._commits)
         )
+        self._reading = ReadAhead(changelog, settings, self._progress, self._commits, self._state)
         self.live = Broadcast()
         self.showcase = Showcase(self._state.recent, self.searches, lambda: self._state.judge.events_missing())
-        self._stopping, self._life, self._polling = False, CancelScope(), CancelScope()
+        self._life = CancelScope()
+        self._has_learned = False  # of what a store held before
         self._phase: Phase = "not started"
 
     async def run(self, begun: Callable[[], None] = lambda: None) -> None:
@@ -120,19 +108,22 @@ class Indexer:
 
     async def _restore_and_follow(self, begun: Callable[[], None]) -> None:
         async with create_task_group() as tasks, self._commits.accepting(tasks):
-            await self._restore(begun)
             following = CancelScope()
-            if self._saving is not None:
-                tasks.start_soon(self._saving.regularly, following)
-            await self._follow(tasks)
+            while not self._reading.stopping:
+                is_first = self._phase == "not started"
+                await self._restore(begun)
+                if self._saving is not None and is_first:
+                    tasks.start_soon(self._saving.regularly, following)
+                await self._follow(tasks)
+                if self._changelog.is_changing and not self._reading.stopping:
+                    await self._hand_over()
             following.cancel()
 
     def stop(self) -> None:
         """Make `run` finish what it has begun, within the drain time, and return."""
-        self._stopping = True
+        self._reading.stop()
         self._state.patience.end()
         self._life.deadline = current_time() + self._settings.drain_timeout
-        self._polling.deadline = current_time() + _LAST_POLL
 
     def waiting(self) -> Waiting | None:
         """None once restored; else what it waits for, and how far it has come."""
@@ -192,7 +183,7 @@ class Indexer:
                 "the committed verdict offset is beyond the end of the partition; judging it from its beginning",
                 partition=f"{tp.topic}/{tp.partition}",
             )
-        if self._saving is not None:
+        if self._saving is not None and self._phase == "not started":
             self._phase = "loading the snapshot"
             await self._saving.load()
         if self._state.is_distant:
@@ -204,22 +195,22 @@ class Indexer:
         # Partitions are not read in step. What is to be judged waits until all that is older has been remembered,
         # or near-duplicates of events in slower partitions would be missed after every restart.
         held: list[Record] = []
-        while not self._stopping and self._remaining(progress.judged):
+        while not self._reading.stopping and self._remaining(progress.judged):
             if len(held) > self._settings.max_held_back:
                 log.warning(
                     "the partitions are too far apart to judge in order; some verdicts miss older events",
                     held_back=len(held),
                 )
                 break
-            records = await self._poll()
+            records = await self._reading.poll()
             held += filter(progress.is_new, records)
             await self._process([record for record in records if not progress.is_new(record)])
-        if self._stopping:
+        if self._reading.stopping:
             return  # what is held back would be judged against half a memory; the next run does better
         await self._process(held)
-        while not self._stopping and self._remaining(progress.end_offsets):
-            await self._process(await self._poll())
-        if not self._stopping:
+        while not self._reading.stopping and self._remaining(progress.end_offsets):
+            await self._process(await self._reading.poll())
+        if not self._reading.stopping:
             if self._saving is not None:
                 self._saving.caught_up()
             self._phase = "following"
@@ -229,53 +220,29 @@ class Indexer:
     async def _take_up(self) -> None:
         """Read on from where both the store and the verdicts are: what is judged again is written again, and what the
         store misses, all of it where it is new, is written without being judged."""
-        has_learned = self._saving is not None and self._saving.statistics().loaded
+        has_learned = self._has_learned or (self._saving is not None and self._saving.statistics().loaded)
+        self._has_learned = True
         with suppress(Abandoned):  # stopping: nothing will be read
             stored = await self._state.take_up(self._changelog.positions(), has_learned=has_learned)
             self._changelog.seek(self._progress.to_go_on_from(stored))
 
     async def _follow(self, tasks: TaskGroup) -> None:
-        send, receive = create_memory_object_stream[Sequence[Record]](_POLLED_AHEAD)
-        tasks.start_soon(self._read_ahead, send)
-        async with receive:
-            async for records in receive:
-                batch = list(records)
-                with suppress(WouldBlock, EndOfStream):
-                    while len(batch) < self._settings.batch_events:
-                        batch += receive.receive_nowait()
-                if self._stopping:
-                    break  # not begun, so the next run does it
+        async with aclosing(self._reading.batches(tasks)) as batches:
+            async for batch in batches:
                 await self._process(batch)
-                self._progress.waiting -= len(batch)
 
-    async def _read_ahead(self, send: MemoryObjectSendStream[Sequence[Record]]) -> None:
-        """While a batch is judged, so that what comes meanwhile is at hand afterwards: the client asks the broker for
-        more of a partition only once all that it had of it has been taken."""
-        async with send:
-            while not self._stopping:
-                if records := await self._poll():
-                    self._progress.waiting += len(records)
-                    with suppress(BrokenResourceError), self._changelog.paused():  # broken: stopping
-                        await send.send(records)
-                        await sleep(_BETWEEN_POLLS)
-                elif not self._progress.waiting:
-                    await self._commits.follow(self._changelog.positions())
-                    await self._state.idle(self._progress)
-
-    async def _poll(self) -> Sequence[Record]:
-        # A poll that is cancelled may take records with it. It is short; whoever cancels waits for its end.
-        records: Sequence[Record] = []
-        with CancelScope(shield=True) as self._polling:
-            if self._stopping:
-                self._polling.deadline = current_time() + _LAST_POLL
-            records = await self._changelog.poll(self._settings.poll_timeout)
-        await checkpoint_if_cancelled()  # idle, the loop would never meet another chance to notice
-        return records
+    async def _hand_over(self) -> None:
+        """Partitions go to others, or come from them: what was begun is finished and committed, if there is time, and
+        the store is told, before anybody else may go on with them."""
+        with move_on_after(self._settings.drain_timeout), suppress(Abandoned):
+            await self._commits.until_committed(self._progress.remembered)
+            await self._state.settle(self._progress)
+        await self._changelog.change()
 
     async def _process(self, records: Sequence[Record]) -> None:
         """Remember, judge and publish, in order; waits while too many verdicts are unacknowledged."""
         for start in range(0, len(records), self._settings.batch_events):
-            if start and self._stopping:
+            if start and self._reading.stopping:
                 return  # the next run does it
             batch = records[start : start + self._settings.batch_events]
             begun = current_time()

@@ -90,15 +90,26 @@ class MemoryChangelog:
         self.idle_polls = 0
         self.cancelled_polls = 0
         self.stalled: set[TopicPartition] = set()
+        self.next_partitions: Sequence[TopicPartition] | None = None  # once the group has decided so
+        self.changes = 0
         self._per_poll = per_poll
         self._rests = False
         self._positions = dict.fromkeys(topic.logs, 0)
 
     async def end_offsets(self) -> Mapping[TopicPartition, int]:
-        return dict(self.topic.ends)
+        return {tp: end for tp, end in self.topic.ends.items() if tp in self._positions}
 
     async def committed(self) -> Mapping[TopicPartition, int]:
-        return dict(self.topic.committed)
+        return {tp: offset for tp, offset in self.topic.committed.items() if tp in self._positions}
+
+    @property
+    def is_changing(self) -> bool:
+        return self.next_partitions is not None
+
+    async def change(self) -> None:
+        assert self.next_partitions is not None
+        self._positions = dict.fromkeys(self.next_partitions, 0)
+        self.next_partitions, self.changes = None, self.changes + 1
 
     def positions(self) -> Mapping[TopicPartition, int]:
         return dict(self._positions)
@@ -119,7 +130,7 @@ class MemoryChangelog:
         if self.poll_error is not None:
             raise self.poll_error
         for tp, log in self.topic.logs.items():
-            if tp in self.stalled:
+            if tp in self.stalled or tp not in self._positions:
                 continue
             records = [record for record in log if record.offset >= self._positions[tp]][: self._per_poll]
             if records:

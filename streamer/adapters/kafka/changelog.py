@@ -19,6 +19,7 @@ from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, Diagnosis, Health, leave
 from streamer.adapters.kafka.records import record_of
 from streamer.adapters.kafka.seat import Seat
+from streamer.adapters.kafka.share import Share
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import RetriableError, Unreachable
 
@@ -31,7 +32,8 @@ FORGIVEN_AFTER = 4.0  # seconds without one
 
 class KafkaChangelog:
     """A Changelog of one topic, its partitions assigned by hand; `group_id` names where `commit` stores offsets, which
-    only one changelog at a time may do. `session_timeout`: seconds after which one that was killed makes room.
+    only one changelog at a time may do, or each for its part of the partitions, if it is `shared`. `session_timeout`:
+    seconds after which one that was killed makes room.
 
     A consumer that is stuck or dead is replaced, and goes on where its predecessor was; so do partitions added later.
     """
@@ -47,6 +49,7 @@ class KafkaChangelog:
         max_poll_records: int = 1000,
         timeouts: ConsumerTimeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
+        shared: bool = False,
     ) -> None:
         self._connection = connection
         self._topic = topic
@@ -62,7 +65,8 @@ class KafkaChangelog:
             "max_partition_fetch_bytes": 2 * 1024 * 1024,
         }
         self._consumer: Any = None
-        self._seat = None if group_id is None else Seat(connection, topic, group_id, session_timeout=session_timeout)
+        place = Share if shared else Seat
+        self._seat = None if group_id is None else place(connection, topic, group_id, session_timeout=session_timeout)
         self._seat_is_taken = False
         self._health = Health(self._timeouts, clock)
         self._check_at = 0.0
@@ -77,10 +81,15 @@ class KafkaChangelog:
         self._consumer = AIOKafkaConsumer(**self._options)
         try:
             await self._connection.reach(self._consumer.start())
-            await self._connection.reach(self._assign(from_beginning))
+            if not isinstance(self._seat, Share):
+                await self._connection.reach(self._assign(from_beginning))
             if self._seat is not None and not self._seat_is_taken:
                 await self._seat.take()
                 self._seat_is_taken = True
+                if isinstance(self._seat, Share):
+                    await self._seat.begin()
+            if isinstance(self._seat, Share):
+                await self._connection.reach(self._assign(from_beginning))
         except BaseException:
             with CancelScope(shield=True):
                 await self._drop(self._timeouts.goodbye)
@@ -94,12 +103,32 @@ class KafkaChangelog:
         found = cluster.partitions_for_topic(self._topic)
         if not found:
             raise Unreachable(f"topic {self._topic!r} does not exist; create it with: streamer topics --create")
+        if isinstance(self._seat, Share):
+            found = self._seat.partitions
         tps = [ClientPartition(self._topic, partition) for partition in sorted(found)]
         self._consumer.assign(tps)
+        if not tps:
+            return  # there are more of us than partitions
         find = self._consumer.beginning_offsets if from_beginning else self._consumer.end_offsets
         for tp, offset in (await find(tps)).items():
             position = self._positions.setdefault(TopicPartition(*tp), offset)
             self._consumer.seek(tp, position)
+
+    @property
+    def is_changing(self) -> bool:
+        """See Changelog. Never where the topic is read whole."""
+        return isinstance(self._seat, Share) and self._seat.is_changing
+
+    async def change(self) -> None:
+        """See Changelog. Raises Unreachable when no broker answers."""
+        if not isinstance(self._seat, Share):
+            raise AssertionError("a topic that is read whole does not change hands. This is a bug.")
+        await self._seat.let_go()
+        self._positions.clear()
+        if self._consumer is None:
+            await self.start()
+        else:
+            await self._connection.reach(self._assign(from_beginning=True))
 
     async def aclose(self, timeout: float = 5.0) -> None:
         """Give the consumer up, and the place in the group."""
@@ -117,7 +146,7 @@ class KafkaChangelog:
         if self._consumer is not None and self._clock() >= self._check_at:
             self._check_at = self._clock() + self._timeouts.interval
             known = self._consumer._client.cluster.partitions_for_topic(self._topic) or ()  # noqa: SLF001
-            grown = len(known) > len(self._positions)
+            grown = len(known) > len(self._positions) and not isinstance(self._seat, Share)
             if grown or await self._health.check(self._consumer, [self._topic]) is Diagnosis.SICK:
                 log.warning("replacing the consumer", reason="new partitions" if grown else self._health.problem)
                 await self._drop(5.0)
@@ -168,6 +197,9 @@ class KafkaChangelog:
             await asyncio.sleep(timeout)
             return []
         wanted = [ClientPartition(*tp) for tp in self._positions]
+        if not wanted:
+            await asyncio.sleep(timeout)
+            return []
         self._health.asked(wanted)
         try:
             batches = await self._consumer.getmany(

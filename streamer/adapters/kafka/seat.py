@@ -67,6 +67,8 @@ class Seat(ConsumerRebalanceListener):  # type: ignore[misc]
     """The place in the group `group_id`, taken in the name of `topic`. `session_timeout`: seconds after which a holder
     that was killed has lost it."""
 
+    rebalance_seconds = _REBALANCE_SECONDS
+
     def __init__(self, connection: KafkaConnection, topic: str, group_id: str, *, session_timeout: float) -> None:
         self._connection = connection
         self._topic = topic
@@ -76,9 +78,13 @@ class Seat(ConsumerRebalanceListener):  # type: ignore[misc]
         self._is_ours = False
         self.waits: str | None = None  # for whom it waits
 
+    def assignor(self) -> Any:
+        """Who decides what the members get."""
+        return OneHolder()
+
     async def take(self) -> None:
         """Raises ConfigurationError when somebody else has it, and Unreachable."""
-        assignor = OneHolder()
+        assignor = self.assignor()
         consumer = self._consumer = AIOKafkaConsumer(
             **self._connection.consumer_options(),
             group_id=self._group_id,
@@ -87,10 +93,11 @@ class Seat(ConsumerRebalanceListener):  # type: ignore[misc]
             partition_assignment_strategy=[assignor],
             session_timeout_ms=int(self._session_timeout * 1000),
             heartbeat_interval_ms=int(self._session_timeout * 1000 / 6),
-            rebalance_timeout_ms=int(_REBALANCE_SECONDS * 1000),
+            rebalance_timeout_ms=int(self.rebalance_seconds * 1000),
             max_poll_interval_ms=_NEVER_MS,
         )
-        assignor.is_member = lambda: bool(consumer._coordinator.member_id)  # noqa: SLF001
+        if isinstance(assignor, OneHolder):
+            assignor.is_member = lambda: bool(consumer._coordinator.member_id)  # noqa: SLF001
         consumer.subscribe(topics=[self._topic], listener=self)
         try:
             await join(self._connection, consumer, self._tell)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import SEEK_END
 from typing import BinaryIO, Protocol
 
@@ -73,7 +73,8 @@ def reading(file: ReplaceableFile) -> Iterator[tuple[SnapshotReader, int]]:
 class Snapshots:
     """One indexer's snapshot. `interval`: seconds from one to the next. `facts`: what the surroundings must have in
     common with those that it was made in (see Header). `tombstones_kept`: seconds for which the topic keeps deletions.
-    `clock`: seconds since the epoch.
+    `shared`: its partitions are not always the same, and those that are not ours now say nothing about it. `clock`:
+    seconds since the epoch.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Snapshots:
         *,
         interval: float = 300.0,
         tombstones_kept: float = 86_400.0,
+        shared: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.facts = facts
@@ -90,6 +92,7 @@ class Snapshots:
         self.clock = clock
         self._file = file
         self._most = _MARGIN * tombstones_kept
+        self._shared = shared
         self._latest: Header | None = None  # of what is in the file, if that can be used
         self._current_at = 0.0
         self._loaded = False
@@ -138,10 +141,14 @@ class Snapshots:
     def _read(self, judge: Judge, facts: Facts, bounds: TopicBounds) -> Header:
         with reading(self._file) as (reader, size):
             age = self.clock() - reader.header.read_at
-            check(reader.header, facts, bounds, age=age, most=self._most)
+            header = reader.header
+            if self._shared:
+                ours = {tp: offset for tp, offset in header.offsets.items() if tp in bounds.end_offsets}
+                header = replace(header, offsets=ours)
+            check(header, facts, bounds, age=age, most=self._most)
             reader.rebuild(judge)
         self._bytes = size
-        return reader.header
+        return header
 
     def has(self, offsets: Offsets, read_at: float) -> bool:
         """Whether the file holds just that. Now and then it does not count, so that an idle topic's does not get too
