@@ -52,7 +52,7 @@ OUTER = {"__init__", "__main__", "app", "bench", "cli", "client", "commands", "l
 SHELL = {
     "worker": {"identity", "notify", "outbox", "pipeline"},
     "embedding": {"budget", "cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction", "tiered"},
-    "indexer": {"broadcast", "commits", "distant/patience", "indexer", "searches", "showcase", "state",
+    "indexer": {"broadcast", "commits", "distant/patience", "indexer", "read_ahead", "searches", "showcase", "state",
                 "snapshots/schedule", "snapshots/store"},
 }  # fmt: skip
 IMPURE = {
@@ -67,6 +67,7 @@ TESTED_THROUGH = {
     "adapters/kafka/publisher": "adapters/kafka/test_sink",
     "adapters/kafka/ranges": "adapters/kafka/test_groups",
     "adapters/kafka/recent": "commands/test_try_out",
+    "adapters/kafka/share": "integration/test_shared_index",
     "adapters/kafka/transactions": "adapters/kafka/test_exactly_once",
     "adapters/providers/cohere": "adapters/providers/test_vendors",
     "adapters/providers/ollama": "adapters/providers/test_vendors",
@@ -142,6 +143,7 @@ TESTED_THROUGH = {
     "indexer/distant/reader": "indexer/distant/test_index",
     "indexer/event_index": "indexer/verdicts/test_judge",
     "indexer/index/nearest": "indexer/index/test_vector_index",
+    "indexer/read_ahead": "indexer/test_indexer",
     "indexer/report": "http/test_metrics",
     "indexer/showcase": "http/test_showcase",
     "indexer/snapshots/schedule": "indexer/snapshots/test_store",
