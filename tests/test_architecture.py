@@ -67,7 +67,6 @@ TESTED_THROUGH = {
     "adapters/kafka/publisher": "adapters/kafka/test_sink",
     "adapters/kafka/ranges": "adapters/kafka/test_groups",
     "adapters/kafka/recent": "commands/test_try_out",
-    "adapters/kafka/share": "integration/test_shared_index",
     "adapters/kafka/transactions": "adapters/kafka/test_exactly_once",
     "adapters/providers/cohere": "adapters/providers/test_vendors",
     "adapters/providers/ollama": "adapters/providers/test_vendors",

@@ -40,8 +40,9 @@ class Share(Seat):
         self._is_begun = False
 
     def assignor(self) -> Any:
-        """Partitions stay where they are, if that is fair."""
-        return StickyPartitionAssignor
+        """Partitions stay where they are, if that is fair. The client keeps what a member has in the class: a process
+        may hold members of several groups."""
+        return type("Sticky", (StickyPartitionAssignor,), {})
 
     async def begin(self) -> None:
         """With the partitions that there are now, which may be none; from now on changes wait for `let_go`."""
