@@ -47,7 +47,7 @@ OUTER = {"__init__", "__main__", "app", "bench", "cli", "client", "commands", "l
 SHELL = {
     "worker": {"identity", "notify", "outbox", "pipeline"},
     "embedding": {"budget", "cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction", "tiered"},
-    "indexer": {"broadcast", "commits", "indexer", "searches", "showcase", "state", "snapshots/schedule",
+    "indexer": {"broadcast", "commits", "indexer", "polling", "searches", "showcase", "state", "snapshots/schedule",
                 "snapshots/store"},
 }  # fmt: skip
 IMPURE = {
@@ -125,6 +125,7 @@ TESTED_THROUGH = {
     "http/openapi": "http/test_fuzz",
     "http/overview": "http/test_showcase",
     "indexer/index/nearest": "indexer/index/test_vector_index",
+    "indexer/polling": "indexer/test_indexer",
     "indexer/showcase": "http/test_showcase",
     "indexer/snapshots/schedule": "indexer/snapshots/test_store",
     "indexer/state": "indexer/test_indexer",
