@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.topics import existing_topics
 from streamer.cli import app
+from streamer.commands.running import report
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
 from tests.support.brokers import NOBODY, Broker, NewTopicName
 
@@ -157,6 +158,21 @@ async def test_search_without_an_indexer_and_embed_without_a_text_say_what_is_mi
     done = await streamer("embed")
     assert done.code == 2
     assert "nothing to embed" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of `streamer embed -f texts.txt | head`. The broken pipe of a connection is one."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert report(BrokenPipeError(32, "Broken pipe"), debug=False) == 1
+        assert "Broken pipe" in capsys.readouterr().err
+        os.close(reader)
+        assert report(BaseExceptionGroup("", [BrokenPipeError(32, "Broken pipe")]), debug=False) == 1
+        print("more", flush=True)
+    assert capsys.readouterr().err == ""
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ class Indexer:
         self._state = IndexerState(space, settings.capacity, settings.policy)
         self._progress = Progress()
         self._times = IndexerTimes()
-        self._times.stages["search"] = self._state.searches.seconds
+        self.searches = self._state.searches
+        self._times.stages["search"] = self.searches.seconds
         self._commits = Commits(
             changelog,
             self._progress,
@@ -85,9 +86,8 @@ class Indexer:
             None if snapshots is None else Saving(snapshots, self._state, changelog, self._progress, self._commits)
         )
         self.live = Broadcast()
-        self.showcase = Showcase(self._state.recent, self._state.searches, lambda: self._state.judge.events_missing())
-        self._stopping = False
-        self._life = CancelScope()
+        self.showcase = Showcase(self._state.recent, self.searches, lambda: self._state.judge.events_missing())
+        self._stopping, self._life = False, CancelScope()
         self._polling = Polling(changelog, settings.poll_timeout)
         self._phase: Phase = "not started"
 
@@ -158,11 +158,11 @@ class Indexer:
 
         `where`: values that an event's metadata must have. A match's payload is what is remembered of its event.
         """
-        return await self._state.searches.search(vector, k, min_similarity, exclude, where)
+        return await self.searches.search(vector, k, min_similarity, exclude, where)
 
     async def get(self, id: str) -> Vector | None:
         """The vector of an id, None when it is not (or no longer) known."""
-        return await self._state.searches.get(id)
+        return await self.searches.get(id)
 
     def statistics(self) -> IndexerStatistics:
         memory, index = self._state, self._state.judge.index

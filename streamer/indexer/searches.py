@@ -84,6 +84,14 @@ class Searches:
                         query.vector[None], query.k, exclude=query.exclude, accept=accept
                     )
 
+    async def ids(self, most: int) -> list[str]:
+        """See VectorIndex.ids."""
+        return await run_sync(self._ids, most)
+
+    async def vectors(self, ids: Sequence[str]) -> dict[str, Vector]:
+        """Of those of these ids that are remembered."""
+        return await run_sync(self._vectors, ids)
+
     async def payloads(self, ids: Collection[str]) -> Mapping[str, Payload | None]:
         """What is remembered along with those of these ids that are."""
         return await run_sync(self._payloads, ids)
@@ -95,6 +103,14 @@ class Searches:
     def _get(self, id: str) -> Vector | None:
         with self._changing:
             return self._index().get(id)
+
+    def _ids(self, most: int) -> list[str]:
+        with self._changing:
+            return self._index().ids(most)
+
+    def _vectors(self, ids: Sequence[str]) -> dict[str, Vector]:
+        # One by one, so that nobody who judges or searches has to wait for all of them.
+        return {id: vector for id in ids if (vector := self._get(id)) is not None}
 
     def _payloads(self, ids: Collection[str]) -> Mapping[str, Payload | None]:
         with self._changing:

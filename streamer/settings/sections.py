@@ -94,12 +94,16 @@ class TopicSettings(Section):
     vectors: str = Field("vectors", description="where workers publish vectors, and what the indexer reads")
     verdicts: str = Field("verdicts", description="where the indexer publishes verdicts")
     dead_letters: str = Field("dead-letters", description="where workers publish what cannot become a vector")
+    migrations: str = Field(
+        "streamer-migrations", description="where changes of the model are written down; see streamer migrate"
+    )
 
     @model_validator(mode="after")
     def _outputs_are_not_inputs(self) -> TopicSettings:
         outputs = [self.vectors, self.verdicts, self.dead_letters]
         if len(set(outputs)) < len(outputs):
             raise ValueError(f"vectors, verdicts and dead_letters must be three topics, not {outputs}")
+        outputs.append(self.migrations)
         pattern = self.pattern
         if pattern:
             clash = [name for name in outputs if pattern.match(name)]

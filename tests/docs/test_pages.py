@@ -90,6 +90,8 @@ def resolved(words: list[str]) -> tuple[str, Any, list[str]]:
     """The name of a command, the command and what follows it."""
     group: Any = typer.main.get_command(app)
     name, command, rest = group.resolve_command(group.context_class(group), list(words))
+    while rest and rest[0] in getattr(command, "commands", ()):
+        name, command, rest = f"{name} {rest[0]}", command.commands[rest[0]], rest[1:]
     return str(name), command, rest
 
 

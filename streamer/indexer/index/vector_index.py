@@ -111,6 +111,11 @@ class VectorIndex:
         held = [(slot, note) for id, note in zip(ids, notes, strict=True) if (slot := self._ring.slot(id)) is not None]
         self._ring.payloads.annotate([slot for slot, _ in held], [note for _, note in held])
 
+    def ids(self, most: int) -> list[str]:
+        """At most so many of those that are remembered, evenly spread over the order of arrival, oldest first."""
+        slots = self._ring.alive() % self._ring.slots
+        return [self._ring.names[slot] for slot in slots[:: max(1, -(-len(slots) // most))].tolist()]
+
     def coordinates(self, ids: Sequence[str]) -> tuple[list[str], Matrix]:
         """Those of these ids that are remembered, and their vectors (n, at most dimensions) as the index keeps them:
         once it has principal axes, only the leading components, which tell the vectors apart best."""
@@ -238,12 +243,7 @@ class VectorIndex:
             raise ValueError(f"expected {count} vectors of {self.dimensions} dimensions, got shape {vectors.shape}")
 
     def _append(
-        self,
-        ids: Sequence[str],
-        vectors: Matrix,
-        payloads: Sequence[Any],
-        times: Sequence[int],
-        notes: Sequence[Any],
+        self, ids: Sequence[str], vectors: Matrix, payloads: Sequence[Any], times: Sequence[int], notes: Sequence[Any]
     ) -> tuple[int, int]:
         """Write at most _QUERIES rows; the positions of the oldest row they can see and of the first of them.
 
