@@ -40,8 +40,8 @@ class Polling:
 
     async def beside(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Sequence[Record]:
         """What a poll brings, when `work` is done as well. An error of either is raised in an ExceptionGroup."""
-        records: Sequence[Record] = []
+        records: list[Record] = []
         async with create_task_group() as both:
             both.start_soon(work)
-            records = await self.poll()
+            records += await self.poll()
         return records
