@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from streamer.commands import benching, estimates, operating, options
+from streamer.commands import benching, estimates, migrating, operating, options
 from streamer.commands.options import AsJson, Bootstrap, Config, ModelOption, ProviderOption, Set
 from streamer.commands.run import run
 from streamer.commands.running import bind, report, run_async, settings_from
@@ -204,6 +204,7 @@ def embed(
 
 
 operating.register(app)
+migrating.register(app)
 
 
 @app.command(epilog="Example: streamer demo --once")
