@@ -15,7 +15,7 @@ from streamer.indexer.index.conditions import Scalar, holds
 __all__ = ["Payload", "Payloads", "Scalar"]
 
 
-@dataclass(slots=True, unsafe_hash=True)  # not frozen, as in core/events.py
+@dataclass(frozen=True, slots=True)
 class Payload:
     """What the index keeps of an event along with its vector. Long texts are cut, large metadata is left out."""
 
