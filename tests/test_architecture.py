@@ -52,7 +52,7 @@ OUTER = {"__init__", "__main__", "app", "bench", "cli", "client", "commands", "l
 SHELL = {
     "worker": {"identity", "notify", "outbox", "pipeline"},
     "embedding": {"budget", "cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction", "tiered"},
-    "indexer": {"broadcast", "commits", "distant/patience", "indexer", "searches", "showcase", "state",
+    "indexer": {"broadcast", "commits", "distant/patience", "indexer", "polling", "searches", "showcase", "state",
                 "snapshots/schedule", "snapshots/store"},
 }  # fmt: skip
 IMPURE = {
@@ -141,6 +141,7 @@ TESTED_THROUGH = {
     "indexer/distant/reader": "indexer/distant/test_index",
     "indexer/event_index": "indexer/verdicts/test_judge",
     "indexer/index/nearest": "indexer/index/test_vector_index",
+    "indexer/polling": "indexer/test_indexer",
     "indexer/report": "http/test_metrics",
     "indexer/showcase": "http/test_showcase",
     "indexer/snapshots/schedule": "indexer/snapshots/test_store",
