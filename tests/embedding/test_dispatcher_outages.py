@@ -93,7 +93,9 @@ async def test_calls_that_were_out_when_the_account_was_blocked_do_not_unblock_i
         assert len(provider.calls) <= 3, "those two, and perhaps the first probe"
 
 
-@pytest.mark.parametrize("error", [RetriableError("503"), RetriableError("connection refused")])
+@pytest.mark.parametrize(
+    "error", [RetriableError("503"), pytest.param(RetriableError("connection refused"), marks=pytest.mark.slow)]
+)
 async def test_an_outage_is_waited_out_with_few_calls(error: RetriableError) -> None:
     async def behave(call: Call) -> None:
         if anyio.current_time() < 7200:
