@@ -70,6 +70,7 @@ async def test_an_unknown_token_limit_is_found_and_kept() -> None:
     assert refused < 0.02
 
 
+@pytest.mark.slow
 async def test_an_announced_limit_is_kept_from_the_first_answer_on() -> None:
     server = LimitedServer(requests=300, sends_headers=True)
     await load(service(server), 240, workers=16, texts_a_batch=2, length=100)
