@@ -152,7 +152,7 @@ class OffsetTracker:
         return Origin(tp, offset, window.epoch)
 
     def settle(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
-        """Note outcomes; returns what may leave now, those of each partition in offset order. Stale ones are ignored."""
+        """Note outcomes; returns what may leave now, of each partition in offset order. Stale ones are ignored."""
         released: list[Outcome] = []
         for outcome in outcomes:
             origin = outcome.origin

@@ -27,6 +27,7 @@ from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.adapters.kafka.topics import TopicSpec, check_topics
+from streamer.app.garbage import seldom_collected
 from streamer.core.decoding import Decoder
 from streamer.core.events import Message
 from streamer.core.vectors import Purpose, Space
@@ -66,8 +67,11 @@ async def fill(connection: KafkaConnection, topic: str, events: int) -> None:
     await sink.aclose()
 
 
-async def bare_loop(connection: KafkaConnection, topic: str, target: str, events: int, stub: Stub) -> float:
-    """What one would write by hand: getmany, send per record, await all, commit. Seconds for `events`."""
+async def bare_loop(
+    connection: KafkaConnection, topic: str, target: str, events: int, stub: Stub
+) -> tuple[float, float]:
+    """What one would write by hand: getmany, send per record, await all, commit. Seconds for `events`, by the clock and
+    of a processor."""
     consumer = AIOKafkaConsumer(
         topic,
         bootstrap_servers=connection.bootstrap_servers,
@@ -82,11 +86,12 @@ async def bare_loop(connection: KafkaConnection, topic: str, target: str, events
     await consumer.start()
     await producer.start()
     try:
-        done, started = 0, 0.0
+        done, started, busy = 0, 0.0, 0.0
         while done < events:
             futures = []
             for batch in (await consumer.getmany(timeout_ms=200, max_records=1000)).values():
-                started = started or time.perf_counter()
+                if not started:
+                    started, busy = time.perf_counter(), time.process_time()
                 for record in batch:
                     body = {"id": record.key.decode(), "vector": vectors[done % 4096], **orjson.loads(record.value)}
                     value = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -94,7 +99,7 @@ async def bare_loop(connection: KafkaConnection, topic: str, target: str, events
                     done += 1
             await asyncio.gather(*futures)
             await consumer.commit()
-        return time.perf_counter() - started
+        return time.perf_counter() - started, time.process_time() - busy
     finally:
         await consumer.stop()
         await producer.stop()
@@ -144,14 +149,17 @@ async def main(bootstrap_servers: str, events: int, output: OutputFormat, dimens
     topic, ours, bare = f"texts-{run}", f"vectors-{run}", f"bare-{run}"
     await check_topics(connection, [TopicSpec(name, PARTITIONS) for name in (topic, ours, bare)], create=True)
     await fill(connection, topic, events)
-    bare_seconds = await bare_loop(connection, topic, bare, events, stub)
-    seconds, busy, rss, tasks = await through_the_worker(connection, topic, ours, events, output, stub)
+    bare_seconds, bare_busy = await bare_loop(connection, topic, bare, events, stub)
+    with seldom_collected():
+        seconds, busy, rss, tasks = await through_the_worker(connection, topic, ours, events, output, stub)
     print(
         orjson.dumps(
             {
                 "bench": "worker", "events": events, "format": output, "dimensions": dimensions,
                 "events_per_second": round(events / seconds), "cpu_microseconds_an_event": round(1e6 * busy / events),
                 "bare_loop_events_per_second": round(events / bare_seconds), "ratio": round(bare_seconds / seconds, 2),
+                "bare_loop_cpu_microseconds_an_event": round(1e6 * bare_busy / events),
+                "ratio_of_cpu": round(bare_busy / busy, 2),
                 "rss_mib_start_middle_end": rss, "most_tasks": tasks,
             }
         ).decode()
