@@ -13,9 +13,10 @@ _TIMES: Final = 20
 
 @contextmanager
 def seldom_collected() -> Iterator[None]:
-    """Each of the thousands of events in flight is some twenty objects. None of them is garbage of that kind, and looking
-    through them again and again took an eighth of a worker's time. What there is now is not looked through any more.
-    """
+    """What there is now is not looked through any more, and what is new is so seldom.
+
+    Each of the thousands of events in flight is some twenty objects, none of them garbage of that kind. Looking through
+    them over and over took an eighth of a worker's time."""
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()

@@ -26,19 +26,12 @@ from streamer.core.text_fields import kind_of, names_in
 
 InputFormat: TypeAlias = Literal["auto", "json", "text"]
 
+_BRACE = ord("{")
 _CLOUD_EVENTS = "application/cloudevents"
+_TELLING = frozenset({"content-type", "ce_id", "ce_specversion"})  # headers that say how to read a value
 # Of text/plain; UTF-8 and ASCII need no entry.
-_CHARSETS = {
-    "iso-8859-1",
-    "latin-1",
-    "latin1",
-    "iso-8859-15",
-    "windows-1252",
-    "cp1252",
-    "utf-16",
-    "utf-16le",
-    "utf-16be",
-}
+_CHARSETS = {"iso-8859-1", "latin-1", "latin1", "iso-8859-15", "windows-1252", "cp1252", "utf-16", "utf-16le",
+             "utf-16be"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +62,14 @@ class Decoder:
         """
         if record.unreadable is not None:
             return DeadLetter(origin, record, "undecodable", record.unreadable)
-        headers = dict(record.headers)
+        headers = dict(record.headers) if record.headers else {}
         try:
             if record.value is not None and len(record.value) > MAX_VALUE_BYTES:
                 reason = f"the value has {len(record.value)} bytes, the limit is {MAX_VALUE_BYTES}"
                 raise Unreadable(reason, "too_large")
             if record.value is None:
                 return Tombstone(origin, record, self._record_id(record, _attributes(headers)))
-            return self._event(record, origin, headers)
+            return self._usual(record, origin, headers) or self._event(record, origin, headers)
         except Unreadable as exc:
             return DeadLetter(origin, record, exc.kind, str(exc))
         except Exception as exc:  # noqa: BLE001  # one record must not end the process, even if this is a bug
@@ -88,6 +81,24 @@ class Decoder:
             return self._record_id(record, _attributes(dict(record.headers)))
         except Unreadable:
             return ""
+
+    def _usual(self, record: Record, origin: Origin, headers: Mapping[str, bytes]) -> Event | None:
+        """What `_event` makes of a JSON object with the text in one of its fields, at half the cost. None: not that."""
+        value = record.value
+        if not value or value[0] != _BRACE or self.format == "text" or self.id_field:
+            return None
+        if headers and not headers.keys().isdisjoint(_TELLING):
+            return None
+        try:
+            document = read_json(value)
+        except Unreadable:
+            return None  # `_event` says more about it
+        if "specversion" in document or type(text := document.pop(self.text_field, None)) is not str:
+            return None
+        text = clean_text(text)
+        if is_blank(text):
+            return None
+        return Event(origin, record, self._record_id(record, {}), text, document)
 
     def _event(self, record: Record, origin: Origin, headers: Mapping[str, bytes]) -> Input:
         content = self._content(record.value or b"", headers)

@@ -65,6 +65,8 @@ def well_formed(text: str) -> str:
 
 def clean_text(text: str) -> str:
     """The text as it is embedded, whatever door it came in by: well-formed, without a byte order mark in front."""
+    if text.isascii():
+        return text
     return well_formed(text).removeprefix("\ufeff")
 
 

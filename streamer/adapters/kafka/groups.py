@@ -15,7 +15,7 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
 from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
-from streamer.adapters.kafka.records import record_of
+from streamer.adapters.kafka.records import records_in
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import Unreachable
 
@@ -74,7 +74,7 @@ class Watcher:
         quiet = False
         while not quiet and len(records) < sum(wanted.values()):
             polled = await self._ask(self._consumer.getmany, timeout_ms=1000, max_records=most)
-            records += [record_of(record) for batch in polled.values() for record in batch]
+            records += records_in(polled)
             quiet = not polled
         return records
 

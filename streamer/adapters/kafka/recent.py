@@ -12,7 +12,6 @@ from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.groups import watching
-from streamer.adapters.kafka.records import record_of
 from streamer.core.events import Record
 from streamer.errors import Unreachable
 
@@ -86,7 +85,7 @@ async def _read(consumer: AIOKafkaConsumer, ranges: Mapping[ClientPartition, tup
         batches = await consumer.getmany(*wanted, timeout_ms=POLL_MS)
         quiet = 0 if batches else quiet + 1
         for tp, batch in batches.items():
-            records += [record_of(record) for record in batch if record.offset < ranges[tp][1]]
+            records += [record for record in batch if record.offset < ranges[tp][1]]
         for tp in list(wanted):
             if await consumer.position(tp) >= ranges[tp][1]:
                 del wanted[tp]
