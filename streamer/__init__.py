@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         dot_product,
         euclidean_distance,
         find_most_similar,
+        neighbor_agreement,
         normalize,
     )
     from streamer.protocols import Answer, Embedding, Provider, Rejection
@@ -69,6 +70,7 @@ __all__ = [
     "euclidean_distance",
     "find_most_similar",
     "load_settings",
+    "neighbor_agreement",
     "normalize",
 ]
 
@@ -102,6 +104,7 @@ _HOMES = {
     "euclidean_distance": "streamer.measures.euclidean_distance",
     "find_most_similar": "streamer.measures.find_most_similar",
     "load_settings": "streamer.settings.load_settings",
+    "neighbor_agreement": "streamer.measures.neighbor_agreement",
     "normalize": "streamer.measures.normalize",
 }
 

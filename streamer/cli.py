@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from streamer.commands import estimates, operating, options
+from streamer.commands import benching, estimates, operating, options
 from streamer.commands.options import AsJson, Bootstrap, Config, ModelOption, ProviderOption, Set
 from streamer.commands.run import run
 from streamer.commands.running import bind, report, run_async, settings_from
@@ -35,9 +35,13 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
+    config: Config = None,
 ) -> None:
     del version
+    if config is not None and context.invoked_subcommand is not None:  # which takes it too, and whose own wins
+        context.default_map = {context.invoked_subcommand: {"config": config}}
 
 
 app.command(epilog="Example: streamer run -b localhost:9092 --input reviews --provider openai --workers 2")(run)
@@ -52,7 +56,7 @@ def index(
     provider: ProviderOption = None,
     model: ModelOption = None,
 ) -> None:
-    """Run the indexer: follow the vector topic, publish verdicts, answer searches over HTTP."""
+    """Run the indexer: vector topic in, verdicts and searches out."""
     from streamer.app.indexer import run_indexer
 
     settings = settings_from(
@@ -206,13 +210,14 @@ operating.register(app)
 def demo(
     once: Annotated[bool, typer.Option("--once", help="exit after the summary")] = False,
 ) -> None:
-    """Everything on this machine: broker, worker, indexer and a sample stream."""
+    """Everything on this machine, with a sample stream."""
     from streamer.commands.demo import demo as run_demo
 
     run_async(bind(run_demo, once=once))
 
 
 estimates.register(app)
+benching.register(app)
 
 
 def main() -> None:

@@ -77,6 +77,28 @@ def find_most_similar(query: ArrayLike, matrix: ArrayLike, k: int = 5) -> list[N
     return [Neighbor(i, float(similarities[i])) for i in np.argsort(-similarities, kind="stable")[:k].tolist()]
 
 
+def neighbor_agreement(a: ArrayLike, b: ArrayLike, k: int = 10) -> float:
+    """How far two models agree on what is similar: of the `k` rows nearest to each row of `a` (by cosine, without the
+    row itself), the share that is also among the `k` nearest of the same row of `b`, in the mean over all rows.
+
+    `a`: (n, d), `b`: (n, e), row i of both for the same text. From 0 to 1; what two random models reach is
+    k / (n - 1). With fewer than k + 1 rows, k is n - 1. Raises ValueError for fewer than 2 rows or a zero one.
+    """
+    left, right = (np.asarray(side, dtype=np.float64) for side in (a, b))
+    if left.ndim != 2 or right.ndim != 2 or len(left) != len(right) or len(left) < 2:
+        raise ValueError("expected two matrices with a row for each of the same texts, at least two")
+    if k < 1:
+        raise ValueError(f"k must be positive, not {k}")
+    k = min(k, len(left) - 1)
+    nearest = []
+    for side in (left, right):
+        similarities = _unit(side) @ _unit(side).T
+        np.fill_diagonal(similarities, -np.inf)
+        nearest.append(np.argsort(-similarities, axis=1, kind="stable")[:, :k])
+    shared = [len(set(one) & set(other)) for one, other in zip(nearest[0].tolist(), nearest[1].tolist(), strict=True)]
+    return sum(shared) / (k * len(shared))
+
+
 def _rows(a: ArrayLike, b: ArrayLike) -> tuple[Values, Values]:
     left, right = (np.atleast_2d(np.asarray(side, dtype=np.float64)) for side in (a, b))
     if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[1]:

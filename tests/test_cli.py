@@ -42,8 +42,41 @@ async def test_every_command_explains_itself_with_an_example(command: str) -> No
     ("typed", "offered"), [("streamer ta", "tail"), ("streamer run --prov", "--provider")], ids=["command", "option"]
 )
 def test_a_shell_completes_commands_and_options(typed: str, offered: str) -> None:
+    """First hour R6."""
     asked = {"_STREAMER_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
     assert CliRunner().invoke(app, [], env=asked, prog_name="streamer").stdout.split() == [offered]
+
+
+async def test_the_list_of_commands_is_not_cut_off() -> None:
+    """First hour R7."""
+    done = await streamer("--help", COLUMNS="80")
+    listed = done.stdout.partition("Commands:")[2]
+    assert [line for line in listed.splitlines() if line.endswith("...")] == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "servers"),
+    [
+        (["-c", "own.toml"], [], "kafka-1:9092"),
+        (["--config", "own.toml"], ["--set", "kafka.group_id=x"], "kafka-1:9092"),
+        (["-c", "own.toml"], ["-c", "other.toml"], "kafka-2:9092"),
+        ([], ["-c", "own.toml"], "kafka-1:9092"),
+    ],
+)
+async def test_the_settings_file_may_be_named_before_the_command(
+    before: list[str], after: list[str], servers: str, tmp_path: Path
+) -> None:
+    """First hour R7."""
+    (tmp_path / "own.toml").write_text('[kafka]\nbootstrap_servers = "kafka-1:9092"\n')
+    (tmp_path / "other.toml").write_text('[kafka]\nbootstrap_servers = "kafka-2:9092"\n')
+    done = await streamer(*before, "config", *after)
+    assert f'bootstrap_servers = "{servers}"\n' in done.stdout
+
+
+async def test_brokers_may_be_named_one_by_one() -> None:
+    """First hour R7."""
+    done = await streamer("topics", "-b", NOBODY, "-b", "127.0.0.1:2", "--set", "kafka.connect_timeout_ms=3000")
+    assert f"Kafka at {NOBODY},127.0.0.1:2 cannot be reached" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["run", "index", "topics", "config", "check"])
@@ -78,6 +111,7 @@ def is_unreachable(code: int, stderr: str) -> None:
     "arguments", [("topics",), ("tail", "vectors"), ("publish", "texts.txt")], ids=lambda arguments: arguments[0]
 )
 async def test_an_unreachable_broker_is_one_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """First hour R12."""
     (tmp_path / "texts.txt").write_text("hello\n")
     done = await streamer(*arguments, "-b", NOBODY, "--set", "kafka.connect_timeout_ms=3000")
     is_unreachable(done.code, done.stderr)
@@ -85,6 +119,7 @@ async def test_an_unreachable_broker_is_one_line(arguments: tuple[str, ...], tmp
 
 @pytest.mark.parametrize("command", ["run", "index"])
 def test_an_unreachable_broker_ends_a_process_with_one_line(command: str, tmp_path: Path) -> None:
+    """First hour R12."""
     done = program(command, "-b", NOBODY, "--set", "kafka.connect_timeout_ms=3000", folder=tmp_path)
     is_unreachable(done.returncode, done.stderr)
 
@@ -103,6 +138,7 @@ def test_a_missing_extra_says_what_to_install(tmp_path: Path) -> None:
 async def test_a_misspelt_topic_is_refused_and_not_created(
     command: str, broker: Broker, new_topic: NewTopicName, tmp_path: Path
 ) -> None:
+    """First hour D9 and D10."""
     near = await new_topic("no-such-topics")
     (tmp_path / "texts.txt").write_text("hello\n")
     arguments = ("--input", "no-such-topic") if command == "run" else ("texts.txt", "-t", "no-such-topic")
@@ -130,6 +166,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 
 
 async def test_the_example_of_all_settings_is_a_file_to_start_from(tmp_path: Path) -> None:
+    """First hour R6."""
     done = await streamer("config", "--example")
     assert done.code == 0
     (tmp_path / "streamer.toml").write_text(done.stdout)

@@ -41,6 +41,7 @@ Told = Callable[[], list[dict[str, Any]]]
 
 
 def test_a_line_is_one_json_object(told: Told, capsys: pytest.CaptureFixture[str]) -> None:
+    """First hour R3."""
     configure_logs()
     log.info("worker started", port=8081, partitions=["texts/0", "texts/1"], odd="a\nb \ud800")
     text = capsys.readouterr().err
@@ -75,6 +76,7 @@ def test_libraries_write_lines_of_the_same_shape(told: Told) -> None:
     ],
 )
 def test_levels(told: Told, level: Any, ours: list[str], libraries: list[str]) -> None:
+    """First hour R3."""
     configure_logs(level=level)
     theirs.setLevel(logging.DEBUG)  # as some libraries do on their own
     for name in ("debug", "info", "warning", "error"):
@@ -90,6 +92,7 @@ def test_levels(told: Told, level: Any, ours: list[str], libraries: list[str]) -
 
 
 def test_the_console_wraps_at_words() -> None:
+    """First hour R3."""
     path = "/var/lib/streamer/" + "long-" * 16 + "name.sqlite"
     line = {
         "timestamp": "2026-01-02T03:04:05.678901Z",
@@ -155,6 +158,7 @@ def clocked() -> Iterator[Clocked]:
 
 
 def test_a_thousand_equal_dead_letters_are_one_line_at_once_and_one_later(clocked: Clocked) -> None:
+    """First hour R3."""
     for offset in range(1_000):
         reason = f"not JSON: unexpected end at column {offset}"
         clocked.tell("warning", "dead letter", kind="undecodable", source=f"texts/{offset % 3}/{offset}", reason=reason)

@@ -11,6 +11,7 @@ from streamer.measures import (
     dot_product,
     euclidean_distance,
     find_most_similar,
+    neighbor_agreement,
     normalize,
 )
 
@@ -114,3 +115,35 @@ def test_what_cannot_be_compared_is_refused() -> None:
 def test_nothing_is_found_where_there_is_nothing_to_search() -> None:
     assert find_most_similar([1.0, 0.0], np.empty((0, 2))) == []
     assert normalize(np.empty((0, 3))).shape == (0, 3)
+
+
+@given(st.integers(2, 30), st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_agreement_is_a_share_and_whole_where_only_the_axes_differ(n: int, k: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rows, others = random.standard_normal((n, 5)), random.standard_normal((n, 3))
+    assert 0 <= neighbor_agreement(rows, others, k) <= 1
+    assert neighbor_agreement(rows, others, k) == neighbor_agreement(others, rows, k)
+    assert neighbor_agreement(rows, others, n) == 1, "all the rest are neighbours"
+    turned, _ = np.linalg.qr(random.standard_normal((5, 5)))
+    assert neighbor_agreement(rows, 7 * rows @ turned, k) == pytest.approx(1, abs=0.05)
+
+
+def test_agreement_counts_the_neighbors_that_both_name() -> None:
+    line = np.array([[np.cos(angle), np.sin(angle)] for angle in (0.0, 0.1, 0.3, 0.7)])
+    exchanged = line[[0, 1, 3, 2]]
+    # Nearest in `line`: 0-1, 1-0, 2-1, 3-2; where the last two change places: 0-1, 1-0, 2-3, 3-1.
+    assert neighbor_agreement(line, exchanged, 1) == 0.5
+
+
+def test_agreement_of_strangers_is_chance() -> None:
+    random = np.random.default_rng(1)
+    assert neighbor_agreement(random.standard_normal((401, 32)), random.standard_normal((401, 48))) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "k"),
+    [([[1.0, 0.0]], [[1.0, 0.0]], 1), ([[1.0], [2.0]], [[1.0]], 1), ([[1.0], [2.0]], [[1.0], [2.0]], 0)],
+)
+def test_agreement_needs_two_rows_for_the_same_texts(a: list[list[float]], b: list[list[float]], k: int) -> None:
+    with pytest.raises(ValueError, match=r"expected two matrices|k must be positive"):
+        neighbor_agreement(a, b, k)

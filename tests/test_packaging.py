@@ -84,6 +84,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: zipfile.ZipFile) -> No
 
 
 def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
+    """First hour B2."""
     info = f"embedding_streamer-{OTHER_VERSION}.dist-info"
     metadata = email.message_from_bytes(wheel.read(f"{info}/METADATA"))
     assert metadata["Name"] == "embedding-streamer", "`streamer` on the package index is somebody else's"
@@ -116,6 +117,7 @@ def test_what_make_installs_is_pinned() -> None:
 
 
 def test_no_page_or_message_installs_what_is_somebody_elses() -> None:
+    """First hour B2."""
     folders = ("streamer", "docs", "deploy", "examples", "tests", ".github")
     texts = [path for name in folders for path in (ROOT / name).rglob("*") if path.suffix in {".md", ".py", ".yml"}]
     texts += [
@@ -150,6 +152,7 @@ class TestMakefile:
         assert self.make() == self.make("help")
 
     def test_the_demo_brings_no_tools_of_contributors(self) -> None:
+        """First hour R9."""
         commands = self.make("--dry-run", "--always-make", "demo")
         assert "'.[demo]'" in commands
         assert "--group" not in commands

@@ -23,7 +23,8 @@ EXPECTED = {
     streamer: """Answer ConfigurationError Embedding EmbeddingService Matrix MissingExtra Neighbor Provider
         ProviderBlocked Purpose RateLimited RejectedError Rejection RetriableError Settings SimilarText Space
         SpaceMismatch StreamerError SyncEmbeddingService TextsRejected Unreachable Vector __version__
-        cosine_similarity dot_product euclidean_distance find_most_similar load_settings normalize""",
+        cosine_similarity dot_product euclidean_distance find_most_similar load_settings neighbor_agreement
+        normalize""",
     streamer.client: """ConfigurationError Connection Deletion NearestEvent SearchClient SearchMatch StreamerError Text
         Refused TextProducer TextSource TooLarge TopicPartition Unreachable VectorConsumer VectorEvent Verdict
         VerdictConsumer""",
@@ -72,6 +73,7 @@ def test_every_public_name_says_what_it_is(docstring: str | None) -> None:
 
 
 def test_errors_are_the_same_class_wherever_they_are_imported_from() -> None:
+    """First hour R4."""
     from streamer import errors
 
     for surface in (streamer, streamer.client):
@@ -82,6 +84,7 @@ def test_errors_are_the_same_class_wherever_they_are_imported_from() -> None:
 
 
 def test_arguments_complete_in_an_editor() -> None:
+    """First hour R5."""
     for service in (streamer.EmbeddingService, streamer.SyncEmbeddingService):
         parameters = inspect.signature(service).parameters
         assert list(parameters) == ["settings", "provider", "model", "dimensions", "api_key", "base_url", "options"]

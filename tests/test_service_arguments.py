@@ -29,6 +29,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_an_error_quotes_the_argument(arguments: dict[str, Any], says: str) -> None:
+    """First hour R4."""
     with pytest.raises(ConfigurationError) as caught:
         EmbeddingService(**arguments)
     assert str(caught.value).startswith(says)
@@ -50,6 +51,7 @@ def test_settings_that_are_not_arguments_are_quoted_as_before(monkeypatch: pytes
 
 
 def test_with_instead_of_async_with_says_what_to_write() -> None:
+    """First hour R5."""
     with pytest.raises(TypeError, match=r"async with EmbeddingService.*with SyncEmbeddingService"), EmbeddingService():
         raise AssertionError("entered")
 

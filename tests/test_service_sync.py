@@ -22,6 +22,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_calls_from_several_threads() -> None:
+    """First hour R5."""
     documents = ["shares", "a kitten", "rain"]
     with SyncEmbeddingService(provider="onnx", cache__enabled=False) as service:
         assert service.embed_batch(documents).shape == (3, service.dimensions) == (3, 384)
@@ -37,6 +38,7 @@ def test_all_calls_from_several_threads() -> None:
 
 @pytest.mark.anyio
 async def test_inside_a_running_event_loop() -> None:
+    """First hour R5."""
     with SyncEmbeddingService(provider=HashProvider()) as service:
         assert_same(service.embed("a")[None], vector_of("a")[None])
     await anyio.lowlevel.checkpoint()  # the loop outside is as it was
@@ -84,6 +86,7 @@ def test_leaving_by_an_error_cancels_what_is_under_way() -> None:
 
 
 def test_repr_says_what_it_is() -> None:
+    """First hour R5."""
     service = SyncEmbeddingService(provider="onnx", cache__enabled=False)
     assert repr(service) == "<SyncEmbeddingService onnx (its default model), closed>"
     with service:

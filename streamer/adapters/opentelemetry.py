@@ -10,12 +10,11 @@ from typing import Final
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from streamer.telemetry.tracing import Attributes, Headers, Span, SpanKind
+from streamer.telemetry.tracing import CONTEXT, Attributes, Headers, Span, SpanKind
 from streamer.version import version
 
 _KINDS: Final = {"consumer": trace.SpanKind.CONSUMER, "client": trace.SpanKind.CLIENT}
 _W3C: Final = TraceContextTextMapPropagator()
-_FIELDS: Final = ("traceparent", "tracestate")
 
 
 class OpenTelemetry:
@@ -77,7 +76,7 @@ def _links(carriers: Iterable[Headers]) -> list[trace.Link]:
     """One for each context; several records may have come of one."""
     contexts: dict[tuple[int, int], trace.Link] = {}
     for headers in carriers:
-        fields = {name: value.decode("latin-1") for name, value in headers if name in _FIELDS}
+        fields = {name: value.decode("latin-1") for name, value in headers if name in CONTEXT}
         if "traceparent" in fields:
             context = trace.get_current_span(_W3C.extract(fields)).get_span_context()
             if context.is_valid:

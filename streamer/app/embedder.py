@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from streamer.app.accounts import open_account
 from streamer.app.caches import Caches, open_caches
 from streamer.app.providers import open_provider
-from streamer.app.spending import budget_for
+from streamer.app.spending import budget_for, price_for
 from streamer.app.tracing import find_tracing
 from streamer.core.vendors import calls_at_once
 from streamer.embedding.budget import Budget
 from streamer.embedding.cached import CachedEmbedder
 from streamer.embedding.contracts import Contract
 from streamer.embedding.dispatcher import Dispatcher
+from streamer.embedding.prices import Price
 from streamer.embedding.quota import Quota
 from streamer.protocols import Provider
 from streamer.settings import Settings
@@ -23,13 +24,14 @@ from streamer.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingStack:
-    """The layers that a text goes through, outermost first."""
+    """The layers that a text goes through, outermost first. `price`: of its tokens, None where nobody knows it."""
 
     embedder: CachedEmbedder
     dispatcher: Dispatcher
     caches: Caches
     contract: Contract
     budget: Budget | None
+    price: Price | None
 
 
 @asynccontextmanager
@@ -50,7 +52,7 @@ async def open_embedding(
         quota = Quota(
             requests_per_minute=wanted.requests_per_minute or contract.requests_per_minute,
             tokens_per_minute=wanted.tokens_per_minute or contract.tokens_per_minute,
-            items_per_minute=contract.items_per_minute,
+            items_per_minute=wanted.texts_per_minute or contract.items_per_minute,
         )
         budget = budget_for(settings, contract, account.ledgers)
         dispatcher = Dispatcher(
@@ -66,4 +68,5 @@ async def open_embedding(
             shared=account.quota,
         )
         cache = caches.together
-        yield EmbeddingStack(CachedEmbedder(dispatcher, cache, claims=cache), dispatcher, caches, contract, budget)
+        embedder = CachedEmbedder(dispatcher, cache, claims=cache)
+        yield EmbeddingStack(embedder, dispatcher, caches, contract, budget, price_for(settings, contract))

@@ -62,7 +62,7 @@ def model_for(
     limits = (
         wanted.requests_per_minute or contract.requests_per_minute,
         wanted.tokens_per_minute or contract.tokens_per_minute,
-        contract.items_per_minute,
+        wanted.texts_per_minute or contract.items_per_minute,
     )
     calls = wanted.max_concurrent_requests or calls_at_once(contract.provider)
     budget = Budget(None, price=price_for(settings, contract), limits=limits_of(settings))

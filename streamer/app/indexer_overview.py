@@ -44,7 +44,7 @@ class IndexerOverview:
             for workers in self._workers:
                 tasks.start_soon(ask, workers)
         self._said = dict(sorted((url, words) for answers in said for url, words in answers.items()))
-        verdicts = self._indexer.statistics().verdicts_total
+        verdicts = self._indexer.statistics().verdicts()
         rates = self._rates.per_second(
             now,
             {
@@ -64,7 +64,7 @@ class IndexerOverview:
             "dimensions": space.dimensions,
             "vectors": numbers.vectors,
             "capacity": numbers.capacity,
-            "verdicts": numbers.verdicts_total,
+            "verdicts": numbers.verdicts(),
             "foreign": sum(numbers.foreign_total.values()),
             "malformed": numbers.malformed_total,
             "events_missing": self._indexer.showcase.events_missing(),

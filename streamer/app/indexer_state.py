@@ -119,7 +119,7 @@ class Surroundings:
             "end_to_end_seconds": seconds_document(numbers.end_to_end_seconds),
             "vectors": numbers.vectors,
             "capacity": numbers.capacity,
-            "verdicts": numbers.verdicts_total,
+            "verdicts": numbers.verdicts(),
             "foreign": sum(numbers.foreign_total.values()),
             "snapshot_age_seconds": None if snapshot is None else snapshot.age_seconds,
         }

@@ -42,6 +42,7 @@ def limits_of(settings: Settings) -> SpendLimits:
     return SpendLimits(
         usd_per_day=wanted.max_spend_per_day,
         usd_per_month=wanted.max_spend_per_month,
+        usd_total=wanted.max_spend,
         tokens_per_day=wanted.max_tokens_per_day,
     )
 
@@ -55,7 +56,11 @@ def budget_for(settings: Settings, contract: Contract, store: LedgerStore | None
     is_free = price is not None and price.usd_per_million_tokens == 0 and limits.tokens_per_day is None
     if contract.is_local or is_free or not (price or limits.any):
         return None
-    in_usd = {"max_spend_per_day": limits.usd_per_day, "max_spend_per_month": limits.usd_per_month}
+    in_usd = {
+        "max_spend_per_day": limits.usd_per_day,
+        "max_spend_per_month": limits.usd_per_month,
+        "max_spend": limits.usd_total,
+    }
     if price is None and (key := next((key for key, most in in_usd.items() if most is not None), None)):
         raise ConfigurationError(
             f"provider.{key}: the price of {contract.provider} {contract.model} is not known; set "
@@ -67,7 +72,7 @@ def budget_for(settings: Settings, contract: Contract, store: LedgerStore | None
         )
     if limits.any and store is not None and not store.is_shared:
         log.warning("spend limits hold for this process alone, since the cache file cannot be shared")
-    ledger = None if store is None else store.ledger(account_of(settings, contract))
+    ledger = None if store is None else store.ledger(budget_name(settings, contract))
     return Budget(ledger, price=price, limits=limits)
 
 
@@ -76,3 +81,9 @@ def account_of(settings: Settings, contract: Contract) -> str:
     row = VENDORS.get(contract.provider)
     url = settings.provider.base_url or (row.default_url if row else "")
     return f"{contract.provider} {urlsplit(url).hostname or ''}".rstrip()
+
+
+def budget_name(settings: Settings, contract: Contract) -> str:
+    """The name in a ledger: that of the account, or one of its own for `provider.budget`."""
+    account, budget = account_of(settings, contract), settings.provider.budget
+    return account if budget is None else f"{account} {budget}"

@@ -15,6 +15,7 @@ from typing import Any
 from streamer.app.conditions import Conditions
 from streamer.app.embedder import EmbeddingStack
 from streamer.core.events import TopicPartition
+from streamer.embedding.prices import Price
 from streamer.errors import without_credentials
 from streamer.forecast.outlook import outlook
 from streamer.telemetry.dead_letters import DeadLetters
@@ -46,6 +47,7 @@ def process_document(role: str, group: str, embedding: EmbeddingStack, condition
         "rate": round(conditions.rate.per_second(), 1),
         "cache": cache_document(embedding),
         "spend": spend_document(embedding),
+        "price": price_document(embedding.price),
     }
 
 
@@ -87,6 +89,15 @@ def spend_document(embedding: EmbeddingStack) -> dict[str, Any] | None:
         "day_tokens": spend.day_tokens,
         "limit_reached": spend.limit_reached,
     }
+
+
+def price_document(price: Price | None) -> dict[str, Any] | None:
+    """None where nothing is paid; with nulls where nobody knows what is."""
+    if price is None:
+        return {"usd_per_million_tokens": None, "as_of": None}
+    if price.usd_per_million_tokens == 0:
+        return None
+    return {"usd_per_million_tokens": price.usd_per_million_tokens, "as_of": price.as_of or None}
 
 
 def forecast_document(embedding: EmbeddingStack, rate: float, done: int, lag: int | None) -> dict[str, Any] | None:

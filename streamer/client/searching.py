@@ -60,12 +60,15 @@ class SearchClient:
         k: int = 10,
         min_similarity: float | None = None,
         where: Mapping[str, str | float | bool | None] | None = None,
+        space: str | None = None,
     ) -> list[SearchMatch]:
         """The `k` events nearest to a text, a vector or the event `id`: exactly one of the three. Best first.
 
-        `min_similarity`: the least cosine; `where`: metadata that they must have.
+        `min_similarity`: the least cosine; `where`: metadata that they must have. `space`: that of `vector`, so that an
+        index of another space (after a change of the model) refuses it instead of comparing what cannot be compared.
         """
         body = {"text": text, "vector": vector, "id": id, "min_similarity": min_similarity, "where": where, "k": k}
+        body |= {"space": space}
         answer = await self.ask("POST", "/v1/search", body)
         return [
             SearchMatch(match["id"], match["similarity"], match.get("text"), match.get("metadata"))

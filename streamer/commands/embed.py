@@ -177,8 +177,8 @@ class Job:
             if id_field:
                 raise ValueError(f"a line of text has no field {id_field!r}")
             return row.content, None
-        text = text_at(row.content, self._sources.text_field)
-        return text, key_at(row.content, id_field) if id_field else None
+        text = text_at(row.content, row.path(self._sources.text_field))
+        return text, key_at(row.content, row.path(id_field)) if id_field else None
 
     def _add(self, outcome: Embedding | Rejection) -> None:
         self.count += 1

@@ -50,7 +50,7 @@ def try_(
     latency_ms: Latency = None,
     as_json: AsJson = False,
 ) -> None:
-    """Dry run: what would be dead letters and why, how many requests and tokens, at what price. Calls nobody.
+    """Dry run: dead letters, requests, tokens and price.
 
     A file is read as `streamer publish` reads it, and each record as a worker with the same settings does. Nothing is
     embedded, committed or published.
@@ -82,7 +82,7 @@ def plan(
     latency_ms: Latency = None,
     as_json: AsJson = False,
 ) -> None:
-    """What a stream takes: workers, partitions, memory, requests against limits, cost, and what runs out first.
+    """What a stream takes, what it costs, and what runs out first.
 
     Simulates a worker with these settings. Opens no connection.
     """

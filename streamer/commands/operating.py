@@ -60,7 +60,10 @@ def config_(
 def check(
     config: Config = None, set_: Set = None, bootstrap_servers: Bootstrap = None, as_json: AsJson = False
 ) -> None:
-    """Try everything once: broker, topics, provider, cache, snapshot; look at groups and dead letters."""
+    """Try everything once, and say what is wrong and what to do.
+
+    Broker, topics, provider, cache, snapshot, groups and dead letters.
+    """
     from streamer.commands.check import check as check_all
 
     settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)
@@ -73,7 +76,10 @@ def cache(
     set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look into the vector cache, drop what is expired or beyond the size cap, or empty it."""
+    """Look into the vector cache, prune it, or empty it.
+
+    Pruning drops what is expired or beyond the size cap.
+    """
     from streamer.commands.admin import CACHE_ACTIONS
     from streamer.commands.admin import cache as cache_action
 
@@ -98,7 +104,10 @@ def status(
     interval: Annotated[float, typer.Option("--interval", min=0.2, help="seconds, with --watch")] = 2.0,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the running processes what they do, how far behind they are, and what they wait for."""
+    """What the running processes do, and what they wait for.
+
+    And how far behind they are, at what price.
+    """
     from streamer.commands.status import status as show
 
     settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)

@@ -18,7 +18,8 @@ Set = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="any setting, as in --set batch.linger_ms=10; repeatable"),
 ]
 Bootstrap = Annotated[
-    str | None, typer.Option("--bootstrap-servers", "-b", metavar="HOST:PORT", help="kafka.bootstrap_servers")
+    list[str] | None,
+    typer.Option("--bootstrap-servers", "-b", metavar="HOST:PORT", help="kafka.bootstrap_servers; repeatable"),
 ]
 ProviderOption = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="provider.name")]
 ModelOption = Annotated[str | None, typer.Option("--model", metavar="NAME", help="provider.model")]

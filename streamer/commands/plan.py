@@ -133,8 +133,10 @@ def _print(
     if sizing.latency is not None:
         say("latency", "{:.2f} s at the median, {:.2f} s at the 95th percentile".format(*sizing.latency))
     if not price or price.usd_per_million_tokens:
-        say("cost", str(sizing.outlook) or "unknown: set provider.price_per_million_tokens")
-        if price is not None:
+        say("cost", str(sizing.outlook))
+        if price is None:
+            say("", "in US dollars unknown: set provider.price_per_million_tokens")
+        else:
             month = 30 * (sizing.outlook.usd_per_day or 0.0)
             whose = f"list price of {price.as_of}" if price.as_of else "your price"
             say("", f"{month:,.0f} USD in 30 days, at {price.usd_per_million_tokens:g} USD a million tokens ({whose})")

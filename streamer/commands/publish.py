@@ -67,8 +67,8 @@ def message_of(row: Row, settings: Settings, topic: str, *, text_field: str | No
         if settings.input.format == "json":
             return Message(topic, None, orjson.dumps(put_text({}, target, row.content)), _JSON)
         return Message(topic, None, row.content.encode(), _TEXT)
-    fields = move_text(row.content, text_field or target, target)
-    named = key_at(row.content, key_field) if key_field else None
+    fields = move_text(row.content, row.path(text_field or target), target)
+    named = key_at(row.content, row.path(key_field)) if key_field else None
     key = None if named is None else str(named).encode()
     if settings.input.format == "text":
         return Message(topic, key, text_at(fields, target).encode(), _TEXT)

@@ -20,9 +20,12 @@ EXIT_OK, EXIT_UNEXPECTED, EXIT_WRONG, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 0, 1,
 
 
 def settings_from(config: Path | None, assignments: Sequence[str], **options: Any) -> Settings:
-    """Settings with flags on top: `assignments` are `section.key=value`, `options` are `section__key=value`. The log is
-    configured as they say."""
-    overrides = {name.replace("__", "."): value for name, value in options.items()}
+    """Settings with flags on top: `assignments` are `section.key=value`, `options` are `section__key=value`, a list for
+    an option that was given several times. The log is configured as they say."""
+    overrides = {
+        name.replace("__", "."): (",".join(value) or None) if isinstance(value, list) else value
+        for name, value in options.items()
+    }
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals or "." not in name:

@@ -13,6 +13,7 @@ from streamer.forecast.outlook import duration
 
 SHOWN_PARTITIONS: Final = 8
 INDENT: Final = "          "
+PRICE_SETTING: Final = "provider.price_per_million_tokens"
 
 Document = Mapping[str, Any]
 
@@ -49,6 +50,8 @@ def _process(document: Document) -> Iterator[Text]:
     yield _line("space", f"{document['space']} {document['provider']} {document['model']}{_cache(document['cache'])}")
     if (spend := _spend(document["spend"])) is not None:
         yield _line("spend", spend)
+    if (price := _price(document)) is not None:
+        yield _line("price", price)
     if (forecast := document.get("forecast")) is not None:
         yield _line("outlook", _forecast(forecast))
 
@@ -107,6 +110,16 @@ def _spend(spend: Document | None) -> str | None:
     day = "unknown" if spend["day_usd"] is None else f"{spend['day_usd']:.2f} USD"
     month = "" if spend["month_usd"] is None else f", {spend['month_usd']:.2f} USD this month"
     return f"{day} today for {spend['day_tokens']:,} tokens{month}"
+
+
+def _price(document: Document) -> str | None:
+    """None where nothing is paid, or with an answer of an earlier version. An indexer pays for searches only."""
+    if document["role"] != "worker" or (price := document.get("price")) is None:
+        return None
+    if price["usd_per_million_tokens"] is None:
+        return f"of {document['provider']} {document['model']} is not known: set {PRICE_SETTING}"
+    whose = f"list price of {price['as_of']}" if price["as_of"] else "your price"
+    return f"{price['usd_per_million_tokens']:g} USD a million tokens ({whose})"
 
 
 def _forecast(forecast: Document) -> str:

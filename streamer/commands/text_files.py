@@ -22,6 +22,8 @@ from typing import IO, Any, TypeAlias
 
 import orjson
 
+from streamer.core.reading import Unreadable, connect_payload, is_connect_envelope, read_prose
+from streamer.core.text_fields import kind_of
 from streamer.errors import ConfigurationError
 
 FORMATS = ("auto", "text", "jsonl", "csv")
@@ -41,10 +43,16 @@ LARGEST_DOCUMENT = 268_435_456  # characters of a JSON document that is not JSON
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of text, or the fields of a JSON object or CSV row. `number`: its line, or its place in a JSON array."""
+    """A line of text, or the fields of a JSON object or CSV row. `number`: its line, or its place in a JSON array.
+    `enveloped`: whether the fields were the payload of a Connect envelope."""
 
     number: int
     content: str | dict[str, Any]
+    enveloped: bool = False
+
+    def path(self, name: str) -> str:
+        """The field's path in `content`: `payload.text` and `text` name the same field of an envelope."""
+        return name.removeprefix("payload.") if self.enveloped else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +203,7 @@ def _json_rows(number: int, first: str, text: IO[str]) -> Iterator[AnyRow]:
         rest = text.read(LARGEST_DOCUMENT)
         document = _parse(first + rest) if _undecodable(first + rest) is None else None
         if isinstance(document, dict):
-            yield Row(number, document)
+            yield _as_row(number, document)
             return
         if isinstance(document, list):
             yield from (_as_row(place, element) for place, element in enumerate(document, 1))
@@ -213,9 +221,17 @@ def _object(number: int, line: str) -> AnyRow:
 
 
 def _as_row(number: int, value: Any) -> AnyRow:
-    if isinstance(value, dict):
-        return Row(number, value)
-    return BadRow(number, "not JSON" if value is _NOT_JSON else "not a JSON object")
+    if value is _NOT_JSON:
+        return BadRow(number, "not JSON")
+    enveloped = is_connect_envelope(value)
+    try:
+        content = connect_payload(value) if enveloped else value
+        content = read_prose(content, declared=True) if isinstance(content, bytes) else content
+    except Unreadable as exc:
+        return BadRow(number, str(exc))
+    if isinstance(content, dict | str):
+        return Row(number, content, enveloped)
+    return BadRow(number, f"{kind_of(content)}, not a JSON object or string")
 
 
 _NOT_JSON = object()

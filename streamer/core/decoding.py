@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -15,31 +14,33 @@ from streamer.core.reading import (
     Unreadable,
     check_id,
     clean_text,
+    connect_payload,
     is_blank,
+    is_connect_envelope,
     key_text,
+    read_base64,
     read_framed,
     read_json,
     read_prose,
     schema_frame,
 )
-from streamer.core.text_fields import kind_of, names_in
+from streamer.core.text_fields import kind_of, locate, names_in, reach
 
 InputFormat: TypeAlias = Literal["auto", "json", "text"]
 
 _BRACE = ord("{")
 _CLOUD_EVENTS = "application/cloudevents"
 _TELLING = frozenset({"content-type", "ce_id", "ce_specversion"})  # headers that say how to read a value
-# Of text/plain; UTF-8 and ASCII need no entry.
-_CHARSETS = {"iso-8859-1", "latin-1", "latin1", "iso-8859-15", "windows-1252", "cp1252", "utf-16", "utf-16le",
-             "utf-16be"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """A decoded value: a text, or the JSON object that holds it. `attributes`: of the CloudEvent around it."""
+    """A decoded value: a text, or the JSON object that holds it; None deletes. `attributes`: of the CloudEvent around
+    it. `prefixes`: what paths may begin with, from outside in, because that is where the object was."""
 
-    body: str | dict[str, Any]
+    body: str | dict[str, Any] | None
     attributes: Mapping[str, Any]
+    prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,11 @@ class Decoder:
             document = read_json(value)
         except Unreadable:
             return None  # `_event` says more about it
-        if "specversion" in document or type(text := document.pop(self.text_field, None)) is not str:
+        if (
+            "specversion" in document
+            or "payload" in document
+            or type(text := document.pop(self.text_field, None)) is not str
+        ):
             return None
         text = clean_text(text)
         if is_blank(text):
@@ -102,10 +107,12 @@ class Decoder:
 
     def _event(self, record: Record, origin: Origin, headers: Mapping[str, bytes]) -> Input:
         content = self._content(record.value or b"", headers)
+        if content.body is None:
+            return Tombstone(origin, record, self._record_id(record, content.attributes))
         document: dict[str, Any] = content.body if isinstance(content.body, dict) else {}
         if content.attributes:
             document = {**content.attributes, **document}
-        own_id = _scalar(_reach(document, self._steps(document, self.id_field, content))) if self.id_field else None
+        own_id = _scalar(reach(document, self._steps(document, self.id_field, content))) if self.id_field else None
         if isinstance(content.body, str):
             text = content.body
         else:
@@ -117,10 +124,14 @@ class Decoder:
         return Event(origin, record, id, text, document if document or isinstance(content.body, dict) else None)
 
     def _steps(self, document: Mapping[str, Any], path: str, content: _Content) -> list[Any] | None:
-        """Where the path leads to. In a CloudEvent `data.text` and `text` name the same field."""
-        steps = _locate(document, path)
-        inside = path.removeprefix("data.")
-        return _locate(document, inside) if steps is None and content.attributes and inside != path else steps
+        """Where the path leads to. In a CloudEvent `data.text` and `text` name the same field, in a Connect envelope
+        `payload.text` and `text`."""
+        steps = locate(document, path)
+        for prefix in content.prefixes:
+            if steps is None and path.startswith(prefix):
+                path = path.removeprefix(prefix)
+                steps = locate(document, path)
+        return steps
 
     def _content(self, value: bytes, headers: Mapping[str, bytes]) -> _Content:
         media_type = charset = ""
@@ -130,43 +141,80 @@ class Decoder:
             if not media_type.endswith("+json") or media_type.startswith(f"{_CLOUD_EVENTS}-batch"):
                 raise Unreadable(f"{media_type!r} is not read: only single CloudEvents in JSON are")
             return self._structured(_object(read_json(value)))
-        body = self._body(value, media_type, charset)
+        body, prefixes = self._unwrapped(self._body(value, media_type, charset))
         if isinstance(body, dict) and _is_cloud_event(body):
             return self._structured(body)
-        return _Content(body, _attributes(headers))
+        attributes = _attributes(headers)
+        return _Content(body, attributes, ("data.", *prefixes) if attributes else prefixes)
+
+    def _unwrapped(self, body: str | dict[str, Any]) -> tuple[str | dict[str, Any] | None, tuple[str, ...]]:
+        """The payload of a Connect envelope and the prefix that paths may have for it; else the body itself."""
+        if not isinstance(body, dict) or not is_connect_envelope(body):
+            return body, ()
+        payload = connect_payload(body)
+        if isinstance(payload, bytes):
+            payload = self._body(payload, "", "")
+        return None if payload is None else self._text_or_object(payload), ("payload.",)
 
     def _body(self, value: bytes, media_type: str, charset: str) -> str | dict[str, Any]:
         """A value of this media type ("": unknown), whether it came in a record or in a CloudEvent."""
         if schema_frame(value) is not None:
-            return _text_or_object(read_framed(value))
+            return self._text_or_object(read_framed(value))
         if self.format == "text":
-            return read_prose(_recoded(value, charset), declared=True)
+            return read_prose(value, declared=True, charset=charset)
         if self.format == "json" or "json" in media_type:
-            return _text_or_object(read_json(value))
+            return self._text_or_object(read_json(value))
         if media_type.startswith("text/"):
-            return read_prose(_recoded(value, charset), declared=True)
+            return read_prose(value, declared=True, charset=charset)
         if media_type:
             hint = 'set input.format = "json" or "text" to read it all the same'
             raise Unreadable(f"the content type {media_type[:100]!r} is neither text nor JSON; {hint}")
-        return _sniffed(value)
+        return self._sniffed(value)
+
+    def _sniffed(self, value: bytes) -> str | dict[str, Any]:
+        """JSON if it is an object, an array, a string or null; else plain text."""
+        start = value if value[:1] == b"{" else value.removeprefix(b"\xef\xbb\xbf").strip()
+        if start[:1] in (b'"', b"[") or start == b"null":
+            try:
+                return self._text_or_object(read_json(value))
+            except Unreadable as exc:
+                if exc.kind != "undecodable":
+                    raise
+                return read_prose(value, declared=False)  # a quotation, a log line
+        if start[:1] != b"{":
+            return read_prose(value, declared=False)
+        try:
+            return _object(read_json(value))
+        except Unreadable as exc:
+            # Embedding half a JSON document as if it were prose would hide a broken producer.
+            hint = '; it begins like JSON (if the topic holds plain text, set input.format = "text")'
+            raise Unreadable(str(exc) + hint, exc.kind) from exc
+
+    def _text_or_object(self, value: Any) -> str | dict[str, Any]:
+        """A JSON string is the text, unless it is an object with the text that a producer encoded twice."""
+        if not isinstance(value, str):
+            return _object(value)
+        if value.lstrip()[:1] == "{":
+            with suppress(Unreadable):
+                inner = read_json(value.encode())
+                if isinstance(inner, dict) and locate(inner, self.text_field) is not None:
+                    return inner
+        return value
 
     def _structured(self, envelope: dict[str, Any]) -> _Content:
         attributes = {name: value for name, value in envelope.items() if name not in ("data", "data_base64")}
         media_type, charset = _media_type(str(envelope.get("datacontenttype") or ""))
         encoded, data = envelope.get("data_base64"), envelope.get("data")
         if encoded is not None:
-            try:
-                value = base64.b64decode(str(encoded), validate=True)
-            except (binascii.Error, ValueError) as exc:
-                raise Unreadable(f"CloudEvents data_base64: {exc}") from exc
-            return _Content(self._body(value, media_type, charset), attributes)
-        if isinstance(data, str):
+            data = self._body(read_base64(str(encoded), "CloudEvents data_base64"), media_type, charset)
+        elif isinstance(data, str):
             # With a JSON type this is the JSON string itself; else it is what the type says.
             is_value = "json" in media_type or self.format == "json"
-            return _Content(data if is_value else self._body(data.encode(), media_type, ""), attributes)
-        if isinstance(data, dict):
-            return _Content(data, attributes)
-        raise Unreadable(f"CloudEvents data is {kind_of(data)}, not a string or an object", "missing_text")
+            data = self._text_or_object(data) if is_value else self._body(data.encode(), media_type, "")
+        elif not isinstance(data, dict):
+            raise Unreadable(f"CloudEvents data is {kind_of(data)}, not a string or an object", "missing_text")
+        body, prefixes = self._unwrapped(data)
+        return _Content(body, attributes, ("data.", *prefixes))
 
     def _take_text(self, document: dict[str, Any], steps: list[Any] | None) -> str:
         """The text, out of the object; nothing inside the object is changed, only replaced."""
@@ -183,44 +231,29 @@ class Decoder:
         return text
 
     def _record_id(self, record: Record, attributes: Mapping[str, Any]) -> str:
-        if record.key:
-            inside = self._inside_key(record.key) if self.key_field else None
-            return check_id(inside or key_text(record.key))
+        id = (self._inside_key(record.key) if self.key_field else key_text(record.key)) if record.key else ""
+        if id:
+            return check_id(id)
         own = attributes.get("id")
         if isinstance(own, str) and own:
             return check_id(own)
         return f"{record.tp.topic}-{record.tp.partition}-{record.offset}"
 
-    def _inside_key(self, key: bytes) -> str | None:
+    def _inside_key(self, key: bytes) -> str:
         """What `key_field` finds in the key. Raises Unreadable: any other id would differ from that of a tombstone."""
         try:
             document = read_framed(key) if schema_frame(key) is not None else read_json(key)
         except Unreadable as exc:
             raise Unreadable(f"the record key: {exc} (input.key_field reads JSON keys)") from exc
-        found = _scalar(_reach(document, _locate(document, self.key_field or "")))
+        path = self.key_field or ""
+        steps = locate(document, path)
+        if steps is None and is_connect_envelope(document):
+            document = connect_payload(document)
+            steps = locate(document, path)
+        found = _scalar(reach(document, steps))
         if not found:
             raise Unreadable(f"the record key has no string or whole number at {self.key_field!r} (input.key_field)")
         return found
-
-
-def _sniffed(value: bytes) -> str | dict[str, Any]:
-    """JSON if it is an object, an array, a string or null; else plain text."""
-    start = value if value[:1] == b"{" else value.removeprefix(b"\xef\xbb\xbf").strip()
-    if start[:1] in (b'"', b"[") or start == b"null":
-        try:
-            return _text_or_object(read_json(value))
-        except Unreadable as exc:
-            if exc.kind != "undecodable":
-                raise
-            return read_prose(value, declared=False)  # a quotation, a log line
-    if start[:1] != b"{":
-        return read_prose(value, declared=False)
-    try:
-        return _object(read_json(value))
-    except Unreadable as exc:
-        # Embedding half a JSON document as if it were prose would hide a broken producer.
-        hint = '; it begins like JSON (if the topic holds plain text, set input.format = "text")'
-        raise Unreadable(str(exc) + hint, exc.kind) from exc
 
 
 def _is_cloud_event(body: Mapping[str, Any]) -> bool:
@@ -249,50 +282,10 @@ def _media_type(content_type: str) -> tuple[str, str]:
     return media_type.strip(), ""
 
 
-def _recoded(value: bytes, charset: str) -> bytes:
-    if charset not in _CHARSETS:
-        return value  # as UTF-8, which says what is wrong if it is not
-    try:
-        return value.decode(charset).encode()
-    except UnicodeDecodeError as exc:
-        raise Unreadable(f"not {charset}, though the content type says so: {exc}") from exc
-
-
-def _text_or_object(value: Any) -> str | dict[str, Any]:
-    return value if isinstance(value, str) else _object(value)
-
-
 def _object(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     raise Unreadable(f"the value is {kind_of(value)}, not a JSON object", "missing_text")
-
-
-def _locate(value: Any, path: str) -> list[Any] | None:
-    """The keys and indices that lead to `path`; None when nothing is there. The longest key that fits goes first."""
-    if isinstance(value, dict):
-        if path in value:
-            return [path]
-        dots = [place for place, letter in enumerate(path) if letter == "."]
-        for place in reversed(dots):
-            name = path[:place]
-            if name in value and (rest := _locate(value[name], path[place + 1 :])) is not None:
-                return [name, *rest]
-    if isinstance(value, list):
-        name, _, behind = path.partition(".")
-        if name.isdecimal() and len(name) < 10 and int(name) < len(value):
-            index = int(name)
-            if not behind:
-                return [index]
-            rest = _locate(value[index], behind)
-            return None if rest is None else [index, *rest]
-    return None
-
-
-def _reach(document: Any, steps: list[Any] | None) -> Any:
-    for step in steps or ():
-        document = document[step]
-    return None if steps is None else document
 
 
 def _scalar(value: Any) -> str | None:

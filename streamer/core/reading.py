@@ -5,11 +5,14 @@ Pure functions. What cannot be read raises Unreadable, with the dead-letter kind
 
 from __future__ import annotations
 
+import base64
+import binascii
 import codecs
 import json
 import math
 import re
 import unicodedata
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -38,6 +41,23 @@ _INVISIBLE: Final = frozenset({"Cc", "Cf", "Mn", "Me", "Zs", "Zl", "Zp"})
 _FRAME_BYTES: Final = 5  # of a schema registry: a zero and the schema's id
 _LONG_FRAME_BYTES: Final = 9
 _FEW: Final = 64  # letters
+_CONNECT_TYPES: Final = frozenset(
+    {"struct", "map", "array", "string", "boolean", "bytes", "int8", "int16", "int32", "int64", "float", "double"}
+)
+# Of text/plain; UTF-8 and ASCII need no entry.
+_CHARSETS: Final = frozenset(
+    {
+        "iso-8859-1",
+        "latin-1",
+        "latin1",
+        "iso-8859-15",
+        "windows-1252",
+        "cp1252",
+        "utf-16",
+        "utf-16le",
+        "utf-16be",
+    }
+)
 _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _STEPS: Final = np.zeros(256, np.int8)  # of the depth, by byte
 _STEPS[[*b"[{"]], _STEPS[[*b"]}"]] = 1, -1
@@ -94,16 +114,25 @@ def read_utf8(value: bytes) -> str:
         raise Unreadable(f"not UTF-8: {exc}") from exc
 
 
-def read_prose(value: bytes, *, declared: bool) -> str:
+def read_prose(value: bytes, *, declared: bool, charset: str = "") -> str:
     """Plain text. Raises Unreadable when it is binary: control characters are no prose; where the text is `declared`
     as such only NUL is refused, so that coloured log lines pass."""
-    text = read_utf8(value)
+    text = read_utf8(_recoded(value, charset))
     found = _CONTROLS.search(text)
     if found is None or is_blank(text) or (declared and "\x00" not in text):
         return text
     character = "\x00" if declared else found.group()
     hint = "" if declared else '; if that is text all the same, set input.format = "text"'
     raise Unreadable(f"the value holds control characters such as U+{ord(character):04X}, as binary data do{hint}")
+
+
+def _recoded(value: bytes, charset: str) -> bytes:
+    if charset not in _CHARSETS:
+        return value  # as UTF-8, which says what is wrong if it is not
+    try:
+        return value.decode(charset).encode()
+    except UnicodeDecodeError as exc:
+        raise Unreadable(f"not {charset}, though the content type says so: {exc}") from exc
 
 
 def read_json(value: bytes, depth: int = MAX_DEPTH) -> Any:
@@ -140,8 +169,53 @@ def read_framed(value: bytes) -> Any:
     )
 
 
+def is_connect_envelope(document: Any) -> bool:
+    """Whether this is what Kafka Connect's JsonConverter writes with schemas.enable: a schema of Connect's types, null
+    where the data have none, and the payload; nothing else. Other objects with fields of these names are their
+    owner's."""
+    if not isinstance(document, dict) or document.keys() != {"schema", "payload"}:
+        return False
+    schema = document["schema"]
+    if not isinstance(schema, dict):
+        return schema is None
+    return isinstance(schema.get("type"), str) and schema["type"] in _CONNECT_TYPES
+
+
+def connect_payload(envelope: Mapping[str, Any]) -> Any:
+    """What a Connect envelope holds; bytes where its schema says so. Raises Unreadable."""
+    payload, schema = envelope["payload"], envelope["schema"] or {}
+    is_binary = schema.get("type") == "bytes" and isinstance(payload, str)
+    return read_base64(payload, "Connect payload") if is_binary else payload
+
+
+def read_base64(text: str, name: str) -> bytes:
+    """Raises Unreadable; `name` says what it was."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise Unreadable(f"{name}: {exc}") from exc
+
+
 def key_text(key: bytes) -> str:
-    """A record key as an id: its text, or hexadecimal digits after "0x" where it is binary."""
+    """A record key as an id: its text, or hexadecimal digits after "0x" where it is binary. Of a Connect envelope the
+    payload, "" where that is null: the schema around it changes with each deployment."""
+    if key[:1] == b"{" and b'"payload"' in key:
+        with suppress(Unreadable):
+            document = read_json(key)
+            if is_connect_envelope(document):
+                return _payload_text(connect_payload(document))
+    return _plain_key(key)
+
+
+def _payload_text(payload: Any) -> str:
+    if isinstance(payload, bytes):
+        return _plain_key(payload)
+    if payload is None:
+        return ""
+    return payload if isinstance(payload, str) else orjson.dumps(payload).decode()
+
+
+def _plain_key(key: bytes) -> str:
     try:
         text = key.decode()
     except UnicodeDecodeError:

@@ -86,9 +86,10 @@ class Verdict:
         }
 
 
-def encode_verdict(verdict: Verdict, topic: str) -> Message:
-    """The verdict event: key = event id, value = JSON. Where it is refused as too large it leaves without `nearest`."""
-    headers: Headers = (("content-type", JSON.encode()), ("streamer-space", verdict.space.encode()))
+def encode_verdict(verdict: Verdict, topic: str, context: Headers = ()) -> Message:
+    """The verdict event: key = event id, value = JSON. Where it is refused as too large it leaves without `nearest`.
+    `context`: headers with the trace that it belongs to."""
+    headers: Headers = (*context, ("content-type", JSON.encode()), ("streamer-space", verdict.space.encode()))
     if verdict.source is not None:
         headers += (("streamer-source", str(verdict.source).encode()),)
 

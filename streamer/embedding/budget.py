@@ -1,4 +1,4 @@
-"""How much may be spent with a provider by day and month, and how much has been.
+"""How much may be spent with a provider by day, by month and in all, and how much has been.
 
 What a call may cost is put down before it is made and corrected when its answer says what it did cost. So a process
 that is killed has spent too much by what it had in flight, never too little, and processes that share a ledger never
@@ -18,27 +18,31 @@ from streamer.protocols import Ceiling, Cost, SpendLedger
 from streamer.telemetry.waiting import Waiting
 
 SHARES = 20  # requests larger than this share of a limit would leave too much of it unused
+TOTAL = "total"  # a period without end
 _SECONDS = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpendLimits:
-    """The most in a day and in a month, in UTC; None: any amount."""
+    """The most in a day and in a month, in UTC, and in all; None: any amount."""
 
     usd_per_day: float | None = None
     usd_per_month: float | None = None
+    usd_total: float | None = None
     tokens_per_day: int | None = None
 
     @property
     def any(self) -> bool:
-        return (self.usd_per_day, self.usd_per_month, self.tokens_per_day) != (None, None, None)
+        limits = (self.usd_per_day, self.usd_per_month, self.usd_total, self.tokens_per_day)
+        return any(limit is not None for limit in limits)
 
     def ceilings(self, day: str, month: str) -> dict[str, Ceiling]:
         """By period, for a ledger."""
-        return {
+        ceilings = {
             day: Ceiling(self.tokens_per_day, _nano(self.usd_per_day)),
             month: Ceiling(None, _nano(self.usd_per_month)),
         }
+        return ceilings if self.usd_total is None else {**ceilings, TOTAL: Ceiling(None, _nano(self.usd_total))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +114,17 @@ class Budget:
         """The most tokens that one request should hold, so that nearly all of a limit can be used."""
         limits, price = self._limits, self._price
         usd_per_token = price.usd_per_million_tokens / MILLION if price is not None else 0.0
-        amounts = [limits.usd_per_day, limits.usd_per_month] if usd_per_token > 0 else []
+        amounts = [limits.usd_per_day, limits.usd_per_month, limits.usd_total] if usd_per_token > 0 else []
         most = [amount / usd_per_token for amount in amounts if amount is not None]
         return max(1.0, min([*most, limits.tokens_per_day or inf]) / SHARES)
 
     async def reserve(self, tokens: float) -> Reservation | None:
         """Put down what a call of so many tokens may cost; None when that is not allowed now, and `state` tells why."""
         cost, periods = self._cost(tokens), periods_at(self._clock())
-        names = (periods.day, periods.month)
+        ceilings = self._limits.ceilings(periods.day, periods.month)
         booking = None
         if self._ledger is not None:
-            booking = await self._ledger.reserve(cost, self._limits.ceilings(*names))
+            booking = await self._ledger.reserve(cost, ceilings)
         if booking is not None:
             self._spent = booking.spent
         elif self._limits.any:
@@ -129,7 +133,7 @@ class Budget:
         if booking is None or booking.is_booked:
             self._refused = None
             self._open += 1
-            return Reservation(cost, names, booking is not None)
+            return Reservation(cost, tuple(ceilings), booking is not None)
         if not self._open:  # what is in flight may turn out to cost less
             self._refuse(*self._reached(cost, periods))
         return None
@@ -184,7 +188,10 @@ class Budget:
     def _reached(self, cost: Cost, periods: Periods) -> tuple[str, float]:
         """Which limit does not admit this cost, and until when; the one that is longest in the way, if several."""
         limits = self._limits
-        day, month = (self._spent.get(name, Cost()) for name in (periods.day, periods.month))
+        day, month, total = (self._spent.get(name, Cost()) for name in (periods.day, periods.month, TOTAL))
+        if limits.usd_total is not None and not Ceiling(None, _nano(limits.usd_total)).admits(total, cost):
+            what = f"{usd_text(usd(total))} of {usd_text(limits.usd_total)} in all"
+            return f"spend limit reached since <since>: {what} (provider.max_spend)", inf
         if limits.usd_per_month is not None and not Ceiling(None, _nano(limits.usd_per_month)).admits(month, cost):
             what = f"{usd_text(usd(month))} of {usd_text(limits.usd_per_month)} a month"
             return _sentence(what, "max_spend_per_month", periods.month_ends)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Final, Protocol
 
 from anyio import move_on_after
@@ -93,7 +94,9 @@ def create_api(
         if not is_json(given):
             raise HTTPException(415, f"send 'content-type: application/json', not {given[:100]!r}")
         try:
-            wanted = parse_search(await _read_body(request), index.space.dimensions)
+            wanted = parse_search(await _read_body(request), index.space.dimensions, index.space.id)
+        except SpaceMismatch as exc:
+            raise HTTPException(409, str(exc)) from None
         except ValueError as exc:
             raise HTTPException(400, str(exc)) from None
         vector = await query_vector(wanted)
@@ -137,7 +140,9 @@ def create_api(
         )
 
     async def stats(_: Request) -> Response:
-        return json_response(index.statistics())
+        numbers = index.statistics()
+        shown = {field.name: getattr(numbers, field.name) for field in fields(numbers)}
+        return json_response({**shown, "verdicts_total": numbers.verdicts()})
 
     document = openapi_document(index.space.dimensions, secured=token is not None, has_status=status is not None)
 

@@ -143,6 +143,7 @@ def _search(dimensions: int) -> Schema:
             "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
             "description": "metadata that must be equal; dots reach inside, a list has the values of its elements",
         },
+        "space": {"type": ["string", "null"], "description": "the only one that may answer; for vectors of your own"},
     }
     subjects = [{"required": [name]} for name in ("text", "vector", "id")]
     body = {"type": "object", "properties": properties, "oneOf": subjects, "additionalProperties": False}
@@ -158,6 +159,7 @@ def _search(dimensions: int) -> Schema:
         "400": "the body is wrong, in words",
         "404": "no vector of this id is known",
         "408": "the body did not arrive in time",
+        "409": "the index is not of this space",
         "413": "the body is larger than 1 MiB",
         "415": "the content type is not application/json",
         "422": "the text has no vector",

@@ -8,13 +8,14 @@ from typing import Any, Final
 
 from streamer.core.reading import Unreadable, clean_text, is_blank, read_json
 from streamer.core.vectors import Vector, unit_rows
+from streamer.errors import SpaceMismatch
 from streamer.indexer.index.payloads import Scalar
 
 DEFAULT_K: Final = 10
 LARGEST_K: Final = 100
 
 _SUBJECTS: Final = ("text", "vector", "id")
-_KEYS: Final = (*_SUBJECTS, "k", "min_similarity", "where")
+_KEYS: Final = (*_SUBJECTS, "k", "min_similarity", "where", "space")
 MOST_CONDITIONS: Final = 10
 _LARGEST: Final = 1e18  # larger numbers, squared and summed as float32, overflow
 
@@ -31,8 +32,9 @@ class SearchRequest:
     where: Mapping[str, Scalar] | None = None
 
 
-def parse_search(body: bytes, dimensions: int) -> SearchRequest:
-    """Raises ValueError with the reason."""
+def parse_search(body: bytes, dimensions: int, space: str | None = None) -> SearchRequest:
+    """`space`: that of the index. Raises ValueError with the reason, and SpaceMismatch for a search that is meant for
+    another space."""
     try:
         document = read_json(body)
     except Unreadable as exc:
@@ -60,6 +62,11 @@ def parse_search(body: bytes, dimensions: int) -> SearchRequest:
             f"'where' must be an object of 1 to {MOST_CONDITIONS} metadata keys, each with a string, number, true, "
             "false or null"
         )
+    meant = document.get("space")
+    if meant is not None and not isinstance(meant, str):
+        raise ValueError("'space' must be a string, as answers and vector events have it")
+    if meant is not None and space is not None and meant != space:
+        raise SpaceMismatch(f"the search is for space {meant[:50]!r}, this index is of space {space!r}")
     for name in ("text", "id"):
         if name in document and not (isinstance(document[name], str) and not is_blank(document[name])):
             raise ValueError(f"{name!r} must be a string that is not blank")

@@ -19,9 +19,11 @@ _Step: TypeAlias = Literal["judge", "restore", "delete"]
 
 @dataclass(slots=True)
 class AppliedRecords:
-    """What came of a batch: verdicts in order of arrival, ids deleted, and what was left aside, with the reason."""
+    """What came of a batch: verdicts in order of arrival and the records that they judge, ids deleted, and what was
+    left aside, with the reason."""
 
     verdicts: list[Verdict] = field(default_factory=list)
+    judged: list[Record] = field(default_factory=list)
     deletions: int = 0
     malformed: list[tuple[Record, str]] = field(default_factory=list)
     foreign: list[VectorEvent] = field(default_factory=list)
@@ -48,7 +50,10 @@ def apply_records(
             reason = f"{event.vector.size} dimensions, but its space has {space.dimensions}"
             applied.malformed.append((record, reason))
         else:
-            steps.append(("judge" if is_new(record) else "restore", event))
+            new = is_new(record)
+            steps.append(("judge" if new else "restore", event))
+            if new:
+                applied.judged.append(record)
     for step, group in groupby(steps, key=itemgetter(0)):
         inputs = [event for _, event in group]
         events = [event for event in inputs if isinstance(event, VectorEvent)]

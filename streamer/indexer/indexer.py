@@ -283,8 +283,8 @@ class Indexer:
                 return  # the next run does it
             batch = records[start : start + self._settings.batch_events]
             begun = current_time()
-            with self._tracing.span(batch):
-                messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic)
+            with self._tracing.span(batch) as span:
+                messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic, span)
             sent = current_time()
             self._times.judged([record.timestamp for record in batch], sent - begun, time.time(), sent)
             acknowledged = await self._sink.send(messages) if messages else None

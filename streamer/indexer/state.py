@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar, get_args
+from typing import Final, TypeVar
 
 import structlog
 from anyio import Lock
@@ -16,15 +16,17 @@ from anyio.to_thread import run_sync
 from streamer.core.events import Message, Record
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Space
-from streamer.core.verdicts import Verdict, VerdictKind, encode_verdict
+from streamer.core.verdicts import Verdict, encode_verdict
 from streamer.cpus import usable_cores
 from streamer.indexer.apply import apply_records
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.progress import Progress
 from streamer.indexer.recent import RecentVerdicts
 from streamer.indexer.searches import Searches
+from streamer.indexer.statistics import NO_VERDICTS, counted_as
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 from streamer.telemetry.histogram import PROBABILITIES, Histogram
+from streamer.telemetry.tracing import Span, context_of
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +41,8 @@ class IndexerState:
     """The judge of one vector space. Batches are judged one after the other, in a thread; `searches` go on meanwhile,
     in another.
 
-    `records`, `deletions`, `malformed`, `foreign` (by space), `verdicts` (by kind) and `p_values` count what came in.
+    `records`, `deletions`, `malformed`, `foreign` (by space), `verdicts` (as `counted_as` says) and `p_values` count
+    what came in.
     """
 
     def __init__(self, space: Space, capacity: int, policy: VerdictPolicy) -> None:
@@ -49,7 +52,7 @@ class IndexerState:
         self.records = self.deletions = self.malformed = 0
         self.foreign: Counter[str] = Counter()
         self.p_values = Histogram(PROBABILITIES)
-        self.verdicts: Counter[str] = Counter(dict.fromkeys(get_args(VerdictKind), 0))
+        self.verdicts: Counter[str] = Counter(NO_VERDICTS)
         # Judging is reading, for the greater part. A search goes on meanwhile, in a thread of its own.
         self._changing = threading.Lock()  # held by searches, and by the judge's thread while the index changes
         self._helper = ThreadPoolExecutor(1, "products")  # begins its thread when it is first used
@@ -63,10 +66,12 @@ class IndexerState:
         beside = self._beside if usable_cores() > 1 else None
         return Judge(VectorIndex(self.space.dimensions, self.capacity, self._changing, beside), self.policy)
 
-    async def apply(self, records: Sequence[Record], progress: Progress, verdict_topic: str) -> list[Message]:
-        """Remember a batch, in order, and judge what is new; the verdicts to publish."""
+    async def apply(
+        self, records: Sequence[Record], progress: Progress, verdict_topic: str, span: Span | None = None
+    ) -> list[Message]:
+        """Remember a batch, in order, and judge what is new; the verdicts to publish. `span`: around this work."""
         async with self._judging:
-            verdicts, messages = await run_sync(self._apply, records, progress, verdict_topic)
+            verdicts, messages = await run_sync(self._apply, records, progress, verdict_topic, span)
         self.recent.add(verdicts, int(time.time() * 1000))
         return messages
 
@@ -84,7 +89,7 @@ class IndexerState:
         return lambda: begun.cancel() or begun.result()
 
     def _apply(
-        self, records: Sequence[Record], progress: Progress, verdict_topic: str
+        self, records: Sequence[Record], progress: Progress, verdict_topic: str, span: Span | None
     ) -> tuple[Sequence[Verdict], list[Message]]:
         self.judge.trust_times_until(int((time.time() + _AHEAD_SECONDS) * 1000))
         applied = apply_records(self.judge, self.space, records, progress.is_new)
@@ -92,7 +97,7 @@ class IndexerState:
         self.records += len(records)
         self.deletions += applied.deletions
         self.malformed += len(applied.malformed)
-        self.verdicts.update(verdict.verdict for verdict in applied.verdicts)
+        self.verdicts.update(map(counted_as, applied.verdicts))
         self.p_values.observe_all([v.p_value for v in applied.verdicts if v.p_value is not None])
         for record, reason in applied.malformed:
             topic, partition = record.tp
@@ -100,7 +105,11 @@ class IndexerState:
             log.warning("record is not a vector event", source=source, reason=reason)
         for event in applied.foreign:
             self._refuse(event)
-        return applied.verdicts, [encode_verdict(verdict, verdict_topic) for verdict in applied.verdicts]
+        ours = () if span is None else span.headers
+        return applied.verdicts, [
+            encode_verdict(verdict, verdict_topic, context_of(record.headers) or ours)
+            for verdict, record in zip(applied.verdicts, applied.judged, strict=True)
+        ]
 
     def _refuse(self, event: VectorEvent) -> None:
         known = event.space in self.foreign or len(self.foreign) < _MOST_FOREIGN_SPACES

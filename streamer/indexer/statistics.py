@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
+from streamer.core.verdicts import Reason, Verdict, VerdictKind
 from streamer.indexer.snapshots.store import SnapshotStatistics
 from streamer.telemetry.histogram import STEP_SECONDS, WAY_SECONDS, Histogram
 from streamer.telemetry.recent import RecentMaximum
 
 Stage: TypeAlias = Literal["judge", "publish", "commit", "search"]
+
+# What verdicts are counted under: `kind/reason`, the reason empty but for an anomaly.
+NO_VERDICTS: Final[Mapping[str, int]] = {
+    f"{kind}/{reason}": 0
+    for kind in get_args(VerdictKind)
+    for reason in (get_args(Reason) if kind == "anomaly" else ("",))
+}
+
+
+def counted_as(verdict: Verdict) -> str:
+    return f"{verdict.verdict}/{verdict.reason or ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +50,12 @@ class IndexerStatistics:
     foreign_total: Mapping[str, int] = field(
         metadata={"label": "space", "help": "Vector events of other spaces, which were ignored."}
     )
-    verdicts_total: Mapping[str, int] = field(metadata={"label": "verdict", "help": "Verdicts published, by kind."})
+    verdicts_total: Mapping[str, int] = field(
+        metadata={
+            "label": ("verdict", "reason"),
+            "help": "Verdicts published, by kind and, of an anomaly, by what makes it one.",
+        }
+    )
     p_value: Histogram = field(
         metadata={"help": "The p-values of verdicts: for ordinary events spread evenly from 0 to 1."}
     )
@@ -70,6 +87,13 @@ class IndexerStatistics:
         metadata={"label": "score", "help": "Similarity or score from which a verdict is given."}
     )
     snapshot: SnapshotStatistics | None
+
+    def verdicts(self) -> dict[str, int]:
+        """By kind alone."""
+        counts = dict.fromkeys(get_args(VerdictKind), 0)
+        for key, count in self.verdicts_total.items():
+            counts[key.partition("/")[0]] += count
+        return counts
 
 
 class IndexerTimes:

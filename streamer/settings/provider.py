@@ -108,6 +108,11 @@ class ProviderSettings(Section):
     tokens_per_minute: Positive | None = Field(
         None, examples=[1_000_000], description="the account's limit; default: learned from the answers"
     )
+    texts_per_minute: Positive | None = Field(
+        None,
+        examples=[6_000],
+        description="the most to send of all texts; default: what the vendor allows, if anything",
+    )
     max_spend_per_day: Annotated[float, Field(gt=0)] | None = Field(
         None,
         examples=[50.0],
@@ -116,6 +121,17 @@ class ProviderSettings(Section):
     )
     max_spend_per_month: Annotated[float, Field(gt=0)] | None = Field(
         None, examples=[1_000.0], description="the same in a calendar month (UTC)"
+    )
+    max_spend: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        examples=[20.0],
+        description="US dollars in all, counted from the first call with this limit; for one piece of work: budget",
+    )
+    budget: str | None = Field(
+        None,
+        min_length=1,
+        examples=["backfill"],
+        description="a name under which costs are counted by themselves; default: with all others of the same vendor",
     )
     max_tokens_per_day: Positive | None = Field(
         None, examples=[500_000_000], description="billed tokens in a day (UTC); works where no price is known, too"

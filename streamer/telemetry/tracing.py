@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 Attributes: TypeAlias = Mapping[str, str | int | float | bool]
 SpanKind: TypeAlias = Literal["consumer", "client"]
+
+CONTEXT: Final = ("traceparent", "tracestate")
+_LONGEST_CONTEXT: Final = 512  # bytes of a header: what W3C asks everybody to pass on
 
 
 class Span(Protocol):
@@ -98,6 +101,12 @@ def embedded(provider: str, model: str, dimensions: int, texts: int) -> Attribut
         "gen_ai.embeddings.dimension.count": dimensions,
         "streamer.texts": texts,
     }
+
+
+def context_of(headers: Headers) -> Headers:
+    """The W3C context among a record's headers, as headers; empty without a `traceparent`."""
+    found = tuple(header for header in headers if header[0] in CONTEXT and len(header[1]) <= _LONGEST_CONTEXT)
+    return found if any(name == "traceparent" for name, _ in found) else ()
 
 
 def trace_of(headers: Headers) -> str | None:

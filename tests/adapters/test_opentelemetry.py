@@ -119,20 +119,43 @@ async def test_a_call_that_fails_is_a_span_with_its_error() -> None:
     assert answered.status.status_code is StatusCode.UNSET
 
 
-async def test_an_indexer_s_batch_is_linked_to_the_events_of_its_vectors() -> None:
+async def test_an_indexer_s_batch_is_linked_to_its_vectors_and_verdicts_go_on_with_their_traces() -> None:
     recorded, topic = Recorded(), Topic()
-    topic.append("a", 0)
+    topic.append("untraced", 0)
+    topic.append("gone", None)
+    topic.append("traced", 90)
     [log] = topic.logs.values()
-    log[0] = with_headers(log[0], log[0].headers + TRACED)
+    log[2] = with_headers(log[2], log[2].headers + TRACED)
     this = Running(topic, tracing=ConsumerTracing(recorded.tracing, "g-verdicts"))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(this.indexer.run)
-        await this.until(lambda: this.indexer.ready() is None)
+        await this.until(lambda: len(topic.verdicts) == 2)
         this.indexer.stop()
     [batch] = recorded.named("process ")
     assert [f"{link.context.trace_id:032x}" for link in batch.links] == [TRACE]
     assert batch.attributes is not None
     assert batch.attributes["messaging.consumer.group.name"] == "g-verdicts"
+    assert batch.context is not None
+    contexts = {message.key: dict(message.headers) for message in topic.verdicts}
+    assert contexts[b"traced"].items() >= set(TRACED)
+    ours = f"00-{batch.context.trace_id:032x}-{batch.context.span_id:016x}-".encode()
+    assert contexts[b"untraced"]["traceparent"].startswith(ours), "without a trace of its own, that of the batch"
+
+
+async def test_without_tracing_a_verdict_carries_what_its_vector_came_with() -> None:
+    topic = Topic()
+    topic.append("plain", 0)
+    topic.append("traced", 90)
+    [log] = topic.logs.values()
+    log[1] = with_headers(log[1], log[1].headers + TRACED)
+    this = Running(topic)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(this.indexer.run)
+        await this.until(lambda: len(topic.verdicts) == 2)
+        this.indexer.stop()
+    plain, traced = (dict(message.headers) for message in topic.verdicts)
+    assert "traceparent" not in plain
+    assert traced.items() >= set(TRACED)
 
 
 def test_headers_that_are_no_context_are_no_links() -> None:

@@ -15,6 +15,7 @@ from tests.worker.flows import until
 
 
 def test_everything_that_is_unavailable_is_named() -> None:
+    """First hour D1."""
     states = [lambda: "provider down: no answer", lambda: None, lambda: "no answer from Kafka"]
     assert problems(states) == "provider down: no answer; no answer from Kafka"
 
@@ -26,6 +27,7 @@ def test_nothing_is_said_while_all_is_well() -> None:
 
 @pytest.mark.anyio
 async def test_an_outage_is_told_with_since_when_and_until_when(logs: list[EventDict]) -> None:
+    """First hour D1 and R2."""
     state: Waiting | None = Waiting("provider_quota", "blocked: used up", 2_000_000_000.0)
     async with anyio.create_task_group() as tasks:
         began = datetime.now(UTC)

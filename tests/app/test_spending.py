@@ -19,6 +19,7 @@ from streamer.app.embedder import open_embedding
 from streamer.app.providers import contract_of
 from streamer.app.spending import account_of, budget_for, limits_of, price_for
 from streamer.core.vectors import Space
+from streamer.core.vendors import VENDORS
 from streamer.embedding.budget import periods_at
 from streamer.embedding.prices import Price
 from streamer.errors import ConfigurationError
@@ -76,6 +77,14 @@ def test_the_price_is_the_users_own_or_that_of_the_list() -> None:
     assert price_for(own, contract_of(own)) == Price(0.01)
 
 
+@pytest.mark.parametrize("name", [name for name, vendor in VENDORS.items() if vendor.default_model])
+def test_the_default_model_of_each_vendor_has_a_price_with_a_date_or_costs_nothing(name: str) -> None:
+    wanted = settings(name)
+    price = price_for(wanted, contract_of(wanted))
+    assert price is not None
+    assert price.as_of.startswith("202") or price.usd_per_million_tokens == 0
+
+
 @pytest.mark.parametrize("name", ["onnx", "sentence-transformers", "ollama"])
 def test_what_nobody_bills_has_no_budget_whatever_the_limits_say(name: str) -> None:
     wanted = settings(name, max_spend_per_day="1")
@@ -113,8 +122,9 @@ def test_a_limit_needs_a_store_and_a_count_without_a_limit_does_not() -> None:
 
 
 def test_limits_are_those_of_the_settings() -> None:
-    limits = limits_of(settings(max_spend_per_day="2", max_spend_per_month="30", max_tokens_per_day="1000"))
-    assert (limits.usd_per_day, limits.usd_per_month, limits.tokens_per_day) == (2.0, 30.0, 1000)
+    amounts = {"max_spend_per_day": "2", "max_spend_per_month": "30", "max_spend": "5", "max_tokens_per_day": "1000"}
+    limits = limits_of(settings(**amounts))
+    assert (limits.usd_per_day, limits.usd_per_month, limits.usd_total, limits.tokens_per_day) == (2.0, 30.0, 5.0, 1000)
     assert not limits_of(settings()).any
 
 
@@ -128,6 +138,14 @@ def test_an_account_is_a_vendor_at_a_host() -> None:
     assert account_of(settings(), contract_of(settings())) == "openai api.openai.com"
     proxied = settings(base_url="https://user@gateway.example:8443/v1")
     assert account_of(proxied, contract_of(proxied)) == "openai gateway.example"
+
+
+def test_a_budget_of_its_own_is_counted_by_itself() -> None:
+    store = Store()
+    wanted = settings(budget="backfill", max_spend="5")
+    assert budget_for(wanted, contract_of(wanted), store) is not None
+    assert store.accounts == ["openai api.openai.com backfill"]
+    assert account_of(wanted, contract_of(wanted)) == "openai api.openai.com", "the vendor's limits are for all"
 
 
 async def test_an_opened_provider_is_counted(tmp_path: Path) -> None:

@@ -230,6 +230,7 @@ CAUSES: Mapping[str, tuple[Step, Step]] = {
 
 @pytest.mark.parametrize("trouble", CAUSES)
 async def test_a_trouble_of_a_worker_is_told_from_all_others_and_clears(trouble: str) -> None:
+    """First hour D2."""
     cause, cure = CAUSES[trouble]
     async with deployment() as this:
         assert await this.told() == set()
@@ -241,6 +242,7 @@ async def test_a_trouble_of_a_worker_is_told_from_all_others_and_clears(trouble:
 
 @pytest.mark.parametrize("anyio_backend", ["real"], indirect=True)
 async def test_troubles_of_an_indexer(anyio_backend: Any) -> None:
+    """First hour D2."""
     topic = Topic()
     topic.append("a", 0)
     this = Running(topic)
@@ -259,7 +261,7 @@ async def test_troubles_of_an_indexer(anyio_backend: Any) -> None:
         await this.until(lambda: this.indexer.ready() is None)
         before = scrape()
         assert firing([before]) == set()
-        this.indexer._state.verdicts["anomaly"] += 30
+        this.indexer._state.verdicts["anomaly/form"] += 30
         assert firing([scrape()], [before]) == {"flood of anomalies"}
         assert firing([scrape()], [scrape()]) == set()
         two = [scrape(), replace(scrape(), instance="other")]

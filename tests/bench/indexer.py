@@ -31,11 +31,11 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.topics import TopicSpec, check_topics
+from streamer.bench.vectors import KINDS, Maker
 from streamer.core.sketch import SKETCH_HEADER, sketch
 from tests.support.brokers import Java
 from tests.support.processes import StreamerProcess, streamer
 from tests.support.stages import free_port
-from tests.support.vectors import KINDS, Maker
 
 DIMENSIONS = 384
 PARTITIONS = 4

@@ -1,9 +1,9 @@
-"""What a snapshot costs and what it saves: `python -m tests.bench.snapshot --broker 127.0.0.1:9092`.
+"""What saving a snapshot costs: `python -m tests.bench.snapshot --broker 127.0.0.1:9092`.
 
 With `OPENBLAS_NUM_THREADS=1`, which `streamer` sets for itself.
 
-A vector topic is filled, then read by an indexer that saves a snapshot when it is stopped, then by another one that
-goes on from it. Everything is measured from the start of `Indexer.run` to its readiness, on the broker that is given.
+A vector topic is filled, then read by an indexer that saves a snapshot while it follows. How long a start takes from
+either is what `streamer bench restore` measures.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,48 +20,20 @@ from typing import Any
 from unittest.mock import patch
 
 import anyio
-import numpy as np
-import orjson
 import psutil
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streamer.adapters.kafka.changelog import KafkaChangelog
-from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.snapshot_file import SnapshotFile
+from streamer.app.kafka import open_changelog
+from streamer.bench.job import new_topic, publish, topics
+from streamer.bench.restore import space_of, vector_messages
 from streamer.core.events import Message
-from streamer.core.sketch import SKETCH_HEADER, sketch
-from streamer.core.vectors import Space
 from streamer.indexer.indexer import Indexer
 from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.protocols import Acknowledgement
-from tests.support.vectors import like_texts
+from streamer.settings import Settings
 
 PARTITIONS = 4
-
-
-async def fill(broker: str, topic: str, space: Space, count: int) -> None:
-    """Vectors, sketches and metadata, as a worker with the binary format sends them."""
-    rng = np.random.default_rng(0)
-    producer = AIOKafkaProducer(bootstrap_servers=broker, linger_ms=20, max_batch_size=1 << 19)
-    await producer.start()
-    try:
-        for start in range(0, count, 1_000):
-            words = rng.integers(5_000, size=(1_000, 20)).astype(str).tolist()
-            vectors = like_texts(rng, min(1_000, count - start), space.dimensions)
-            for number, vector in enumerate(vectors, start):
-                headers = [
-                    ("content-type", b"application/octet-stream"),
-                    ("streamer-space", space.id.encode()),
-                    ("streamer-model", space.model.encode()),
-                    ("streamer-dimensions", str(space.dimensions).encode()),
-                    ("streamer-metadata", orjson.dumps({"lang": "en", "channel": "mail", "customer": number})),
-                    (SKETCH_HEADER, sketch(" word".join(words[number - start]))),
-                ]
-                await producer.send(topic, key=b"event-%d" % number, value=vector.tobytes(), headers=headers)
-    finally:
-        await producer.stop()
 
 
 class NoSink:
@@ -86,45 +57,27 @@ class Ticks:
 
 
 @asynccontextmanager
-async def indexing(indexer: Indexer) -> AsyncIterator[float]:
-    """Seconds until it is ready."""
-    began = time.perf_counter()
+async def indexing(indexer: Indexer) -> AsyncIterator[None]:
+    """From when it is ready."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(indexer.run)
         while indexer.ready() is not None:  # noqa: ASYNC110 - readiness is a plain question
             await anyio.sleep(0.001)
-        yield time.perf_counter() - began
+        yield
         indexer.stop()
 
 
 async def measure(broker: str, count: int, dimensions: int, folder: Path) -> dict[str, Any]:
-    space = Space(provider="bench", model="random", dimensions=dimensions)
-    topic, group = f"bench-{uuid.uuid4().hex[:8]}", f"bench-{uuid.uuid4().hex[:8]}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
-        await fill(broker, topic, space, count)
-        found: dict[str, Any] = {"vectors": count, "dimensions": dimensions}
-        for turn in ("topic", "snapshot"):
-            changelog = KafkaChangelog(KafkaConnection(bootstrap_servers=broker), topic, group)
-            await changelog.start()
-            if turn == "topic":
-                await changelog.commit(await changelog.end_offsets())  # judged before: this is about restarts
+    settings = Settings.model_validate({"kafka": {"bootstrap_servers": broker}})
+    topic = new_topic("vectors")
+    async with topics(settings, PARTITIONS, topic):
+        await publish(settings, count, vector_messages(topic, count, dimensions, "binary"))
+        async with open_changelog(settings, topic, new_topic("group")) as changelog:
+            await changelog.commit(await changelog.end_offsets())  # judged before: this is not about verdicts
             snapshots = Snapshots(SnapshotFile(folder / "index.snapshot"), {"topic": topic})
-            indexer = Indexer(changelog, NoSink(), space, IndexerSettings(capacity=count), snapshots)
-            cpu = time.process_time()
-            async with indexing(indexer) as seconds:
-                found[f"seconds_to_ready_from_{turn}"] = round(seconds, 2)
-                found[f"cpu_seconds_from_{turn}"] = round(time.process_time() - cpu, 2)
-                assert snapshots.statistics().loaded == (turn == "snapshot")
-                if turn == "topic":
-                    found |= await save(indexer, snapshots)
-            await changelog.aclose()
-        return found
-    finally:
-        await admin.delete_topics([topic])
-        await admin.close()
+            indexer = Indexer(changelog, NoSink(), space_of(dimensions), IndexerSettings(capacity=count), snapshots)
+            async with indexing(indexer):
+                return {"vectors": count, "dimensions": dimensions, **await save(indexer, snapshots)}
 
 
 async def save(indexer: Indexer, snapshots: Snapshots) -> dict[str, Any]:

@@ -33,6 +33,7 @@ async def test_texts_are_published_as_workers_read_them(broker: Broker, new_topi
 
 
 async def test_texts_go_where_the_workers_setting_says() -> None:
+    """First hour D8."""
     producer = TextProducer("127.0.0.1:1", text_field="data.body")
     message = producer._message(Text("hello", metadata={"data": {"n": 1}}))
     await producer.__aexit__()
@@ -79,6 +80,7 @@ async def test_row_32_halves_of_surrogate_pairs_are_replaced() -> None:
 async def test_a_topic_that_is_not_there_is_told_at_once_with_those_that_are(
     broker: Broker, new_topic: NewTopicName
 ) -> None:
+    """First hour D9."""
     topic = await new_topic("texts")
     producer = TextProducer(broker.bootstrap_servers, topic[:-1] + "x", idempotent=broker.is_real)
     with anyio.fail_after(20), pytest.raises(Unreachable, match=f"does not exist at .*; there are {topic}") as raised:
@@ -88,6 +90,7 @@ async def test_a_topic_that_is_not_there_is_told_at_once_with_those_that_are(
 
 
 async def test_a_broker_that_is_not_there(free_tcp_port: int) -> None:
+    """First hour R12."""
     with pytest.raises(Unreachable, match="cannot be reached"):
         async with TextProducer(f"127.0.0.1:{free_tcp_port}"):
             raise AssertionError("entered")

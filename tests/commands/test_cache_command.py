@@ -22,6 +22,7 @@ OPENAI = {"STREAMER_PROVIDER__NAME": "openai", "STREAMER_PROVIDER__API_KEY": "sk
 
 
 async def test_its_actions_work_while_a_worker_uses_the_file(tmp_path: Path) -> None:
+    """First hour R10."""
     path = tmp_path / "streamer-cache.sqlite"
     async with opened(path) as worker:
         await worker.put_many(entries(range(2_500)))

@@ -66,6 +66,7 @@ async def test_check_names_what_is_wrong_and_what_to_do(what: str, tmp_path: Pat
 
 
 async def test_check_prints_json_lines() -> None:
+    """First hour R8."""
     async with FakeOpenAI(key=KEY) as server:
         done = await check(server, "--json")
     lines = check_lines("check-line", done.stdout)
@@ -183,12 +184,18 @@ async def test_check_names_what_differs(name: str) -> None:
     assert says in line
 
 
-async def test_e8_check_says_that_the_server_names_another_model() -> None:
+@pytest.mark.parametrize("named", ["bge-small-en", "text-embedding-3-large", "default"])
+async def test_e8_check_says_that_the_server_names_another_model(named: str) -> None:
     async with FakeOpenAI(key=KEY) as server:
-        server.edit = lambda answer, asked: answer | {"model": "bge-small-en"}
+        server.edit = lambda answer, asked: answer | {"model": named}
         line = await said_of_the_provider(server)
-        assert "the service says that its model is 'bge-small-en': is 'text-embedding-3-small' right" in line
-        server.edit = lambda answer, asked: answer | {"model": "openai/text-embedding-3-small"}
+    assert f"the service says that its model is '{named}': is 'text-embedding-3-small' right" in line
+
+
+@pytest.mark.parametrize("named", ["openai/text-embedding-3-small", "TEXT-EMBEDDING-3-SMALL", "", None, 7])
+async def test_e8_another_spelling_of_the_same_model_is_no_other(named: Any) -> None:
+    async with FakeOpenAI(key=KEY) as server:
+        server.edit = lambda answer, asked: answer | {"model": named}
         assert "the service says" not in await said_of_the_provider(server)
 
 

@@ -135,6 +135,7 @@ async def test_what_has_no_vector_is_said_and_keeps_its_row(tmp_path: Path) -> N
 
 
 async def test_a_column_is_embedded_and_ids_stay_with_their_vectors(tmp_path: Path) -> None:
+    """First hour D11."""
     (tmp_path / "reviews.csv").write_text('id,body\nr-1,"Too\nlate"\nr-2,poison\nr-3,Fine\n')
     (tmp_path / "reviews.jsonl").write_text('{"id": 1, "body": "Too late"}\n{broken\n{"id": 3, "body": "Fine"}\n')
     async with FakeOpenAI(key=KEY) as server:
@@ -211,6 +212,7 @@ async def test_it_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_what_is_wrong_is_one_line(arguments: list[str], says: str, tmp_path: Path) -> None:
+    """First hour D11."""
     (tmp_path / "blank.txt").write_text("\n \n")
     (tmp_path / "reviews.csv").write_text("id,body\n1,Too late\n")
     (tmp_path / "reviews.jsonl").write_text('{"id": 1, "body": "Too late"}\n')

@@ -54,6 +54,16 @@ async def test_a_million_events_a_second_can_be_planned_on_paper() -> None:
         assert words in done.stdout
 
 
+async def test_an_unknown_model_has_no_price_until_the_user_sets_one() -> None:
+    given = ["plan", "--rate", "100/s", "--provider", "openai", "--tokens", "60", "--set", "index.capacity=1000"]
+    for setting in ("model=mine", "dimensions=8", "max_item_tokens=512", "max_items=32"):
+        given += ["--set", f"provider.{setting}"]
+    done = await streamer(*given)
+    assert "in US dollars unknown: set provider.price_per_million_tokens" in done.stdout
+    priced = await streamer(*given, "--set", "provider.price_per_million_tokens=0.5")
+    assert "at 0.5 USD a million tokens (your price)" in priced.stdout
+
+
 async def test_a_local_model_costs_nothing_and_is_its_own_bottleneck() -> None:
     plan = await document("--rate", "200/s", "--set", "index.capacity=1000")
     assert plan["provider"] == "onnx"

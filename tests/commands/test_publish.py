@@ -57,6 +57,7 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> MemorySink:
 def test_a_worker_with_the_same_settings_reads_the_text(
     content: str | dict[str, Any], source: str | None, target: str, input_format: str
 ) -> None:
+    """First hour B1."""
     settings = Settings.model_validate({"input": {"format": input_format, "text_field": target}})
     message = message_of(Row(1, content), settings, "texts", text_field=source, key_field=None)
     record = Record(TP, 0, message.key, message.value, 0, message.headers)
@@ -70,6 +71,7 @@ def test_a_worker_with_the_same_settings_reads_the_text(
 
 
 async def test_the_column_is_named_and_the_worker_needs_no_setting(sink: MemorySink, tmp_path: Path) -> None:
+    """First hour B1."""
     (tmp_path / "reviews.csv").write_text("id,body,stars\nr-1,Too late,1\nr-2,Fine,5\n")
     done = await streamer("publish", "reviews.csv", "--text-field", "body", "--key-field", "id")
     assert (done.code, done.stderr) == (0, "2 messages published\n")
@@ -78,6 +80,56 @@ async def test_the_column_is_named_and_the_worker_needs_no_setting(sink: MemoryS
         (b"r-2", {"id": "r-2", "text": "Fine", "stars": "5"}),
     ]
     assert {message.topic for message in sink.acknowledged} == {"texts"}
+
+
+TWEETS = r"""tweet_id,airline_sentiment,text,tweet_created
+5.70306E+17,neutral,@airline What @someone said.,2015-02-24 11:35:52 -0800
+5.70306E+17,negative,"@airline it's ""really"" aggressive to blast
+obnoxious entertainment\n at us, & they have little recourse 😡",2015-02-24 11:15:36 -0800
+5.70301E+17,positive,"@airline yes, nearly every time I fly 🛫 ❤️",
+"""
+LOGS = r"""{"host":"web-1","pid":4711,"text":"<34>Oct 11 22:14:15 su: 'su root' failed on /dev/pts/8","tags":[]}
+{"host":"db-2","pid":null,"text":"\u0041 50% full\tnow","tags":["disk",{"n":1}]}
+"""
+SMS = """ham\tGo until jurong point, crazy.. Available only "in bugis n great world
+spam\tFree entry in 2 a wkly comp! Text FA to 87121 to receive entry; £100
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "arguments", "keys", "texts"),
+    [
+        (
+            "tweets.csv", TWEETS, ["--key-field", "tweet_id"], [b"5.70306E+17", b"5.70306E+17", b"5.70301E+17"],
+            ["@airline What @someone said.",
+             '@airline it\'s "really" aggressive to blast\nobnoxious entertainment\\n at us, & they have little '
+             "recourse 😡",
+             "@airline yes, nearly every time I fly 🛫 ❤️"],
+        ),
+        (
+            "logs.jsonl", LOGS, ["--key-field", "host"], [b"web-1", b"db-2"],
+            ["<34>Oct 11 22:14:15 su: 'su root' failed on /dev/pts/8", "A 50% full\tnow"],
+        ),
+        (
+            "sms.tsv", SMS, ["--columns", "label,text", "--no-quotes"], [None, None],
+            ['Go until jurong point, crazy.. Available only "in bugis n great world',
+             "Free entry in 2 a wkly comp! Text FA to 87121 to receive entry; £100"],
+        ),
+    ],
+)  # fmt: skip
+async def test_row_42_files_as_people_keep_them_arrive_whole(
+    name: str, content: str, arguments: list[str], keys: list[bytes], texts: list[str], sink: MemorySink, tmp_path: Path
+) -> None:
+    """Field case 42."""
+    (tmp_path / name).write_text(content)
+    done = await streamer("publish", name, *arguments)
+    assert done.code == 0, done.stderr
+    assert [message.key for message in sink.acknowledged] == keys
+    events = [
+        Decoder().decode(Record(TP, 0, message.key, message.value, 0, message.headers), Origin(TP, 0, 1))
+        for message in sink.acknowledged
+    ]
+    assert [event.text for event in events if isinstance(event, Event)] == texts
 
 
 async def test_one_message_is_not_messages(sink: MemorySink) -> None:

@@ -29,6 +29,7 @@ def of_kind(kind: str) -> list[SampleRecord]:
 
 
 def test_there_is_enough_of_everything() -> None:
+    """First hour D4."""
     counts = Counter(record.expectation.kind for record in RECORDS)
     assert counts["ordinary"] >= 240
     assert counts["repeat"] == 40

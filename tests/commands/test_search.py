@@ -19,6 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_the_nearest_as_a_table_and_as_the_indexers_own_answer() -> None:
+    """First hour D6."""
     topic = Topic()
     topic.append("a", 0, text="hello", lang="en")
     topic.append("b", 90)
@@ -36,6 +37,7 @@ async def test_the_nearest_as_a_table_and_as_the_indexers_own_answer() -> None:
 
 
 async def test_an_empty_index_and_one_without_texts_say_so() -> None:
+    """First hour B1 and D6."""
     async with serving_an_index(Topic(), DegreesEmbedder()) as (http, _):
         empty = await streamer("search", "0", "--url", f"{http.base_url}")
         as_json = await streamer("search", "0", "--url", f"{http.base_url}", "--json")

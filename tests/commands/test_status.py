@@ -38,6 +38,7 @@ WORKER: dict[str, Any] = {
     ],
     "cache": {"texts": 100, "hits": 83, "share": 0.83, "problem": None},
     "spend": {"usd": 0.5, "day_usd": 1.25, "month_usd": 30.0, "day_tokens": 62_500, "limit_reached": False},
+    "price": {"usd_per_million_tokens": 0.02, "as_of": "2026-11-28"},
     "in_flight": 400, "end_to_end_seconds": {"p50": 0.1, "p95": None},
     "dead_letters": [{"kind": "missing_text", "count": 1_000, "reason": "no text at 'text'"}],
     "forecast": {"usd_per_day": 41.0, "tokens_per_day": 2_050_000_000, "backlog_usd": 312.0,
@@ -60,6 +61,7 @@ async def a_worker(token: str | None = None) -> AsyncIterator[str]:
 
 
 async def test_one_look_tells_state_reason_and_price() -> None:
+    """First hour D12 and R2."""
     check_document("status", WORKER)
     async with a_worker() as url:
         done = await streamer("status", *NO_BROKER, "--url", url)
@@ -71,12 +73,31 @@ async def test_one_look_tells_state_reason_and_price() -> None:
         "texts/1 12,000, the oldest event in flight for 61 s, nothing committed for 90 s",
         "1,000 missing_text in the last hour, mostly: no text at 'text'",
         "abc openai small, cache 83% of 100 texts", "1.25 USD today for 62,500 tokens, 30.00 USD this month",
+        "price   0.02 USD a million tokens (list price of 2026-11-28)",
         "at this rate 41.00 USD a day; the backlog costs 312.00 USD and takes 9 h",
     ):  # fmt: skip
         assert said in text
     assert "texts/0" not in text, "what is not behind is not listed"
     assert "no answer" in text, "the brokers"
     assert done.code == 3
+
+
+@pytest.mark.parametrize(
+    ("price", "said"),
+    [
+        ({"usd_per_million_tokens": 0.015, "as_of": None}, ["0.015 USD a million tokens (your price)"]),
+        (
+            {"usd_per_million_tokens": None, "as_of": None},
+            ["of openai small is not known: set provider.price_per_million_tokens"],
+        ),
+        (None, []),
+    ],
+)
+def test_whose_price_it_is_or_that_none_is_known(price: Mapping[str, Any] | None, said: list[str]) -> None:
+    document = {"kind": "process", "url": "http://w", **WORKER, "price": price}
+    check_document("status", document)
+    lines = [line.plain.split(maxsplit=1) for line in lines_of([document])]
+    assert [line[1] for line in lines if line[0] == "price"] == said
 
 
 async def test_json_lines_are_of_their_schema() -> None:
@@ -111,6 +132,7 @@ def test_it_asks_the_ports_of_the_settings() -> None:
 
 
 def test_a_group_in_one_line() -> None:
+    """First hour D12."""
     lag = {TopicPartition("texts", 0): 5, TopicPartition("texts", 1): 0}
     document = group_document(Group("g", "Stable", ["a", "b"], lag))
     check_document("status-line", document)
@@ -123,6 +145,7 @@ def test_a_group_in_one_line() -> None:
 
 
 def test_an_indexer_in_one_line() -> None:
+    """First hour D12."""
     document = {
         **{key: WORKER[key] for key in WORKER if key not in ("in_flight", "dead_letters", "forecast")},
         "role": "indexer", "waits": [], "degraded": [], "ready": True, "state": None, "lag": 0, "partitions": [],

@@ -61,6 +61,7 @@ def verdict(id: str, kind: str) -> Record:
 
 
 async def test_the_last_old_record_is_not_new(polls: Polls) -> None:
+    """First hour D7."""
     polls.old, polls.new = [verdict("old", "ordinary")], [verdict("new", "ordinary")]
     done = await streamer("tail", "verdicts", "-n", "1")
     assert (done.stdout, done.stderr) == ("new  ordinary  0.500\n", "")
@@ -72,12 +73,14 @@ async def test_the_last_old_record_is_not_new(polls: Polls) -> None:
 
 @pytest.mark.parametrize("arguments", [["verdicts", "--kind", "near-duplicate"], ["verdicts", "--kind", "anomaly"]])
 async def test_only_one_kind_of_verdict(arguments: list[str], polls: Polls) -> None:
+    """First hour R9."""
     polls.new = [verdict("a", "ordinary"), verdict("b", "near_duplicate"), verdict("c", "anomaly")]
     done = await streamer("tail", *arguments, "-n", "1")
     assert done.stdout.split()[:2] == (["b", "near_duplicate"] if "near" in arguments[-1] else ["c", "anomaly"])
 
 
 async def test_only_one_kind_of_dead_letter(polls: Polls) -> None:
+    """First hour D13."""
     polls.new = [
         record("a", b"\xff", (("streamer-error-kind", b"undecodable"),)),
         record("b", {"body": "x"}, (("streamer-error-kind", b"missing_text"), ("streamer-error", b"no text"))),
@@ -110,6 +113,7 @@ async def test_a_kind_that_there_is_not(arguments: list[str], says: str, polls: 
 async def test_that_it_waits_is_said_once(
     arguments: list[str], says: str, polls: Polls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """First hour D7."""
     monkeypatch.setattr(module, "QUIET_SECONDS", 0.0)
     polls.new = [verdict("a", "ordinary")] if "--kind" in arguments else []
     later = iter([None, None, verdict("late", "anomaly")])
@@ -128,6 +132,7 @@ async def test_that_it_waits_is_said_once(
 
 @pytest.mark.parametrize("text", ["my parcel got wet", None])
 async def test_texts_are_shown_in_both_formats(text: str | None, polls: Polls) -> None:
+    """First hour D6."""
     vector = np.array([0.6, 0.8], "<f4")
     headers: Headers = (("content-type", b"application/octet-stream"),)
     binary = record("b", vector.tobytes(), (*headers, ("streamer-text", text.encode())) if text else headers)

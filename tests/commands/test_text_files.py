@@ -14,9 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.commands import text_files as module
 from streamer.commands.text_files import AnyRow, BadRow, FileFormat, Row, open_text_file
 from streamer.errors import ConfigurationError
 
+# Of Kafka Connect's JsonConverter.
+ENVELOPES = [
+    json.dumps({"schema": {"type": "struct", "fields": []}, "payload": {"id": "1", "text": "late"}}),
+    json.dumps({"schema": None, "payload": {"id": "2", "text": "wet"}}),
+]
 NOISE = random.Random(1).randbytes(50_000)
 
 
@@ -55,10 +61,12 @@ def contents(rows: list[AnyRow]) -> list[Any]:
         ("a.log", '{"id": "1", "text": "late"}\n{"id": "2", "text": "wet"}', {}),
         ("a", json.dumps([{"id": "1", "text": "late"}, {"id": "2", "text": "wet"}], indent=2), {}),
         ("a.jsonl.gz", gzip.compress(b'{"id": "1", "text": "late"}\n{"id": "2", "text": "wet"}', mtime=0), {}),
+        ("a.jsonl", "".join(f"{line}\n" for line in ENVELOPES), {}),
+        ("a.json", "[" + ",".join(ENVELOPES) + "]", {}),
     ],
 )
 def test_the_same_rows_in_many_dresses(name: str, content: str | bytes, wanted: Any, tmp_path: Path) -> None:
-    """Field cases 14, 14b, 16, 24, 25 and 26."""
+    """Field cases 14, 14b, 16, 24, 25, 26 and E3."""
     rows = contents(read(tmp_path, name, content, **wanted))
     assert rows == [{"id": "1", "text": "late"}, {"id": "2", "text": "wet"}]
 
@@ -71,6 +79,27 @@ def test_lines_of_text(tmp_path: Path) -> None:
     assert contents(read(tmp_path, "a.txt", '{"text": "x"}\n')) == ['{"text": "x"}']
     assert contents(read(tmp_path, "a", '{"text": "x"}\n', kind="text")) == ['{"text": "x"}']
     assert read(tmp_path, "a.txt", "") == []
+
+
+@pytest.mark.parametrize(
+    "content", ['["late", "wet"]', '"late"\n"wet"\n', '{"schema": {"type": "string"}, "payload": "late"}\n"wet"\n',
+                '{"schema": {"type": "bytes"}, "payload": "bGF0ZQ=="}\n"wet"\n'],
+)  # fmt: skip
+def test_json_strings_are_texts(content: str, tmp_path: Path) -> None:
+    """Field cases 28 and E3, in files."""
+    assert contents(read(tmp_path, "a.json", content)) == ["late", "wet"]
+
+
+def test_row_e3_the_fields_of_an_envelope_have_paths_with_payload_too(tmp_path: Path) -> None:
+    [row] = read(tmp_path, "a.jsonl", ENVELOPES[0] + "\n")
+    assert isinstance(row, Row)
+    assert [row.path("payload.text"), row.path("text"), Row(1, {}).path("payload.text")] == [
+        "text",
+        "text",
+        "payload.text",
+    ]
+    [null] = read(tmp_path, "a.jsonl", '{"schema": null, "payload": null}\n')
+    assert null == BadRow(1, "null, not a JSON object or string")
 
 
 def test_one_pretty_object_is_one_row(tmp_path: Path) -> None:
@@ -86,10 +115,26 @@ def test_quoted_newlines_keep_the_numbers_right(tmp_path: Path) -> None:
     ]
 
 
-def test_a_field_may_be_large(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [131_072, 131_073, 1_000_000])
+@pytest.mark.parametrize(
+    ("before", "after", "wanted"),
+    [("", "", {}), ('"', '"', {}), ("id\t", "", {"delimiter": "\t", "columns": ["id", "text"]})],
+)
+def test_row_15_a_field_may_be_large(before: str, after: str, wanted: Any, size: int, tmp_path: Path) -> None:
     """Field case 15."""
-    [row] = contents(read(tmp_path, "a.csv", "text\n" + "x" * 1_000_000 + "\n"))
-    assert len(row["text"]) == 1_000_000
+    header = "" if wanted else "text\n"
+    [row] = contents(
+        read(tmp_path, "a.csv", header + before + "x\n" * (size // 2 if after else 0) + "x" * size + after, **wanted)
+    )
+    assert row["text"].count("x") == size + (size // 2 if after else 0)
+
+
+def test_row_15_a_field_beyond_all_measure_is_a_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LARGEST_FIELD", 200_000)
+    bad, good = read(tmp_path, "a.csv", "text\n" + "x" * 200_001 + "\nlate\n")
+    assert isinstance(bad, BadRow)
+    assert (bad.number, "field larger than" in bad.reason) == (2, True)
+    assert good == Row(3, {"text": "late"})
 
 
 @pytest.mark.parametrize(
@@ -100,8 +145,8 @@ def test_a_field_may_be_large(tmp_path: Path) -> None:
         ("a.csv", "id,text\n1,x\n2,y,z\n3,w\n", {}, 3, "3 values for 2 columns"),
         ("a.csv", 'id,text\n1,x\n2,"y" z\n3,w\n', {}, 3, "not CSV"),
         ("a.jsonl", '{"a": 1}\n{half\n{"a": 2}\n', {}, 2, "not JSON"),
-        ("a.jsonl", '{"a": 1}\n[1]\n{"a": 2}\n', {}, 2, "not a JSON object"),
-        ("a.json", '[{"a": 1},\n5,\n{"a": 2}]', {}, 2, "not a JSON object"),
+        ("a.jsonl", '{"a": 1}\n[1]\n{"a": 2}\n', {}, 2, "an array, not a JSON object"),
+        ("a.json", '[{"a": 1},\n5,\n{"a": 2}]', {}, 2, "a number, not a JSON object"),
         ("a.jsonl", b'{"a": 1}\n{"a": "\xff"}\n{"a": 2}\n', {}, 2, "not UTF-8"),
     ],
 )

@@ -130,7 +130,7 @@ def test_cloud_events_are_unwrapped(value: bytes, headers: Headers) -> None:
     assert event.text == "hello"
 
 
-fields = st.sampled_from(["text", "a", "id", "specversion", "data", "source", "type"])
+fields = st.sampled_from(["text", "a", "id", "specversion", "data", "source", "type", "payload", "schema"])
 inner = st.none() | st.integers(0, 9) | st.text(max_size=8) | st.sampled_from([" ", "\ufeffx", "1.0"])
 objects = st.dictionaries(fields, inner | st.dictionaries(fields, inner, max_size=2), max_size=5)
 telling = st.tuples(
@@ -147,7 +147,7 @@ telling = st.tuples(
         {},
         optional={
             "format": st.sampled_from(["auto", "json", "text"]),
-            "text_field": st.sampled_from(["text", "a", "data", "data.text"]),
+            "text_field": st.sampled_from(["text", "a", "data", "data.text", "payload", "payload.text"]),
             "id_field": st.just("id"),
             "key_field": st.just("id"),
         },

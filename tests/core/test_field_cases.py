@@ -11,32 +11,9 @@ from typing import Any
 import orjson
 import pytest
 
-from streamer.core.decoding import Decoder
-from streamer.core.events import DeadLetter, Event, Headers, Input, Origin, Record, Tombstone, TopicPartition
+from streamer.core.events import Event, Headers, Tombstone
 from streamer.core.reading import MAX_DEPTH, MAX_ID_BYTES
-
-TP = TopicPartition("texts", 2)
-CLOUD = (("content-type", b"application/cloudevents+json"),)
-
-
-def decode(value: bytes | None, *, key: bytes | None = b"k1", headers: Headers = (), **settings: Any) -> Input:
-    return Decoder(**settings).decode(Record(TP, 17, key, value, 1_700_000_000_123, headers), Origin(TP, 17, 1))
-
-
-def text_of(value: bytes, headers: Headers = (), **settings: Any) -> str:
-    decoded = decode(value, headers=headers, **settings)
-    assert isinstance(decoded, Event), decoded
-    return decoded.text
-
-
-def letter_of(value: bytes | None, headers: Headers = (), **settings: Any) -> DeadLetter:
-    decoded = decode(value, headers=headers, **settings)
-    assert isinstance(decoded, DeadLetter), decoded
-    return decoded
-
-
-def framed(data: bytes, schema: int = 7) -> bytes:
-    return b"\x00" + schema.to_bytes(4, "big") + data
+from tests.core.values import CLOUD, ENVELOPE, decode, framed, letter_of, text_of
 
 
 @pytest.mark.parametrize(
@@ -174,9 +151,6 @@ def test_row_9_large_whole_numbers_are_rounded_as_without_a_nan_beside_them() ->
     assert isinstance(plain, Event)
     assert isinstance(lenient, Event)
     assert lenient.metadata == {**(plain.metadata or {}), "x": None}
-
-
-ENVELOPE = {"specversion": "1.0", "id": "evt-1", "source": "/x", "type": "t", "tenant": "acme"}
 
 
 @pytest.mark.parametrize("headers", [CLOUD, (("content-type", b"application/json"),), ()])
@@ -355,3 +329,50 @@ def test_row_f4_an_id_of_a_cloud_event_or_with_control_characters_is_checked_as_
     envelope = ENVELOPE | {"id": "é" * 3000, "data": {"text": "late"}}
     assert letter_of(orjson.dumps(envelope), key=None).kind == "too_large"
     assert "U+0000" in letter_of(b'{"text": "x", "id": "a\\u0000b"}', id_field="id").reason
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (b'{"text": "late",}', "undecodable"),
+        (b'{"text": "late"} {"text": "wet"}', "undecodable"),
+        (b'{"text": "late"', "undecodable"),
+        (b"{'text': 'late'}", "undecodable"),
+        (b'{"text": "late", "m": ' + nested(5000).encode() + b"}", "undecodable"),
+        (b'{"text": {"text": "late"}}', "missing_text"),
+    ],
+)
+def test_row_39_what_is_no_json_is_a_dead_letter_with_a_reason(value: bytes, kind: str) -> None:
+    """Field case 39."""
+    letter = letter_of(value)
+    assert (letter.kind, bool(letter.reason)) == (kind, True)
+
+
+@pytest.mark.parametrize(
+    ("value", "metadata"),
+    [
+        (b'{"text": "wet", "text": "late"}', {}),
+        (b'{"text": "late", "n": 18446744073709551616}', {"n": 2.0**64}),
+        (b'{"text": "late", "n": -9223372036854775809}', {"n": -(2.0**63)}),
+        (b'{"text": "late", "": 1, " ": {"": 2}}', {"": 1, " ": {"": 2}}),
+        (b'{"text": "late", "n": 1e-400}', {"n": 0.0}),
+    ],
+)
+def test_row_39_json_that_others_read_otherwise_is_read(value: bytes, metadata: Any) -> None:
+    """Field case 39. Of two keys the last counts, as in Python, Java and Go."""
+    event = decode(value)
+    assert isinstance(event, Event), event
+    assert (event.text, event.metadata) == ("late", metadata)
+
+
+@pytest.mark.parametrize(
+    ("key", "id"),
+    [(b"", "texts-2-17"), (b"\xff\xfe", "0xfffe"), (b"a\nb", "a\nb"), (b" ", " "), ("é\u200b".encode(), "é\u200b")],
+)
+def test_row_39_keys_of_any_bytes_become_ids(key: bytes, id: str) -> None:
+    """Field case 39."""
+    headers = (("a", b""), ("a", b"\xff"), ("", b"x"), ("content-type", b"application/json"))
+    event = decode(b'{"text": "late"}', key=key, headers=headers)
+    assert isinstance(event, Event), event
+    assert (event.id, event.record.headers) == (id, headers)
+    assert letter_of(b"late", key=b"k" * 70_000).kind == "too_large"

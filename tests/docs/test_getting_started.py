@@ -87,6 +87,7 @@ def ports(free_tcp_port_factory: Callable[[], int]) -> tuple[int, int]:
 
 @pytest.mark.real_kafka("end offsets to be relied on")
 def test_the_page_works_as_it_stands(broker: Broker, tmp_path: Path, ports: tuple[int, int]) -> None:
+    """First hour B1."""
     out, err = run(blocks(PAGE, "sh"), broker, tmp_path, ports)
     assert "8 messages published" in err
     # Each try may print the worker's answer; the last one prints both.
@@ -106,6 +107,7 @@ def test_the_page_works_as_it_stands(broker: Broker, tmp_path: Path, ports: tupl
 
 @pytest.mark.real_kafka("end offsets to be relied on")
 def test_the_readme_works_as_it_stands(broker: Broker, tmp_path: Path, ports: tuple[int, int]) -> None:
+    """First hour B1."""
     (tmp_path / "reviews.csv").write_text(REVIEWS)
     own_data = [block for block in blocks(README, "sh") if "streamer" in block]
     out, err = run(own_data, broker, tmp_path, ports)

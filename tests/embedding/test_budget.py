@@ -144,11 +144,13 @@ async def test_at_the_limit_of_a_day_calls_wait_until_midnight_and_go_on_by_them
         ({"usd_per_month": 0.0001}, "until 2026-12-01T00:00:00Z: 0.000090 USD of 0.0001 USD a month "
                                     "(provider.max_spend_per_month)"),
         ({"tokens_per_day": 95, "usd_per_month": 0.0001}, "until 2026-12-01T00:00:00Z"),
+        ({"usd_per_day": 0.0001, "usd_total": 0.0002}, "since 2026-11-28T12:00:00Z: 0.0002 USD of 0.0002 USD in all "
+                                                       "(provider.max_spend)"),
     ],
 )  # fmt: skip
 async def test_the_limit_that_is_longest_in_the_way_is_named(limits: dict[str, Any], said: str) -> None:
     ledger = MemoryLedger()
-    ledger.costs = {"2026-11-28": Cost(90, 90_000), "2026-11": Cost(90, 90_000)}
+    ledger.costs = {"2026-11-28": Cost(90, 90_000), "2026-11": Cost(90, 90_000), "total": Cost(200, 200_000)}
     spending = budget(ledger, **limits)
     assert await spending.reserve(11) is None
     assert said in (spending.state() or "")

@@ -99,7 +99,7 @@ async def under_kills(stage: Scene, *, workers: int, events: int, kills: int) ->
 async def test_only_what_was_in_flight_at_a_kill_is_paid_for_twice(
     broker: Broker, new_topic: NewTopicName, tmp_path: Path, guarantee: str
 ) -> None:
-    """Field case F13."""
+    """First hour D3. Field case F13."""
     path = tmp_path / "cache.sqlite"
     async with scene(
         broker,

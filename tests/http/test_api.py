@@ -60,6 +60,13 @@ async def test_a_search_that_cannot_be_made_says_why() -> None:
         assert "without a provider" in await refused(client, 400, text="90")
 
 
+async def test_a_search_for_another_space_is_a_conflict() -> None:
+    async with api() as client:
+        assert await search(client, vector=[5, 0], k=1, space=SPACE.id) == [("id-0", 1.0)]
+        said = await refused(client, 409, vector=[1, 0, 0], space=OTHER.id)
+        assert said == f"the search is for space {OTHER.id!r}, this index is of space {SPACE.id!r}"
+
+
 async def test_an_embedder_of_another_space_is_refused() -> None:
     indexer = Running(Topic()).indexer
     with pytest.raises(SpaceMismatch, match=f"{OTHER.id}.*{SPACE.id}"):
@@ -108,7 +115,8 @@ async def test_statistics_and_metrics_agree() -> None:
         assert (statistics["vectors"], statistics["verdicts_total"]) == (3, verdicts)
         metrics = (await client.get("/metrics")).text
         assert "streamer_indexer_vectors 3.0" in metrics
-        assert 'streamer_indexer_verdicts_total{verdict="near_duplicate"} 2.0' in metrics
+        assert 'streamer_indexer_verdicts_total{reason="",verdict="near_duplicate"} 2.0' in metrics
+        assert 'streamer_indexer_verdicts_total{reason="content",verdict="anomaly"} 0.0' in metrics
 
 
 async def test_ready_when_caught_up() -> None:

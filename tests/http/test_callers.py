@@ -215,6 +215,7 @@ def test_f9_an_open_port_is_told(host: str, token: str | None, warned: bool) -> 
 
 
 async def test_r4_a_taken_port_of_a_worker_names_the_workers_key() -> None:
+    """First hour R11."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=rf"^http.worker_port = {port}: already in use"):
@@ -223,6 +224,7 @@ async def test_r4_a_taken_port_of_a_worker_names_the_workers_key() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "localhost"])
 async def test_r4_a_taken_port_of_an_indexer_names_its_own_key_and_host(host: str) -> None:
+    """First hour R11."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         taken = socket.create_server((host, 0), family=family)

@@ -68,6 +68,7 @@ def photograph(page: Page, name: str) -> None:
 
 
 async def test_what_streams_is_seen_searched_and_followed(page: Page) -> None:
+    """First hour R1."""
     stream = Stream()
     stream.publish_sample()
     async with dashboard(stream, SaidWorker(at_work())) as (url, _):
@@ -150,6 +151,7 @@ async def test_a_verdict_is_there_within_two_seconds(page: Page) -> None:
 
 
 async def test_after_a_restart_it_goes_on_with_its_history(page: Page, tmp_path: Path) -> None:
+    """First hour R1."""
     stream = Stream()
     stream.publish_sample()
     kept = tmp_path / "index.snapshot.history"
@@ -206,6 +208,7 @@ async def test_a_flood_makes_it_no_larger(page: Page) -> None:
 
 @pytest.mark.parametrize("state", ["empty", "first-minute", "busy", "trouble", "without-texts"])
 async def test_each_state_explains_itself_is_accessible_and_is_photographed(page: Page, state: str) -> None:
+    """First hour D5 and R1."""
     stream = Stream(include_text=state != "without-texts")
     worker, lacking = SaidWorker(at_work()), None
     if state == "empty":
@@ -242,6 +245,7 @@ async def test_each_state_explains_itself_is_accessible_and_is_photographed(page
 
 
 async def test_the_page_of_a_worker(page: Page) -> None:
+    """First hour R1."""
     letters = RecentDeadLetters()
     tp = TopicPartition("texts", 0)
     record = Record(tp, 7, b"<b>key</b>", b"", 0)

@@ -97,7 +97,7 @@ counter   streamer_indexer_searches_total
 counter   streamer_indexer_commit_failures_total
 counter   streamer_indexer_verdicts_refused_total
 counter   streamer_indexer_foreign_total{space}
-counter   streamer_indexer_verdicts_total{verdict}
+counter   streamer_indexer_verdicts_total{verdict,reason}
 histogram streamer_indexer_p_value
 gauge     streamer_indexer_oldest_event_age_seconds
 gauge     streamer_indexer_newest_event_age_seconds

@@ -9,6 +9,7 @@ from tests.support.metrics import METRICS, Metric
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_every_metric_is_explained_in_a_sentence(metric: Metric) -> None:
+    """First hour D2."""
     assert metric.help[:1].isupper()
     assert metric.help.endswith(".")
     assert metric.help.lower().rstrip(".") not in metric.name.replace("_", " ")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.errors import SpaceMismatch
 from streamer.http.search_request import SearchRequest, parse_search
 
 
@@ -19,6 +20,13 @@ def test_what_a_request_leaves_out_has_a_default() -> None:
     assert parse_search(b'{"id": "a", "k": 100, "min_similarity": -1}', 2) == SearchRequest(
         id="a", k=100, min_similarity=-1
     )
+
+
+def test_a_search_for_another_space_is_told_from_a_wrong_one() -> None:
+    assert parse_search(b'{"vector": [3, 4], "space": "a1"}', 2, "a1").vector is not None
+    assert parse_search(b'{"text": "a", "space": null}', 2, "a1").text == "a"
+    with pytest.raises(SpaceMismatch, match="the search is for space 'b2', this index is of space 'a1'"):
+        parse_search(b'{"vector": [1, 2, 3], "space": "b2"}', 2, "a1")
 
 
 @pytest.mark.parametrize("numbers", [[3, 4], [3e17, 4e17], [3e-20, 4e-20]])
@@ -37,12 +45,17 @@ def test_vectors_are_normalised(numbers: list[float]) -> None:
         (b'"text"', "must be a JSON object"),
         (b"{}", "exactly one of 'text', 'vector' and 'id'"),
         (b'{"text": "a", "id": "b"}', "exactly one of"),
+        (b'{"text": "a", "space": 3}', "'space' must be a string"),
         (b'{"text": "a", "top": 3}', "unknown key 'top'; known are text, vector, id, k, min_similarity"),
         (b'{"text": ""}', "'text' must be a string"),
         (b'{"text": 1}', "'text' must be a string"),
         (b'{"id": null}', "'id' must be a string"),
         (b'{"text": "a", "k": 0}', "'k' must be a whole number from 1 to 100"),
         (b'{"text": "a", "k": 101}', "'k' must be"),
+        (b'{"text": "a", "k": 1000000}', "'k' must be"),
+        (b'{"text": "a", "k": -1}', "'k' must be"),
+        (b'{"text": "a", "k": NaN}', "'k' must be"),
+        (b'{"vector": [NaN, 0]}', "'vector' must be a list of numbers"),
         (b'{"text": "a", "k": 1.0}', "'k' must be"),
         (b'{"text": "a", "k": true}', "'k' must be"),
         (b'{"text": "a", "min_similarity": 1.1}', "'min_similarity' must be a number from -1 to 1"),
@@ -59,6 +72,7 @@ def test_vectors_are_normalised(numbers: list[float]) -> None:
     ],
 )
 def test_bad_requests_say_what_is_wrong(body: bytes, words: str) -> None:
+    """Field case 41."""
     with pytest.raises(ValueError, match=re.escape(words)):
         parse_search(body, 2)
 

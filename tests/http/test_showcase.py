@@ -12,6 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_the_latest_verdicts_come_with_the_texts_that_they_are_about() -> None:
+    """First hour D5 and D6."""
     topic = Topic()
     for number in range(6):
         topic.append(f"far-{number}", number * 60, text=f"text {number}")

@@ -32,11 +32,13 @@ async def test_commits_are_bounded_in_time_and_survive_an_unreachable_coordinato
     assert len(this.changelog.commits) == commits
 
 
-async def test_commits_are_renewed_before_the_broker_forgets_them() -> None:
+@pytest.mark.parametrize("interval", [0.005, 0.02, 0.05])
+async def test_row_e5_commits_are_renewed_before_the_broker_forgets_them(interval: float) -> None:
+    """Field case E5."""
     topic = Topic(P0, P1)
     topic.append("quiet", 0, tp=P1)
     topic.append("a", 0)
-    async with running(topic, replace(SETTINGS, renewal_interval=0.02)) as this:
+    async with running(topic, replace(SETTINGS, renewal_interval=interval)) as this:
         await this.settle()
         topic.committed.clear()  # a week has passed
         await this.settle()

@@ -117,6 +117,7 @@ def start_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
 
 
 def test_once_everything_that_was_planted_is_found_and_nothing_is_left(start_demo: Callable[..., Demo]) -> None:
+    """First hour D4."""
     demo = start_demo("--once")
     assert demo.ends() == 0, demo.output
     lines = [" ".join(line.split()) for line in demo.output.splitlines()]

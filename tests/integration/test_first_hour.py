@@ -22,7 +22,7 @@ REVIEWS = 'id,body,stars\nr-1,"It arrived broken,\nand late",1\nr-2,All fine,5\n
 async def test_a_published_column_becomes_vectors_with_their_texts(
     text_field: str, stage: Stage, tmp_path: Path
 ) -> None:
-    """Field case 19. Worker and publish share their settings, and nothing else has to agree."""
+    """First hour B1 and D6. Field case 19. Worker and publish share their settings, and nothing else has to agree."""
     (tmp_path / "reviews.csv").write_text(REVIEWS)
     settings = {**stage.settings, "input.text_field": text_field}
     arguments = (str(tmp_path / "reviews.csv"), "--text-field", "body", "--key-field", "id")
@@ -38,6 +38,7 @@ async def test_a_published_column_becomes_vectors_with_their_texts(
 
 
 async def test_a_worker_that_reads_the_wrong_field_says_so(stage: Stage) -> None:
+    """First hour B1."""
     with streamer("run", stage.settings) as worker:
         await worker.ready(stage.port)
         await stage.produce([(b"r", orjson.dumps({"id": n, "body": "All fine"})) for n in range(150)])

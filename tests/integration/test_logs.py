@@ -43,7 +43,8 @@ async def stopped(process: StreamerProcess) -> None:
 
 
 async def test_an_outage_is_a_line_at_its_beginning_at_each_change_and_at_its_end(stage: Stage) -> None:
-    """Refused for all that the provider can say; the account's probes, 15 and then 30 seconds apart, set the pace."""
+    """First hour D1. Refused for all that the provider can say; the account's probes, 15 and then 30 seconds apart, set
+    the pace."""
     kinds = [refusal(500), refusal(429), refusal(429, "insufficient_quota"), refusal(401)]
     async with FakeOpenAI(key=KEY) as service:
         stage.with_fake_openai(service)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamer.core.events import TopicPartition
-from streamer.telemetry.tracing import ConsumerTracing, consumed, trace_of
+from streamer.telemetry.tracing import ConsumerTracing, consumed, context_of, trace_of
 from streamer.testing import record
 
 A, B = TopicPartition("texts", 0), TopicPartition("texts", 1)
@@ -37,3 +37,10 @@ def test_without_anybody_who_records_there_is_no_span() -> None:
 def test_the_trace_id_of_a_header(value: bytes, trace: str | None) -> None:
     assert trace_of((("other", b"x"), ("traceparent", value))) == trace
     assert trace_of(()) is None
+
+
+def test_a_context_is_passed_on_without_what_is_beside_it_and_without_what_nobody_has_to_carry() -> None:
+    parent, state = ("traceparent", b"00-0af7-b7-01"), ("tracestate", b"vendor=1")
+    assert context_of((("other", b"x"), parent, state)) == (parent, state)
+    assert context_of((parent, ("tracestate", b"x" * 513))) == (parent,)
+    assert context_of((state,)) == ()

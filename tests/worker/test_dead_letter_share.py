@@ -27,6 +27,7 @@ def after(*outcomes: Outcome) -> str | None:
 
 
 def test_nine_of_ten_are_too_many_and_less_is_not() -> None:
+    """First hour B1."""
     assert after(*[GOOD] * 11, *[dead()] * 89) is None
     assert after(*[GOOD] * 10, *[dead()] * 90) == (
         "90 of the latest 100 records became dead letters, mostly missing_text: no text at 'text'"
@@ -44,6 +45,7 @@ def test_it_is_over_when_records_have_vectors_again() -> None:
 
 
 def test_the_commonest_kind_and_its_commonest_reason_are_named() -> None:
+    """First hour B1."""
     letters = [dead("rejected", "a")] * 40 + [dead("missing_text", str(n)) for n in range(30)]
     letters += [dead("missing_text", "b")] * 30
     assert (after(*letters) or "").endswith("mostly missing_text: b")

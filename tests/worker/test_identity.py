@@ -64,7 +64,7 @@ def test_row_11_ids_that_differ_are_told_once_and_loudly(captured: LogCapture, o
     (line,) = captured.entries
     assert line["log_level"] == "error"
     assert "input.key_field" in line["event"]
-    assert (line["event_id"], line["id_by_key"], line["tombstone"]) == ("7", KEY.decode(), "texts/0/5")
+    assert (line["event_id"], line["id_by_key"], line["tombstone"]) == ("7", '{"id":7}', "texts/0/5")
 
 
 @pytest.mark.parametrize(

@@ -112,13 +112,14 @@ async def test_rows_12b_and_f5_a_dead_letter_sheds_what_it_holds_until_it_is_tak
 
 
 async def test_a_compacted_dead_letter_topic_gets_a_key() -> None:
+    """Field cases 12b and F5."""
     sink = RefusingSink(lambda m: "unpublishable" if m.key is None else None)
     await run([record(TP, 0, b"{bad", None), record(TP, 1, GOOD, None)], sink)
     assert [(m.topic, m.key, m.value) for m in sink.sent[:1]] == [("dead", b"texts/0/0", b"{bad")]
 
 
 async def test_the_least_dead_letter_is_waited_for() -> None:
-    """A broker that takes not even that is an outage: nothing is dropped, nobody exits."""
+    """Field cases 12b and F5. A broker that takes not even that is an outage: nothing is dropped, nobody exits."""
     patience = 0
 
     def refuses(message: Message) -> DeadLetterKind | None:

@@ -17,7 +17,7 @@ from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, Diagnosis, Health, leave
-from streamer.adapters.kafka.records import records_in
+from streamer.adapters.kafka.records import AS_OURS, records_in
 from streamer.adapters.kafka.seat import Seat
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import RetriableError, Unreachable
@@ -54,6 +54,7 @@ class KafkaChangelog:
         self._positions: dict[TopicPartition, int] = {}
         self._options = {
             **connection.consumer_options(),
+            "key_deserializer": AS_OURS,
             "isolation_level": isolation_level,
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",

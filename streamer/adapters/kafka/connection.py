@@ -12,7 +12,6 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.helpers import create_ssl_context
 
 from streamer.adapters.kafka.client_log import CLIENT_LOG
-from streamer.adapters.kafka.records import AS_OURS
 from streamer.errors import ConfigurationError, Unreachable
 
 
@@ -61,10 +60,8 @@ class KafkaConnection:
         return options
 
     def consumer_options(self) -> dict[str, Any]:
-        """Keyword arguments of a consumer that hands over our records: the client options and those that every consumer
-        needs."""
-        wait = max(1, int(self.fetch_max_wait * 1000))
-        return self.client_options() | {"fetch_max_wait_ms": wait, "key_deserializer": AS_OURS}
+        """Keyword arguments of a consumer: the client options and those that every consumer needs."""
+        return self.client_options() | {"fetch_max_wait_ms": max(1, int(self.fetch_max_wait * 1000))}
 
     async def reach(self, starting: Awaitable[None]) -> None:
         """Await a client's start. Raises Unreachable, in one line, when no broker answers in time."""

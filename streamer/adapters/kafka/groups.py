@@ -15,7 +15,8 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
 from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
-from streamer.adapters.kafka.records import records_in
+from streamer.adapters.kafka.ranges import read_ranges
+from streamer.adapters.kafka.records import AS_OURS
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import Unreachable
 
@@ -62,20 +63,14 @@ class Watcher:
         return {TopicPartition(*tp): max(0, ends[tp] - begins[tp]) for tp in tps}
 
     async def latest(self, counts: Mapping[TopicPartition, int], most: int) -> list[Record]:
-        """The latest records of these partitions: as many as given of each, at most `most`."""
+        """The latest records of these partitions: as many as given of each, at most `most` of each."""
         wanted = {ClientPartition(*tp): min(count, most) for tp, count in counts.items() if count}
         if not wanted:
             return []
-        self._consumer.assign(list(wanted))
+        begins = await self._ask(self._consumer.beginning_offsets, list(wanted))
         ends = await self._ask(self._consumer.end_offsets, list(wanted))
-        for tp, count in wanted.items():
-            self._consumer.seek(tp, max(0, ends[tp] - count))
-        records: list[Record] = []
-        quiet = False
-        while not quiet and len(records) < sum(wanted.values()):
-            polled = await self._ask(self._consumer.getmany, timeout_ms=1000, max_records=most)
-            records += records_in(polled)
-            quiet = not polled
+        ranges = {tp: (max(begins[tp], ends[tp] - count), ends[tp]) for tp, count in wanted.items()}
+        records: list[Record] = await self._ask(read_ranges, self._consumer, ranges)
         return records
 
     async def _partitions(self, topic: str) -> Collection[int]:
@@ -114,7 +109,7 @@ class Watcher:
 async def watching(connection: KafkaConnection) -> AsyncIterator[Watcher]:
     """Raises Unreachable when no broker answers."""
     admin = AIOKafkaAdminClient(**connection.client_options())
-    consumer = AIOKafkaConsumer(**connection.consumer_options())
+    consumer = AIOKafkaConsumer(**connection.consumer_options(), key_deserializer=AS_OURS, auto_offset_reset="earliest")
     try:
         await connection.reach(admin.start())
         await connection.reach(consumer.start())

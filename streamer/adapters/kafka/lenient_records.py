@@ -1,12 +1,15 @@
-"""Records whose header names are not UTF-8: the client cannot read them, and with them nothing behind them.
+"""Records that the client cannot read, and with them nothing behind them: header names that are not UTF-8, and batches
+that decompress to more than the memory of the machine.
 
-Importing this module has aiokafka 0.14 read batches through `LenientRecords`, which changes nothing but what would
-raise UnicodeDecodeError: such a record is handed over, its name with surrogates for the bytes that are no UTF-8.
-`record_of` makes a record of it that says so. Damaged batches are still refused.
+Importing this module has aiokafka 0.14 read batches through `LenientRecords`, which changes nothing but this: a record
+that would raise UnicodeDecodeError is handed over, its name with surrogates for the bytes that are no UTF-8; and one
+record without content, at the last offset, stands in for a batch that is too large. `record_of` makes records of them
+that say so. Damaged batches are still refused.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -17,8 +20,16 @@ from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecor
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint
 
+from streamer.adapters.kafka.decompression import LARGEST_BATCH, exceeds
+
+STANDS_IN = "\udc00"
+"""Name of a header, which no producer can write, of a record that stands in for others; its value says why."""
+
 _LENGTH_OFFSET = 8
 _LOG_OVERHEAD = 12  # offset and length of a batch
+# Of a batch in the format v2: magic, attributes, last timestamp, number of records; then these.
+_HEADER = struct.Struct(">16xb4xh12xq14xi")
+_CODEC_MASK = 7
 
 
 class LenientRecords:
@@ -60,6 +71,9 @@ class _Batch:
         return next(self._strict)
 
     def __iter__(self) -> Iterator[Any]:
+        if (instead := _stand_in(self._data, self._strict)) is not None:
+            yield instead
+            return
         handed_over = 0
         try:
             for record in self._strict:
@@ -67,6 +81,22 @@ class _Batch:
                 handed_over += 1
         except UnicodeDecodeError:
             yield from islice(_read(self._data), handed_over, None)
+
+
+def _stand_in(data: memoryview, strict: Any) -> Any | None:
+    """The record to hand over instead of a batch that is too large; None for any other."""
+    if len(data) < _HEADER.size:
+        return None
+    magic, attributes, timestamp, count = _HEADER.unpack_from(data)
+    codec = attributes & _CODEC_MASK
+    if magic < 2 or not codec or not exceeds(codec, data[_HEADER.size :], LARGEST_BATCH):
+        return None
+    last = strict.next_offset - 1
+    reason = (
+        f"a batch of {count} records, offsets {strict.base_offset} to {last}, decompresses to more than "
+        f"{LARGEST_BATCH} bytes: none of them is read"
+    )
+    return _DefaultRecordPy(last, timestamp, 0, None, None, [(STANDS_IN, reason.encode())])
 
 
 def _read(data: memoryview) -> Iterator[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer
@@ -12,11 +12,10 @@ from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.groups import watching
+from streamer.adapters.kafka.ranges import read_ranges
+from streamer.adapters.kafka.records import AS_OURS
 from streamer.core.events import Record
 from streamer.errors import Unreachable
-
-POLL_MS = 500
-QUIET_POLLS = 4  # without a record: what is left are transaction markers and records that compaction removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,7 @@ async def read_last(
     """The last `count` records. `group_id`: whose lag is looked at. Raises Unreachable."""
     consumer = AIOKafkaConsumer(
         **connection.consumer_options(),
+        key_deserializer=AS_OURS,
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -54,7 +54,7 @@ async def read_last(
         if not tps:
             raise Unreachable(f"topic {topic!r} does not exist; create it with: streamer topics --create")
         begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-        records = await _read(consumer, {tp: (max(begins[tp], ends[tp] - count), ends[tp]) for tp in tps})
+        records = await read_ranges(consumer, {tp: (max(begins[tp], ends[tp] - count), ends[tp]) for tp in tps})
     except KafkaError as exc:
         raise Unreachable(f"topic {topic!r} cannot be read: {exc!r}") from exc
     finally:
@@ -72,21 +72,3 @@ async def _waiting(connection: KafkaConnection, topic: str, group_id: str) -> in
         return None
     behind = [records for tp, records in lag.items() if tp.topic == topic]
     return sum(behind) if behind else None
-
-
-async def _read(consumer: AIOKafkaConsumer, ranges: Mapping[ClientPartition, tuple[int, int]]) -> list[Record]:
-    wanted = {tp: bounds for tp, bounds in ranges.items() if bounds[0] < bounds[1]}
-    consumer.assign(list(wanted))
-    for tp, (start, _) in wanted.items():
-        consumer.seek(tp, start)
-    records: list[Record] = []
-    quiet = 0
-    while wanted and quiet < QUIET_POLLS:
-        batches = await consumer.getmany(*wanted, timeout_ms=POLL_MS)
-        quiet = 0 if batches else quiet + 1
-        for tp, batch in batches.items():
-            records += [record for record in batch if record.offset < ranges[tp][1]]
-        for tp in list(wanted):
-            if await consumer.position(tp) >= ranges[tp][1]:
-                del wanted[tp]
-    return records

@@ -14,7 +14,7 @@ import structlog
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
 
-from streamer.adapters.kafka import lenient_records  # noqa: F401  # has the client hand over what it could not read
+from streamer.adapters.kafka.lenient_records import STANDS_IN  # which has the client hand over what it could not read
 from streamer.core.events import Record, TopicPartition
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ def records_in(polled: Mapping[Any, Iterable[Record]]) -> list[Record]:
 def record_of(tp: TopicPartition, record: Any) -> Record:
     """Header values may be null on the wire; nothing downstream tells null from empty.
 
-    A header whose name is not UTF-8 is left out, and `unreadable` says so.
+    A header whose name is not UTF-8 is left out, and `unreadable` says so; or it says what the record stands in for.
     """
     if not record.headers:
         return Record(tp, record.offset, record.key, record.value, record.timestamp)
@@ -41,7 +41,10 @@ def record_of(tp: TopicPartition, record: Any) -> Record:
     unreadable = None
     if not all(name.isascii() or _is_utf8(name) for name, _ in headers):
         bad = next(name for name, _ in headers if not _is_utf8(name))
-        unreadable = f"the name of a header is not UTF-8: {bad.encode('utf-8', 'surrogateescape')[:100]!r}"
+        if bad == STANDS_IN:
+            unreadable = dict(headers)[bad].decode()
+        else:
+            unreadable = f"the name of a header is not UTF-8: {bad.encode('utf-8', 'surrogateescape')[:100]!r}"
         headers = tuple(header for header in headers if _is_utf8(header[0]))
         log.warning("record stepped over", partition=str(tp), offset=record.offset, reason=unreadable)
     return Record(tp, record.offset, record.key, record.value, record.timestamp, headers, unreadable)

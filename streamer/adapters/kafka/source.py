@@ -19,7 +19,7 @@ from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, Diagnosis, cause_of_death
 from streamer.adapters.kafka.membership import REBALANCE_TIMEOUT, Membership
 from streamer.adapters.kafka.positions import Positions
-from streamer.adapters.kafka.records import records_in
+from streamer.adapters.kafka.records import AS_OURS, records_in
 from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import Unreachable
@@ -76,6 +76,7 @@ class KafkaSource:
     ) -> None:
         options = {
             **connection.consumer_options(),
+            "key_deserializer": AS_OURS,
             "group_id": group_id,
             "group_instance_id": instance_id,
             "isolation_level": isolation_level,

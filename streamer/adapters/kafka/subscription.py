@@ -9,7 +9,7 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import CommitFailedError, KafkaError
 
 from streamer.adapters.kafka.connection import KafkaConnection
-from streamer.adapters.kafka.records import records_in
+from streamer.adapters.kafka.records import AS_OURS, records_in
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import Unreachable
 
@@ -30,6 +30,7 @@ class KafkaSubscription:
         self._consumer = AIOKafkaConsumer(
             topic,
             **connection.consumer_options(),
+            key_deserializer=AS_OURS,
             group_id=group_id,
             enable_auto_commit=False,
             auto_offset_reset="earliest" if from_beginning else "latest",

@@ -35,20 +35,22 @@ _LONGEST_REASON = 300
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds the server asks us to wait: `retry-after-ms`, else `retry-after` as seconds or as an HTTP date. A gateway
-    (LiteLLM) puts the vendor's under another name.
+    (LiteLLM) puts the vendor's own behind a prefix.
 
     The date is compared with the server's own `date` header where there is one, so that clocks need not agree; `now`
     (seconds since the epoch) stands in for it.
     """
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after", headers.get("llm_provider-retry-after"))
-    seconds = _number(value)
-    if seconds is not None or value is None:
-        return seconds
-    until = _epoch(value)
-    return None if until is None else max(0.0, until - (_epoch(headers.get("date", "")) or now))
+    for prefix in ("", "llm_provider-"):
+        milliseconds = _number(headers.get(f"{prefix}retry-after-ms"))
+        if milliseconds is not None:
+            return milliseconds / 1000
+        value = headers.get(f"{prefix}retry-after")
+        if value is not None:
+            seconds, until = _number(value), _epoch(value)
+            if seconds is None and until is not None:
+                return max(0.0, until - (_epoch(headers.get(f"{prefix}date", headers.get("date", ""))) or now))
+            return seconds
+    return None
 
 
 def rate_limit_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -225,16 +225,15 @@ class SqliteVectorCache:
     def _useless(self) -> StreamerError:
         return StreamerError(f"cache.path = {self._file.path} cannot be used: {self._access.reason or 'busy'}")
 
-    def _checked(self, found: Iterable[rows.Row]) -> dict[bytes, Embedding]:
+    def _checked(self, found: Sequence[rows.Row]) -> dict[bytes, Embedding]:
         """The entries that count, by key. The others are deleted, and last uses noted, when there is time for it."""
         now = self._clock()
         hour = int(now // rows.HOUR)
         hits: dict[bytes, Embedding] = {}
         refused: list[rows.Row] = []
         touched: list[rows.Row] = []
-        for row in found:
-            number, key, *_, created, used = row
-            embedding = rows.decode(row, self._dimensions)
+        for row, embedding in zip(found, rows.decode(found, self._dimensions), strict=True):
+            number, key, _, _, _, _, created, used = row
             # An entry of the future was stored before the clock was set back; it must not live the longer for that.
             if embedding and abs(now - created) < self._ttl:
                 hits[key] = embedding

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from streamer.core.vectors import Vector
 from streamer.protocols import Embedding
 
 Row: TypeAlias = tuple[Any, ...]
@@ -65,6 +66,7 @@ _GET = (
 # Few sizes, so that the statement is nearly always one that was prepared before; the rest is filled with NULL.
 GET = {size: _GET.format(",".join("?" * size)) for size in (8, 64, 512)}
 MOST_KEYS = max(GET)
+_TYPES = [int, bytes, bytes, int, int, int, float, int]  # of the columns that `get` finds
 
 
 def get(space_id: int, keys: list[bytes]) -> tuple[str, list[Any]]:
@@ -80,19 +82,32 @@ def encode(space_id: int, key: bytes, embedding: Embedding, now: float) -> Row:
     return (space_id, key, vector, *extra, _checksum(key, vector, *extra), now, int(now // HOUR))
 
 
-def decode(row: Row, dimensions: int) -> Embedding | None:
-    """What a row found by `get` holds; None when it is not what was stored."""
-    _, key, vector, tokens, truncated, checksum, _, _ = row
+def decode(found: Sequence[Row], dimensions: int) -> list[Embedding | None]:
+    """What rows found by `get` hold, read-only rows of one matrix; None for one that is not what was stored."""
+    size = 4 * dimensions
+    sound = [_is_sound(row, size) for row in found]
+    blobs = b"".join([row[2] for row, is_sound in zip(found, sound, strict=True) if is_sound])
+    # All at once: a conversion of its own for each vector costs as much as reading its row.
+    vectors = iter(np.frombuffer(blobs, dtype="<f4").astype(np.float32, copy=False).reshape(-1, dimensions))
+    return [
+        Embedding(next(vectors), row[3], bool(row[4]), cache_hit=True) if is_sound else None
+        for row, is_sound in zip(found, sound, strict=True)
+    ]
+
+
+def _is_sound(row: Row, size: int) -> bool:
     # Damage can change a column's type as well.
-    kinds = (bytes, bytes, int, int, int, float, int)
-    if not all(map(isinstance, row[1:], kinds)) or len(vector) != 4 * dimensions:
-        return None
-    if _checksum(key, vector, tokens, truncated) != checksum:
-        return None
-    stored: Vector = np.frombuffer(vector, dtype="<f4").astype(np.float32, copy=False)
-    return Embedding(stored, tokens, bool(truncated), cache_hit=True)
+    if [*map(type, row)] != _TYPES or len(row[2]) != size:
+        return False
+    _, key, vector, tokens, truncated, checksum, _, _ = row
+    return bool(_checksum(key, vector, tokens, truncated) == checksum)
 
 
 def _checksum(key: bytes, vector: bytes, tokens: int, truncated: int) -> int:
     # Over the key as well: a row that answers to another key must not pass.
-    return zlib.crc32(vector, zlib.crc32(b"%d %d " % (tokens, truncated) + key))
+    return zlib.crc32(vector, zlib.crc32(key, _begun(tokens, truncated)))
+
+
+@lru_cache(4096)  # texts of a stream have few lengths
+def _begun(tokens: int, truncated: int) -> int:
+    return zlib.crc32(b"%d %d " % (tokens, truncated))

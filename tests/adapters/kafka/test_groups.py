@@ -6,11 +6,14 @@ import time
 import uuid
 
 import pytest
+from aiokafka import TopicPartition as ClientPartition
+from aiokafka.admin import RecordsToDelete
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.groups import watching
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.core.events import TopicPartition
+from tests.adapters.kafka.reading import administration
 from tests.support.brokers import NewTopicName
 from tests.support.topics import produce
 
@@ -48,5 +51,8 @@ async def test_members_lag_and_what_came_lately(bootstrap_servers: str, new_topi
         assert group.lag == {tp: 1}
         assert group.members is None or len(group.members) == 1
         assert [record.value for record in await watcher.latest(counts, 3)] == [b"27", b"28", b"29"]
+        async with administration(bootstrap_servers) as admin:
+            await admin.delete_records({ClientPartition(*tp): RecordsToDelete(before_offset=28)})
+        assert [record.value for record in await watcher.latest({tp: 10}, 10)] == [b"28", b"29"]
         assert set((await watcher.since(topic, int((time.time() + 60) * 1000))).values()) == {0}
         assert await watcher.since("no-such-topic", 0) == {}

@@ -11,7 +11,6 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 
-from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.lenient_records import LenientRecords
 from streamer.adapters.kafka.records import AS_OURS
 from streamer.core.events import Record, TopicPartition
@@ -32,7 +31,6 @@ def fetched(data: bytes, key_deserializer: Callable[[bytes], Any] | None, start:
 
 
 def test_our_consumers_hand_over_our_records_and_a_null_header_is_an_empty_one() -> None:
-    assert KafkaConnection(bootstrap_servers="h:1").consumer_options()["key_deserializer"] is AS_OURS
     found = fetched(batch(), AS_OURS)
     tp = TopicPartition("texts", 3)
     assert list(found) == [Record(tp, 0, b"k", b"v", 1000), Record(tp, 1, b"k", None, 1001, (("a", b"1"), ("b", b"")))]

@@ -48,6 +48,7 @@ async def test_a_topic_that_another_process_has_just_created_is_fine(code: int) 
 
 
 def test_the_nearest_names_come_first_and_the_brokers_own_are_left_out() -> None:
+    """First hour D9 and D10."""
     said = unknown_topic("txets", ["verdicts", "__consumer_offsets", "dead-letters", "texts"], "kafka:9092")
     assert said == (
         "topic 'txets' does not exist at kafka:9092; there are texts, verdicts, dead-letters; "
@@ -62,4 +63,5 @@ def test_a_large_cluster_is_not_listed_whole() -> None:
 
 
 def test_an_empty_cluster() -> None:
+    """First hour D9 and D10."""
     assert "; there are no topics yet; create it with" in unknown_topic("texts", ["__consumer_offsets"], "kafka:9092")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
+import random
 import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -148,6 +150,25 @@ async def test_nothing_that_a_topic_can_hold_fails(encoder: SentenceEncoder) -> 
     assert answer.truncated is not None
     assert [answer.tokens[i] for i in (0, 1, 5, 6)] == [2, 2, 3, 256]
     assert [i for i, cut in enumerate(answer.truncated) if cut] == [6]
+
+
+async def test_row_40_texts_that_are_hardly_any_are_cut_and_say_so(encoder: SentenceEncoder) -> None:
+    """Field case 40. A line of 140 kB, 100 kB of base64, the model's own tokens, emoji joined by U+200D, Thai."""
+    family = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+    texts = [
+        "error in line, " * 9_400,
+        base64.b64encode(random.Random(1).randbytes(75_000)).decode(),
+        "[CLS] [SEP] [PAD] [MASK] [UNK]",
+        "</s><s>##ing",
+        family * 4_000,
+        "\u0e01\u0e32\u0e23\u0e17\u0e14\u0e2a\u0e2d\u0e1a" * 200,
+    ]
+    async with running(encoder) as provider:
+        answer = await provider.embed(texts, "document")
+    unit_rows(answer.vectors)  # all finite, none zero
+    assert answer.vectors.shape == (len(texts), 384)
+    assert answer.truncated is not None
+    assert [bool(cut) for cut in answer.truncated][:4] == [True, True, False, False]
 
 
 async def test_no_texts_give_no_vectors(encoder: SentenceEncoder) -> None:

@@ -85,10 +85,25 @@ def test_row_22_an_answer_is_no_error() -> None:
     assert status_inside(Refusal()) == 400
 
 
-def test_e7_a_gateway_passes_the_wait_on_under_another_name() -> None:
-    error = VENDOR.refusal(429, {"llm_provider-retry-after": "11"}, b"{}")
+DATE = {"date": "Sat, 28 Nov 2026 12:00:30 GMT"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"llm_provider-retry-after": "11"}, 11.0),
+        ({"LLM_Provider-Retry-After": "0.5"}, 0.5),
+        ({"llm_provider-retry-after-ms": "1500"}, 1.5),
+        ({"llm_provider-retry-after": "Sat, 28 Nov 2026 12:00:41 GMT", "llm_provider-date": DATE["date"]}, 11.0),
+        ({"llm_provider-retry-after": "Sat, 28 Nov 2026 12:00:41 GMT", **DATE}, 11.0),
+        ({"retry-after": "3", "llm_provider-retry-after-ms": "1500"}, 3.0),
+        ({"llm_provider-retry-after": "soon"}, None),
+    ],
+)
+def test_e7_a_gateway_passes_the_wait_on_under_another_name(headers: dict[str, str], seconds: float | None) -> None:
+    error = VENDOR.refusal(429, headers, b"{}")
     assert isinstance(error, RateLimited)
-    assert error.retry_after == 11.0
+    assert error.retry_after == seconds
 
 
 @pytest.mark.parametrize("name", ["input", "inputs", "texts", "input_tokens", "prompt", "content"])

@@ -117,6 +117,7 @@ def is_whole(path: Path) -> bool:
 
 @pytest.mark.slow
 async def test_two_that_write_and_are_killed_lose_nothing_they_had_stored(path: Path) -> None:
+    """Field case F13, first hour D3."""
     chance, starts, stored = random.Random(4), [0, 1_000_000], [0, 1_000_000]
     for round_ in range(6):
         with writer(path, stored[0]) as first, writer(path, stored[1]) as second:

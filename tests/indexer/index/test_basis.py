@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from streamer.bench.vectors import like_texts, noise
 from streamer.core.vectors import Matrix, unit_rows
 from streamer.indexer.index.basis import Basis, find_basis
 from streamer.indexer.index.blocks import VectorBlocks
-from tests.support.vectors import like_texts, noise
 
 
 def found(vectors: Matrix) -> Basis | None:

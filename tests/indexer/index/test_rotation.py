@@ -7,12 +7,12 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
+from streamer.bench.vectors import like_texts
 from streamer.indexer.index import basis, rotation
 from streamer.indexer.index.basis import LONGEST
 from streamer.indexer.index.blocks import VectorBlocks
 from streamer.indexer.index.rotation import Rotation
 from streamer.indexer.index.split_blocks import SplitBlocks
-from tests.support.vectors import like_texts
 
 ENOUGH = rotation._SOUGHT_AT
 

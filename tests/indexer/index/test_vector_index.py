@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.bench.vectors import like_texts
 from streamer.core.vectors import Matrix, unit_rows
 from streamer.core.verdicts import Match
 from streamer.indexer.index import basis, blocks, nearest, rotation, top_k, vector_index
 from streamer.indexer.index.blocks import VectorBlocks
 from streamer.indexer.index.vector_index import VectorIndex
 from tests.support.examples import examples
-from tests.support.vectors import like_texts
 
 Arrival = tuple[str, tuple[int, ...] | None]  # None deletes
 IDS = st.sampled_from("abcdefgh")

@@ -1,0 +1,146 @@
+"""A worker's flow with a provider that costs nothing, and the loop that one would write in its place by hand.
+
+Each is a part of a bench and has a process to itself, so that its memory and processor time are its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from streamer.adapters.kafka.source import KafkaSource
+from streamer.app.garbage import seldom_collected
+from streamer.app.kafka import connection_of, open_sink
+from streamer.bench.job import POOL, Stub, pool, settings_of
+from streamer.bench.measuring import peak, resident
+from streamer.core.decoding import Decoder
+from streamer.embedding.cached import CachedEmbedder
+from streamer.settings import Settings
+from streamer.worker.batching import BatchPolicy
+from streamer.worker.encoding import Encoder, OutputFormat
+from streamer.worker.pipeline import Pipeline
+from streamer.worker.settings import PipelineSettings
+
+BATCHES = 2  # at once
+LOOK = 0.02  # seconds between two looks at how far it has come
+
+
+async def worker(
+    *,
+    where: Mapping[str, Any],
+    topic: str,
+    target: str,
+    format: OutputFormat,
+    dimensions: int,
+    events: int | None = None,
+    provider_seconds: float = 0.0,
+) -> Any:
+    """A worker until it has published so many `events`, or without such a number until SIGTERM.
+
+    `rate`: events a second, and microseconds of a processor for each. `resident`: bytes after a tenth, half and nine
+    tenths of the events. `stages`: seconds in the mean of each stage.
+    """
+    settings = settings_of(where)
+    stub = Stub(dimensions, provider_seconds)
+    connection = connection_of(settings)
+    marks: dict[int, int] = {}
+    async with open_sink(settings) as sink:
+        source = KafkaSource(
+            connection, [topic], f"streamer-bench-{uuid.uuid4().hex[:8]}",
+            session_timeout=settings.kafka.session_timeout_ms / 1000,
+        )  # fmt: skip
+        encoder = Encoder(space=stub.space, vectors_topic=target, dead_letters_topic=f"{target}-dead", format=format)
+        flow = Pipeline(source, CachedEmbedder(stub, None), sink, Decoder(), encoder, _settings(settings))
+        began = cpu = 0.0
+        with seldom_collected():  # as `streamer run` does
+            async with anyio.create_task_group() as tasks:
+                await source.start(flow)
+                tasks.start_soon(flow.run)
+                if events is None:
+                    await _signalled()
+                else:
+                    while (done := flow.statistics()).embedded_total < events or done.in_flight:
+                        if not began and done.records_total:
+                            began, cpu = time.perf_counter(), time.process_time()
+                        if (tenth := 10 * done.embedded_total // events) in (1, 5, 9):
+                            marks.setdefault(tenth, resident())
+                        await anyio.sleep(LOOK)
+                seconds, busy = time.perf_counter() - began, time.process_time() - cpu
+                flow.stop()
+        await source.aclose()
+    stages = {name: stage.sum / stage.count for name, stage in flow.times.stages.items() if stage.count}
+    rate = None if events is None else (events / seconds, 1e6 * busy / events)
+    return {"rate": rate, "resident": [marks[mark] for mark in sorted(marks)], "peak": peak(), "stages": stages}
+
+
+def _settings(settings: Settings) -> PipelineSettings:
+    batch, delivery = settings.batch, settings.delivery
+    return PipelineSettings(
+        batch=BatchPolicy(batch.max_events, batch.max_bytes, batch.linger_ms / 1000),
+        max_batches=BATCHES,
+        max_in_flight_events=batch.max_in_flight_events,
+        max_in_flight_bytes=batch.max_in_flight_bytes,
+        commit_interval=delivery.commit_interval_ms / 1000,
+        drain_timeout=delivery.drain_timeout_ms / 1000,
+    )
+
+
+async def _signalled() -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM) as received:
+        async for _ in received:
+            return
+
+
+async def bare(
+    *, where: Mapping[str, Any], topic: str, target: str, format: OutputFormat, dimensions: int, events: int
+) -> Any:
+    """What one would write by hand: getmany, send for each record, await all, commit. `rate`: as `worker` has it."""
+    settings = settings_of(where)
+    connection = connection_of(settings)
+    consumer = AIOKafkaConsumer(
+        topic,
+        **connection.consumer_options(),
+        group_id=f"streamer-bench-{uuid.uuid4().hex[:8]}",
+        session_timeout_ms=settings.kafka.session_timeout_ms,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+    )
+    producer = AIOKafkaProducer(
+        **connection.client_options(), enable_idempotence=settings.kafka.idempotent, linger_ms=5,
+        max_batch_size=512 * 1024,
+    )  # fmt: skip
+    vectors = pool(dimensions)
+    headers = [("space", b"stub")]
+    await consumer.start()
+    await producer.start()
+    try:
+        done, began, cpu = 0, 0.0, 0.0
+        while done < events:
+            futures = []
+            for batch in (await consumer.getmany(timeout_ms=200, max_records=1000)).values():
+                if not began:
+                    began, cpu = time.perf_counter(), time.process_time()
+                for record in batch:
+                    document = orjson.loads(record.value)
+                    vector = vectors[done % POOL]
+                    if format == "binary":
+                        value = vector.tobytes()
+                    else:
+                        body = {"id": record.key.decode(), "vector": vector, **document}
+                        value = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+                    futures.append(await producer.send(target, value, record.key, headers=headers))
+                    done += 1
+            await asyncio.gather(*futures)
+            await consumer.commit()
+        return {"rate": (events / (time.perf_counter() - began), 1e6 * (time.process_time() - cpu) / events)}
+    finally:
+        await consumer.stop()
+        await producer.stop()
