@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import anyio
 
 from streamer.core.reading import EMPTY, clean_text, is_blank
-from streamer.core.vectors import Purpose, Space, cache_key
+from streamer.core.vectors import Purpose, Space, cache_keys
 from streamer.protocols import Claims, Embedder, Embedding, Rejection, VectorCache
 from streamer.telemetry.histogram import STEP_SECONDS, Histogram
 
@@ -67,8 +67,8 @@ class CachedEmbedder:
         return [Rejection("empty_text", EMPTY, attempts=0) if is_blank(text) else next(results) for text in read]
 
     async def _embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
-        prepared = [self.space.prepare(text, purpose) for text in texts]
-        keys = [cache_key(text, purpose) for text in prepared]
+        prepared = self.space.prepare_all(texts, purpose)
+        keys = cache_keys(prepared, purpose)
         wanted = dict(zip(keys, prepared, strict=True))
         self._texts += len(texts)
         self._repeats += len(texts) - len(wanted)

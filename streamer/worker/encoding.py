@@ -117,6 +117,11 @@ class Encoder:
             message = self._vector(outcome, (), described)
         except Exception:  # noqa: BLE001  # `fitting` raises it again
             return None
+        event, headers = outcome.event, message.headers
+        # Without the headers of others, all are short but for text and metadata, which may be the last.
+        known = len(message.value or b"") + 5 * len(event.id) + 4 * len(event.text) + len(headers[-1][1])
+        if not event.record.headers and known + len(self.space.model) + 2_000 <= self.max_bytes:
+            return message
         return message if message_bytes(message) <= self.max_bytes else None
 
     def lesser(self, outcome: Outcome, form: Form, kind: DeadLetterKind, reason: str) -> tuple[Outcome, Form] | None:
