@@ -8,7 +8,7 @@ buffer), and only the completed prefix is committable.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from streamer.core.events import Origin, Outcome, TopicPartition
@@ -154,20 +154,28 @@ class OffsetTracker:
     def settle(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
         """Note outcomes; returns what may leave now, of each partition in offset order. Stale ones are ignored."""
         released: list[Outcome] = []
-        for outcome in outcomes:
-            origin = outcome.origin
-            window = self._windows.get(origin.tp)
-            if window is not None and window.epoch == origin.epoch:
-                window.settle(origin.offset, outcome, released)
+        for outcome, origin, window in self._current(outcomes):
+            window.settle(origin.offset, outcome, released)
         return released
+
+    def current(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """Those that are not stale."""
+        return [outcome for outcome, _, _ in self._current(outcomes)]
 
     def complete(self, outcomes: Iterable[Outcome]) -> None:
         """These are acknowledged. A stale one is ignored: its new owner reads it again."""
+        for _, origin, window in self._current(outcomes):
+            window.complete(origin.offset)
+
+    def _current(self, outcomes: Iterable[Outcome]) -> Iterator[tuple[Outcome, Origin, PartitionWindow]]:
+        tp, window = None, None
         for outcome in outcomes:
             origin = outcome.origin
-            window = self._windows.get(origin.tp)
+            if origin.tp is not tp:  # neighbours come from one partition
+                tp = origin.tp
+                window = self._windows.get(tp)
             if window is not None and window.epoch == origin.epoch:
-                window.complete(origin.offset)
+                yield outcome, origin, window
 
     def committable(self, tps: Iterable[TopicPartition] | None = None) -> dict[TopicPartition, int]:
         """The next offset to consume per partition, only where it moved since `committed`."""

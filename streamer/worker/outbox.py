@@ -104,7 +104,7 @@ class Outbox:
     def _current(self) -> list[Outcome]:
         """The next ones to leave, at most CHUNK."""
         chunk = [self._waiting.popleft() for _ in range(min(CHUNK, len(self._waiting)))]
-        current = [outcome for outcome in chunk if self._tracker.is_current(outcome.origin)]
+        current = self._tracker.current(chunk)
         self.counts["stale"] += len(chunk) - len(current)
         return current
 
