@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from streamer.commands import benching, estimates, operating, options
+from streamer.commands import benching, estimates, migrating, operating, options
 from streamer.commands.options import AsJson, Bootstrap, Config, ModelOption, ProviderOption, Set
 from streamer.commands.run import run
 from streamer.commands.running import bind, report, run_async, settings_from
@@ -204,6 +204,7 @@ def embed(
 
 
 operating.register(app)
+migrating.register(app)
 
 
 @app.command(epilog="Example: streamer demo --once")
@@ -222,6 +223,7 @@ benching.register(app)
 
 def main() -> None:
     """Entry point: runs a command and exits with its code."""
+    _open_standard_streams()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -234,3 +236,10 @@ def main() -> None:
         raise
     except BaseException as exc:  # noqa: BLE001 - the last place that can turn an error into one line and a code
         sys.exit(report(exc, debug=debug))
+
+
+def _open_standard_streams() -> None:
+    """Those that whoever started us has closed: a file or connection would get the number, and our output."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))

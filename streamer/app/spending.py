@@ -44,6 +44,7 @@ def limits_of(settings: Settings) -> SpendLimits:
         usd_per_month=wanted.max_spend_per_month,
         usd_total=wanted.max_spend,
         tokens_per_day=wanted.max_tokens_per_day,
+        keeps_total=wanted.budget is not None,
     )
 
 

@@ -19,6 +19,7 @@ from streamer.app.handles import check_file_handles
 from streamer.app.http import allowed_hosts, build_info, token_of, warn_if_open
 from streamer.app.kafka import CLOSE_SECONDS, connection_of, ensure_topics, open_sink, require_topics
 from streamer.app.loop_lag import LoopLag
+from streamer.app.migrations import refuse_retired, settings_for_new_side
 from streamer.app.outages import watch_outages
 from streamer.app.providers import batches_at_once
 from streamer.app.sampling import sample_regularly
@@ -41,14 +42,21 @@ from streamer.worker.settings import PipelineSettings
 log = structlog.get_logger(__name__)
 
 
-async def run_worker(settings: Settings, report: Callable[[int], None] | None = None) -> None:
+async def run_worker(
+    settings: Settings, report: Callable[[int], None] | None = None, *, of_migration: bool = False
+) -> None:
     """Until a signal, then drained and committed; or until a part fails, whose error is raised.
 
-    `report`: told the port of the health endpoints when they are served.
+    `report`: told the port of the health endpoints when they are served. `of_migration`: for the new model of a change
+    that is running.
     """
     check_file_handles()
+    if of_migration:
+        settings = await settings_for_new_side(settings)
     async with until_signalled() as lifetime, open_embedding(settings) as embedding:
         await require_topics(settings, settings.topics.inputs)
+        if not of_migration:
+            await refuse_retired(settings)
         await ensure_topics(settings, [settings.topics.vectors, settings.topics.dead_letters])
         async with open_outlet(settings) as sink:
             with seldom_collected():

@@ -24,7 +24,8 @@ from rich.progress import (
 )
 
 from streamer.adapters.projection_file import save_projection
-from streamer.commands.text_files import AnyRow, BadRow, FileFormat, TextFile, open_text_file
+from streamer.commands.rows import AnyRow, BadRow
+from streamer.commands.text_files import FileFormat, TextFile, open_text_file
 from streamer.commands.vector_files import Id, check_output, open_vector_file
 from streamer.core.projection import PrincipalAxes
 from streamer.core.text_fields import key_at, text_at
@@ -133,14 +134,16 @@ class Job:
                     tasks.cancel_scope.cancel()
             except BaseException:
                 if path and self.count and service.settings.cache.enabled:
-                    self.say(f"{self.count:,} texts are in the cache; run it again to go on")
+                    self.say(
+                        f"{_texts(self.count)} {'is' if self.count == 1 else 'are'} in the cache; run it again to go on"
+                    )
                 raise
         if not self.count:
             raise ConfigurationError(f"nothing to embed: {path} has no text in it")
         if path:
             skipped = f"; {self._skipped:,} skipped, the first is {self._first_skipped}" if self._skipped else ""
             self.say(
-                f"{self.count:,} text{'' if self.count == 1 else 's'}, {self._hits:,} of them from the cache; "
+                f"{_texts(self.count)}, {self._hits:,} of them from the cache; "
                 f"{self._tokens:,} tokens embedded{skipped}"
             )
 
@@ -204,3 +207,7 @@ class Job:
         columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()]
         columns += [TextColumn("{task.fields[texts]:,} texts"), TimeElapsedColumn(), TimeRemainingColumn()]
         return Progress(*columns, console=self._console, disable=not self._has_bar, transient=True)
+
+
+def _texts(count: int) -> str:
+    return f"{count:,} text{'' if count == 1 else 's'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import anyio
 import structlog
 
+from streamer.commands.terminal import one_line
 from streamer.errors import ConfigurationError, RetriableError, StreamerError, Unreachable, without_credentials
 from streamer.logs import close_logs, configure_logs
 from streamer.settings import Settings, load_settings
@@ -76,6 +78,8 @@ def report(error: BaseException, *, debug: bool) -> int:
         if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
             return EXIT_INTERRUPTED
         first = leaves[0]
+        if isinstance(first, BrokenPipeError) and _nobody_reads_us():
+            return EXIT_UNEXPECTED
         where = "" if debug else "; run it again with --debug for the traceback"
         _line(f"unexpected {type(first).__name__}: {first}{where}")
         return EXIT_UNEXPECTED
@@ -84,6 +88,20 @@ def report(error: BaseException, *, debug: bool) -> int:
     if isinstance(known, ConfigurationError):
         return EXIT_WRONG
     return EXIT_UNREACHABLE if isinstance(known, Unreachable | RetriableError) else EXIT_UNEXPECTED
+
+
+def _nobody_reads_us() -> bool:
+    """Whether standard output is a pipe whose reader, such as head, has seen enough. What is left goes nowhere then."""
+    try:
+        place = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return False
+    poll = select.poll()
+    poll.register(place, 0)
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), place)
+    return True
 
 
 def _leaves(error: BaseException) -> Iterable[BaseException]:
@@ -95,4 +113,4 @@ def _leaves(error: BaseException) -> Iterable[BaseException]:
 
 
 def _line(text: str) -> None:
-    print(f"streamer: {without_credentials(text)}", file=sys.stderr)  # noqa: T201 - stderr is where errors belong, whatever the log does
+    print(f"streamer: {one_line(without_credentials(text))}", file=sys.stderr)  # noqa: T201 - stderr is where errors belong, whatever the log does

@@ -9,8 +9,10 @@ from typing import Any
 import orjson
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from streamer.client.searching import SearchClient
+from streamer.commands.terminal import one_line
 from streamer.settings import Settings
 
 
@@ -32,7 +34,10 @@ async def search(
         return
     table = Table("similarity", "id", "text", box=None, pad_edge=False)
     for match in answer["matches"]:
-        table.add_row(f"{match['similarity']:.3f}", match["id"], str(match.get("text") or ""))
+        # As Text, or brackets in them would be markup.
+        table.add_row(
+            f"{match['similarity']:.3f}", Text(one_line(match["id"])), Text(one_line(match.get("text") or ""))
+        )
     Console().print(table)
     if not any(match.get("text") for match in answer["matches"]):
         hint = "no texts: the worker of these vectors ran with output.include_text = false"

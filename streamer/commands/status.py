@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -29,20 +31,26 @@ Document = dict[str, Any]
 async def status(settings: Settings, urls: Sequence[str], *, watch: bool, as_json: bool, interval: float = 2.0) -> None:
     """Print one line or paragraph for each process and group; with `watch`, again and again until an interrupt.
 
-    Raises Unreachable, after that, when a process or the brokers do not answer.
+    The processes come first: they answer at once, the brokers may not. Raises Unreachable, after that, when a process
+    or the brokers do not answer.
     """
     addresses = urls or default_urls(settings)
     if watch:
         await _watch(settings, addresses, as_json=as_json, interval=interval)
         return
-    documents = await look(settings, addresses)
-    if as_json:
-        _print_json(documents)
-    else:
-        console = Console(highlight=False, soft_wrap=True)
-        for line in lines_of(documents):
-            console.print(line)
-    missing = [str(document["error"]) for document in documents if "error" in document]
+    show = _print_json if as_json else _print
+    documents: list[Document] = []
+    groups: list[Document] = []
+
+    async def ask_groups() -> None:
+        groups.extend(await groups_of(settings))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask_groups)
+        documents += await processes_at(settings, addresses)
+        show(documents)
+    show(groups)
+    missing = [str(document["error"]) for document in [*documents, *groups] if "error" in document]
     if missing:
         raise Unreachable("\n".join(missing))
 
@@ -54,10 +62,9 @@ def default_urls(settings: Settings) -> list[str]:
     return [f"http://{host}:{port}" for port in (http.worker_port, http.port) if port]
 
 
-async def look(settings: Settings, urls: Sequence[str]) -> list[Document]:
+async def processes_at(settings: Settings, urls: Sequence[str]) -> list[Document]:
     """What everybody says now. Who does not answer has an `error`."""
     found: list[list[Document]] = [[] for _ in urls]
-    groups: list[Document] = []
     token = settings.http.token
     headers = {"authorization": f"Bearer {token.get_secret_value()}"} if token else {}
 
@@ -65,14 +72,10 @@ async def look(settings: Settings, urls: Sequence[str]) -> list[Document]:
         processes = await _processes(client, urls[place])
         found[place] = [{"kind": "process", "url": urls[place], **process} for process in processes]
 
-    async def ask_groups() -> None:
-        groups.extend(await _groups(settings))
-
     async with httpx.AsyncClient(headers=headers, timeout=ANSWER_SECONDS) as client, anyio.create_task_group() as tasks:
-        tasks.start_soon(ask_groups)
         for place in range(len(urls)):
             tasks.start_soon(ask, place, client)
-    return [document for documents in found for document in documents] + groups
+    return [document for documents in found for document in documents]
 
 
 async def _processes(client: httpx.AsyncClient, url: str) -> list[Document]:
@@ -95,7 +98,8 @@ async def _answer(client: httpx.AsyncClient, url: str) -> Document:
     return {"error": f"{url} answers {response.status_code}: {reason or 'this is no worker or indexer of streamer'}"}
 
 
-async def _groups(settings: Settings) -> list[Document]:
+async def groups_of(settings: Settings) -> list[Document]:
+    """What the brokers say of them now."""
     ids = [settings.kafka.group_id, f"{settings.kafka.group_id}-verdicts"]
     try:
         async with watching(connection_of(settings)) as watcher:
@@ -118,15 +122,30 @@ def group_document(group: Group) -> Document:
 
 
 async def _watch(settings: Settings, urls: Sequence[str], *, as_json: bool, interval: float) -> None:
-    if as_json:
-        while True:
-            _print_json(await look(settings, urls))
-            await anyio.sleep(interval)
-    with Live(Text("asking ..."), console=Console(highlight=False), screen=True, auto_refresh=False) as screen:
-        while True:
-            lines = lines_of(await look(settings, urls))
-            screen.update(Text("\n").join(lines), refresh=True)
-            await anyio.sleep(interval)
+    """Brokers that do not answer hold up nothing: what they said last stays on the screen."""
+    live = Live(Text("asking ..."), console=Console(highlight=False), screen=True, auto_refresh=False)
+    with nullcontext() if as_json else live as screen:
+        latest: dict[str, Sequence[Document]] = {"processes": [], "groups": []}
+
+        async def ask(what: str, question: Callable[[], Awaitable[Sequence[Document]]]) -> None:
+            while True:
+                latest[what] = await question()
+                if screen is None:
+                    _print_json(latest[what])
+                else:
+                    lines = lines_of([document for documents in latest.values() for document in documents])
+                    screen.update(Text("\n").join(lines), refresh=True)
+                await anyio.sleep(interval)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask, "processes", partial(processes_at, settings, urls))
+            tasks.start_soon(ask, "groups", partial(groups_of, settings))
+
+
+def _print(documents: Sequence[Document]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for line in lines_of(documents):
+        console.print(line)
 
 
 def _print_json(documents: Sequence[Document]) -> None:

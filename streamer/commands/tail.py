@@ -11,6 +11,7 @@ import orjson
 from rich.console import Console
 
 from streamer.app.kafka import open_changelog
+from streamer.commands.terminal import one_line
 from streamer.core.events import Record
 from streamer.core.verdicts import VerdictKind
 from streamer.errors import ConfigurationError, DeadLetterKind
@@ -113,7 +114,8 @@ def as_document(record: Record) -> dict[str, Any]:
     headers = {name: value.decode("utf-8", "replace") for name, value in record.headers}
     value: Any = None
     if record.value is not None:
-        if headers.get("content-type") == "application/octet-stream":
+        is_vector = headers.get("content-type") == "application/octet-stream" and len(record.value) % 4 == 0
+        if is_vector:
             value = {"vector": np.frombuffer(record.value, "<f4").tolist()}
         else:
             try:
@@ -126,6 +128,19 @@ def as_document(record: Record) -> dict[str, Any]:
 
 
 def _line(stream: str, document: dict[str, Any]) -> str:
+    """One line, whatever a stranger may have written into the topic."""
+    try:
+        parts = _parts(stream, document)
+        line = "  ".join(part for part in parts if part)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        value = document["value"]
+        text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        line = f"{document['key'] or '?'}  of another format  {text[:SHOWN]}"
+    return one_line(line)
+
+
+def _parts(stream: str, document: dict[str, Any]) -> list[str]:
+    """Raises one of several errors for what streamer has not written."""
     value, headers = document["value"], document["headers"]
     if value is None:
         parts = [document["key"], "deleted"]
@@ -146,9 +161,11 @@ def _line(stream: str, document: dict[str, Any]) -> str:
         start = " ".join(f"{x:+.3f}" for x in vector[:4])
         hit = value.get("cache_hit") or headers.get("streamer-cache-hit") == "true"
         parts = [document["key"], f"[{start} … {len(vector)}]", "(cache)" if hit else "", _text_of(document)[:SHOWN]]
-    return "  ".join(part for part in parts if part)
+    return parts
 
 
 def _text_of(document: dict[str, Any]) -> str:
     """A vector event's text, in either format; empty without `output.include_text`."""
-    return str(document["value"].get("text") or document["headers"].get("streamer-text", ""))
+    value = document["value"]
+    inside = value.get("text") if isinstance(value, dict) else None
+    return str(inside or document["headers"].get("streamer-text", ""))

@@ -10,7 +10,6 @@ import codecs
 import csv
 import gzip
 import io
-import json
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,12 +17,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any
 
-import orjson
-
-from streamer.core.reading import Unreadable, connect_payload, is_connect_envelope, read_prose
-from streamer.core.text_fields import kind_of
+from streamer.commands.json_rows import begins_like_json, json_rows
+from streamer.commands.rows import AnyRow, BadRow, Row, lines_of, undecodable
+from streamer.core.reading import binary_name
 from streamer.errors import ConfigurationError
 
 FORMATS = ("auto", "text", "jsonl", "csv")
@@ -38,32 +36,6 @@ SUFFIXES = {
 }
 DELIMITERS = (",", ";", "\t", "|")
 LARGEST_FIELD = 16_777_216  # characters; a quote that is never closed must not take the memory of the machine
-LARGEST_DOCUMENT = 268_435_456  # characters of a JSON document that is not JSON lines: it is read whole
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A line of text, or the fields of a JSON object or CSV row. `number`: its line, or its place in a JSON array.
-    `enveloped`: whether the fields were the payload of a Connect envelope."""
-
-    number: int
-    content: str | dict[str, Any]
-    enveloped: bool = False
-
-    def path(self, name: str) -> str:
-        """The field's path in `content`: `payload.text` and `text` name the same field of an envelope."""
-        return name.removeprefix("payload.") if self.enveloped else name
-
-
-@dataclass(frozen=True, slots=True)
-class BadRow:
-    """A line that could not be read, and why."""
-
-    number: int
-    reason: str
-
-
-AnyRow: TypeAlias = Row | BadRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +84,11 @@ class TextFile:
             if self._format.kind == "csv":
                 yield from _csv_rows(self._text, self.name, self._format)
                 return
-            number, first = next(_lines(self._text), (1, ""))
-            if self._format.kind == "jsonl" or (self._format.kind == "auto" and _begins_like_json(first)):
-                yield from _json_rows(number, first, self._text)
+            number, first = next(lines_of(self._text), (1, ""))
+            if self._format.kind == "jsonl" or (self._format.kind == "auto" and begins_like_json(first)):
+                yield from json_rows(number, first, self._text)
             else:
-                lines = chain([(number, first)] if first else [], _lines(self._text, number + 1))
+                lines = chain([(number, first)] if first else [], lines_of(self._text, number + 1))
                 yield from (_checked(place, line.rstrip("\r\n")) for place, line in lines)
         except UnicodeDecodeError as exc:
             raise ConfigurationError(f"{self.name} is not {exc.encoding}: {exc.reason}; see --encoding") from exc
@@ -131,19 +103,22 @@ def open_text_file(path: Path | None, format_: FileFormat) -> Iterator[TextFile]
     with ExitStack() as stack:
         try:
             raw: Any = stack.enter_context(path.open("rb")) if path else sys.stdin.buffer
-            size = path.stat().st_size if path else None
-            start = raw.peek(2)[:2]
+            size = path.stat().st_size if path and path.is_file() else None  # a pipe has none, and no place to tell
+            start = raw.peek(8)[:8]
         except OSError as exc:
             raise ConfigurationError(f"{name} cannot be read: {exc.strerror}") from exc
         source = raw
-        if start == b"\x1f\x8b":
+        if start.startswith(b"\x1f\x8b"):
             source = stack.enter_context(gzip.open(raw))
             try:
-                start = source.peek(2)[:2]
+                start = source.peek(8)[:8]
             except (OSError, EOFError) as exc:
                 raise ConfigurationError(f"{name} cannot be read: {exc}") from exc
+        if (binary := binary_name(start)) is not None:
+            advice = "save it as CSV or JSON lines" if "data" not in binary else "decompress it first"
+            raise ConfigurationError(f"{name} is {binary}, not text: {advice}")
         chosen = _chosen(path, format_)
-        marked = chosen.encoding is None and start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        marked = chosen.encoding is None and start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         encoding = "utf-16" if marked else codecs.lookup(chosen.encoding or "utf-8").name
         text = io.TextIOWrapper(
             source,
@@ -170,90 +145,14 @@ def _chosen(path: Path | None, format_: FileFormat) -> FileFormat:
     return replace(format_, kind=kind, delimiter=delimiter)
 
 
-def _lines(text: IO[str], first: int = 1) -> Iterator[tuple[int, str]]:
-    return ((number, line) for number, line in enumerate(text, first) if line.strip())
-
-
 def _checked(number: int, line: str) -> AnyRow:
-    reason = _undecodable(line)
+    reason = undecodable(line)
     return Row(number, line) if reason is None else BadRow(number, reason)
-
-
-def _undecodable(line: str) -> str | None:
-    """Why a line is bad, if it has bytes that are not of the encoding."""
-    place = next((place for place, character in enumerate(line) if "\udc80" <= character <= "\udcff"), None)
-    if line.isascii() or place is None:
-        return None
-    return f"not UTF-8: byte 0x{ord(line[place]) - 0xDC00:02x} at character {place + 1}; see --encoding"
-
-
-def _begins_like_json(first: str) -> bool:
-    """For names that tell nothing: whether the first line is JSON, or opens a document. Prose may begin with a bracket,
-    too."""
-    return first.strip() in ("{", "[", "[{") or isinstance(_parse(first), dict | list)
-
-
-def _json_rows(number: int, first: str, text: IO[str]) -> Iterator[AnyRow]:
-    """Objects a line; or else the elements of an array, or one object, that fill the whole file. `first`: the line that
-    has been read already."""
-    if not first:
-        return
-    row = _object(number, first)
-    if isinstance(row, BadRow) and first.lstrip()[:1] in ("[", "{"):
-        rest = text.read(LARGEST_DOCUMENT)
-        document = _parse(first + rest) if _undecodable(first + rest) is None else None
-        if isinstance(document, dict):
-            yield _as_row(number, document)
-            return
-        if isinstance(document, list):
-            yield from (_as_row(place, element) for place, element in enumerate(document, 1))
-            return
-        if len(rest) < LARGEST_DOCUMENT:
-            text = io.StringIO(rest)
-    yield row
-    yield from (_object(place, line) for place, line in _lines(text, number + 1))
-
-
-def _object(number: int, line: str) -> AnyRow:
-    if reason := _undecodable(line):
-        return BadRow(number, reason)
-    return _as_row(number, _parse(line))
-
-
-def _as_row(number: int, value: Any) -> AnyRow:
-    if value is _NOT_JSON:
-        return BadRow(number, "not JSON")
-    enveloped = is_connect_envelope(value)
-    try:
-        content = connect_payload(value) if enveloped else value
-        content = read_prose(content, declared=True) if isinstance(content, bytes) else content
-    except Unreadable as exc:
-        return BadRow(number, str(exc))
-    if isinstance(content, dict | str):
-        return Row(number, content, enveloped)
-    return BadRow(number, f"{kind_of(content)}, not a JSON object or string")
-
-
-_NOT_JSON = object()
-
-
-def _parse(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        pass
-    # Python writes NaN as a bare word, and halves of emojis as escapes: read the lenient, slow way.
-    try:
-        value = json.loads(text, parse_constant=lambda _: None)
-        plain = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return orjson.loads(plain)
-    except (ValueError, RecursionError):
-        return _NOT_JSON
 
 
 def _csv_rows(text: IO[str], name: str, format_: FileFormat) -> Iterator[AnyRow]:
     csv.field_size_limit(LARGEST_FIELD)
-    number, opening = next(_lines(text), (1, ""))
+    number, opening = next(lines_of(text), (1, ""))
     delimiter = format_.delimiter or _delimiter_of(opening)
     lines = chain(["\n"] * (number - 1), [opening], text)  # blank lines again, so that the numbers are right
     reader = csv.reader(
@@ -274,7 +173,9 @@ def _csv_rows(text: IO[str], name: str, format_: FileFormat) -> Iterator[AnyRow]
 
 
 def _csv_row(number: int, values: list[str], columns: list[str]) -> AnyRow:
-    reason = next(filter(None, map(_undecodable, values)), None)
+    reason = next(filter(None, map(undecodable, values)), None)
+    while len(values) > len(columns) and not values[-1]:
+        values.pop()  # of delimiters at the end, as spreadsheets leave them
     if reason is None and len(values) > len(columns):
         reason = f"{len(values)} values for {len(columns)} columns"
     if reason is not None:
@@ -285,9 +186,11 @@ def _csv_row(number: int, values: list[str], columns: list[str]) -> AnyRow:
 def _header(reader: Any, name: str) -> list[str]:
     try:
         columns = [column.strip() for column in next(filter(None, reader), [])]
+        while columns and not columns[-1]:
+            columns.pop()  # of delimiters at the end, as spreadsheets leave them
     except csv.Error as exc:
         raise ConfigurationError(f"{name}: its header is not CSV: {exc}") from exc
-    if any(_undecodable(column) for column in columns):
+    if any(undecodable(column) for column in columns):
         raise ConfigurationError(f"{name}: its header is not UTF-8; see --encoding")
     twice = next((column for place, column in enumerate(columns) if column in columns[:place]), None)
     if twice is not None:

@@ -13,7 +13,9 @@ from rich.console import Console
 
 from streamer.app.dry_run import Dry, decoded_by, recent_records, try_out
 from streamer.commands.publish import message_of
-from streamer.commands.text_files import BadRow, FileFormat, open_text_file
+from streamer.commands.rows import BadRow
+from streamer.commands.terminal import one_line
+from streamer.commands.text_files import FileFormat, open_text_file
 from streamer.core.events import Record, TopicPartition
 from streamer.embedding.prices import usd, usd_text
 from streamer.errors import ConfigurationError
@@ -137,7 +139,7 @@ def _print(
     console = Console(soft_wrap=True, highlight=False)
 
     def say(line: str) -> None:
-        console.print(line, markup=False)
+        console.print(one_line(line), markup=False)
 
     run = dry.run
     kinds = ((run.texts, "text"), (len(run.refused), "dead letter"), (run.tombstones, "tombstone"))

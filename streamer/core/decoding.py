@@ -22,6 +22,7 @@ from streamer.core.reading import (
     read_framed,
     read_json,
     read_prose,
+    recoded,
     schema_frame,
 )
 from streamer.core.text_fields import kind_of, locate, names_in, reach
@@ -163,7 +164,7 @@ class Decoder:
         if self.format == "text":
             return read_prose(value, declared=True, charset=charset)
         if self.format == "json" or "json" in media_type:
-            return self._text_or_object(read_json(value))
+            return self._text_or_object(read_json(recoded(value, charset)))
         if media_type.startswith("text/"):
             return read_prose(value, declared=True, charset=charset)
         if media_type:

@@ -44,20 +44,15 @@ _FEW: Final = 64  # letters
 _CONNECT_TYPES: Final = frozenset(
     {"struct", "map", "array", "string", "boolean", "bytes", "int8", "int16", "int32", "int64", "float", "double"}
 )
-# Of text/plain; UTF-8 and ASCII need no entry.
-_CHARSETS: Final = frozenset(
-    {
-        "iso-8859-1",
-        "latin-1",
-        "latin1",
-        "iso-8859-15",
-        "windows-1252",
-        "cp1252",
-        "utf-16",
-        "utf-16le",
-        "utf-16be",
-    }
+# Of a content type; UTF-8 and ASCII need no entry.
+_CHARSET: Final = re.compile(
+    r"iso-?8859-?\d+|latin-?\d+|windows-?\w+|cp-?\d+|koi8-?[rut]|mac-?roman|shift[_-]?jis|euc-?\w+|gb\d+|gbk|big5\S*|"
+    r"utf-?(16|32)([-_]?[lb]e)?"
 )
+_BINARY: Final = {
+    b"\x1f\x8b": "gzip data", b"\x28\xb5\x2f\xfd": "zstd data", b"\xfd7zXZ\x00": "xz data", b"BZh": "bzip2 data",
+    b"PK\x03\x04": "a zip archive", b"PAR1": "Parquet", b"\xac\xed\x00\x05": "a Java object", b"%PDF-": "PDF",
+}  # fmt: skip
 _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _STEPS: Final = np.zeros(256, np.int8)  # of the depth, by byte
 _STEPS[[*b"[{"]], _STEPS[[*b"]}"]] = 1, -1
@@ -111,13 +106,19 @@ def read_utf8(value: bytes) -> str:
     try:
         return value.removeprefix(_BOM).decode()
     except UnicodeDecodeError as exc:
-        raise Unreadable(f"not UTF-8: {exc}") from exc
+        binary = binary_name(value)
+        raise Unreadable(f"the value is {binary}, not text" if binary else f"not UTF-8: {exc}") from exc
+
+
+def binary_name(start: bytes) -> str | None:
+    """What data that begin like this are, for a person, where many know it at first sight."""
+    return next((name for prefix, name in _BINARY.items() if start.startswith(prefix)), None)
 
 
 def read_prose(value: bytes, *, declared: bool, charset: str = "") -> str:
     """Plain text. Raises Unreadable when it is binary: control characters are no prose; where the text is `declared`
     as such only NUL is refused, so that coloured log lines pass."""
-    text = read_utf8(_recoded(value, charset))
+    text = read_utf8(recoded(value, charset))
     found = _CONTROLS.search(text)
     if found is None or is_blank(text) or (declared and "\x00" not in text):
         return text
@@ -126,12 +127,15 @@ def read_prose(value: bytes, *, declared: bool, charset: str = "") -> str:
     raise Unreadable(f"the value holds control characters such as U+{ord(character):04X}, as binary data do{hint}")
 
 
-def _recoded(value: bytes, charset: str) -> bytes:
-    if charset not in _CHARSETS:
+def recoded(value: bytes, charset: str) -> bytes:
+    """In UTF-8, what is in a charset that a content type names. Raises Unreadable."""
+    if not _CHARSET.fullmatch(charset):
         return value  # as UTF-8, which says what is wrong if it is not
     try:
         return value.decode(charset).encode()
-    except UnicodeDecodeError as exc:
+    except LookupError:
+        return value
+    except UnicodeError as exc:
         raise Unreadable(f"not {charset}, though the content type says so: {exc}") from exc
 
 

@@ -24,12 +24,14 @@ _SECONDS = "%Y-%m-%dT%H:%M:%SZ"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpendLimits:
-    """The most in a day and in a month, in UTC, and in all; None: any amount."""
+    """The most in a day and in a month, in UTC, and in all; None: any amount. `keeps_total`: whether what it comes to
+    in all is counted without a limit, too."""
 
     usd_per_day: float | None = None
     usd_per_month: float | None = None
     usd_total: float | None = None
     tokens_per_day: int | None = None
+    keeps_total: bool = False
 
     @property
     def any(self) -> bool:
@@ -42,7 +44,9 @@ class SpendLimits:
             day: Ceiling(self.tokens_per_day, _nano(self.usd_per_day)),
             month: Ceiling(None, _nano(self.usd_per_month)),
         }
-        return ceilings if self.usd_total is None else {**ceilings, TOTAL: Ceiling(None, _nano(self.usd_total))}
+        if self.usd_total is None and not self.keeps_total:
+            return ceilings
+        return {**ceilings, TOTAL: Ceiling(None, _nano(self.usd_total))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,13 @@ class Broadcast:
             except WouldBlock:
                 self.missed += 1
 
-    def close(self) -> None:
-        """End every listener's messages, once it has read those that wait for it."""
-        self._closed = True
-        for listener in self._listeners:
+    def dismiss(self) -> None:
+        """End every listener's messages, once it has read those that wait for it. New ones are welcome."""
+        listeners, self._listeners = self._listeners, set()
+        for listener in listeners:
             listener.close()
+
+    def close(self) -> None:
+        """The same, for good."""
+        self._closed = True
+        self.dismiss()

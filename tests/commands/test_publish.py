@@ -12,7 +12,7 @@ import pytest
 
 from streamer.commands import publish as module
 from streamer.commands.publish import message_of
-from streamer.commands.text_files import Row
+from streamer.commands.rows import Row
 from streamer.core.decoding import Decoder
 from streamer.core.events import Event, Origin, Record, TopicPartition
 from streamer.errors import Unreachable

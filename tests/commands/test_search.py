@@ -36,6 +36,16 @@ async def test_the_nearest_as_a_table_and_as_the_indexers_own_answer() -> None:
     assert not table.stderr
 
 
+async def test_hostile_ids_and_texts_are_text() -> None:
+    topic = Topic()
+    topic.append("[red]id[/red]", 0, text="[INFO] [/b] a \x1b[31mred\nline")
+    async with serving_an_index(topic, DegreesEmbedder()) as (http, _):
+        done = await streamer("search", "0", "--url", f"{http.base_url}", COLUMNS="100")
+    assert done.code == 0, done.stderr
+    assert "[red]id[/red]" in done.stdout
+    assert r"[INFO] [/b] a \x1b[31mred line" in done.stdout
+
+
 async def test_an_empty_index_and_one_without_texts_say_so() -> None:
     """First hour B1 and D6."""
     async with serving_an_index(Topic(), DegreesEmbedder()) as (http, _):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import pytest
 
 from streamer.adapters.kafka.groups import Group
+from streamer.commands import status as command
 from streamer.commands.status import default_urls, group_document
 from streamer.commands.status_view import lines_of
 from streamer.core.events import TopicPartition
+from streamer.errors import Unreachable
 from streamer.http.health import create_health_app
 from streamer.http.sums import Sums, create_sums_app
 from streamer.settings import Settings
@@ -109,6 +112,48 @@ async def test_json_lines_are_of_their_schema() -> None:
     assert group["kind"] == "group"
     assert "cannot be reached" in group["error"]
     assert done.code == 3
+
+
+async def test_brokers_that_are_silent_hold_up_no_process() -> None:
+    shown: list[tuple[str, str | None]] = []
+    asked = anyio.Event()
+
+    async def silent(_: Settings) -> list[dict[str, Any]]:
+        await asked.wait()
+        return [{"kind": "group", "id": "g", "error": "no broker answers"}]
+
+    def show(documents: Sequence[Mapping[str, Any]]) -> None:
+        shown.extend((document["kind"], document.get("error")) for document in documents)
+        asked.set()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "groups_of", silent)
+        patch.setattr(command, "_print_json", show)
+        async with a_worker() as url:
+            with anyio.fail_after(30), pytest.raises(Unreachable, match="no broker answers"):
+                await command.status(Settings(), [url], watch=False, as_json=True)
+    assert shown == [("process", None), ("group", "no broker answers")]
+
+
+async def test_watching_goes_on_with_what_silent_brokers_said_last() -> None:
+    shown: list[str] = []
+
+    async def silent(_: Settings) -> list[dict[str, Any]]:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    def show(documents: Sequence[Mapping[str, Any]]) -> None:
+        shown.extend(document["kind"] for document in documents)
+        if len(shown) == 3:
+            raise RuntimeError("enough")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "groups_of", silent)
+        patch.setattr(command, "_print_json", show)
+        async with a_worker() as url:
+            with anyio.fail_after(30), pytest.raises(ExceptionGroup):
+                await command.status(Settings(), [url], watch=True, as_json=True, interval=0.01)
+    assert shown == ["process"] * 3
 
 
 async def test_a_token_is_sent_and_a_missing_one_named() -> None:

@@ -63,5 +63,42 @@ def test_any_dead_letter_can_be_shown_and_is_a_document(key: bytes | None, value
     assert isinstance(_line("dead-letters", document), str)
 
 
+OCTETS = (("content-type", b"application/octet-stream"),)
+
+
+@pytest.mark.parametrize("stream", ["vectors", "verdicts"])
+@pytest.mark.parametrize(
+    "found",
+    [
+        record({"foo": 1}),
+        record(b"prose of a stranger", key=None),
+        record([1, 2]),
+        record(5),
+        record({"vector": "abc", "id": 7, "verdict": "anomaly"}),
+        record({"vector": [1, "x"], "id": "a", "verdict": "anomaly", "similarity": "high"}),
+        record({"vector": None, "id": "a", "verdict": None, "nearest": 3, "similarity": {}}),
+        record(b"\x00\x00\x80", OCTETS),
+        record(b"\x1b[2J", (("streamer-text", b"\x1b[2J"),)),
+    ],
+)
+def test_what_a_stranger_has_written_does_not_end_it(stream: str, found: Record) -> None:
+    line = _line(stream, as_document(found))
+    assert line
+    assert line.isprintable()
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+                        st.sampled_from(["id", "vector", "verdict", "similarity", "reason", "text", "events_missing"]),
+                        inner, max_size=5), max_leaves=8))  # fmt: skip
+def test_nor_any_other_json(value: object) -> None:
+    try:
+        found = as_document(record(value))
+    except TypeError:  # numbers that JSON has not
+        return
+    for stream in STREAMS:
+        assert "\x1b" not in _line(stream, found)
+
+
 def test_every_stream_has_a_line() -> None:
     assert all(_line(stream, as_document(record(None))) == "id-1  deleted" for stream in STREAMS)

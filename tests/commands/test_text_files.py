@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
+import os
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.commands import text_files as module
-from streamer.commands.text_files import AnyRow, BadRow, FileFormat, Row, open_text_file
+from streamer.commands.rows import AnyRow, BadRow, Row
+from streamer.commands.text_files import FileFormat, open_text_file
 from streamer.errors import ConfigurationError
 
 # Of Kafka Connect's JsonConverter.
@@ -61,6 +66,11 @@ def contents(rows: list[AnyRow]) -> list[Any]:
         ("a.log", '{"id": "1", "text": "late"}\n{"id": "2", "text": "wet"}', {}),
         ("a", json.dumps([{"id": "1", "text": "late"}, {"id": "2", "text": "wet"}], indent=2), {}),
         ("a.jsonl.gz", gzip.compress(b'{"id": "1", "text": "late"}\n{"id": "2", "text": "wet"}', mtime=0), {}),
+        ("a.csv", "id,text,,\n1,late,,\n2,wet,,\n", {}),
+        ("a.csv", "id;text\n1;late;\n2;wet;;;\n", {}),
+        ("a.json", '{\n  "id": "1",\n  "text": "late"\n}\n{\n  "id": "2",\n  "text": "wet"\n}\n', {}),
+        ("a.json", '{"id": "1", "text": "late"}{"id": "2",\n"text": "wet"}', {}),
+        ("a.jsonl", b'{"id": "1", "text": "late"}\n\xef\xbb\xbf{"id": "2", "text": "wet"}\n', {}),
         ("a.jsonl", "".join(f"{line}\n" for line in ENVELOPES), {}),
         ("a.json", "[" + ",".join(ENVELOPES) + "]", {}),
     ],
@@ -69,6 +79,43 @@ def test_the_same_rows_in_many_dresses(name: str, content: str | bytes, wanted: 
     """Field cases 14, 14b, 16, 24, 25, 26 and E3."""
     rows = contents(read(tmp_path, name, content, **wanted))
     assert rows == [{"id": "1", "text": "late"}, {"id": "2", "text": "wet"}]
+
+
+def test_objects_over_several_lines_have_the_number_of_their_first(tmp_path: Path) -> None:
+    rows = read(tmp_path, "a.json", '{\n"a": 1\n}\n\n{\n"a": 2\n}\n[3]\n"late"\n')
+    assert rows == [
+        Row(1, {"a": 1}),
+        Row(5, {"a": 2}),
+        BadRow(8, "an array, not a JSON object or string"),
+        Row(9, "late"),
+    ]
+
+
+def test_a_pipe_is_read_as_a_file_is(tmp_path: Path) -> None:
+    """As of `<(zcat texts.gz)` in a shell."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[gzip.compress(b"late\nwet\n")])
+    writer.start()
+    with open_text_file(tmp_path / "pipe", FileFormat()) as file:
+        assert contents(list(file.rows())) == ["late", "wet"]
+        assert (file.size, file.read) == (None, 0)
+    writer.join()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"PK\x03\x04\x14\x00", "is a zip archive, not text: save it as CSV or JSON lines"),
+        (b"PAR1\x15\x04", "is Parquet, not text: save it as CSV or JSON lines"),
+        (lzma.compress(b"late\n"), "is xz data, not text: decompress it first"),
+        (bz2.compress(b"late\n"), "is bzip2 data, not text: decompress it first"),
+        (gzip.compress(lzma.compress(b"late\n"), mtime=0), "is xz data, not text: decompress it first"),
+    ],
+)
+def test_files_of_other_kinds_are_refused_by_name(content: bytes, says: str, tmp_path: Path) -> None:
+    for name in ("a.csv", "a.jsonl", "a"):
+        with pytest.raises(ConfigurationError, match=says):
+            read(tmp_path, name, content)
 
 
 def test_lines_of_text(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import codecs
+import gzip
 import json
 from typing import Any
 
@@ -113,10 +114,53 @@ def test_row_7_a_declared_text_may_hold_colours_but_no_nul() -> None:
     assert "U+0000" in letter_of(b"la\x00te", format="text").reason
 
 
-@pytest.mark.parametrize("charset", ["ISO-8859-1", '"windows-1252"', "utf-16le"])
-def test_row_7_the_charset_of_a_content_type_is_heeded(charset: str) -> None:
-    value = "Das Päckchen".encode(charset.strip('"'))
-    assert text_of(value, (("content-type", f"text/plain; charset={charset}".encode()),)) == "Das Päckchen"
+@pytest.mark.parametrize(
+    ("charset", "text"),
+    [
+        ("ISO-8859-1", "Das Päckchen"),
+        ('"windows-1252"', "Das Päckchen"),
+        ("utf-16le", "Das Päckchen"),
+        ("UTF-32", "Das Päckchen"),
+        ("windows-1251", "Посылка"),
+        ("KOI8-R", "Посылка"),
+        ("Shift_JIS", "荷物が遅い"),
+        ("EUC-KR", "소포"),
+        ("GB18030", "包裹迟到了"),
+        ("Big5", "包裹遲到"),
+        ("cp037", "late"),
+    ],
+)
+def test_row_7_the_charset_of_a_content_type_is_heeded(charset: str, text: str) -> None:
+    value = text.encode(charset.strip('"'))
+    assert text_of(value, (("content-type", f"text/plain; charset={charset}".encode()),)) == text
+    document = json.dumps({"text": text}, ensure_ascii=False).encode(charset.strip('"'))
+    assert text_of(document, (("content-type", f"application/json; charset={charset}".encode()),)) == text
+
+
+@pytest.mark.parametrize(
+    "charset", ["unicode_escape", "rot13", "base64", "idna", "windows-9", "cp", "", "utf8", "x" * 99]
+)
+def test_row_7_what_is_no_charset_is_left_alone(charset: str) -> None:
+    headers = (("content-type", f"text/plain; charset={charset}".encode()),)
+    assert text_of(rb"late \u0041", headers) == r"late \u0041"
+    assert "not UTF-8" in letter_of(b"caf\xe9", headers).reason
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (gzip.compress(b'{"text": "late"}', mtime=0), "gzip data"),
+        (b"\x28\xb5\x2f\xfd\x04\xff", "zstd data"),
+        (b"\xac\xed\x00\x05t\x00\x04late", "a Java object"),
+        (b"PK\x03\x04\xff", "a zip archive"),
+        (b"%PDF-1.7\n%\xe2\xe3", "PDF"),
+    ],
+)
+@pytest.mark.parametrize("format_", ["auto", "json", "text"])
+def test_row_7_well_known_data_are_named(value: bytes, name: str, format_: str) -> None:
+    letter = letter_of(value, format=format_)
+    assert letter.kind == "undecodable"
+    assert f"the value is {name}, not text" in letter.reason
 
 
 @pytest.mark.parametrize(

@@ -39,10 +39,12 @@ PER_CRASH = PARTITIONS * IN_FLIGHT  # what one crash may repeat
 
 @dataclass(slots=True)
 class Member:
-    """One worker's place: its process comes and goes, its port stays. `cache`: the file that all workers share."""
+    """One worker's place: its process comes and goes, its port stays. `cache`: the file that all workers share.
+    `environ`: what its next process finds in its environment besides."""
 
     port: int
     settings: dict[str, object]
+    environ: dict[str, str] = field(default_factory=dict)
     process: StreamerProcess | None = None
     most_rss: int = 0
     most_files: int = 0
@@ -58,7 +60,7 @@ class Member:
     def start(self) -> None:
         if self.process is not None:
             self.process.close()
-        self.process = StreamerProcess("run", self.settings)
+        self.process = StreamerProcess("run", self.settings, environ=self.environ)
 
     def signal(self, number: signal.Signals) -> None:
         if self.is_running and self.process is not None:

@@ -6,9 +6,10 @@ Each trouble alone and without a broker: tests/app/test_troubles.py.
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 import yaml
 
 from streamer.adapters.child import dying_with_us
+from tests.faults.causes import STRANGE, Clock, commits_refused, damaged, in_place_of, log_of, ordinary
 from tests.faults.scenarios import small_disk
 from tests.faults.scene import Member, Scene, scene
 from tests.support.brokers import Broker, NewTopicName
@@ -28,12 +30,16 @@ from tests.support.schemas import check_lines
 from tests.support.stages import free_port
 from tests.support.topics import produce
 from tests.support.troubles import TROUBLES
-from tests.support.vendors.misbehaviour import NOTHING, Fault, refusal
+from tests.support.vendors.misbehaviour import refusal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
 
 # Each within twice the time that it takes on a machine with nothing else to do: 5 and 10 seconds.
 NAMED_WITHIN, SEEN_WELL_WITHIN = 10.0, 20.0
+
+SOONER = {"commit old": ("> 60", "> 5"), "restore too long": ("> 600", "> 3"), "flood of anomalies": ("[1m]", "[10s]")}
+EXPRESSIONS = {trouble: said.replace(*SOONER.get(trouble, ("", ""))) for trouble, said in TROUBLES.items()}
+PLAIN = ordinary()
 
 
 class Prometheus:
@@ -61,7 +67,7 @@ class Prometheus:
         """The troubles whose expressions hold now."""
         found = set()
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=10) as client:
-            for trouble, expression in TROUBLES.items():
+            for trouble, expression in EXPRESSIONS.items():
                 answer = (await client.get("/api/v1/query", params={"query": expression})).json()
                 assert answer["status"] == "success", (expression, answer)
                 if answer["data"]["result"]:
@@ -88,24 +94,54 @@ class Prometheus:
         self.log.close()
 
 
+class Indexer:
+    """Its place: its process comes and goes, its port stays."""
+
+    process: StreamerProcess
+
+    def __init__(self, port: int, settings: dict[str, object]) -> None:
+        self.port = port
+        self._settings = settings
+
+    def start(self) -> None:
+        self.process = StreamerProcess("index", self._settings)
+
+    async def has_judged(self, count: int) -> None:
+        """Until there are so many verdicts."""
+        with anyio.fail_after(120):
+            while await Member(self.port, {}).metric("streamer_indexer_verdicts_total") < count:  # noqa: ASYNC110 - only asking tells
+                await anyio.sleep(0.2)
+
+    async def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert await self.process.wait() == 0, self.process.stderr
+        self.process.close()
+
+    def close(self) -> None:
+        self.process.close()
+
+
 @asynccontextmanager
 async def deployment(
     broker: Broker, new_topic: NewTopicName, folder: Path, disk: Path
-) -> AsyncIterator[tuple[Scene, Prometheus, int, dict[str, object]]]:
-    """Two workers, an indexer and its port, and the settings of a second one that is not started yet."""
-    async with scene(broker, new_topic, folder, cache__path=disk / "cache.sqlite") as stage:
+) -> AsyncIterator[tuple[Scene, Prometheus, Indexer, dict[str, object]]]:
+    """Two workers, an indexer, and the settings of a second one that is not started yet."""
+    cache = disk / "cache.sqlite"
+    async with scene(broker, new_topic, folder, cache__path=cache, provider__dimensions=64) as stage:
+        stage.provider.always = PLAIN
         await stage.start(2)
         index_port, other_port = free_port(), free_port()
         settings = {**stage.members[0].settings, "http.port": index_port, "index.snapshot_path": ""}
         other = {**settings, "http.port": other_port, "kafka.group_id": "other", "topics.verdicts": "other-verdicts"}
         with ExitStack() as stack:
-            indexer = StreamerProcess("index", settings)
+            indexer = Indexer(index_port, settings)
             stack.callback(indexer.close)
-            await indexer.ready(index_port)
+            indexer.start()
+            await indexer.process.ready(index_port)
             ports = {"worker": [member.port for member in stage.members], "indexer": [index_port, other_port]}
             prometheus = Prometheus(folder, ports)
             stack.callback(prometheus.close)
-            yield stage, prometheus, index_port, other
+            yield stage, prometheus, indexer, other
 
 
 async def waits_for(member: Member, reason: str) -> dict[str, Any]:
@@ -139,6 +175,27 @@ async def named(member: Member, reason: str, part: str, before: int) -> str:
     page = time.monotonic() - begun
     await member.process.logged(before + 1, lambda line: _is_outage(line, part), timeout=NAMED_WITHIN)
     return f"/readyz after {page:.1f} s, log after {time.monotonic() - begun:.1f} s"
+
+
+async def stuck(
+    stage: Scene, prometheus: Prometheus, log: Path, texts: Callable[[int], list[tuple[bytes, bytes]]]
+) -> str:
+    """The last batch of the first input partition is damaged before anybody reads it."""
+    servers, before = stage.broker.bootstrap_servers, [outages(member, "Kafka input") for member in stage.members]
+    for member in stage.members:
+        member.signal(signal.SIGSTOP)
+    await produce(servers, stage.texts, texts(4), partition=0)  # what is asked for already is answered with these
+    await produce(servers, stage.texts, texts(4), partition=0)
+    with damaged(log):
+        for member in stage.members:
+            member.signal(signal.SIGCONT)
+        await prometheus.tells({"partition stuck"})
+        [owner] = [member for member in stage.members if await member.readiness() is not None]
+        said = await named(owner, "partition", "Kafka input", before[stage.members.index(owner)])
+        [waits] = (await status_of(stage, owner))["waits"]
+        assert waits["text"].startswith(f"{stage.texts}/0 cannot be read: ")
+        assert waits["since"] < waits["until"]
+    return f"{said}; well after {await well(stage):.1f} s"
 
 
 async def well(stage: Scene) -> float:
@@ -176,20 +233,46 @@ async def look_at_all(stage: Scene, index_port: int) -> None:
             assert (found.returncode, found.stderr + found.stdout) == (0, b""), found
 
 
+async def status_of(stage: Scene, member: Member) -> dict[str, Any]:
+    """What `streamer status` says of it."""
+    url = f"http://127.0.0.1:{member.port}"
+    status = StreamerProcess("status", stage.members[0].settings, "--json", "--url", url)
+    try:
+        assert await status.wait() == 0, status.stderr
+        assert status.process.stdout is not None
+        [found, *_] = check_lines("status-line", status.process.stdout.read().decode())
+    finally:
+        status.close()
+    return dict(found)
+
+
+class Told:
+    """How long what took, for whoever reads the output of the test."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, what: str) -> None:
+        now = time.monotonic()
+        print(f"{now - self._last:5.1f} s  {what}", flush=True)
+        self._last = now
+
+
 @pytest.mark.real_kafka("its brokers answer what lag and members need")
 async def test_prometheus_tells_troubles_apart(broker: Broker, new_topic: NewTopicName, tmp_path: Path) -> None:
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus is not installed")
-    numbers = iter(range(1_000_000))
+    numbers, tell = iter(range(1_000_000)), Told()
 
     def texts(count: int) -> list[tuple[bytes, bytes]]:
         return [(b"k%d" % (n % 64), b"text number %d" % n) for n in (next(numbers) for _ in range(count))]
 
     with small_disk(tmp_path, 64) as disk:
-        async with deployment(broker, new_topic, tmp_path, disk) as (stage, prometheus, index_port, other):
-            servers, first = broker.bootstrap_servers, stage.members[0]
+        async with deployment(broker, new_topic, tmp_path, disk) as (stage, prometheus, indexer, other):
+            servers, (first, second) = broker.bootstrap_servers, stage.members
             await produce(servers, stage.texts, texts(200))
             await prometheus.tells(set())
+            tell("started")
 
             for trouble, fault, reason in (
                 ("provider down", refusal(503), "provider_down"),
@@ -201,25 +284,28 @@ async def test_prometheus_tells_troubles_apart(broker: Broker, new_topic: NewTop
                 await produce(servers, stage.texts, texts(200))
                 said = await named(first, reason, "provider", before)
                 await prometheus.tells({trouble})
-                stage.provider.always = NOTHING
-                print(f"{trouble}: {said}; well after {await well(stage):.1f} s", flush=True)
+                stage.provider.always = PLAIN
+                tell(f"{trouble}: {said}; well after {await well(stage):.1f} s")
                 await prometheus.tells(set())
 
             await produce(servers, stage.texts, texts(1), timestamp_ms=int(time.time() * 1000) + 600_000)
             await prometheus.tells({"clock of records ahead"})
+            tell("clock of records ahead")
 
-            stage.provider.always = Fault(delay=3.0)
-            await produce(servers, stage.texts, texts(12_000))
+            stage.provider.always = ordinary(delay=3.0)
+            await produce(servers, stage.texts, texts(8_000))
             await prometheus.tells({"lag grows"})
-            stage.provider.always = NOTHING
+            stage.provider.always = PLAIN
             await prometheus.tells(set())
+            tell("lag grows")
 
             await produce(servers, stage.texts, [(b"k%d" % (n % 64), b'{"body": "t"}') for n in range(1200)])
             await prometheus.tells({"dead-letter flood"})
             await produce(servers, stage.texts, texts(1200))
-            await prometheus.tells(set())
+            tell("dead-letter flood")
 
             if disk.is_mount():
+                await prometheus.tells(set())
                 filler = disk / "filler"
                 fill(filler)
                 await produce(servers, stage.texts, texts(2000))
@@ -227,25 +313,69 @@ async def test_prometheus_tells_troubles_apart(broker: Broker, new_topic: NewTop
                 filler.unlink()
                 await produce(servers, stage.texts, texts(200))
                 await prometheus.tells(set())
+                tell("disk full")
 
+            # Each of those that follow is over when the next one is told alone.
+            with in_place_of(first.cache):
+                await produce(servers, stage.texts, texts(200))
+                await prometheus.tells({"cache off"})
+            tell("cache off")
+
+            if (log := log_of(broker, stage.texts, 0)) is not None:
+                tell(f"partition stuck: {await stuck(stage, prometheus, log, texts)}")
+                async with commits_refused(broker):
+                    await produce(servers, stage.texts, texts(200))
+                    await prometheus.tells({"commit old"})
+                tell("commit old")
+
+            await prometheus.tells(set())
             await first.kill()
             await prometheus.tells({"worker dead"})
+            clock = Clock(tmp_path)
+            first.environ, first.settings = clock.environ, first.settings | {"provider.max_tokens_per_day": 1000}
             first.start()
             assert first.process is not None
             await first.process.ready(first.port)
             await prometheus.tells(set())
+            tell("worker dead")
 
-            second = StreamerProcess("index", other)
+            before = outages(first, "provider")
+            await produce(servers, stage.texts, texts(60))
+            said = await named(first, "spend_limit", "provider", before)
+            [waits] = (await status_of(stage, first))["waits"]
+            assert (waits["reason"], waits["until"][10:]) == ("spend_limit", "T00:00:00Z")
+            await prometheus.tells({"spend limit"})
+            clock.forward(24)
+            tell(f"spend limit: {said}; well after {await well(stage):.1f} s")
+
+            await indexer.has_judged(next(numbers))
+            stage.provider.always = STRANGE
+            await produce(servers, stage.texts, texts(100))
+            await prometheus.tells({"flood of anomalies"})
+            stage.provider.always = PLAIN
+            tell("flood of anomalies")
+
+            if (log := log_of(broker, stage.vectors, 0)) is not None:
+                await prometheus.tells(set())
+                await indexer.stop()
+                with damaged(log):
+                    indexer.start()
+                    await prometheus.tells({"restore too long"})
+                tell("restore too long")
+
+            await prometheus.tells(set())
+            twin = StreamerProcess("index", other)
             try:
                 await prometheus.tells({"two indexers"})
             finally:
-                second.close()
+                twin.close()
             await prometheus.tells(set())
-            await look_at_all(stage, index_port)
+            tell("two indexers")
+            await look_at_all(stage, indexer.port)
 
             if broker.can_restart:
-                before = outages(first, "Kafka input")
+                before = outages(second, "Kafka input")
                 await anyio.to_thread.run_sync(broker.kill)
-                said = await named(first, "consuming", "Kafka input", before)
+                said = await named(second, "consuming", "Kafka input", before)
                 await anyio.to_thread.run_sync(broker.start)
-                print(f"brokers gone: {said}; well after {await well(stage):.1f} s", flush=True)
+                tell(f"brokers gone: {said}; well after {await well(stage):.1f} s")

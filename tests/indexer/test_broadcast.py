@@ -35,6 +35,21 @@ async def test_a_slow_listener_misses_messages_and_holds_up_none() -> None:
         assert [slow.receive_nowait(), slow.receive_nowait()] == [b"0", b"1"]
 
 
+async def test_those_who_are_dismissed_read_to_the_end_and_may_come_again() -> None:
+    live = Broadcast()
+    with live.listen() as listener:
+        live.send(b"1")
+        live.dismiss()
+        live.send(b"2")
+        assert await listener.receive() == b"1"
+        with pytest.raises(anyio.EndOfStream):
+            await listener.receive()
+        assert not live.full
+    with live.listen() as listener:
+        live.send(b"3")
+        assert await listener.receive() == b"3"
+
+
 async def test_closing_ends_all_and_lets_no_one_in() -> None:
     live = Broadcast(most_listeners=1)
     with live.listen() as listener:

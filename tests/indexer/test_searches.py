@@ -38,6 +38,21 @@ async def test_a_search_finds_the_nearest_and_get_the_vector_of_an_id() -> None:
         assert this.indexer.statistics().searches_total == 1
 
 
+async def test_a_sample_is_spread_over_all_and_has_their_vectors() -> None:
+    topic = Topic()
+    for i in range(10):
+        topic.append(f"id-{i}", i * 30)
+    topic.append("id-4", None)
+    async with running(topic) as this:
+        await this.settle()
+        searches = this.indexer.searches
+        assert await searches.ids(3) == ["id-0", "id-3", "id-7"]
+        assert len(await searches.ids(100)) == 9
+        found = await searches.vectors(["id-3", "id-4", "nobody"])
+        assert list(found) == ["id-3"]
+        assert np.allclose(found["id-3"], [0, 1], atol=1e-6)
+
+
 async def test_searches_that_wait_together_share_a_product() -> None:
     topic = Topic()
     for i in range(36):
@@ -45,6 +60,7 @@ async def test_searches_that_wait_together_share_a_product() -> None:
     async with running(topic) as this:
         await this.settle()
         index = this.indexer._state.judge.index
+        assert isinstance(index, VectorIndex)
         found: dict[tuple[int, str], list[str]] = {}
         calls: list[int] = []
 

@@ -26,12 +26,15 @@ ROOT = Path(__file__).parents[2]
 class StreamerProcess:
     """`python -m streamer COMMAND` with settings from the environment; its stderr is kept for the assertion message."""
 
-    def __init__(self, command: str, settings: Mapping[str, object], *arguments: str) -> None:
+    def __init__(
+        self, command: str, settings: Mapping[str, object], *arguments: str, environ: Mapping[str, str] | None = None
+    ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         environment = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")}
         for name, value in settings.items():
             section, key = name.split(".")
             environment[f"STREAMER_{section}__{key}".upper()] = str(value)
+        environment |= environ or {}
         self.process = subprocess.Popen(
             dying_with_us([sys.executable, "-m", "streamer", command, *arguments]),
             env=environment,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -100,6 +101,16 @@ class Assignment:
     def readable(self, tps: Collection[TopicPartition]) -> list[ClientPartition]:
         """Those of them to ask for now."""
         return self._schedule.choose([tp for tp in (ClientPartition(*tp) for tp in tps) if tp not in self._restarts])
+
+    async def drop_outdated(self, consumer: Any, wanted: Sequence[ClientPartition]) -> None:
+        """The client fetches of a partition that nobody reads, too: a batch that has been mended since would be found
+        broken once more. What it holds of a paused one it throws away when it is asked."""
+        for tp in self._schedule.outdated(wanted):
+            with suppress(KafkaError, IllegalStateError):
+                consumer.pause(tp)
+                await consumer.getmany(tp, timeout_ms=0)
+            with suppress(IllegalStateError):
+                consumer.resume(tp)
 
     def asked(self, wanted: Collection[ClientPartition]) -> None:
         """The client is to hand over records of these."""

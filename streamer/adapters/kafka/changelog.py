@@ -25,6 +25,8 @@ from streamer.errors import RetriableError, Unreachable
 log = structlog.get_logger(__name__)
 
 COMMIT_TIMEOUT = 10.0
+TELLING = 3  # failures in a row are worth telling
+FORGIVEN_AFTER = 4.0  # seconds without one
 
 
 class KafkaChangelog:
@@ -66,6 +68,9 @@ class KafkaChangelog:
         self._health = Health(self._timeouts, clock)
         self._check_at = 0.0
         self._unreachable: str | None = None  # why a consumer could not be replaced yet
+        self._failures = 0  # of polls, none of them long after the one before
+        self._failed_at = 0.0
+        self._failure = ""
 
     async def start(self, *, from_beginning: bool = True) -> None:
         """Assign every partition of the topic and go to its beginning or its end. Raises Unreachable, and
@@ -128,7 +133,12 @@ class KafkaChangelog:
 
     def state(self) -> str | None:
         """Why records are not coming in, in words for a person; None when they are, or when there are none."""
-        return self._unreachable or self._health.problem
+        return self._unreachable or self._health.problem or self._unreadable()
+
+    def _unreadable(self) -> str | None:
+        """An error that comes again and again, with empty answers in between."""
+        is_over = self._clock() - self._failed_at > FORGIVEN_AFTER
+        return None if is_over or self._failures < TELLING else f"{self._topic!r} cannot be read: {self._failure}"
 
     async def end_offsets(self) -> Mapping[TopicPartition, int]:
         """Raises Unreachable when no broker tells them in time."""
@@ -166,6 +176,9 @@ class KafkaChangelog:
             )
         except KafkaError as exc:
             log.warning("poll failed; reading again from the last record handed over", reason=repr(exc))
+            now = self._clock()
+            self._failures = self._failures + 1 if now - self._failed_at <= FORGIVEN_AFTER else 1
+            self._failed_at, self._failure = now, str(exc)
             for tp, offset in self._positions.items():
                 self._consumer.seek(ClientPartition(*tp), offset)
             await asyncio.sleep(timeout)

@@ -46,11 +46,21 @@ class Watcher:
     async def group(self, id: str) -> Group:
         """A group that does not exist has no members and no lag."""
         state, members = await self._members(id)
-        committed = await self._ask(self._admin.list_consumer_group_offsets, id)
-        mine = {tp: found.offset for tp, found in committed.items() if found.offset >= 0}
+        mine = await self._committed(id)
         ends = await self._ask(self._consumer.end_offsets, list(mine)) if mine else {}
         lag = {TopicPartition(*tp): max(0, ends[tp] - offset) for tp, offset in mine.items()}
         return Group(id, state, members, lag)
+
+    async def positions(self, id: str, topics: Collection[str]) -> dict[TopicPartition, tuple[int, int | None, int]]:
+        """For all partitions of these topics: where the log begins, the group's committed offset (None without one),
+        where the log ends."""
+        tps = [ClientPartition(topic, n) for topic in topics for n in await self._partitions(topic)]
+        if not tps:
+            return {}
+        begins = await self._ask(self._consumer.beginning_offsets, tps)
+        committed = await self._committed(id)
+        ends = await self._ask(self._consumer.end_offsets, tps)
+        return {TopicPartition(*tp): (begins[tp], committed.get(tp), ends[tp]) for tp in tps}
 
     async def since(self, topic: str, timestamp: int) -> dict[TopicPartition, int]:
         """How many records each partition of the topic has from this time on, in milliseconds since the epoch."""
@@ -72,6 +82,10 @@ class Watcher:
         ranges = {tp: (max(begins[tp], ends[tp] - count), ends[tp]) for tp, count in wanted.items()}
         records: list[Record] = await self._ask(read_ranges, self._consumer, ranges)
         return records
+
+    async def _committed(self, id: str) -> dict[ClientPartition, int]:
+        committed = await self._ask(self._admin.list_consumer_group_offsets, id)
+        return {tp: found.offset for tp, found in committed.items() if found.offset >= 0}
 
     async def _partitions(self, topic: str) -> Collection[int]:
         cluster = await self._ask(self._consumer._client.fetch_all_metadata)  # noqa: SLF001  # without a subscription the client has no public way

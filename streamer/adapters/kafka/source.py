@@ -129,6 +129,7 @@ class KafkaSource:
         if not wanted or given_up.is_set():
             await asyncio.sleep(timeout)
             return []
+        await self._assignment.drop_outdated(consumer, wanted)
         self._assignment.asked(wanted)
         getting = asyncio.ensure_future(
             consumer.getmany(*wanted, timeout_ms=max(1, int(timeout * 1000)), max_records=self._max_poll_records)

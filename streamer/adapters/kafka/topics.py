@@ -17,6 +17,7 @@ from streamer.errors import Unreachable
 
 TOPIC_ALREADY_EXISTS = 36
 NOT_AUTHORIZED = (29, 31)  # for the topic, for the cluster
+OF_THE_TOPIC = 1  # DYNAMIC_TOPIC_CONFIG, of the sources of a setting
 TOMBSTONES = "delete.retention.ms"
 SHOWN_TOPICS = 8
 TOMBSTONES_KEPT = 86_400.0  # what Apache Kafka does by default, in seconds
@@ -123,6 +124,52 @@ async def find_home(connection: KafkaConnection, topic: str) -> TopicHome:
         with CancelScope(shield=True):
             await admin.close()
     return TopicHome(cluster, kept)
+
+
+async def find_spec(connection: KafkaConnection, topic: str) -> TopicSpec | None:
+    """How a topic was made: partitions, copies, and the settings that are its own. None where it does not exist; raises
+    Unreachable. A broker that does not tell settings is taken to have none."""
+    admin = AIOKafkaAdminClient(**connection.client_options())
+    try:
+        await connection.reach(admin.start())
+        # Of all: brokers may create a topic that is asked for by its name.
+        found = next((each for each in await admin.describe_topics() if each["topic"] == topic), None)
+        if found is None or found["error_code"] or not found["partitions"]:
+            return None
+        copies = min(len(partition["replicas"]) for partition in found["partitions"])
+        configs: dict[str, str] = {}
+        with suppress(KafkaError):
+            for response in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)]):
+                for *_, entries in response.resources:
+                    configs |= {name: value for name, value, *rest in entries if _is_its_own(rest[1])}
+        return TopicSpec(topic, len(found["partitions"]), copies, configs)
+    except KafkaError as exc:
+        raise Unreachable(f"Kafka at {connection.bootstrap_servers} did not describe {topic!r}: {exc!r}") from exc
+    finally:
+        with CancelScope(shield=True):
+            await admin.close()
+
+
+def _is_its_own(source: bool | int) -> bool:
+    """By what a broker says of a setting: whether it is a default, or, since Kafka 1.1, where it comes from."""
+    return source is False or (source is not True and source == OF_THE_TOPIC)
+
+
+async def delete_topics(connection: KafkaConnection, names: Sequence[str]) -> None:
+    """Those that exist. Raises Unreachable on no answer or a refusal."""
+    admin = AIOKafkaAdminClient(**connection.client_options())
+    try:
+        await connection.reach(admin.start())
+        existing = await _existing(admin)
+        response = await admin.delete_topics([name for name in names if name in existing])
+        for name, code, *_ in response.topic_error_codes:
+            if code:
+                raise Unreachable(f"topic {name!r} could not be deleted: {for_code(code).__name__}")
+    except KafkaError as exc:
+        raise Unreachable(f"Kafka at {connection.bootstrap_servers} refused topic administration: {exc!r}") from exc
+    finally:
+        with CancelScope(shield=True):
+            await admin.close()
 
 
 async def _create(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], user: str | None) -> None:

@@ -10,7 +10,8 @@ from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.errors import Unreachable
 from tests.adapters.kafka.reading import SHORT, administration, fill
-from tests.support.brokers import NewTopicName
+from tests.faults.causes import damaged, log_of
+from tests.support.brokers import Broker, NewTopicName
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 
@@ -43,6 +44,31 @@ async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partiti
         await read(110)
         assert sorted(values) == list(range(110))
         assert changelog.positions() == await changelog.end_offsets()
+    finally:
+        await changelog.aclose()
+
+
+@pytest.mark.real_kafka("records in files")
+async def test_a_damaged_batch_is_told_until_it_is_mended(
+    broker: Broker, bootstrap_servers: str, new_topic: NewTopicName
+) -> None:
+    topic = await new_topic("damaged")
+    if (log := log_of(broker, topic, 0)) is None:
+        pytest.skip("needs a broker whose files are at hand")
+    await fill(bootstrap_servers, topic, 0, 10)
+    changelog = KafkaChangelog(KafkaConnection(bootstrap_servers=bootstrap_servers), topic, None)
+    await changelog.start()
+    try:
+        with anyio.fail_after(40):
+            with damaged(log):
+                while (said := changelog.state()) is None:
+                    assert not await changelog.poll(0.05)
+            assert said.startswith(f"{topic!r} cannot be read: ")
+            while not (records := await changelog.poll(0.05)):
+                pass
+            assert len(records) == 10
+            while changelog.state() is not None:
+                await changelog.poll(0.05)
     finally:
         await changelog.aclose()
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from aiokafka import TopicPartition as ClientPartition
+from aiokafka.errors import CorruptRecordException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.adapters.kafka.poll_schedule import TRIES, PollSchedule
+from streamer.adapters.kafka.poll_schedule import SECOND_CHANCE, TRIES, PollSchedule
 from tests.support.examples import examples
 
 ALL = [ClientPartition("texts", number) for number in range(4)]
@@ -38,6 +39,10 @@ def with_one_in_quarantine(clock: Clock) -> PollSchedule:
     for _ in range(TRIES):  # it was the only one then
         schedule.failed([BROKEN], 7, OSError("damaged batch"))
     return schedule
+
+
+def told(schedule: PollSchedule) -> tuple[list[str], float | None]:
+    return list(schedule.unreadable), schedule.next_try
 
 
 def test_all_are_read_together_and_each_comes_first_in_its_turn() -> None:
@@ -79,8 +84,48 @@ def test_one_that_was_quarantined_gets_one_more_try_after_its_time() -> None:
     assert BROKEN not in schedule.choose(ALL)
     clock.now += 0.1
     assert schedule.choose(ALL) == [BROKEN], "alone: its failure must not hold up the others"
-    assert schedule.unreadable == []
     assert schedule.failed([BROKEN], 7, OSError()) == [BROKEN]
+
+
+def test_one_that_is_tried_again_is_unreadable_until_records_come_or_no_error_does() -> None:
+    clock = Clock()
+    schedule = with_one_in_quarantine(clock)
+    said, again_at = list(schedule.unreadable), clock.now + QUARANTINE
+    assert schedule.next_try == again_at
+    clock.now = again_at
+    assert schedule.choose(ALL) == [BROKEN]
+    schedule.succeeded([BROKEN], ())  # nothing has been fetched yet
+    assert told(schedule) == (said, again_at)
+    schedule.failed([BROKEN], 7, OSError("damaged batch"))
+    assert told(schedule) == (said, again_at + QUARANTINE)
+    clock.now += QUARANTINE
+    assert schedule.choose(ALL) == [BROKEN]
+    schedule.succeeded([BROKEN], [BROKEN])
+    assert told(schedule) == ([], None)
+    for _ in range(TRIES):
+        schedule.failed([BROKEN], 7, OSError("damaged batch"))
+    clock.now += QUARANTINE
+    assert schedule.choose(ALL) == [BROKEN]
+    clock.now += SECOND_CHANCE  # retention may have removed all of it
+    assert told(schedule) == ([], None)
+
+
+def test_what_was_fetched_of_a_partition_while_it_was_left_alone_is_told_once() -> None:
+    clock = Clock()
+    schedule = with_one_in_quarantine(clock)
+    assert schedule.outdated([BROKEN]) == []
+    clock.now += QUARANTINE
+    assert schedule.outdated(schedule.choose(ALL)) == [BROKEN]
+    assert schedule.outdated([BROKEN]) == []
+
+
+def test_a_damaged_batch_is_told_with_its_place() -> None:
+    schedule = PollSchedule(QUARANTINE, Clock())
+    for _ in range(TRIES):
+        schedule.failed([BROKEN], 7, CorruptRecordException("Invalid CRC"))
+    assert schedule.unreadable == [
+        "texts/2 cannot be read: the broker has a damaged batch at or after offset 7 (its checksum is wrong)"
+    ]
 
 
 def test_one_that_is_mended_is_read_with_the_others_and_has_all_its_tries_again() -> None:

@@ -19,7 +19,8 @@ from streamer.adapters.kafka.source import KafkaSource
 from streamer.core.events import TopicPartition
 from streamer.errors import ConfigurationError, PartitionLost, RetriableError, Unreachable
 from tests.adapters.kafka.reading import SHORT, Reader, administration, fill, reading
-from tests.support.brokers import NewTopicName
+from tests.faults.causes import damaged, log_of
+from tests.support.brokers import Broker, NewTopicName
 from tests.support.proxy import Proxy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
@@ -97,6 +98,31 @@ async def test_an_error_on_one_partition_costs_no_record_of_another(
         assert sorted(reader.values) == list(range(300)), "mended, it is read from where it was"
         assert reader.source.statistics().consumers_replaced_total == 0, "which would not mend it"
         assert reader.source.state() is None
+
+
+@pytest.mark.real_kafka("records in files")
+async def test_a_damaged_batch_that_has_been_mended_is_read_at_the_next_try(
+    broker: Broker, bootstrap_servers: str, new_topic: NewTopicName
+) -> None:
+    """The client fetches a partition that is left alone, too, and would hand over what it has from before."""
+    topic = await new_topic("mended")
+    if (log := log_of(broker, topic, 0)) is None:
+        pytest.skip("needs a broker whose files are at hand")
+    await fill(bootstrap_servers, topic, 0, 10)
+    await fill(bootstrap_servers, topic, 10, 10)
+    async with reading(bootstrap_servers, topic, max_poll_records=5) as reader:
+        with damaged(log):
+            await reader.read(lambda: reader.source.statistics().unreadable_partitions == 1)
+            assert reader.values == list(range(10))
+            failures = reader.source.statistics().poll_failures_total
+            await reader.read(lambda: reader.source.statistics().poll_failures_total > failures)
+            [waits] = reader.source.waits()
+            assert "damaged batch at or after offset 10" in waits.text
+        failures = reader.source.statistics().poll_failures_total
+        await reader.read(lambda: len(reader.records) == 20)
+        assert reader.values == list(range(20))
+        assert reader.source.statistics().poll_failures_total == failures
+        assert reader.source.waits() == []
 
 
 @pytest.mark.real_kafka("deleting records")
