@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 _Sent: TypeAlias = "tuple[Acknowledgement, list[_Departure], float]"
 _Place: TypeAlias = tuple[TopicPartition, int]
 
-CHUNK = 500  # outcomes encoded without a pause: about 5 ms of the event loop
+CHUNK = 512  # outcomes encoded without a pause, as many as batches have: about 8 ms of the event loop
 UNACKNOWLEDGED_CHUNKS = 16
 
 
