@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 
 import structlog
 from anyio import CancelScope, create_task_group, current_time, move_on_after
@@ -38,6 +39,8 @@ from streamer.telemetry.tracing import ConsumerTracing
 from streamer.telemetry.waiting import Waiting
 
 log = structlog.get_logger(__name__)
+
+_REMEMBERED = 512  # records in one go, when none of them is judged
 
 
 class Indexer:
@@ -195,22 +198,25 @@ class Indexer:
         # Partitions are not read in step. What is to be judged waits until all that is older has been remembered,
         # or near-duplicates of events in slower partitions would be missed after every restart.
         held: list[Record] = []
-        while not self._reading.stopping and self._remaining(progress.judged):
+        old: Sequence[Record] = []
+        while not self._reading.ends and self._remaining(progress.judged):
             if len(held) > self._settings.max_held_back:
                 log.warning(
                     "the partitions are too far apart to judge in order; some verdicts miss older events",
                     held_back=len(held),
                 )
                 break
-            records = await self._reading.poll()
+            records = await self._reading.polling.beside(partial(self._process, old))
             held += filter(progress.is_new, records)
-            await self._process([record for record in records if not progress.is_new(record)])
-        if self._reading.stopping:
+            old = [record for record in records if not progress.is_new(record)]
+        if not self._reading.stopping:
+            await self._process(old)
+        if self._reading.ends:
             return  # what is held back would be judged against half a memory; the next run does better
         await self._process(held)
-        while not self._reading.stopping and self._remaining(progress.end_offsets):
-            await self._process(await self._reading.poll())
-        if not self._reading.stopping:
+        while not self._reading.ends and self._remaining(progress.end_offsets):
+            await self._process(await self._reading.polling.poll())
+        if not self._reading.ends:
             if self._saving is not None:
                 self._saving.caught_up()
             self._phase = "following"
@@ -241,10 +247,11 @@ class Indexer:
 
     async def _process(self, records: Sequence[Record]) -> None:
         """Remember, judge and publish, in order; waits while too many verdicts are unacknowledged."""
-        for start in range(0, len(records), self._settings.batch_events):
+        most = self._settings.batch_events if any(map(self._progress.is_new, records)) else _REMEMBERED
+        for start in range(0, len(records), most):
             if start and self._reading.stopping:
                 return  # the next run does it
-            batch = records[start : start + self._settings.batch_events]
+            batch = records[start : start + most]
             begun = current_time()
             try:
                 with self._tracing.span(batch) as span:

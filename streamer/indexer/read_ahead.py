@@ -6,28 +6,19 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from typing import Final
 
-from anyio import (
-    BrokenResourceError,
-    CancelScope,
-    EndOfStream,
-    WouldBlock,
-    create_memory_object_stream,
-    current_time,
-    sleep,
-)
+from anyio import BrokenResourceError, EndOfStream, WouldBlock, create_memory_object_stream, sleep
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectSendStream
 
 from streamer.core.events import Record
 from streamer.indexer.commits import Commits
+from streamer.indexer.polling import Polling
 from streamer.indexer.progress import Progress
 from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.state import IndexerState
 from streamer.protocols import Changelog
 
 _POLLED_AHEAD: Final = 4  # what so many polls have brought may wait to be judged
-_LAST_POLL: Final = 1.0  # seconds that a poll may take after `stop`: while brokers are away it looks for them longer
 _BETWEEN_POLLS: Final = 0.005  # seconds; a fetch for each single event would cost as much as judging it
 
 
@@ -43,28 +34,18 @@ class ReadAhead:
         self._progress = progress
         self._commits = commits
         self._state = state
-        self._polling = CancelScope()
+        self.polling = Polling(changelog, settings.poll_timeout)
         self.stopping = False
 
     def stop(self) -> None:
         """Of what has been read, only what is being judged will be."""
         self.stopping = True
-        self._polling.deadline = current_time() + _LAST_POLL
+        self.polling.stop()
 
     @property
     def ends(self) -> bool:
         """Whether nothing more is to be begun."""
         return self.stopping or self._changelog.is_changing
-
-    async def poll(self) -> Sequence[Record]:
-        # A poll that is cancelled may take records with it. It is short; whoever cancels waits for its end.
-        records: Sequence[Record] = []
-        with CancelScope(shield=True) as self._polling:
-            if self.stopping:
-                self._polling.deadline = current_time() + _LAST_POLL
-            records = await self._changelog.poll(self._settings.poll_timeout)
-        await checkpoint_if_cancelled()  # idle, the loop would never meet another chance to notice
-        return records
 
     async def batches(self, tasks: TaskGroup) -> AsyncGenerator[list[Record], None]:
         """Until it `ends`. A batch counts as judged when the next one is asked for."""
@@ -86,7 +67,7 @@ class ReadAhead:
         """The client asks the broker for more of a partition only once all that it had of it has been taken."""
         async with send:
             while not self.ends:
-                if records := await self.poll():
+                if records := await self.polling.poll():
                     self._progress.waiting += len(records)
                     with suppress(BrokenResourceError), self._changelog.paused():  # broken: it ends
                         await send.send(records)
