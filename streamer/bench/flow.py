@@ -29,7 +29,7 @@ from streamer.worker.pipeline import Pipeline
 from streamer.worker.settings import PipelineSettings
 
 BATCHES = 2  # at once
-LOOK = 0.02  # seconds between two looks at how far it has come
+LOOK = 0.05  # seconds between two looks at how far it has come
 
 
 async def worker(
@@ -68,8 +68,9 @@ async def worker(
                 while (done := flow.statistics()).embedded_total < events or done.in_flight:
                     if not began and done.records_total:
                         began, cpu = time.perf_counter(), time.process_time()
-                    if (tenth := 10 * done.embedded_total // events) in (1, 5, 9):
-                        marks.setdefault(tenth, resident())
+                    tenth = 10 * done.embedded_total // events
+                    if tenth in (1, 5, 9) and tenth not in marks:  # once: it collects garbage
+                        marks[tenth] = resident()
                     await anyio.sleep(LOOK)
             seconds, busy = time.perf_counter() - began, time.process_time() - cpu
             flow.stop()
