@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from streamer.bench.figures import Figure, Sample
-from streamer.bench.measuring import in_turns, resident
+from streamer.bench.measuring import in_turns, resident_after_collection
 from streamer.bench.vectors import KINDS, Maker
 from streamer.core.sketch import UNPACKED_BYTES, sketch, unpack
 from streamer.core.vector_events import VectorEvent
@@ -34,10 +34,10 @@ def measure_index(
     words = [unpack(sketch(f"text number {i} of the stream about thing {i % 97}")) for i in range(1000)]
     # Once, so that what a process needs only once is not counted as memory of the vectors.
     _judge(make, 2 * POLLED, dimensions, words)
-    before = resident()
+    before = resident_after_collection()
     judge = _judge(make, vectors, dimensions, words)
     memory = Figure("memory of a vector", "B", "float32 matrix")
-    took = Sample((resident() - before) / vectors)
+    took = Sample((resident_after_collection() - before) / vectors)
     memory.add(took, Sample(4.0 * dimensions))
     bounded = Figure("memory of a vector", "B", "what VectorIndex promises")
     bounded.add(took, Sample(_promised(vectors, dimensions)))
