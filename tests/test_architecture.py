@@ -99,7 +99,6 @@ TESTED_THROUGH = {
     "app/indexer_state": "http/test_metric_names",
     "app/probe": "commands/test_check",
     "app/sampling": "http/test_dashboard",
-    "app/signals": "integration/test_worker",
     "app/worker": "integration/test_worker",
     "app/worker_state": "http/test_metric_names",
     "commands/json_rows": "commands/test_text_files",

@@ -6,7 +6,6 @@ import random
 import zlib
 from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -137,13 +136,7 @@ def test_one_record_stands_in_for_a_batch_that_is_too_large(name: str, monkeypat
         assert batch.validate_crc()
         found += list(batch)
     assert [(record.offset, record.value) for record in found] == [(0, b"a"), (1, None), (0, b"z")]
-    record = record_of(
-        SimpleNamespace(
-            topic="texts",
-            partition=3,
-            **{name: getattr(found[1], name) for name in ("offset", "key", "value", "timestamp", "headers")},
-        )
-    )
+    record = record_of(TopicPartition("texts", 3), found[1])
     assert record.headers == ()
     assert str(record.unreadable).startswith("a batch of 2 records, offsets 0 to 1, decompresses to more than 100000 b")
     letter = Decoder().decode(record, Origin(record.tp, record.offset, 1))
