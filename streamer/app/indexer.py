@@ -8,6 +8,7 @@ an answer, and each answer is of one space.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import anyio
@@ -203,7 +204,8 @@ class IndexHost:
             sizes = (old.indexer.statistics().vectors, new.indexer.statistics().vectors)
             if any(abs(size - before) > before / 50 for size, before in zip(sizes, self._compared, strict=True)):
                 self._compared = sizes
-                self._agreement = await _agreement(old, new)
+                with suppress(StreamerError):  # an index in a database that is away; the next look is later
+                    self._agreement = await _agreement(old, new)
 
     def _status(self) -> Mapping[str, Any]:
         """What a side's status tells of the migration."""

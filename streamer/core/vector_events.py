@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -52,7 +52,8 @@ class VectorEvent:
     """A unit vector, float32 of shape (dimensions,), and where it came from. `space`: the id of its vector space.
 
     `text` and `metadata` are there only if the worker was told to include them. `timestamp`: of the record,
-    milliseconds since the epoch. `sketch` and `form`: of the text, unpacked.
+    milliseconds since the epoch. `sketch` and `form`: of the text, unpacked. `partition` and `offset`: where the event
+    itself lies in the vector topic; None where it comes from elsewhere.
     """
 
     id: str
@@ -65,6 +66,8 @@ class VectorEvent:
     timestamp: int = 0
     sketch: bytes | None = None
     form: TextForm | None = None
+    partition: int | None = field(default=None, compare=False)
+    offset: int | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The event in JSON's own types, with the names of the topic's format: fit for `json.dumps`."""
@@ -143,6 +146,8 @@ def _decode_binary(key: str | None, record: Record, headers: Mapping[str, bytes]
         timestamp=record.timestamp,
         sketch=unpack(headers.get(SKETCH_HEADER, b"")),
         form=unpack_form(headers.get(FORM_HEADER, b"")),
+        partition=record.tp.partition,
+        offset=record.offset,
     )
 
 
@@ -173,6 +178,8 @@ def _decode_json(key: str | None, record: Record, headers: Mapping[str, bytes]) 
         timestamp=record.timestamp,
         sketch=unpack(headers.get(SKETCH_HEADER, b"")),
         form=unpack_form(headers.get(FORM_HEADER, b"")),
+        partition=record.tp.partition,
+        offset=record.offset,
     )
     return _checked(event, document["dimensions"])
 

@@ -31,8 +31,10 @@ from streamer.core.vectors import Space, Vector
 from streamer.core.verdicts import Match
 from streamer.indexer.broadcast import Broadcast
 from streamer.indexer.commits import Commits
+from streamer.indexer.distant.patience import Abandoned
 from streamer.indexer.index.payloads import Scalar
-from streamer.indexer.progress import REASONS, Phase, Progress, remaining
+from streamer.indexer.progress import Phase, Progress, remaining
+from streamer.indexer.report import gathered
 from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.showcase import Showcase
 from streamer.indexer.snapshots.format import Offsets
@@ -41,6 +43,7 @@ from streamer.indexer.snapshots.store import Snapshots
 from streamer.indexer.state import IndexerState
 from streamer.indexer.statistics import IndexerStatistics, IndexerTimes
 from streamer.protocols import Changelog, Sink
+from streamer.stores import VectorStore
 from streamer.telemetry.tracing import ConsumerTracing
 from streamer.telemetry.waiting import Waiting
 
@@ -62,13 +65,14 @@ class Indexer:
         settings: IndexerSettings,
         snapshots: Snapshots | None = None,
         tracing: ConsumerTracing | None = None,
+        store: VectorStore | None = None,  # where vectors are kept instead of in memory
     ) -> None:
         self.space = space
         self._changelog = changelog
         self._sink = sink
         self._settings = settings
         self._tracing = tracing or ConsumerTracing()
-        self._state = IndexerState(space, settings.capacity, settings.policy)
+        self._state = IndexerState(space, settings.capacity, settings.policy, store)
         self._progress = Progress()
         self._times = IndexerTimes()
         self.searches = self._state.searches
@@ -100,12 +104,19 @@ class Indexer:
                 await self._restore_and_follow(begun)
             if self._life.cancelled_caught:
                 log.warning("drain timed out; verdicts without acknowledgement will be published again")
-            elif self._saving is not None and self._phase == "following":
-                await self._saving.at_the_end()
+            elif self._phase == "following":
+                await self._settle()
         finally:
             self._phase = "stopped"
             self.live.close()
             self._state.close()
+
+    async def _settle(self) -> None:
+        """All has been judged, published and as a rule committed: the next run goes on from here."""
+        with suppress(Abandoned):  # then the next run reads a little again
+            await self._state.settle(self._progress)
+        if self._saving is not None:
+            await self._saving.at_the_end()
 
     async def _restore_and_follow(self, begun: Callable[[], None]) -> None:
         async with create_task_group() as tasks, self._commits.accepting(tasks):
@@ -119,17 +130,13 @@ class Indexer:
     def stop(self) -> None:
         """Make `run` finish what it has begun, within the drain time, and return."""
         self._stopping = True
+        self._state.patience.end()
         self._life.deadline = current_time() + self._settings.drain_timeout
         self._polling.deadline = current_time() + _LAST_POLL
 
     def waiting(self) -> Waiting | None:
         """None once restored; else what it waits for, and how far it has come."""
-        text: str = self._phase
-        if text == "restoring":
-            total, left = self._progress.restore_records, self._remaining(self._progress.end_offsets)
-            text = f"restoring: {total - left:,} of {total:,} records read"
-        reason = REASONS[self._phase]
-        return None if reason is None else Waiting(reason, text)
+        return self._progress.waiting_in(self._phase, self._changelog.positions(), self._state.patience.problem)
 
     def ready(self) -> str | None:
         """The same as a sentence."""
@@ -163,39 +170,17 @@ class Indexer:
         return await self.searches.get(id)
 
     def statistics(self) -> IndexerStatistics:
-        memory, index = self._state, self._state.judge.index
-        now, wall = current_time(), time.time()
-        oldest, newest = index.ages(wall)
-        return IndexerStatistics(
-            ready=self.ready() is None,
-            space=self.space.id,
-            dimensions=index.dimensions,
-            vectors=len(index),
-            capacity=index.capacity,
-            vector_bytes=index.nbytes,
-            restore_records=self._progress.restore_records,
-            restore_remaining=self._remaining(self._progress.end_offsets),
-            restore_seconds=self._times.restore_seconds(now),
-            unacknowledged_batches=self._commits.unacknowledged,
-            records_total=memory.records,
-            deletions_total=memory.deletions,
-            malformed_total=memory.malformed,
-            searches_total=memory.searches.total,
-            commit_failures_total=self._commits.failures,
-            verdicts_refused_total=self._commits.refused,
-            foreign_total=dict(memory.foreign),
-            verdicts_total=dict(memory.verdicts),
-            p_value=memory.p_values,
-            oldest_event_age_seconds=oldest,
-            newest_event_age_seconds=newest,
-            end_to_end_seconds=self._times.end_to_end,
-            stage_seconds={**self._times.stages},
-            clock_ahead_seconds=self._times.clock_ahead.value(now),
-            commit_age_seconds={str(tp): age for tp, age in self.commit_age().items()},
-            live_listeners=len(self.live),
-            live_missed_total=self.live.missed,
-            thresholds=memory.judge.thresholds(),
+        return gathered(
+            self._state,
+            self._progress,
+            self._commits,
+            self._times,
+            self.live,
+            is_ready=self.ready() is None,
+            remaining=self._remaining(self._progress.end_offsets),
+            commit_ages=self.commit_age(),
             snapshot=None if self._saving is None else self._saving.statistics(),
+            clocks=(current_time(), time.time()),
         )
 
     async def _restore(self, begun: Callable[[], None]) -> None:
@@ -210,6 +195,8 @@ class Indexer:
         if self._saving is not None:
             self._phase = "loading the snapshot"
             await self._saving.load()
+        if self._state.is_distant:
+            await self._take_up()
         progress.read_from(self._changelog.positions())
         self._phase = "restoring"
         begun()
@@ -239,6 +226,14 @@ class Indexer:
             self._times.restore_ends(current_time())
             log.info("caught up", vectors=len(self._state.judge.index), space=self.space.id)
 
+    async def _take_up(self) -> None:
+        """Read on from where both the store and the verdicts are: what is judged again is written again, and what the
+        store misses, all of it where it is new, is written without being judged."""
+        has_learned = self._saving is not None and self._saving.statistics().loaded
+        with suppress(Abandoned):  # stopping: nothing will be read
+            stored = await self._state.take_up(self._changelog.positions(), has_learned=has_learned)
+            self._changelog.seek(self._progress.to_go_on_from(stored))
+
     async def _follow(self, tasks: TaskGroup) -> None:
         send, receive = create_memory_object_stream[Sequence[Record]](_POLLED_AHEAD)
         tasks.start_soon(self._read_ahead, send)
@@ -265,6 +260,7 @@ class Indexer:
                         await sleep(_BETWEEN_POLLS)
                 elif not self._progress.waiting:
                     await self._commits.follow(self._changelog.positions())
+                    await self._state.idle(self._progress)
 
     async def _poll(self) -> Sequence[Record]:
         # A poll that is cancelled may take records with it. It is short; whoever cancels waits for its end.
@@ -283,8 +279,12 @@ class Indexer:
                 return  # the next run does it
             batch = records[start : start + self._settings.batch_events]
             begun = current_time()
-            with self._tracing.span(batch) as span:
-                messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic, span)
+            try:
+                with self._tracing.span(batch) as span:
+                    messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic, span)
+            except Abandoned:
+                self._phase = "stopped"  # in the middle of a batch: what was learned is not to be kept
+                return
             sent = current_time()
             self._times.judged([record.timestamp for record in batch], sent - begun, time.time(), sent)
             acknowledged = await self._sink.send(messages) if messages else None

@@ -85,8 +85,7 @@ async def _never(_: Request) -> Response:
 async def test_whatever_else_listens_there_is_named(
     answer: Answer, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if answer is _never:
-        monkeypatch.setattr(worker_pages, "SECONDS", 0.2)
+    monkeypatch.setattr(worker_pages, "SECONDS", 0.2 if answer is _never else 30.0)
     async with serving(Starlette(routes=[Route("/v1/overview", answer)])) as client:
         page = WorkerPages(str(client.base_url))
         assert list((await page.overviews()).values()) == [words]
@@ -104,6 +103,30 @@ async def test_a_name_stands_for_all_workers_that_it_has_addresses_of(monkeypatc
     said = await pages.overviews()
     assert list(said) == ["http://127.0.0.1:81", "http://127.0.0.2:81"], "of two families, one"
     await pages.aclose()
+
+
+async def test_pods_that_come_and_go_are_asked_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The addresses of a headless Service in Kubernetes are those of its pods at this moment."""
+    app, addresses = create_health_app("worker", Worker(), facts=lambda: {"partitions": 4}), list[str]()
+
+    async def pods(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        assert host == "streamer-worker"
+        return [(AF_INET, 0, 0, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(worker_pages, "getaddrinfo", pods)
+    async with serving(app) as client:
+        port = client.base_url.port
+        pages = WorkerPages(f"http://streamer-worker:{port}")
+        here, gone = f"http://127.0.0.1:{port}", f"http://127.0.0.2:{port}"
+        assert await pages.overviews() == {f"http://streamer-worker:{port}": "has a name without an address"}
+        for now in ([here], [here, gone], [gone], [here]):
+            addresses[:] = [url.removeprefix("http://").partition(":")[0] for url in now]
+            said = await pages.overviews()
+            assert list(said) == now
+            assert [address for address, answer in said.items() if not isinstance(answer, str)] == [
+                address for address in now if address == here
+            ]
+        await pages.aclose()
 
 
 async def test_a_name_that_nobody_knows_is_no_error() -> None:

@@ -250,12 +250,50 @@ def test_who_is_let_in_and_what_is_let_out(source: str) -> None:
         assert all(rule.get("from") for rule in policy["ingress"]) or source == "helm everything", "open to everybody"
     (egress,) = [p["egress"] for p in policies if p["policyTypes"] == ["Egress"]]
     for rule in egress:
-        for block in (to["ipBlock"] for to in rule.get("to", [])):
+        for block in (to["ipBlock"] for to in rule.get("to", []) if "podSelector" not in to):
             assert block["except"], "the metadata service of a cloud"
     open_ports = {port["port"] for rule in egress for port in rule["ports"]}
     for _, _, container in ours(resources):
         servers = settings_of(resources, container).kafka.bootstrap_servers.split(",")
         assert {int(server.rpartition(":")[2]) for server in servers} <= open_ports
+
+
+def admits(peers: list[Resource], labels: Resource) -> bool:
+    selectors = [peer["podSelector"]["matchLabels"] for peer in peers if "podSelector" in peer]
+    return any(selector.items() <= labels.items() for selector in selectors)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_indexer_finds_and_reaches_every_worker(source: str) -> None:
+    """By a name that has the addresses of all of them, those that are not ready among them."""
+    resources = resources_of(source)
+    indexers = [container for role, _, container in ours(resources) if role == "indexer"]
+    if not indexers:
+        assert source == "helm workers-only"
+        return
+    addresses = settings_of(resources, indexers[0]).http.workers
+    assert addresses is not None
+    (address,) = addresses
+    name, _, port = address.removeprefix("http://").partition(":")
+    service = next(r for r in resources if r["kind"] == "Service" and r["metadata"]["name"] == name)["spec"]
+    assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
+    deployment = one(resources, "Deployment", "worker")
+    template = deployment["spec"]["template"]
+    labels = template["metadata"]["labels"]
+    assert service["selector"].items() <= labels.items()
+    ports = {entry["name"]: entry["containerPort"] for entry in template["spec"]["containers"][0]["ports"]}
+    # A client of a headless Service connects to the pod's own port.
+    assert [entry["port"] for entry in service["ports"]] == [int(port)] == [ports["http"]]
+    assert settings_of(resources, template["spec"]["containers"][0]).http.worker_port == int(port)
+    policies = [r["spec"] for r in resources if r["kind"] == "NetworkPolicy"]
+    indexer = one(resources, "StatefulSet", "indexer")["spec"]["template"]["metadata"]["labels"]
+    for policy in policies:
+        selected = policy["podSelector"]["matchLabels"].items()
+        if policy["policyTypes"] == ["Ingress"] and selected <= labels.items():
+            assert admits([peer for rule in policy["ingress"] for peer in rule["from"]], indexer)
+        if policy["policyTypes"] == ["Egress"] and selected <= indexer.items():
+            open_ = [rule for rule in policy["egress"] if {"port": int(port)} in rule["ports"]]
+            assert admits([peer for rule in open_ for peer in rule["to"]], labels)
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -20,6 +20,12 @@ _SCORES: Final = 80  # fewer are no reference
 _FORM_TOLERANCE: Final = 5.0  # tails of forms are heavy: rare signs are rare
 _FORM_AT_LEAST: Final = 0.01
 
+# An event in unusual company is more unusual than its own score says: by so many deviations of the scores for each bit
+# of its neighbours' surprise. But company alone raises no alarm: beyond this quantile it counts for little.
+_COMPANY: Final = 0.8
+_BY_COMPANY: Final = 0.95
+_BEYOND: Final = 0.1
+
 # Form counts for what its -log p exceeds: little where it is not trusted, nearly all where it is.
 _UNTRUSTED: Final = 5.0
 _TRUSTED: Final = 1.0
@@ -101,7 +107,8 @@ class AnomalyDetector:
         if content is None or not self._content.suffices:
             return None
         trust = self.form_trust
-        p_content = self._content.p_value(content.score)
+        unusual = self._in_company(content)
+        p_content = self._content.p_value(unusual)
         score = by_content = -log(p_content)
         form_score = None if form is None else self._forms.score(form)
         p_form = None
@@ -113,13 +120,22 @@ class AnomalyDetector:
         share = exp(-(_UNTRUSTED - trust * (_UNTRUSTED - _TRUSTED)))
         p_value = min(1.0, exp(-score) * (1 + share * score))
         if not self._joint.suffices:
-            p_value = max(p_value, self._content.rank(content.score))  # few scores say no more than that
+            p_value = max(p_value, self._content.rank(unusual))  # few scores say no more than that
         else:
             by_rank = self._joint.rank(score)
             respected = score == by_content or trust >= _RESPECTED
             p_value = self._joint.tempered(by_rank, p_value) if respected else by_rank
-        surprise = -log2(self._content.rank(content.score))
+        surprise = -log2(self._content.rank(unusual))
         return Unusualness(round(score, 6), p_value, p_content, p_form, surprise, form_score)
+
+    def _in_company(self, content: ContentScore) -> float:
+        """Its score, raised by the company that it keeps."""
+        bulk = self._content.bulk
+        if bulk is None or not content.company:
+            return content.score
+        raised = content.score + _COMPANY * bulk.deviation * content.company
+        limit = self._content.quantile(_BY_COMPANY)
+        return raised if raised <= limit else max(content.score, limit + _BEYOND * (raised - limit))
 
     def learn(self, content: ContentScore | None, form: TextForm | None, judged: Unusualness | None) -> None:
         """Let an event that is no copy be among those that others are compared with."""

@@ -72,6 +72,10 @@ class RobustReference(Reference):
         """The share of all scores that are at least as large, this one included; at most 1."""
         return super().p_value(score)
 
+    def quantile(self, level: float) -> float:
+        """The score that a share `level` of all stay below; there must be one."""
+        return self._sorted[int(level * len(self._sorted))]
+
     def whole_state(self) -> Any:
         """A copy of all it knows, as JSON can hold it."""
         return {"scores": self.state(), "added": self._added, "bulk": self.bulk and list(self.bulk)}

@@ -61,7 +61,7 @@ def remembered(judge: Judge) -> Mapping[str, Any]:
         "vectors": vectors.tobytes(),
         "axes": None if (axes := view.rotation.basis) is None else (axes.axes.tobytes(), axes.leading),
         "final": view.rotation.final,
-        "state": orjson.dumps(judge.state()[0] | {"unjudged": sorted(judge._unjudged)}),
+        "state": orjson.dumps(judge.state()[0] | {"unjudged": sorted(judge._groups.state()["unjudged"])}),
         "recent": judge.state()[1].tobytes(),
     }
 
@@ -185,9 +185,9 @@ def test_frames_that_were_exchanged_are_noticed(whole: bytes, where: str) -> Non
 def test_what_is_something_else_is_refused_by_name(whole: bytes) -> None:
     assert refused(b"SQLite format 3\0" + whole) == "it is not a snapshot of an index"
     judge = new_judge(VerdictPolicy(), 100)
-    with patch.object(snapshot_format, "VERSION", 4):
+    with patch.object(snapshot_format, "VERSION", 5):
         newer = saved(judge)
-    assert refused(newer) == "its format has version 4, but ours is 3"
+    assert refused(newer) == "its format has version 5, but ours is 4"
     with patch.object(Judge, "state", lambda self: ({"another": "version"}, np.zeros((0, DIMENSIONS), np.float32))):
         unclear = saved(judge)
     assert "cannot be understood: KeyError" in refused(unclear)

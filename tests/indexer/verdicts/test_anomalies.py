@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import orjson
+import pytest
 
 from streamer.core.sketch import TextForm, form_of, unpack_form
 from streamer.indexer.verdicts.anomalies import AnomalyDetector, Unusualness
@@ -36,6 +37,7 @@ def run(
     return judged, loud
 
 
+@pytest.mark.slow
 def test_the_rate_holds_for_both_together() -> None:
     rates = []
     for seed in range(4):
@@ -51,6 +53,7 @@ def test_p_values_begin_after_a_hundred_events() -> None:
     assert len(run(detector, 1, 2)[0]) == 1
 
 
+@pytest.mark.slow
 def test_form_is_trusted_where_what_stands_out_is_strange_in_content_too() -> None:
     told, silent, clean = AnomalyDetector(0.01), AnomalyDetector(0.01), AnomalyDetector(0.01)
     for detector in (told, silent, clean):
@@ -64,6 +67,22 @@ def test_form_is_trusted_where_what_stands_out_is_strange_in_content_too() -> No
     late = [(found.p_value <= 0.01, strange) for found, strange in zip(judged, loud, strict=True)][500:]
     assert np.mean([raised for raised, strange in late if strange]) > 0.5
     assert np.mean([raised for raised, strange in late if not strange]) < 0.02
+
+
+def test_unusual_company_makes_an_event_more_unusual_but_is_no_alarm() -> None:
+    detector = AnomalyDetector(0.01)
+    run(detector, 1000, 1)
+
+    def told(score: float, company: float) -> Unusualness:
+        found = detector.judge(ContentScore(score, 0.5, company), None)
+        assert found is not None
+        return found
+
+    assert told(0.0, 0.0).content_p_value > 0.4
+    assert 0.1 < told(0.0, 1.0).content_p_value < 0.3
+    assert told(0.0, 1.0).score < told(0.0, 2.0).score < told(0.0, 8.0).score
+    assert told(0.0, 4.0).content_p_value > 0.02
+    assert told(3.0, 8.0) == told(3.0, 0.0)  # nor is it of any weight beside what is strange by itself
 
 
 def test_an_event_without_a_form_is_judged_by_content_alone() -> None:

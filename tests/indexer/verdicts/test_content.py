@@ -32,15 +32,34 @@ def test_neighbours_never_judged_are_taken_as_dense_as_the_event_itself() -> Non
 
 def test_strange_neighbours_do_not_count_until_their_probation_is_over() -> None:
     others = [(0.3, Note(i, 0.5)) for i in range(CANDIDATES - 1)]
-    stranger = (0.95, Note(3500, 0.1, 5.0))  # of a p-value of 1 in 32: on probation for 5,000 events
-    late, soon = (scored([stranger, *others], arrival).density for arrival in (8501, 8499))
-    assert abs(late - (0.95 + 7 * 0.3) / NEIGHBOURS) < 1e-9
-    assert abs(soon - 0.3) < 1e-9
+    for earlier, over in ((9000, 14_000), (400, 900)):  # 5 bits of 1,000 events, or of a quarter of those before it
+        stranger = (0.95, Note(earlier, 0.1, 5.0))  # of a p-value of 1 in 32
+        late, soon = (scored([stranger, *others], arrival).density for arrival in (over, over - 1))
+        assert abs(late - (0.95 + 7 * 0.3) / 8) < 1e-9
+        assert abs(soon - 0.3) < 1e-9
 
 
 def test_what_is_missing_lies_no_nearer_than_the_farthest_found() -> None:
     on_probation = [(0.9 - i / 100, Note(3999, 0.1, 9.0)) for i in range(CANDIDATES)]
     assert abs(scored(on_probation).density - 0.75) < 1e-9
+    some = [(0.9, Note(i, 0.5)) for i in range(3)] + [(0.4, Note(3999, 0.1, 9.0))]
+    found = scored(some)
+    assert abs(found.density - (3 * 0.9 + 5 * 0.4) / 8) < 1e-9
+    assert abs(found.score - (0.5 * 0.5**2 - (3 * 0.9 + (NEIGHBOURS - 3) * 0.4) / NEIGHBOURS)) < 1e-6
+
+
+def test_unusual_neighbours_are_company_until_their_probation_is_over() -> None:
+    def company(near: list[tuple[float, Note]], arrival: int = 4000) -> float:
+        return scored(near, arrival).company
+
+    usual = [(0.5, Note(i, 0.5, 1.0)) for i in range(CANDIDATES)]
+    assert company(usual) == 0
+    unusual = (0.9, Note(3999, 0.1, 6.0))
+    fresh = company([unusual, *usual])
+    assert abs(fresh - 6 / 8) < 1e-3
+    assert abs(company([unusual, *usual], 3999 + 3 * 999) - fresh / 2) < 0.01
+    assert company([unusual, *usual], 3999 + 6 * 1000) == 0
+    assert company([*usual[:8], unusual]) == 0  # too far to be company
 
 
 def test_a_model_with_high_cosines_everywhere_is_scored_alike() -> None:

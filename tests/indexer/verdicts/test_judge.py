@@ -9,6 +9,7 @@ from itertools import pairwise
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -179,6 +180,18 @@ def test_a_stranger_is_an_anomaly_once_there_is_enough_to_compare_with() -> None
     assert abs(again.score - verdict.score) < 0.5  # near enough: the restored ones were not judged one by one
 
 
+def test_a_crowd_of_strangers_stays_strange() -> None:
+    rng = np.random.default_rng(3)
+    usual = unit_rows(rng.normal(size=(1500, 32)) + 6 * np.eye(32)[0])
+    crowd = unit_rows(rng.normal(size=(40, 32)) + 6 * np.eye(32)[5])
+    judge = Judge(VectorIndex(32, 2000), VerdictPolicy())
+    judge.judge([VectorEvent(id=f"u{i}", vector=row, space="s", model="m") for i, row in enumerate(usual)])
+    said = judge.judge([VectorEvent(id=f"c{i}", vector=row, space="s", model="m") for i, row in enumerate(crowd)])
+    late = [verdict.content_p_value or 1.0 for verdict in said if verdict.verdict != "near_duplicate"][20:]
+    assert len(late) > 15
+    assert max(late) < 0.06  # although the 16 nearest of each are of the crowd
+
+
 def test_what_has_expired_is_not_compared_with() -> None:
     judge = Judge(VectorIndex(2, 100), VerdictPolicy(near_duplicate_similarity=0.9, window=6400))
     times = [0, 1000, 6000, 7000, 7500, 7600]
@@ -207,9 +220,11 @@ def test_what_is_known_of_forgotten_events_is_dropped() -> None:
     assert groups(judge_all(judge, [("end", 0)])) == [("end", "id-0")]  # and nothing else is
     restore_all(judge, [(f"restored-{i}", 0) for i in range(3000)])
     judge_all(judge, [("last", 0)])
-    assert len(judge._firsts) + len(judge._unjudged) < 1100
+    state = judge._groups.state()
+    assert len(state["firsts"]) + len(state["unjudged"]) < 1100
 
 
+@pytest.mark.slow
 def test_form_is_a_reason_of_its_own() -> None:
     rng = np.random.default_rng(2)
     vectors = unit_rows(rng.normal(size=(1200, 32)) + 6 * np.eye(32)[0])
