@@ -166,13 +166,14 @@ def test_a_start_says_what_it_costs(price: Price | None, tokens: int, limit: str
     work = {} if limit is None else {"provider.max_spend": limit}
     prepared = Prepared(
         settings=Settings(), old=side("a"), new=side("b", work=work), specs=[], price=price,
-        estimate=Estimate(records=1_000, tokens=tokens, usd=amount, seconds=300.0),
+        estimate=Estimate(records=1_000, deleted=200, tokens=tokens, usd=amount, seconds=300.0),
     )  # fmt: skip
     check_document("migrate-line", start_document(prepared, dry_run=False))
     text = "\n".join(start_lines(prepared, dry_run=False))
     assert line in text
     assert "run       streamer run --migration" in text
     assert "time      5 min for one worker" in text
+    assert "          200 EARLIER ONES ARE DELETED (retention): the new model will not have them" in text
     assert "Nothing was changed." in "\n".join(start_lines(prepared, dry_run=True))
 
 
