@@ -6,6 +6,7 @@ tests/faults/test_troubles.py.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -30,6 +31,7 @@ from streamer.errors import ProviderBlocked, RetriableError
 from streamer.http.metrics import metrics_endpoint
 from streamer.settings import Settings
 from streamer.testing import SPACE, HashProvider, MemorySink, MemorySource
+from tests.deploy.manifests import tool
 from tests.support.fakes import MemoryLedger
 from tests.support.indexing import Running, Topic
 from tests.support.troubles import TROUBLES, Scrape, firing
@@ -107,6 +109,13 @@ class Deployment:
 def text_of(read: Callable[[], object], prefix: str = "streamer_worker", role: str = "worker") -> str:
     scrape = metrics_endpoint(prefix, [read], build_info(role, SPACE))
     return bytes(scrape(Request({"type": "http", "headers": []})).body).decode()
+
+
+def check_with_promtool(text: str) -> None:
+    """It finds nothing to improve, where it is installed; of real processes: tests/faults/test_troubles.py."""
+    if (program := tool("promtool")) is not None:
+        found = subprocess.run([program, "check", "metrics"], input=text.encode(), capture_output=True, check=False)
+        assert (found.returncode, found.stdout + found.stderr) == (0, b"")
 
 
 @asynccontextmanager
@@ -276,12 +285,14 @@ async def test_troubles_of_an_indexer(anyio_backend: Any) -> None:
         assert firing([scrape()], [scrape()]) == set()
         two = [scrape(), replace(scrape(), instance="other")]
         assert firing(two) == {"two indexers"}
+        check_with_promtool(scrape().text or "")
         this.indexer.stop()
 
 
 async def test_a_worker_that_is_gone() -> None:
     async with deployment() as this:
         text = text_of(this.worker.statistics)
+    check_with_promtool(text)
     other = Scrape("worker", "other", text)
     assert firing([Scrape("worker", "w", None), other]) == {"worker dead"}
     assert firing([Scrape("worker", "w", text), other]) == set()

@@ -54,7 +54,9 @@ class Slow:
         return PlainTextResponse("done")
 
 
-@pytest.mark.parametrize("data", [UNFINISHED, b"", b"G", b"POST / HTTP/1.1\r\n"])
+@pytest.mark.parametrize(
+    "data", [UNFINISHED, b"", *(pytest.param(data, marks=pytest.mark.slow) for data in (b"G", b"POST / HTTP/1.1\r\n"))]
+)
 async def test_f10_health_answers_while_300_requests_are_unfinished(data: bytes) -> None:
     async with serving_api() as client, holding(client, 300, data):
         for path in ("/healthz", "/readyz", "/metrics", "/v1/stats"):
