@@ -48,9 +48,9 @@ class RobustReference(Reference):
     """The recent scores, some of which belong to strangers.
 
     `p_value` is the rank of a score among them (see Reference) unless the tail is heavier than the bulk tells: then it
-    is what the bulk tells, times a `tolerance`, but never less than a share `at_least` of the rank (less where strangers
-    stand apart). So strangers do not use up the rate, and a stream that changes altogether does not raise alarms for
-    ever.
+    is what the bulk tells, times a `tolerance`, but never less than a share `at_least` of the rank (less where
+    strangers stand apart). So strangers do not use up the rate, and a stream that changes altogether does not raise
+    alarms for ever.
 
     Early in a stream only the latest third of the scores counts: distances shrink while a memory grows.
     """

@@ -72,6 +72,7 @@ POLICIES = st.builds(
     neighbors=st.integers(1, 4),
     false_alarm_rate=st.sampled_from([0.05, 0.3]),
     window=st.sampled_from([None, 60_000]),
+    near_duplicate_numbers=st.sampled_from(["matter", "ignore"]),
 )
 
 
