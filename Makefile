@@ -16,7 +16,7 @@ APART := $(if $(MAKE_TERMOUT),,$(if $(filter output-sync,$(.FEATURES)),--output-
 # The tests start hundreds of interpreters: where none may write its bytecode, each compiles the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check quick unit lint style types manifests format coverage soak bench test-sentence-transformers hooks wheel clean
+.PHONY: help demo test check quick unit lint style types manifests format coverage soak bench test-sentence-transformers test-milvus hooks wheel clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -76,6 +76,10 @@ bench: $(VENV)/.bench  ## one benchmark, NAME=index for tests/bench/index.py; AR
 test-sentence-transformers: $(VENV)/.dev  ## that adapter on the real package, which brings torch: gigabytes
 	$(PIP) -e '.[sentence-transformers]'
 	$(BIN)/python -m pytest tests/adapters/providers/test_sentence_transformers_package.py $(ARGS)
+
+test-milvus: $(VENV)/.dev  ## the index on real Milvus Lite, which brings 350 MB
+	$(PIP) -e '.[milvus]'
+	$(BIN)/python -m pytest tests/adapters/milvus tests/indexer $(ARGS)
 
 hooks: $(VENV)/.dev  ## have git run style before each commit
 	$(BIN)/pre-commit install

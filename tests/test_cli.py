@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.topics import existing_topics
+from streamer.adapters.providers import onnx
+from streamer.adapters.providers.onnx_models import load
 from streamer.cli import app
 from streamer.commands.running import report
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
@@ -23,11 +25,9 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.anyio
 
 
-def program(*arguments: str, folder: Path, blocked: str = "") -> subprocess.CompletedProcess[str]:
-    """A process of its own in an empty folder. `blocked`: a package that is to look as if it were not installed."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
-    if blocked:
-        (folder / f"{blocked}.py").write_text("raise ImportError('blocked by the test')")
+def program(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A process of its own in an empty folder."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "streamer", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
@@ -118,16 +118,18 @@ async def test_an_unreachable_broker_is_one_line(arguments: tuple[str, ...], tmp
     is_unreachable(done.code, done.stderr)
 
 
-@pytest.mark.parametrize("command", ["run", "index"])
+@pytest.mark.parametrize("command", ["run", pytest.param("index", marks=pytest.mark.slow)])
 def test_an_unreachable_broker_ends_a_process_with_one_line(command: str, tmp_path: Path) -> None:
     """First hour R12."""
     done = program(command, "-b", NOBODY, "--set", "kafka.connect_timeout_ms=3000", folder=tmp_path)
     is_unreachable(done.returncode, done.stderr)
 
 
-def test_a_missing_extra_says_what_to_install(tmp_path: Path) -> None:
-    done = program("embed", "hello", folder=tmp_path, blocked="onnxruntime")
-    assert done.returncode == 2
+async def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(onnx, "load", load)
+    done = await streamer("embed", "hello")
+    assert done.code == 2
     assert done.stderr == (
         "streamer: onnxruntime is not installed; run: pip install 'embedding-streamer[onnx]' "
         "(in a checkout: pip install -c constraints.txt -e '.[onnx]')\n"
@@ -175,9 +177,19 @@ def test_a_reader_that_has_seen_enough_is_no_error(
     assert capsys.readouterr().err == ""
 
 
-def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    done = program("topics", "-b", NOBODY, "--set", "kafka.connect_timeout_ms=1000", "--debug", folder=tmp_path)
-    assert done.returncode == 3
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_give_their_numbers_to_nobody(closed: str, tmp_path: Path) -> None:
+    """As of a supervisor that closes them: the event loop aborts, or the cache gets our words."""
+    script = f'{sys.executable} -m streamer search hello --url http://127.0.0.1:1 {closed}; echo "ended $?" > ended'
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(["sh", "-c", script], cwd=tmp_path, timeout=60, check=True, env=environment)
+    assert (tmp_path / "ended").read_text() == "ended 3\n"
+
+
+async def test_debug_shows_the_traceback() -> None:
+    wrong = ("--url", "http://127.0.0.1:1")
+    done = await streamer("search", "hello", *wrong, "--debug", STREAMER_DEBUG="")  # which it sets, and we set back
+    assert done.code == 3
     assert "Traceback" in done.stderr
 
 

@@ -309,7 +309,6 @@ def fetch_jars() -> Path:
     maven = shutil.which("mvn")
     if not maven:
         raise KafkaError("Maven is missing: install `mvn`, which fetches Kafka's jars once")
-    print("Fetching Kafka's jars through Maven (once, 44 MB)", file=sys.stderr)
     libs.parent.mkdir(exist_ok=True)
     # Named only when complete: a broken fetch leaves nothing that looks whole. One at a time: Maven's own store of what
     # it fetched is not made for two.
@@ -318,8 +317,9 @@ def fetch_jars() -> Path:
         tempfile.TemporaryDirectory(dir=libs.parent, prefix=".partial-") as scratch,
     ):
         fcntl.flock(pom, fcntl.LOCK_EX)
-        if libs.is_dir():
+        if libs.is_dir():  # by whom we have waited for
             return libs
+        print("Fetching Kafka's jars through Maven (once, 44 MB)", file=sys.stderr)
         partial = Path(scratch) / "jars"
         command = [maven, "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
         command += [f"-DoutputDirectory={partial}", "-DincludeScope=runtime"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import anyio
@@ -17,11 +18,12 @@ from starlette.types import ASGIApp
 
 from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.sink import KafkaSink
-from streamer.adapters.kafka.topics import find_home
+from streamer.adapters.kafka.topics import TopicHome, find_home
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.adapters.worker_pages import WorkerPages
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.http import allowed_hosts, build_info, token_of, workers_of
+from streamer.app.index_store import open_store
 from streamer.app.indexer_overview import IndexerOverview
 from streamer.app.indexer_state import Surroundings
 from streamer.app.kafka import connection_of, ensure_topics, open_changelog, open_sink
@@ -37,6 +39,7 @@ from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.indexer.verdicts.judge import VerdictPolicy
 from streamer.settings import Settings
+from streamer.stores import VectorStore
 from streamer.telemetry.tracing import ConsumerTracing
 
 log = structlog.get_logger(__name__)
@@ -52,17 +55,31 @@ class IndexSide:
     status: Callable[[], dict[str, Any]]
 
 
-async def open_snapshots(settings: Settings) -> Snapshots | None:
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What outlives the process, beside the topics."""
+
+    snapshots: Snapshots | None
+    store: VectorStore | None
+
+
+def open_snapshots(settings: Settings, home: TopicHome) -> Snapshots | None:
     """None without `index.snapshot_path`."""
-    topic, index = settings.topics.vectors, settings.index
+    index = settings.index
     if index.snapshot_path is None:
         return None
-    home = await find_home(connection_of(settings), topic)
+    # It holds what was learned, and the vectors only where they are kept in memory.
+    collection = None if index.backend == "memory" else f"{index.milvus_uri} {index.milvus_collection}"
     return Snapshots(
         SnapshotFile(index.snapshot_path),
-        {"topic": topic, "cluster": home.cluster, "isolation level": settings.isolation_level},
+        {
+            "topic": settings.topics.vectors,
+            "cluster": home.cluster,
+            "isolation level": settings.isolation_level,
+            "index.backend": collection,
+        },
         interval=index.snapshot_interval_seconds,
-        tombstones_kept=home.tombstones_kept,
+        tombstones_kept=home.tombstones_kept if collection is None else inf,
     )
 
 
@@ -81,11 +98,14 @@ async def run_side(
         await ensure_topics(settings, [settings.topics.vectors, settings.topics.verdicts])
         # Verdict positions are committed under a name of their own: the workers' group must not see this member.
         group_id = f"{settings.kafka.group_id}-verdicts"
+        home = await find_home(connection_of(settings), settings.topics.vectors)
         async with (
             open_sink(settings) as sink,
             open_changelog(settings, settings.topics.vectors, group_id) as changelog,
+            open_store(settings, embedding.embedder.space, home.cluster) as store,
         ):
-            await _index(settings, embedding, sink, changelog, begun, more_status, task_status)
+            memory = Kept(open_snapshots(settings, home), store)
+            await _index(settings, embedding, sink, changelog, memory, begun, more_status, task_status)
 
 
 async def _index(
@@ -93,6 +113,7 @@ async def _index(
     embedding: EmbeddingStack,
     sink: KafkaSink,
     changelog: KafkaChangelog,
+    memory: Kept,
     begun: Callable[[], None],
     more_status: Callable[[], Mapping[str, Any]],
     task_status: TaskStatus[IndexSide],
@@ -106,7 +127,7 @@ async def _index(
         window=window,
         near_duplicate_numbers=index.near_duplicate_numbers,
     )
-    snapshots = await open_snapshots(settings)
+    snapshots = memory.snapshots
     indexer = Indexer(
         changelog,
         sink,
@@ -119,6 +140,7 @@ async def _index(
         ),
         snapshots,
         ConsumerTracing(find_tracing(), group_id),
+        memory.store,
     )
     loop_lag = LoopLag()
     around = Surroundings(indexer, embedding, sink, changelog, snapshots, loop_lag, group_id)

@@ -13,6 +13,7 @@ from streamer.bench.vectors import KINDS, Maker
 from streamer.core.sketch import sketch, unpack
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Matrix, Vector
+from streamer.indexer.event_index import EventIndex
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 
@@ -64,7 +65,7 @@ def measure_index(
     return [*searches.values(), *others.values(), verdicts, memory]
 
 
-def _searches(index: VectorIndex, rows: Matrix, queries: Matrix) -> dict[str, Callable[[], object]]:
+def _searches(index: EventIndex, rows: Matrix, queries: Matrix) -> dict[str, Callable[[], object]]:
     single = queries[0]
     return {
         "bare": (lambda: rows @ single) if len(queries) == 1 else (lambda: queries @ rows.T),

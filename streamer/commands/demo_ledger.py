@@ -18,11 +18,20 @@ _Key: TypeAlias = tuple[bytes | None, bool]  # a record's key, and whether it de
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A verdict with the texts it is about. `like` and `similarity`: of a near-duplicate, and what it is like."""
+    """A verdict with the texts it is about. `like` and `similarity`: of a near-duplicate, and what it is like.
+    `reason`: what makes an anomaly one, in words."""
 
     text: str
     like: str | None = None
     similarity: float | None = None
+    reason: str | None = None
+
+
+_REASONS = {
+    "content": "nothing before says such a thing",
+    "form": "nothing before is written like this",
+    "both": "nothing before says such a thing, or is written like this",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +143,8 @@ class Ledger:
         text = self._texts.get(id)
         if verdict["verdict"] == "anomaly":
             self._anomalies.add(id)
+            reason = verdict.get("form_reason") or _REASONS.get(verdict.get("reason"), "nothing before is like it")
+            return None if text is None else Sighting(text, reason=reason)
         if verdict["verdict"] != "near_duplicate":
             return None if text is None else Sighting(text)
         self._duplicates[id] = first

@@ -20,6 +20,7 @@ from rich.text import Text
 from streamer.commands.demo_ledger import Found, Latency, Ledger, Sighting, Summary
 
 SHOWN_DUPLICATES = 8
+SHOWN_ANOMALIES = 3
 PLAIN_STEP = 50  # published events between two plain progress lines
 
 
@@ -47,11 +48,12 @@ def open_view(console: Console, ledger: Ledger) -> Iterator[View]:
 
 
 class LiveView:
-    """Bars that fill, and the latest near-duplicates with the messages they are like."""
+    """Bars that fill, the latest near-duplicates with the messages they are like, and anomalies with their reasons."""
 
     def __init__(self, planned: int) -> None:
         self.live: Live | None = None
         self._duplicates: deque[Sighting] = deque(maxlen=SHOWN_DUPLICATES)
+        self._anomalies: deque[Sighting] = deque(maxlen=SHOWN_ANOMALIES)
         self._ordinary = ""
         self._bars = Progress(
             TextColumn("{task.description:<10}"), BarColumn(40), MofNCompleteColumn(), auto_refresh=False
@@ -59,10 +61,12 @@ class LiveView:
         self._tasks = {name: self._bars.add_task(name, total=planned) for name in ("published", "vectors", "verdicts")}
 
     def saw(self, sighting: Sighting) -> None:
-        if sighting.like is None:
-            self._ordinary = sighting.text
-        else:
+        if sighting.like is not None:
             self._duplicates.append(sighting)
+        elif sighting.reason is not None:
+            self._anomalies.append(sighting)
+        else:
+            self._ordinary = sighting.text
 
     def refresh(self, ledger: Ledger) -> None:
         for name, task in self._tasks.items():
@@ -82,12 +86,20 @@ class LiveView:
             table.add_row(f"{sighting.similarity:.2f}", Text(sighting.text), relation, Text(like))
         for _ in range(SHOWN_DUPLICATES - len(self._duplicates)):
             table.add_row("", "", "", "")
+        strange = Table(box=None, show_header=False, pad_edge=False, expand=True, padding=(0, 1, 0, 0))
+        strange.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        strange.add_column(ratio=1, no_wrap=True, overflow="ellipsis", style="dim")
+        for sighting in self._anomalies:
+            strange.add_row(Text(sighting.text), Text(sighting.reason or ""))
+        for _ in range(SHOWN_ANOMALIES - len(self._anomalies)):
+            strange.add_row("", "")
         ordinary = Text(f"ordinary: {self._ordinary}", style="dim", no_wrap=True, overflow="ellipsis")
-        return Group(self._bars, "", Text("near-duplicates", style="bold"), table, ordinary, "")
+        titles = Text("near-duplicates", style="bold"), Text("anomalies", style="bold")
+        return Group(self._bars, "", titles[0], table, titles[1], strange, ordinary, "")
 
 
 class PlainView:
-    """A line for every near-duplicate, and one for every so many published events."""
+    """A line for every near-duplicate and anomaly, and one for every so many published events."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -98,6 +110,8 @@ class PlainView:
             parts = filter(None, (sighting.text, *_relation(sighting)))
             line = f"near-duplicate {sighting.similarity:.2f}: {' … '.join(parts)}"
             say(self._console, line)
+        elif sighting.reason is not None:
+            say(self._console, f"anomaly, {sighting.reason}: {sighting.text}")
 
     def refresh(self, ledger: Ledger) -> None:
         if ledger.published >= self._next:
@@ -158,7 +172,7 @@ def try_next(bootstrap_servers: str, url: str) -> str:
         ),
     ]
     lines = [
-        "It goes on: a message a second, now and then a copy or a stranger, until Ctrl-C.",
+        "It goes on: a message a second, now and then a copy, once a minute a stranger, until Ctrl-C.",
         f"See it move at {url}, or in another terminal:",
         *(line for command, shows in commands for line in (f"  # {shows}", f"  {command}")),
         "Ctrl-C ends it.",

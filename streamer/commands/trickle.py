@@ -1,7 +1,7 @@
-"""What the demo goes on publishing after its sample: a message a second, now and then a copy or a stranger.
+"""What the demo goes on publishing after its sample: a message a second, now and then a copy, once a minute a stranger.
 
-A message is put together of a thing, what happened to it, a place and what is wrong there, so that there are a hundred
-thousand of them and few are alike.
+A message is put together of a thing, what happened to it, a place, what is wrong there, somebody and what they want, so
+that there are tens of millions of them and few are alike.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import orjson
 Kind: TypeAlias = Literal["ordinary", "copy", "strange"]
 
 COPY_SHARE: Final = 0.08
-STRANGE_EVERY: Final = 80  # seldom enough that all of them may be among the one in a hundred that are told
-_MOST_USED: Final = 500  # pairs that are not used again yet
+# One a minute, at a message a second. More often, and they would be ordinary: one in a hundred is told.
+STRANGE_EVERY: Final = 60
+_MOST_USED: Final = 750  # pairs that are not used again yet
 _REMEMBERED: Final = 60  # messages that may be copied
 _CHANNELS: Final = ("email", "app", "chat", "phone", "scanner", "desk")
 
@@ -49,6 +50,20 @@ EVENTS: Final = (
     "the porter wants a written permission", "deliveries are taken before nine only", "the bridge is closed",
     "they have run out of labels", "the queue goes round the block", "the van blocks the cycle lane every noon",
     "somebody left the gate open and the sheep are on the road",
+)  # fmt: skip
+PEOPLE: Final = (
+    "My landlord", "Our choir", "The dentist next door", "My sister in Lisbon", "The football club", "My tax adviser",
+    "The bride", "A colleague on night shift", "My grandson", "Our beekeeper", "The caretaker", "My physiotherapist",
+    "The village shop", "Our head chef", "The orchestra", "My daughter's teacher", "The man at the quay", "Our vet",
+)  # fmt: skip
+WISHES: Final = (
+    "wants the money back before the month is out", "would take a voucher instead",
+    "asks for the name of your manager", "will write to the newspaper", "needs a new invoice with the tax on it",
+    "has a photograph of all of it", "would rather fetch it by tram", "is leaving for Norway tonight",
+    "insists on a signature from now on", "can lend you a ladder", "has cancelled the subscription",
+    "is happy to wait until spring", "counted eleven of these this year", "has found a better carrier",
+    "left a note under the mat", "would like to speak Polish with somebody", "does not read email on Sundays",
+    "cannot lift more than ten kilos", "has paid by cheque already", "is recording every call",
 )  # fmt: skip
 STRANGERS: Final = (
     "Whisk the egg yolks with sugar until pale, then fold in the flour and bake for half an hour.",
@@ -113,14 +128,18 @@ class Trickle:
     def _complaint(self) -> str:
         while True:
             choose = self._random.choice
-            parcel, place = (choose(THINGS), choose(MISHAPS)), (choose(PLACES), choose(EVENTS))
-            if parcel not in self._used and place not in self._used:
+            parcel, place, wish = pairs = (
+                (choose(THINGS), choose(MISHAPS)),
+                (choose(PLACES), choose(EVENTS)),
+                (choose(PEOPLE), choose(WISHES)),
+            )
+            if not any(pair in self._used for pair in pairs):
                 break
-        for pair in (parcel, place):
+        for pair in pairs:
             self._used[pair] = None
         while len(self._used) > _MOST_USED:
             del self._used[next(iter(self._used))]
-        return f"The {' '.join(parcel)}.{choose(_JOINTS)}{' '.join(place)}."
+        return f"The {' '.join(parcel)}.{choose(_JOINTS)}{' '.join(place)}. {' '.join(wish)}."
 
     def _stranger(self) -> str:
         """Each by itself at first, then two together."""

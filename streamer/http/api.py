@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from streamer.core.vectors import Space, Vector
 from streamer.core.verdicts import Match
-from streamer.errors import SpaceMismatch, StreamerError, without_credentials
+from streamer.errors import SpaceMismatch, StreamerError, Unreachable, without_credentials
 from streamer.http.answers import json_response
 from streamer.http.callers import AllowedHosts, is_json
 from streamer.http.health import Observable, create_app, health_routes
@@ -160,7 +160,7 @@ def create_api(
         Route("/openapi.json", openapi),
         *health_routes("indexer", index, degraded, more=more, build=build, status=status),
     ]
-    return create_app(routes, token, {ClientDisconnect: _gone}, allowed=allowed)
+    return create_app(routes, token, {ClientDisconnect: _gone, Unreachable: _away}, allowed=allowed)
 
 
 class _AnyText(Convertor[str]):
@@ -201,3 +201,7 @@ async def _read_body(request: Request) -> bytes:
 
 async def _gone(_: Request, __: Exception) -> Response:
     return Response(status_code=400)  # nobody reads it
+
+
+async def _away(_: Request, exc: Exception) -> Response:
+    return json_response({"error": f"the index does not answer: {without_credentials(str(exc))}"}, 503)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 import structlog
 from anyio import (
@@ -23,7 +24,6 @@ from anyio import (
     sleep,
 )
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectSendStream
 
 from streamer.core.events import Record, TopicPartition
@@ -31,8 +31,11 @@ from streamer.core.vectors import Space, Vector
 from streamer.core.verdicts import Match
 from streamer.indexer.broadcast import Broadcast
 from streamer.indexer.commits import Commits
+from streamer.indexer.distant.patience import Abandoned
 from streamer.indexer.index.payloads import Scalar
-from streamer.indexer.progress import REASONS, Phase, Progress, remaining
+from streamer.indexer.polling import Polling
+from streamer.indexer.progress import Phase, Progress, remaining
+from streamer.indexer.report import gathered
 from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.showcase import Showcase
 from streamer.indexer.snapshots.format import Offsets
@@ -41,13 +44,14 @@ from streamer.indexer.snapshots.store import Snapshots
 from streamer.indexer.state import IndexerState
 from streamer.indexer.statistics import IndexerStatistics, IndexerTimes
 from streamer.protocols import Changelog, Sink
+from streamer.stores import VectorStore
 from streamer.telemetry.tracing import ConsumerTracing
 from streamer.telemetry.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 
 _POLLED_AHEAD = 4  # what so many polls have brought may wait to be judged
-_LAST_POLL = 1.0  # seconds that a poll may take after `stop`: while brokers are away it looks for them for longer
+_REMEMBERED = 512  # records in one go, when none of them is judged
 _BETWEEN_POLLS = 0.005  # seconds; a fetch for each single event would cost as much as judging it
 
 
@@ -62,13 +66,14 @@ class Indexer:
         settings: IndexerSettings,
         snapshots: Snapshots | None = None,
         tracing: ConsumerTracing | None = None,
+        store: VectorStore | None = None,  # where vectors are kept instead of in memory
     ) -> None:
         self.space = space
         self._changelog = changelog
         self._sink = sink
         self._settings = settings
         self._tracing = tracing or ConsumerTracing()
-        self._state = IndexerState(space, settings.capacity, settings.policy)
+        self._state = IndexerState(space, settings.capacity, settings.policy, store)
         self._progress = Progress()
         self._times = IndexerTimes()
         self.searches = self._state.searches
@@ -86,7 +91,8 @@ class Indexer:
         )
         self.live = Broadcast()
         self.showcase = Showcase(self._state.recent, self.searches, lambda: self._state.judge.events_missing())
-        self._stopping, self._life, self._polling = False, CancelScope(), CancelScope()
+        self._stopping, self._life = False, CancelScope()
+        self._polling = Polling(changelog, settings.poll_timeout)
         self._phase: Phase = "not started"
 
     async def run(self, begun: Callable[[], None] = lambda: None) -> None:
@@ -100,12 +106,19 @@ class Indexer:
                 await self._restore_and_follow(begun)
             if self._life.cancelled_caught:
                 log.warning("drain timed out; verdicts without acknowledgement will be published again")
-            elif self._saving is not None and self._phase == "following":
-                await self._saving.at_the_end()
+            elif self._phase == "following":
+                await self._settle()
         finally:
             self._phase = "stopped"
             self.live.close()
             self._state.close()
+
+    async def _settle(self) -> None:
+        """All has been judged, published and as a rule committed: the next run goes on from here."""
+        with suppress(Abandoned):  # then the next run reads a little again
+            await self._state.settle(self._progress)
+        if self._saving is not None:
+            await self._saving.at_the_end()
 
     async def _restore_and_follow(self, begun: Callable[[], None]) -> None:
         async with create_task_group() as tasks, self._commits.accepting(tasks):
@@ -119,17 +132,13 @@ class Indexer:
     def stop(self) -> None:
         """Make `run` finish what it has begun, within the drain time, and return."""
         self._stopping = True
+        self._state.patience.end()
         self._life.deadline = current_time() + self._settings.drain_timeout
-        self._polling.deadline = current_time() + _LAST_POLL
+        self._polling.stop()
 
     def waiting(self) -> Waiting | None:
         """None once restored; else what it waits for, and how far it has come."""
-        text: str = self._phase
-        if text == "restoring":
-            total, left = self._progress.restore_records, self._remaining(self._progress.end_offsets)
-            text = f"restoring: {total - left:,} of {total:,} records read"
-        reason = REASONS[self._phase]
-        return None if reason is None else Waiting(reason, text)
+        return self._progress.waiting_in(self._phase, self._changelog.positions(), self._state.patience.problem)
 
     def ready(self) -> str | None:
         """The same as a sentence."""
@@ -163,39 +172,17 @@ class Indexer:
         return await self.searches.get(id)
 
     def statistics(self) -> IndexerStatistics:
-        memory, index = self._state, self._state.judge.index
-        now, wall = current_time(), time.time()
-        oldest, newest = index.ages(wall)
-        return IndexerStatistics(
-            ready=self.ready() is None,
-            space=self.space.id,
-            dimensions=index.dimensions,
-            vectors=len(index),
-            capacity=index.capacity,
-            vector_bytes=index.nbytes,
-            restore_records=self._progress.restore_records,
-            restore_remaining=self._remaining(self._progress.end_offsets),
-            restore_seconds=self._times.restore_seconds(now),
-            unacknowledged_batches=self._commits.unacknowledged,
-            records_total=memory.records,
-            deletions_total=memory.deletions,
-            malformed_total=memory.malformed,
-            searches_total=memory.searches.total,
-            commit_failures_total=self._commits.failures,
-            verdicts_refused_total=self._commits.refused,
-            foreign_total=dict(memory.foreign),
-            verdicts_total=dict(memory.verdicts),
-            p_value=memory.p_values,
-            oldest_event_age_seconds=oldest,
-            newest_event_age_seconds=newest,
-            end_to_end_seconds=self._times.end_to_end,
-            stage_seconds={**self._times.stages},
-            clock_ahead_seconds=self._times.clock_ahead.value(now),
-            commit_age_seconds={str(tp): age for tp, age in self.commit_age().items()},
-            live_listeners=len(self.live),
-            live_missed_total=self.live.missed,
-            thresholds=memory.judge.thresholds(),
+        return gathered(
+            self._state,
+            self._progress,
+            self._commits,
+            self._times,
+            self.live,
+            is_ready=self.ready() is None,
+            remaining=self._remaining(self._progress.end_offsets),
+            commit_ages=self.commit_age(),
             snapshot=None if self._saving is None else self._saving.statistics(),
+            clocks=(current_time(), time.time()),
         )
 
     async def _restore(self, begun: Callable[[], None]) -> None:
@@ -210,6 +197,8 @@ class Indexer:
         if self._saving is not None:
             self._phase = "loading the snapshot"
             await self._saving.load()
+        if self._state.is_distant:
+            await self._take_up()
         progress.read_from(self._changelog.positions())
         self._phase = "restoring"
         begun()
@@ -217,6 +206,7 @@ class Indexer:
         # Partitions are not read in step. What is to be judged waits until all that is older has been remembered,
         # or near-duplicates of events in slower partitions would be missed after every restart.
         held: list[Record] = []
+        old: Sequence[Record] = []
         while not self._stopping and self._remaining(progress.judged):
             if len(held) > self._settings.max_held_back:
                 log.warning(
@@ -224,20 +214,30 @@ class Indexer:
                     held_back=len(held),
                 )
                 break
-            records = await self._poll()
+            records = await self._polling.beside(partial(self._process, old))
             held += filter(progress.is_new, records)
-            await self._process([record for record in records if not progress.is_new(record)])
+            old = [record for record in records if not progress.is_new(record)]
+        if not self._stopping:
+            await self._process(old)
         if self._stopping:
             return  # what is held back would be judged against half a memory; the next run does better
         await self._process(held)
         while not self._stopping and self._remaining(progress.end_offsets):
-            await self._process(await self._poll())
+            await self._process(await self._polling.poll())
         if not self._stopping:
             if self._saving is not None:
                 self._saving.caught_up()
             self._phase = "following"
             self._times.restore_ends(current_time())
             log.info("caught up", vectors=len(self._state.judge.index), space=self.space.id)
+
+    async def _take_up(self) -> None:
+        """Read on from where both the store and the verdicts are: what is judged again is written again, and what the
+        store misses, all of it where it is new, is written without being judged."""
+        has_learned = self._saving is not None and self._saving.statistics().loaded
+        with suppress(Abandoned):  # stopping: nothing will be read
+            stored = await self._state.take_up(self._changelog.positions(), has_learned=has_learned)
+            self._changelog.seek(self._progress.to_go_on_from(stored))
 
     async def _follow(self, tasks: TaskGroup) -> None:
         send, receive = create_memory_object_stream[Sequence[Record]](_POLLED_AHEAD)
@@ -258,33 +258,29 @@ class Indexer:
         more of a partition only once all that it had of it has been taken."""
         async with send:
             while not self._stopping:
-                if records := await self._poll():
+                if records := await self._polling.poll():
                     self._progress.waiting += len(records)
                     with suppress(BrokenResourceError), self._changelog.paused():  # broken: stopping
                         await send.send(records)
                         await sleep(_BETWEEN_POLLS)
                 elif not self._progress.waiting:
                     await self._commits.follow(self._changelog.positions())
-
-    async def _poll(self) -> Sequence[Record]:
-        # A poll that is cancelled may take records with it. It is short; whoever cancels waits for its end.
-        records: Sequence[Record] = []
-        with CancelScope(shield=True) as self._polling:
-            if self._stopping:
-                self._polling.deadline = current_time() + _LAST_POLL
-            records = await self._changelog.poll(self._settings.poll_timeout)
-        await checkpoint_if_cancelled()  # idle, the loop would never meet another chance to notice
-        return records
+                    await self._state.idle(self._progress)
 
     async def _process(self, records: Sequence[Record]) -> None:
         """Remember, judge and publish, in order; waits while too many verdicts are unacknowledged."""
-        for start in range(0, len(records), self._settings.batch_events):
+        most = self._settings.batch_events if any(map(self._progress.is_new, records)) else _REMEMBERED
+        for start in range(0, len(records), most):
             if start and self._stopping:
                 return  # the next run does it
-            batch = records[start : start + self._settings.batch_events]
+            batch = records[start : start + most]
             begun = current_time()
-            with self._tracing.span(batch) as span:
-                messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic, span)
+            try:
+                with self._tracing.span(batch) as span:
+                    messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic, span)
+            except Abandoned:
+                self._phase = "stopped"  # in the middle of a batch: what was learned is not to be kept
+                return
             sent = current_time()
             self._times.judged([record.timestamp for record in batch], sent - begun, time.time(), sent)
             acknowledged = await self._sink.send(messages) if messages else None

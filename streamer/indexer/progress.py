@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from streamer.core.events import Record, TopicPartition
 from streamer.indexer.snapshots.format import Offsets, TopicBounds
-from streamer.telemetry.waiting import Reason
+from streamer.telemetry.waiting import Reason, Waiting
 
 Phase: TypeAlias = Literal["not started", "loading the snapshot", "restoring", "following", "stopped"]
 REASONS: Final[Mapping[Phase, Reason | None]] = {  # why it is not ready, in one word
@@ -46,6 +46,26 @@ class Progress:
     def read_from(self, positions: Offsets) -> None:
         self.start_offsets = dict(positions)
         self.remembered = dict(positions)
+
+    def waiting_in(self, phase: Phase, positions: Offsets, problem: str | None) -> Waiting | None:
+        """None once restored; else what it waits for, and how far it has come. `problem`: why the vectors, which are
+        kept elsewhere, cannot be had."""
+        reason, text = REASONS[phase], str(phase)
+        if phase == "restoring":
+            left = remaining(self.end_offsets, positions)
+            text = f"restoring: {self.restore_records - left:,} of {self.restore_records:,} records read"
+        if problem is not None and phase != "stopped":
+            return Waiting("index", problem if reason is None else f"{text}; {problem}")
+        return None if reason is None else Waiting(reason, text)
+
+    def to_go_on_from(self, stored: Offsets) -> dict[TopicPartition, int]:
+        """Where to read on from, when everything up to `stored` is remembered elsewhere: at what has not been judged,
+        or not been stored. Offsets beyond the end are of a topic that has been deleted since."""
+        found = {}
+        for tp, end in self.end_offsets.items():
+            beginning, reached = self.beginning_offsets.get(tp, 0), stored.get(tp, 0)
+            found[tp] = max(beginning, min(reached if reached <= end else 0, self.judged.get(tp, 0)))
+        return found
 
     def is_new(self, record: Record) -> bool:
         """Whether no earlier run has judged it."""

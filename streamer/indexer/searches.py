@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,8 +13,9 @@ from anyio.to_thread import run_sync
 
 from streamer.core.vectors import Matrix, Vector
 from streamer.core.verdicts import Match
+from streamer.errors import StreamerError
+from streamer.indexer.event_index import SearchableEvents
 from streamer.indexer.index.payloads import Payload, Scalar
-from streamer.indexer.index.vector_index import VectorIndex
 from streamer.telemetry.histogram import STEP_SECONDS, Histogram
 
 
@@ -27,16 +28,17 @@ class _Query:
     exclude: Collection[str]
     where: Mapping[str, Scalar] | None
     found: list[Match] | None = None
+    error: Exception | None = None
 
 
 class Searches:
     """The first caller searches for all that wait, in one product and in a thread.
 
-    `index`: the one to be asked at the moment. `changing`: held by whoever changes it, and by us. `seconds`: how long
-    searches took, in seconds.
+    `index`: the one to be asked at the moment; what it raises, all that waited raise. `changing`: held by whoever
+    changes it, and by us. `seconds`: how long searches took, in seconds.
     """
 
-    def __init__(self, index: Callable[[], VectorIndex], changing: threading.Lock) -> None:
+    def __init__(self, index: Callable[[], SearchableEvents], changing: AbstractContextManager[object]) -> None:
         self.total = 0
         self.seconds = Histogram(STEP_SECONDS)
         self._index = index
@@ -57,9 +59,16 @@ class Searches:
         query = _Query(vector, k, exclude, where)
         self._waiting.append(query)
         async with self._turn:
-            if query.found is None:  # nobody who waited before has searched for all
+            if query.found is None and query.error is None:  # nobody who waited before has searched for all
                 queries, self._waiting = self._waiting, []
-                await run_sync(self._find, queries if query in queries else [query, *queries])
+                queries = queries if query in queries else [query, *queries]
+                try:
+                    await run_sync(self._find, queries)
+                except StreamerError as exc:
+                    for each in queries:
+                        each.error = exc
+        if query.error is not None:
+            raise query.error
         self.seconds.observe(current_time() - begun)
         found = query.found or []
         return [match for match in found if min_similarity is None or match.similarity >= min_similarity]
@@ -115,7 +124,7 @@ class Searches:
     def _payloads(self, ids: Collection[str]) -> Mapping[str, Payload | None]:
         with self._changing:
             index = self._index()
-            return {id: index.payload(id) for id in ids if id in index}
+            return index.payloads(ids)
 
     def _coordinates(self, ids: Sequence[str]) -> tuple[list[str], Matrix]:
         with self._changing:

@@ -47,6 +47,9 @@ class IndexerStatistics:
     verdicts_refused_total: int = field(
         metadata={"help": "Verdicts given up because the broker refuses them in every form."}
     )
+    store_failures_total: int = field(
+        metadata={"help": "Calls to the database of vectors that were made again because they failed."}
+    )
     foreign_total: Mapping[str, int] = field(
         metadata={"label": "space", "help": "Vector events of other spaces, which were ignored."}
     )

@@ -27,6 +27,7 @@ ENV_DELIMITER = "__"
 SECRETS = {
     ("kafka", "sasl_password"),
     ("cache", "password"),
+    ("index", "milvus_token"),
     ("provider", "api_key"),
     ("provider", "headers"),
     ("provider", "fallback"),

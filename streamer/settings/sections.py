@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from streamer.errors import redacted
-from streamer.settings.base import OptionalPath, Positive, Section
+from streamer.settings.base import Positive, Section
 from streamer.settings.cache import CacheSettings, password_in
 from streamer.settings.http import HttpSettings
+from streamer.settings.index import IndexSettings
 from streamer.settings.provider import ProviderSettings
 
 
@@ -206,31 +206,6 @@ class DeliverySettings(Section):
     )
 
 
-class IndexSettings(Section):
-    """What the indexer remembers and how it judges."""
-
-    capacity: Positive = Field(200_000, description="vectors kept in memory; the oldest are evicted first")
-    window_seconds: Annotated[float, Field(gt=0)] | None = Field(
-        None, examples=[86_400], description="events expire this long after their record's timestamp; default: never"
-    )
-    near_duplicate_similarity: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
-        "auto", description="a cosine from 0 to 1, or auto: calibrated on the stream and on the words that texts share"
-    )
-    near_duplicate_numbers: Literal["matter", "ignore"] = Field(
-        "matter", description="ignore: texts that differ in nothing but their numbers are near-duplicates, as log lines"
-    )
-    false_alarm_rate: Annotated[float, Field(ge=0.0001, le=0.5)] = Field(
-        0.01, description="share of ordinary events that may be called anomalies"
-    )
-    neighbors: Annotated[int, Field(ge=1, le=100)] = Field(5, description="nearest events listed in a verdict")
-    snapshot_path: OptionalPath = Field(
-        Path("streamer-index.snapshot"), description='a restart resumes from this file; one per indexer; "" for none'
-    )
-    snapshot_interval_seconds: Annotated[float, Field(ge=1)] = Field(
-        300.0, description="between two snapshots; one more is written at a clean stop"
-    )
-
-
 class LogSettings(Section):
     """What is logged, and how."""
 
@@ -273,7 +248,7 @@ class Settings(Section):
 
     def secrets(self) -> list[str]:
         """The values of all secrets, which nothing may print."""
-        return sorted(_secrets_in(self) | password_in(self.cache.url))
+        return sorted(_secrets_in(self) | password_in(self.cache.url) | password_in(self.index.milvus_uri))
 
 
 def _secrets_in(value: Any) -> set[str]:

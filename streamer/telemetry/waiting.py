@@ -17,6 +17,7 @@ Reason: TypeAlias = Literal[
     "stopped",
     "publishing",  # the brokers do not accept messages
     "consuming",  # no answer from the brokers, or they reject the credentials
+    "index",  # the database of vectors does not answer
     "partition",  # one of them cannot be read, the others flow
     "dead_letters",  # nearly all records become dead letters
     "provider_down",
@@ -36,7 +37,8 @@ WORKER_REASONS: Final[tuple[Reason, ...]] = (
     "group", "stopping", "publishing", "consuming", "partition", "dead_letters", *_PROVIDER, "spend_limit",
 )  # fmt: skip
 INDEXER_REASONS: Final[tuple[Reason, ...]] = (
-    "starting", "loading_snapshot", "restoring", "stopped", "publishing", "consuming", *_PROVIDER, "spend_limit",
+    "starting", "loading_snapshot", "restoring", "stopped", "publishing", "consuming", "index", *_PROVIDER,
+    "spend_limit",
 )  # fmt: skip
 WORKER_LACKS: Final[tuple[Lack, ...]] = ("cache", "disk_full")
 INDEXER_LACKS: Final[tuple[Lack, ...]] = ("cache", "snapshot", "disk_full")

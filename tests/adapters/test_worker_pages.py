@@ -85,8 +85,7 @@ async def _never(_: Request) -> Response:
 async def test_whatever_else_listens_there_is_named(
     answer: Answer, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if answer is _never:
-        monkeypatch.setattr(worker_pages, "SECONDS", 0.2)
+    monkeypatch.setattr(worker_pages, "SECONDS", 0.2 if answer is _never else 30.0)
     async with serving(Starlette(routes=[Route("/v1/overview", answer)])) as client:
         page = WorkerPages(str(client.base_url))
         assert list((await page.overviews()).values()) == [words]

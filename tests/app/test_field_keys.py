@@ -14,7 +14,7 @@ from streamer.service import EmbeddingService
 from streamer.settings import Settings, load_settings
 from tests.support.vendors.ollama import FakeOllama
 from tests.support.vendors.openai import FakeOpenAI
-from tests.support.vendors.services import KEY, one_certificate  # noqa: F401  a fixture for all tests here
+from tests.support.vendors.services import KEY
 
 pytestmark = pytest.mark.anyio
 

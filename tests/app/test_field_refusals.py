@@ -19,7 +19,7 @@ from tests.app.field_servers import (
 )
 from tests.support.vendors.misbehaviour import Fault
 from tests.support.vendors.openai import FakeOpenAI
-from tests.support.vendors.services import KEY, assert_same, one_certificate  # noqa: F401  a fixture for all tests here
+from tests.support.vendors.services import KEY, assert_same
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from streamer.protocols import Embedding, Rejection
 from tests.app.field_servers import POISON, TEXTS, assert_only_poison_is_refused, blocked_state, dispatching
 from tests.support.vendors.ollama import FakeOllama
 from tests.support.vendors.openai import FakeOpenAI
-from tests.support.vendors.services import KEY, assert_same, one_certificate  # noqa: F401  a fixture for all tests here
+from tests.support.vendors.services import KEY, assert_same
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,8 @@ tests/faults/test_troubles.py.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,7 @@ from streamer.errors import ProviderBlocked, RetriableError
 from streamer.http.metrics import metrics_endpoint
 from streamer.settings import Settings
 from streamer.testing import SPACE, HashProvider, MemorySink, MemorySource
+from tests.deploy.manifests import tool
 from tests.support.fakes import MemoryLedger
 from tests.support.indexing import Running, Topic
 from tests.support.troubles import TROUBLES, Scrape, firing
@@ -60,6 +62,16 @@ class Source(KafkaSource):
 
     async def committed(self, tps: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         return dict.fromkeys(tps, 0)
+
+
+class Reader(MemorySource):
+    """Answers late when there is nothing, as brokers do: on a virtual clock, a poll every 2 ms is most of a test."""
+
+    async def poll(self, tps: Collection[TopicPartition], timeout: float) -> Sequence[Record]:
+        found = await super().poll(tps, timeout)
+        if not found:
+            await anyio.sleep(timeout)
+        return found
 
 
 class Deployment:
@@ -99,9 +111,16 @@ def text_of(read: Callable[[], object], prefix: str = "streamer_worker", role: s
     return bytes(scrape(Request({"type": "http", "headers": []})).body).decode()
 
 
+def check_with_promtool(text: str) -> None:
+    """It finds nothing to improve, where it is installed; of real processes: tests/faults/test_troubles.py."""
+    if (program := tool("promtool")) is not None:
+        found = subprocess.run([program, "check", "metrics"], input=text.encode(), capture_output=True, check=False)
+        assert (found.returncode, found.stdout + found.stderr) == (0, b"")
+
+
 @asynccontextmanager
 async def deployment() -> AsyncIterator[Deployment]:
-    provider, reader, source = HashProvider(), MemorySource({A: [], B: []}), Source()
+    provider, reader, source = HashProvider(), Reader({A: [], B: []}), Source()
     async with open_embedding(SETTINGS, own=provider) as embedding:
         flow = pipeline(
             reader, embedding.embedder, MemorySink(), clock=anyio.current_time, wall_clock=lambda: WALL,
@@ -113,7 +132,7 @@ async def deployment() -> AsyncIterator[Deployment]:
         caches: Any = _Caches(this)
         worker._embedding = replace(embedding, caches=caches)
         embedding.dispatcher._gate._budget = Budget(
-            MemoryLedger(), price=None, limits=SpendLimits(tokens_per_day=3000), clock=lambda: WALL + 86_400 * this.day
+            MemoryLedger(), price=None, limits=SpendLimits(tokens_per_day=1500), clock=lambda: WALL + 86_400 * this.day
         )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(flow.run)
@@ -146,7 +165,7 @@ def failing(error: Exception | None) -> Step:
 
 
 async def ask_for_more_than_may_be_spent(this: Deployment) -> None:
-    this.write(4000)
+    this.write(2000)
 
 
 async def the_next_day(this: Deployment) -> None:
@@ -266,12 +285,14 @@ async def test_troubles_of_an_indexer(anyio_backend: Any) -> None:
         assert firing([scrape()], [scrape()]) == set()
         two = [scrape(), replace(scrape(), instance="other")]
         assert firing(two) == {"two indexers"}
+        check_with_promtool(scrape().text or "")
         this.indexer.stop()
 
 
 async def test_a_worker_that_is_gone() -> None:
     async with deployment() as this:
         text = text_of(this.worker.statistics)
+    check_with_promtool(text)
     other = Scrape("worker", "other", text)
     assert firing([Scrape("worker", "w", None), other]) == {"worker dead"}
     assert firing([Scrape("worker", "w", text), other]) == set()

@@ -102,7 +102,9 @@ def children() -> set[psutil.Process]:
 async def running(plan: Path, count: int = 2, **options: Any) -> AsyncIterator[Small]:
     settings = load_settings(None, {}, {"http.token": TOKEN, **options})
     others = children()  # as a broker of the tests
-    workers = Small(settings, count, plan)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers_module, "ASK_SECONDS", 30.0)  # whatever else the machine does
+        workers = Small(settings, count, plan)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         yield workers

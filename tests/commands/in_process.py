@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
 import pytest
+import typer.main
 
-from streamer.cli import main
+from streamer import cli
 from tests.support.log_setup import logs_as_they_were
 from tests.support.schemas import check_lines
 
@@ -34,15 +37,22 @@ async def streamer(*arguments: str, stdin: str | bytes = "", **environ: str) -> 
     return done
 
 
+@functools.cache
+def commands() -> Callable[[], object]:
+    """What the app builds at each call: all commands with their options, which takes longer than most of them."""
+    return typer.main.get_command(cli.app)
+
+
 def _call(arguments: tuple[str, ...], stdin: bytes, environ: dict[str, str]) -> Done:
     out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
     with logs_as_they_were(), pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         for name, value in environ.items():
             patch.setenv(name, value)
+        patch.setattr(cli, "app", commands())
         patch.setattr(sys, "argv", ["streamer", *arguments])
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin)), "utf-8"))
         try:
-            main()
+            cli.main()
             code = 0
         except SystemExit as exc:
             code = int(exc.code or 0)

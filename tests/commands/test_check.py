@@ -19,7 +19,7 @@ from tests.support.schemas import check_lines
 from tests.support.snapshots import FACTS, cut, new_judge, stream
 from tests.support.vendors.misbehaviour import HANG, NOTHING, Fault, every_row_too_wide, refusal
 from tests.support.vendors.openai import FakeOpenAI
-from tests.support.vendors.services import KEY, one_certificate  # noqa: F401  a fixture for all tests here
+from tests.support.vendors.services import KEY
 
 pytestmark = pytest.mark.anyio
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.commands.demo_ledger import Found, Ledger
-from tests.commands.demo_books import FEW, balanced, deletion, ledger_of, sample, vector, verdict
+from streamer.commands.demo_ledger import Found, Ledger, Sighting
+from streamer.core.events import Record
+from tests.commands.demo_books import FEW, TP, balanced, deletion, ledger_of, sample, vector, verdict
 
 
 def test_balanced_books_and_their_summary() -> None:
@@ -55,6 +57,24 @@ def test_a_deletion_is_not_the_outcome_of_the_event_it_deletes() -> None:
     ledger.note_vector(deletion("a"), 1.0)
     assert not ledger.complete()
     assert ledger.errors() == ["1 events without an outcome: a"]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "words"),
+    [
+        ({"reason": "content", "form_reason": None}, "nothing before says such a thing"),
+        ({"reason": "form"}, "nothing before is written like this"),
+        ({"reason": "form", "form_reason": "much longer than usual"}, "much longer than usual"),
+        ({"reason": "both"}, "nothing before says such a thing, or is written like this"),
+        ({}, "nothing before is like it"),
+    ],
+)
+def test_an_anomaly_is_seen_with_its_reason(reasons: dict[str, str | None], words: str) -> None:
+    ledger = ledger_of(sample("a"), sample("s", "strange"))
+    body = {"id": "s", "verdict": "anomaly", "similarity": 0.2, "duplicate_of": None, **reasons}
+    found = ledger.note_verdict(Record(TP, 0, b"s", orjson.dumps(body), 0), 1.0)
+    assert found == Sighting("text of s", reason=words)
+    assert ledger.summary().out_of_place == Found(1, 1)
 
 
 def test_a_strange_outcome_is_named() -> None:

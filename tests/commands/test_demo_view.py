@@ -27,9 +27,11 @@ def test_lines_for_other_programs_are_not_cut() -> None:
     view.saw(Sighting("nothing like it"))
     view.saw(Sighting("the box is [bold]wet[/bold] and torn", "wet box", 0.91234))
     view.saw(Sighting("the box is wet", "the box is wet", 1.0))
+    view.saw(Sighting("whisk [two] eggs", reason="nothing before says such a thing"))
     assert out.getvalue().splitlines() == [
         "near-duplicate 0.91: the box is [bold]wet[/bold] and torn … like … wet box",
         "near-duplicate 1.00: the box is wet … again",
+        "anomaly, nothing before says such a thing: whisk [two] eggs",
     ]
 
 
@@ -41,11 +43,14 @@ def test_the_live_picture_keeps_its_height_and_its_width() -> None:
     for number in range(20):
         view.saw(Sighting(f"[{number}] {'long ' * 40}", "like " * 40, 0.9))
         view.saw(Sighting("ordinary " * 40))
+        if number % 3:
+            view.saw(Sighting(f"[{number}] {'strange ' * 40}", reason="why " * 40))
         view.refresh(ledger)
         console.print(view)
         heights.add(out.getvalue().count("\n"))
         assert all(len(line) <= 60 for line in out.getvalue().splitlines())
         assert f"[{number}] long" in out.getvalue()
+        assert (f"[{number}] strange" in out.getvalue()) == bool(number % 3)
         out.seek(0)
         out.truncate()
     assert len(heights) == 1

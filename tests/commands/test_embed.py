@@ -16,17 +16,16 @@ from streamer.core.vectors import Matrix
 from streamer.embedding.backoff import BackoffPolicy
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
 from tests.support import processes
-from tests.support.models import models_are_loaded_once  # noqa: F401  a fixture for all tests here
 from tests.support.vendors.cohere import FakeCohere
 from tests.support.vendors.misbehaviour import HANG, NOTHING, RESET, Fault
 from tests.support.vendors.ollama import FakeOllama
 from tests.support.vendors.openai import FakeAzureOpenAI, FakeOpenAI
 from tests.support.vendors.sentence_transformers import installed_model
 from tests.support.vendors.server import FakeVendor
-from tests.support.vendors.services import KEY, assert_same, one_certificate  # noqa: F401  a fixture for all tests here
+from tests.support.vendors.services import KEY, assert_same
 from tests.support.vendors.voyage import FakeVoyage
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("models_are_loaded_once")]
+pytestmark = pytest.mark.anyio
 
 
 def vectors_of(lines: str) -> Matrix:

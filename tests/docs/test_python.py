@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from streamer.client import Deletion
 from streamer.core.vectors import Purpose
 from streamer.protocols import Embedding, Rejection
 from streamer.testing import record_of, vector_event, verdict
+from tests.docs.programs import said_by
 from tests.support.brokers import Broker, NewTopicName
 from tests.support.indexing import Topic
 from tests.support.serving import DegreesEmbedder, serving_an_index
@@ -62,16 +62,7 @@ def test_the_page_shows_examples_of_everything() -> None:
 
 @pytest.mark.parametrize(("code", "output"), OFFLINE, ids=range(len(OFFLINE)))
 def test_what_needs_no_broker(code: str, output: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.stdout, done.stderr) == (output, "")
+    assert said_by(code, tmp_path) == output
 
 
 @pytest.mark.anyio

@@ -94,6 +94,7 @@ def binary_vector() -> bytes:
     return vector.astype("<f4").tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("javac"), reason="no JDK")
 def test_java_reads_a_binary_vector(tmp_path: Path) -> None:
     [code] = blocks(PAGE, "java")

@@ -26,7 +26,7 @@ def report(name: str, server: LimitedServer, start: float, end: float) -> tuple[
     return share, refused
 
 
-@pytest.mark.parametrize("limit", [60, 600])
+@pytest.mark.parametrize("limit", [60, pytest.param(600, marks=pytest.mark.slow)])
 async def test_a_known_request_limit_is_used_to_97_percent_without_a_refusal(limit: int) -> None:
     server = LimitedServer(requests=limit)
     await load(service(server, Quota(requests_per_minute=limit)), 180, workers=64, texts_a_batch=2, length=100)
@@ -50,6 +50,7 @@ async def test_both_limits_at_once() -> None:
     assert server.refused == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("says_when", [True, False])
 @pytest.mark.parametrize("limit", [300])
 async def test_an_unknown_request_limit_is_found_and_kept(limit: int, says_when: bool) -> None:
@@ -60,6 +61,7 @@ async def test_an_unknown_request_limit_is_found_and_kept(limit: int, says_when:
     assert refused < 0.02
 
 
+@pytest.mark.slow
 async def test_an_unknown_token_limit_is_found_and_kept() -> None:
     server = LimitedServer(tokens=1_000_000)
     await load(service(server), 480, workers=16, texts_a_batch=40, length=1000)
@@ -68,6 +70,7 @@ async def test_an_unknown_token_limit_is_found_and_kept() -> None:
     assert refused < 0.02
 
 
+@pytest.mark.slow
 async def test_an_announced_limit_is_kept_from_the_first_answer_on() -> None:
     server = LimitedServer(requests=300, sends_headers=True)
     await load(service(server), 240, workers=16, texts_a_batch=2, length=100)
@@ -75,6 +78,7 @@ async def test_an_announced_limit_is_kept_from_the_first_answer_on() -> None:
     assert server.share(60, 240) >= 0.97
 
 
+@pytest.mark.slow
 async def test_headers_lower_what_we_take_while_others_use_the_account() -> None:
     server = LimitedServer(requests=600, sends_headers=True, others=lambda now: 300.0 if 100 < now < 400 else 0.0)
     await load(service(server, Quota(requests_per_minute=600)), 600, workers=16, texts_a_batch=2, length=100)
@@ -83,6 +87,7 @@ async def test_headers_lower_what_we_take_while_others_use_the_account() -> None
     assert server.refusals(0, 600) < 0.02
 
 
+@pytest.mark.slow
 async def test_a_limit_set_too_high_is_corrected_by_refusals() -> None:
     server = LimitedServer(requests=300)
     await load(service(server, Quota(requests_per_minute=600)), 480, workers=16, texts_a_batch=2, length=100)
@@ -90,6 +95,7 @@ async def test_a_limit_set_too_high_is_corrected_by_refusals() -> None:
     assert server.refusals(180, 480) < 0.02
 
 
+@pytest.mark.slow
 async def test_two_dispatchers_of_one_account_share_its_limit() -> None:
     server, quota = LimitedServer(requests=600), Quota(requests_per_minute=600)
     async with anyio.create_task_group() as tasks:

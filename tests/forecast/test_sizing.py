@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from streamer.embedding.prices import Price
+from streamer.forecast import sizing
 from streamer.forecast.flow_model import Delays, FlowModel
 from streamer.forecast.sizing import HEADROOM, INDEXER, WORKERS, Demand, Machine, capacity, size
 from streamer.worker.batching import BatchPolicy
@@ -32,6 +33,13 @@ def model(**options: Any) -> FlowModel:
     return FlowModel(**values | options)
 
 
+@pytest.fixture(autouse=True)
+def few_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as it takes to see what there is to see."""
+    monkeypatch.setattr(sizing, "FEWEST_EVENTS", 500)
+    monkeypatch.setattr(sizing, "MOST_EVENTS", 1500)
+
+
 def test_a_worker_is_as_fast_as_its_processor_or_its_calls() -> None:
     by_processor = capacity(Demand(rate=1, tokens=60), model())
     assert by_processor == pytest.approx(1 / (2e-5 + 1e-4 + 1e-3 / 512), rel=0.1)
@@ -54,13 +62,13 @@ def test_workers_partitions_and_memory_grow_with_the_rate_up_to_a_million() -> N
 
 def test_limits_of_the_account_are_held_against_what_is_needed() -> None:
     limited = model(requests_per_minute=3000, tokens_per_minute=1_000_000)
-    sizing = size(Demand(rate=1000, tokens=60, backlog=1_000_000), limited, MACHINE, None)
-    tokens = sizing.needs["tokens a minute"]
+    found = size(Demand(rate=1000, tokens=60, backlog=1_000_000), limited, MACHINE, None)
+    tokens = found.needs["tokens a minute"]
     assert (tokens.needed, tokens.available) == (3_600_000, 1_000_000)
-    assert sizing.bottleneck == "tokens a minute"
-    assert not sizing.keeps_up
-    assert sizing.latency is None
-    assert sizing.outlook.backlog_seconds == float("inf")
+    assert found.bottleneck == "tokens a minute"
+    assert not found.keeps_up
+    assert found.latency is None
+    assert found.outlook.backlog_seconds == float("inf")
     enough = size(Demand(rate=200, tokens=60, backlog=1000), limited, MACHINE, None)
     assert enough.keeps_up
     assert enough.outlook.backlog_seconds == pytest.approx(1000 / (1_000_000 / 3600 - 200))
@@ -82,10 +90,10 @@ def test_repeats_cost_nothing() -> None:
 
 
 def test_an_indexer_that_is_too_slow_is_the_bottleneck_of_verdicts_only() -> None:
-    sizing = size(Demand(rate=500, tokens=60), model(), replace(MACHINE, judged=100.0), None)
-    assert sizing.bottleneck == INDEXER
-    assert sizing.keeps_up
-    slow = size(Demand(rate=500, tokens=60), model(tokens_per_minute=1000), replace(MACHINE, judged=1.0), None)
+    found = size(Demand(rate=500, tokens=60), model(), replace(MACHINE, judged=100.0), None)
+    assert found.bottleneck == INDEXER
+    assert found.keeps_up
+    slow = size(Demand(rate=500, tokens=60), model(tokens_per_minute=100_000), replace(MACHINE, judged=1.0), None)
     assert (slow.bottleneck, slow.keeps_up) == ("tokens a minute", False)
 
 

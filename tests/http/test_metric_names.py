@@ -96,6 +96,7 @@ counter   streamer_indexer_malformed_total
 counter   streamer_indexer_searches_total
 counter   streamer_indexer_commit_failures_total
 counter   streamer_indexer_verdicts_refused_total
+counter   streamer_indexer_store_failures_total
 counter   streamer_indexer_foreign_total{space}
 counter   streamer_indexer_verdicts_total{verdict,reason}
 histogram streamer_indexer_p_value

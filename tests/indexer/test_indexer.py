@@ -13,7 +13,7 @@ from streamer.indexer.indexer import Indexer
 from streamer.indexer.verdicts.judge import VerdictPolicy
 from tests.support.indexing import OTHER, P0, P1, SETTINGS, SPACE, Running, Topic, running
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("backend")]
 
 
 async def test_judges_from_the_beginning_then_follows() -> None:
@@ -50,7 +50,7 @@ async def test_a_restart_neither_repeats_nor_omits_verdicts() -> None:
     async with running(topic) as second:
         await second.settle()
         assert second.indexer.statistics().vectors == 11
-        assert second.indexer.statistics().verdicts_total["near_duplicate"] == 1
+        assert second.indexer.statistics().verdicts_total["near_duplicate/"] == 1
     assert topic.judged() == [("id-0", None), *((f"id-{i}", "id-0") for i in range(1, 10)), ("new", "id-0")]
 
 
@@ -125,7 +125,9 @@ async def test_ready_only_when_caught_up() -> None:
     this = Running(topic)
     assert this.indexer.ready() == "not started"
     this.sink.broker_answers = anyio.Event()
-    this.indexer = Indexer(this.changelog, this.sink, SPACE, replace(SETTINGS, max_unacknowledged_batches=0))
+    this.indexer = Indexer(
+        this.changelog, this.sink, SPACE, replace(SETTINGS, max_unacknowledged_batches=0), store=topic.store
+    )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(this.indexer.run)
         await this.until(lambda: this.sink.batches == 2)

@@ -60,6 +60,7 @@ async def test_searches_that_wait_together_share_a_product() -> None:
     async with running(topic) as this:
         await this.settle()
         index = this.indexer._state.judge.index
+        assert isinstance(index, VectorIndex)
         found: dict[tuple[int, str], list[str]] = {}
         calls: list[int] = []
 

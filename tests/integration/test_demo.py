@@ -66,7 +66,7 @@ class Demo:
 
     def leaves(self) -> list[str]:
         """Processes that live on, and files."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (living := [p for p in self.seen if _runs(p)]) and time.monotonic() < deadline:
             time.sleep(0.02)
         return [str(p) for p in living] + [str(p) for p in self.folder.iterdir() if p.name != "out"]
@@ -79,7 +79,7 @@ class Demo:
         self._out.close()
 
     def _until(self, true: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 100
         while not true():
             assert time.monotonic() < deadline, self.output
             if self._popen.poll() is None:

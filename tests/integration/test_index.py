@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -33,10 +34,14 @@ def by_id(records: list[Any]) -> dict[str, Any]:
 
 
 @pytest.mark.real_kafka("end offsets to be relied on")
-async def test_verdicts_and_searches_survive_a_restart(stage: Stage) -> None:
+@pytest.mark.parametrize("backend", ["memory", "milvus"])
+async def test_verdicts_and_searches_survive_a_restart(stage: Stage, tmp_path: Path, backend: str) -> None:
+    if backend == "milvus":
+        pytest.importorskip("pymilvus", reason="make test-milvus brings it: 350 MB that nothing else needs")
+    settings = {**stage.settings, "index.backend": backend, "index.milvus_uri": str(tmp_path / "index.db")}
     index_url = f"http://127.0.0.1:{stage.index_port}"
     with streamer("run", stage.settings) as worker:
-        with streamer("index", stage.settings) as indexer:
+        with streamer("index", settings) as indexer:
             await worker.ready(stage.port)
             await indexer.ready(stage.index_port)
             await stage.produce([(k.encode(), v.encode()) for k, v in FIRST.items()])
@@ -47,7 +52,7 @@ async def test_verdicts_and_searches_survive_a_restart(stage: Stage) -> None:
         # While nobody looks, more arrives; the next indexer judges it against what it restores.
         await stage.produce([(k.encode(), v.encode()) for k, v in SECOND.items()])
         await read_until(stage.bootstrap_servers, stage.vectors, lambda r: len(r) == len(FIRST) + len(SECOND))
-        with streamer("index", stage.settings) as indexer:
+        with streamer("index", settings) as indexer:
             await indexer.ready(stage.index_port)
             await stage.produce([(b"c", None)])
             await read_until(stage.bootstrap_servers, stage.vectors, lambda r: any(x.value is None for x in r))
@@ -59,9 +64,9 @@ async def test_verdicts_and_searches_survive_a_restart(stage: Stage) -> None:
                 assert {match["id"] for match in answer.json()["matches"]} == {"a", "a2"}
                 while (await client.get("/v1/vectors/c")).status_code != 404:
                     pass  # the tombstone is on its way
-                stats = (await client.get("/v1/stats")).json()
-                assert stats["vectors"] == len(FIRST) + len(SECOND) - 1
-                assert "streamer_indexer_vectors 5.0" in (await client.get("/metrics")).text
+                while "streamer_indexer_vectors 5.0" not in (await client.get("/metrics")).text:
+                    pass  # Milvus is asked for their number once a second
+                assert (await client.get("/v1/stats")).json()["vectors"] == len(FIRST) + len(SECOND) - 1
             indexer.send_signal(signal.SIGTERM)
             assert await indexer.wait() == 0, indexer.stderr
     verdicts = await read_all(stage.bootstrap_servers, stage.verdicts)

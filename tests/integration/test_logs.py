@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections import Counter
 from typing import Any
 
@@ -58,7 +59,7 @@ async def test_an_outage_is_a_line_at_its_beginning_at_each_change_and_at_its_en
             assert "answered 401" in await readiness(stage)
             service.always = NOTHING
             await worker.logged(5, is_outage)
-            await worker.ready(stage.port, timeout=2)
+            await worker.ready(stage.port)
             await read_until(stage.bootstrap_servers, stage.vectors, lambda records: len(records) >= 50)
             await stopped(worker)
     outage = [line for line in worker.logs if is_outage(line)]
@@ -78,16 +79,18 @@ async def test_an_outage_is_a_line_at_its_beginning_at_each_change_and_at_its_en
 
 async def test_equal_dead_letters_are_counted(stage: Stage) -> None:
     await stage.produce([(b"%d" % n, b'{"body": "number %d"}' % n) for n in range(1_000)])
+    began = time.monotonic()
     with streamer("run", stage.settings) as worker:  # never ready: nearly all of its records are dead letters
         await read_until(stage.bootstrap_servers, stage.dead_letters, lambda records: len(records) >= 1_000)
         await stopped(worker)
+    took = time.monotonic() - began
     first, *counted = [line for line in worker.logs if is_dead_letter(line)]
     assert (first["kind"], first["reason"]) == (
         "missing_text",
         "no text at 'text'; the record has body: set input.text_field",
     )
     assert first["source"].startswith(f"{stage.texts}/")
-    assert len(counted) <= 3
+    assert len(counted) <= 1 + took / 5  # seconds between two of them, and the end
     assert sum(line["count"] for line in counted) == 999
     assert all(line["source"] != first["source"] for line in counted)
 

@@ -17,6 +17,7 @@ from streamer.indexer.indexer import Indexer
 from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.protocols import Acknowledgement
+from streamer.stores import VectorStore
 from streamer.telemetry.tracing import ConsumerTracing
 
 SPACE = Space(provider="p", model="m", dimensions=2)
@@ -25,14 +26,28 @@ SETTINGS = IndexerSettings(capacity=1000, batch_events=4, poll_timeout=0.01, com
 P0, P1 = TopicPartition("vectors", 0), TopicPartition("vectors", 1)
 
 
+# What an index in a store does otherwise, and why: the tests of the same names are for memory alone, and
+# test_distant_indexer.py shows what happens instead.
+DIFFERENT = {
+    "test_stopped_before_older_events_are_read_it_judges_nothing": "a restart reads nothing that was judged before",
+    "test_only_so_much_is_held_back": "after a restart no older events are read, for which newer ones would wait",
+}
+
+
+def new_store() -> VectorStore | None:
+    """Where the vectors of a new topic are kept; None for the indexer's memory. Tests replace it."""
+    return None
+
+
 class Topic:
-    """What outlives an indexer: the vector topic, the verdicts published, the offsets committed."""
+    """What outlives an indexer: the vector topic, the verdicts published, the offsets committed, and a `store`."""
 
     def __init__(self, *tps: TopicPartition) -> None:
         self.logs: dict[TopicPartition, list[Record]] = {tp: [] for tp in tps or (P0,)}
         self.ends: dict[TopicPartition, int] = dict.fromkeys(self.logs, 0)
         self.committed: dict[TopicPartition, int] = {}
         self.verdicts: list[Message] = []
+        self.store = new_store()
 
     def append(
         self,
@@ -162,7 +177,7 @@ class Running:
         self.topic = topic
         self.changelog = MemoryChangelog(topic, per_poll=per_poll)
         self.sink = MemorySink(topic)
-        self.indexer = Indexer(self.changelog, self.sink, space, settings, snapshots, tracing)
+        self.indexer = Indexer(self.changelog, self.sink, space, settings, snapshots, tracing, topic.store)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         with anyio.fail_after(60):  # coverage on a loaded machine

@@ -23,7 +23,7 @@ from tests.support.indexing import SPACE, Running, Topic
 async def serving(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     async with anyio.create_task_group() as tasks:
         port = await tasks.start(serve, app, "127.0.0.1", 0)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False) as client:
             yield client
         tasks.cancel_scope.cancel()
 

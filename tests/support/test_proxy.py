@@ -3,13 +3,14 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import anyio
 import pytest
 from anyio.abc import SocketStream
 
 from tests.support.proxy import Proxy
+from tests.support.stages import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +30,7 @@ async def proxy() -> AsyncIterator[Proxy]:
             writer.close()
 
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    async with server, Proxy(server.sockets[0].getsockname()[1]) as proxy:
+    async with server, Proxy(server.sockets[0].getsockname()[1], free_port()) as proxy:
         yield proxy
 
 
@@ -43,6 +44,12 @@ async def ask(stream: SocketStream, text: bytes) -> bytes:
     while len(answer) < len(text):
         answer += await stream.receive()
     return answer
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 - the proxy tells nobody
+            await anyio.sleep(0.01)
 
 
 async def silent(stream: SocketStream) -> bool:
@@ -92,6 +99,8 @@ async def test_held_bytes_arrive_later(proxy: Proxy, way: str) -> None:
     async with await connect(proxy) as stream:
         getattr(proxy, way).hold()
         await stream.send(b"late")
+        if way == "down":
+            await until(lambda: proxy.up.passed == 4)
         assert await silent(stream)
         assert proxy.up.passed == (0 if way == "up" else 4)
         proxy.heal()
@@ -105,8 +114,8 @@ async def test_dropped_bytes_never_arrive_and_the_connection_ends_with_the_fault
         assert await ask(idle, b"before") == b"before"
         getattr(proxy, way).drop()
         await spoilt.send(b"lost")
+        await until(lambda: getattr(proxy, way).dropped == 4)
         assert await silent(spoilt), "half-open: neither an answer nor an end"
-        assert getattr(proxy, way).dropped == 4
         proxy.heal()
         with anyio.fail_after(10), pytest.raises(anyio.BrokenResourceError):
             await spoilt.receive()

@@ -91,9 +91,8 @@ class VectorIndex:
         seconds since the epoch. Approximate while the index changes in another thread."""
         if not len(self):
             return None, None
-        oldest, newest = (
-            int(self._ring.times[place % self._ring.slots]) for place in (self._ring.tail, self._ring.head - 1)
-        )
+        places = self._ring.tail, self._ring.head - 1
+        oldest, newest = (int(self._ring.times[place % self._ring.slots]) for place in places)
         return max(0.0, now - oldest / 1000), max(0.0, now - newest / 1000)
 
     def get(self, id: str) -> Vector | None:
@@ -103,8 +102,11 @@ class VectorIndex:
 
     def payload(self, id: str) -> Any:
         """What was remembered along with the vector of this id; None when it is not (or no longer) known."""
-        slot = self._ring.slot(id)
-        return None if slot is None else self._ring.payloads[slot]
+        return self.payloads([id]).get(id)
+
+    def payloads(self, ids: Collection[str]) -> dict[str, Any]:
+        """The same of those of these ids that are remembered."""
+        return {id: self._ring.payloads[slot] for id in ids if (slot := self._ring.slot(id)) is not None}
 
     def annotate(self, ids: Sequence[str], notes: Sequence[tuple[int, float, float]]) -> None:
         """Replace the notes of vectors, where they still are the ones of these arrivals."""
@@ -196,9 +198,8 @@ class VectorIndex:
             turned = self._rotation.into(vectors[part])
             with self._changing:
                 oldest, first = self._append(ids[part], turned, payloads[part], times[part], notes[part])
-            sees = np.arange(first, first + len(turned))
-            hidden = np.empty(0, np.int64)
-            found += nearest(self._storage, self._ring, turned, sees, oldest, k, hidden, self._beside, described)
+            sees, none = np.arange(first, first + len(turned)), np.empty(0, np.int64)
+            found += nearest(self._storage, self._ring, turned, sees, oldest, k, none, self._beside, described)
         return found
 
     def search(

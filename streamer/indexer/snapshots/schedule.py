@@ -44,7 +44,8 @@ class Saving:
         header = await self._snapshots.load(judge, self._facts(), self._progress.bounds())
         if header is not None:
             self._state.judge = judge
-            self._changelog.seek(header.offsets)
+            if not self._state.is_distant:
+                self._changelog.seek(header.offsets)
 
     def caught_up(self) -> None:
         """All has been read that the topic held when it was loaded."""

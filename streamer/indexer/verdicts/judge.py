@@ -7,28 +7,26 @@ into batches.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import orjson
 
 from streamer.core.sketch import TextForm
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Matrix, Vector
 from streamer.core.verdicts import Match, NearestEvent, Verdict, VerdictKind
+from streamer.indexer.event_index import EventIndex, payload_of
 from streamer.indexer.index.payloads import Payload
-from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.verdicts.anomalies import AnomalyDetector, Unusualness, noted
 from streamer.indexer.verdicts.background import Background
 from streamer.indexer.verdicts.content import CANDIDATES, FEWEST, ContentScore, Note, content_score
+from streamer.indexer.verdicts.groups import Groups, LocalGroups
 from streamer.indexer.verdicts.near_duplicates import Candidate, NearDuplicateDetector, Numbers, Threshold, candidates
 from streamer.indexer.verdicts.retention import EventTimeRetention
 
 _RUN: Final = 64  # events compared in one product
-_LONGEST_TEXT: Final = 1_000  # characters remembered of a text
-_LARGEST_METADATA: Final = 2_000  # bytes of JSON remembered with an event
 _CAUGHT_UP: Final = 2_048  # restored events whose scores are made up for
 # The most unusual events say nothing about what is usual of two events.
 _STRANGE: Final = 0.1
@@ -54,18 +52,27 @@ class VerdictPolicy:
 
 
 class Judge:
-    """Remembers events and gives each its verdict against those that arrived before it."""
+    """Remembers events and gives each its verdict against those that arrived before it.
 
-    def __init__(self, index: VectorIndex, policy: VerdictPolicy) -> None:
+    `groups`: where it is kept which near-duplicates belong together. `payload`: what the index is to keep of an event.
+    """
+
+    def __init__(
+        self,
+        index: EventIndex,
+        policy: VerdictPolicy,
+        groups: Groups | None = None,
+        payload: Callable[[VectorEvent], Payload | None] | None = None,
+    ) -> None:
         self.index = index
+        self._groups = groups or LocalGroups()
+        self._payload = payload or payload_of
         self._policy = policy
         self._near_duplicates = NearDuplicateDetector(policy.near_duplicate_similarity, policy.false_alarm_rate)
         self._background = Background(index.dimensions)
         self._anomalies = AnomalyDetector(policy.false_alarm_rate)
         self._retention = EventTimeRetention(policy.window)
         self._arrived = 0
-        self._firsts: dict[str, str] = {}  # near-duplicates only: id -> first of its group
-        self._unjudged: set[str] = set()  # restored without a verdict, and not needed since
         # Restored and not yet learned from.
         self._unseen: deque[tuple[str, TextForm | None]] = deque(maxlen=_CAUGHT_UP)
 
@@ -74,28 +81,38 @@ class Judge:
 
         An event of a known id replaces the older one and is not compared with it.
         """
-        self._sweep()
+        self._groups.sweep(len(self.index), self.index.__contains__)
         self._catch_up()
         return [verdict for run in self._runs(events) for verdict in self._judge(run)]
 
     def restore(self, events: Sequence[VectorEvent]) -> None:
         """Remember events whose verdicts were given by an earlier run."""
-        self._sweep()
+        self._groups.sweep(len(self.index), self.index.__contains__)
         for run in self._runs(events):
             ids = [event.id for event in run]
             notes = [Note(arrival) for arrival in range(self._arrived, self._arrived + len(ids))]
-            self.index.insert(ids, self._matrix(run), *_payloads(run), notes)
-            self._unjudged.update(ids)
+            self.index.insert(ids, self._matrix(run), *self._payloads(run), notes)
+            self._groups.restored(ids)
             self._unseen += [(event.id, event.form) for event in run]
             self._arrived += len(ids)
-            for id in ids:
-                self._firsts.pop(id, None)
 
     def forget(self, id: str) -> bool:
         """Forget an event; False when it was not known. Its near-duplicates go on naming it."""
-        self._unjudged.discard(id)
-        self._firsts.pop(id, None)
+        self._groups.forget(id)
         return self.index.delete(id)
+
+    def hear_of(self, arrived: int) -> None:
+        """So many events have arrived altogether, as others tell: the next one has at least this number."""
+        self._arrived = max(self._arrived, arrived)
+
+    @property
+    def arrived(self) -> int:
+        """So many events have arrived; the next one's number."""
+        return self._arrived
+
+    def look_back(self, events: Sequence[tuple[str, TextForm | None]]) -> None:
+        """Learn, before the next verdict, from the latest events of an index that somebody else filled."""
+        self._unseen.extend(events)
 
     def state(self) -> tuple[dict[str, Any], Matrix]:
         """A copy of all it knows beside the index, as JSON can hold it, and the rows of recent events."""
@@ -107,8 +124,7 @@ class Judge:
             "background": background,
             "horizon": self._retention.state,
             "arrived": self._arrived,
-            "firsts": dict(self._firsts),
-            "unjudged": list(self._unjudged),
+            **self._groups.state(),
             "unseen": [(id, form and list(form)) for id, form in self._unseen],
         }, recent
 
@@ -121,8 +137,7 @@ class Judge:
         self._background.resume(recent, state["taken"], state["background"])
         self._retention.state = tuple(state["horizon"])
         self._arrived = state["arrived"]
-        self._firsts.update(state["firsts"])
-        self._unjudged.update(state["unjudged"])
+        self._groups.resume(state)
         self._unseen.extend((id, form and TextForm(*form)) for id, form in state["unseen"])
 
     def trust_times_until(self, latest: int) -> None:
@@ -161,7 +176,7 @@ class Judge:
         notes = [Note(arrival) for arrival in range(self._arrived, self._arrived + len(ids))]
         most = max(self._policy.neighbors, CANDIDATES)
         listed = self._policy.neighbors
-        found = self.index.observe(ids, vectors, most, *_payloads(events), notes, listed)
+        found = self.index.observe(ids, vectors, most, *self._payloads(events), notes, listed)
         nearest = [matches[:listed] for matches in found]
         compared = self._compare([event.sketch for event in events], nearest)
         verdicts: list[Verdict] = []
@@ -228,23 +243,22 @@ class Judge:
         Copies that themselves are near-duplicates of this id are passed over: the first of a group that is sent
         again stays the first, so that a replay repeats the verdicts it repeats the events of.
         """
-        self._unjudged.discard(id)
-        self._firsts.pop(id, None)
+        self._groups.judged(id, None)
         for match in copies:
             first = self._first_of(match.id, hops)
             if first != id:
-                self._firsts[id] = first
+                self._groups.judged(id, first)
                 return first
         return None
 
     def _first_of(self, id: str, hops: int) -> str:
-        if id in self._unjudged and hops < _MOST_HOPS:
+        if self._groups.is_unjudged(id) and hops < _MOST_HOPS:
             nearest = self.index.search_before(id, self._policy.neighbors)
             payload = self.index.payload(id)
             (compared,) = self._compare([payload.sketch if payload else None], [nearest])
             copies = self._near_duplicates.copies(compared, self._background.value, self._arrived, learn=False)
             return self._join(id, copies, hops + 1) or id
-        return self._firsts.get(id, id)
+        return self._groups.first(id)
 
     def _catch_up(self) -> None:
         """Learn from what was restored last, as if it had been judged and been no copy.
@@ -265,25 +279,8 @@ class Judge:
                 self._learn(vector, content, forms[id], judged)
                 self.index.annotate([id], [noted(arrival, content, judged)])
 
-    def _sweep(self) -> None:
-        """Drop what is known of ids that the index has forgotten, now and then. Nobody can ask for them any more."""
-        if len(self._firsts) + len(self._unjudged) > 2 * len(self.index) + 1024:
-            self._firsts = {id: first for id, first in self._firsts.items() if id in self.index}
-            self._unjudged = {id for id in self._unjudged if id in self.index}
-
-
-def _payloads(events: Sequence[VectorEvent]) -> tuple[list[Payload | None], list[int]]:
-    payloads = [
-        None
-        if event.sketch is None and event.text is None and event.metadata is None
-        else Payload(event.sketch, None if event.text is None else event.text[:_LONGEST_TEXT], _bounded(event.metadata))
-        for event in events
-    ]
-    return payloads, [event.timestamp for event in events]
-
-
-def _bounded(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    return metadata if metadata and len(orjson.dumps(metadata)) <= _LARGEST_METADATA else None
+    def _payloads(self, events: Sequence[VectorEvent]) -> tuple[list[Payload | None], list[int]]:
+        return [self._payload(event) for event in events], [event.timestamp for event in events]
 
 
 def _near(matches: Sequence[Match], notes: Sequence[Note]) -> Iterator[tuple[float, tuple[int, float, float]]]:

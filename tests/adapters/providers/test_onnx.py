@@ -26,6 +26,7 @@ from streamer.adapters.providers.onnx_models import load
 from streamer.core.vectors import Matrix, unit_rows
 from streamer.errors import ConfigurationError, MissingExtra, RejectedError, StreamerError
 from tests.support.examples import examples
+from tests.support.read_once import bundled
 
 pytestmark = pytest.mark.anyio
 
@@ -44,12 +45,12 @@ LINES = (
 @pytest.fixture(scope="module")
 def encoder() -> SentenceEncoder:
     """As users get it: computed in integers."""
-    return load(MODEL)
+    return bundled()
 
 
 @pytest.fixture(scope="module")
 def float_encoder() -> SentenceEncoder:
-    return load(MODEL, "float32")
+    return bundled("float32")
 
 
 @asynccontextmanager
@@ -115,7 +116,7 @@ async def test_similarities_agree_with_people(encoder: SentenceEncoder) -> None:
     assert spearmanr(similarities, scores).statistic >= 0.818  # 0.820 in float32
 
 
-@pytest.mark.parametrize("precision", ["int8", "float32"])
+@pytest.mark.parametrize("precision", ["int8", pytest.param("float32", marks=pytest.mark.slow)])
 async def test_a_vector_does_not_depend_on_its_company_or_place(
     precision: str, encoder: SentenceEncoder, float_encoder: SentenceEncoder
 ) -> None:

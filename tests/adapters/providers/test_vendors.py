@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -31,7 +32,6 @@ from tests.support.vendors.services import (
     every_indexed_service,
     every_service,
     failure,
-    one_certificate,  # noqa: F401  a fixture for all tests here
     running,
 )
 from tests.support.vendors.vectors import vector_for
@@ -159,12 +159,12 @@ async def test_openai_says_how_much_of_the_limits_is_left():
 
 
 @every_indexed_service
-@pytest.mark.parametrize("rows", [bad.shuffled, bad.without_indices, bad.one_without_index])
-async def test_rows_go_where_their_index_says(service, rows):
+async def test_rows_go_where_their_index_says(service):
     async with running(service) as (server, provider):
-        server.misbehave(Fault(rows=rows))
-        answer = await provider.embed(TEXTS, "document")
-        assert_same(answer.vectors, service.expected(TEXTS, "document"))
+        for rows in (bad.shuffled, bad.without_indices, bad.one_without_index):
+            server.misbehave(Fault(rows=rows))
+            answer = await provider.embed(TEXTS, "document")
+            assert_same(answer.vectors, service.expected(TEXTS, "document"))
 
 
 @every_indexed_service
@@ -190,15 +190,14 @@ async def test_a_wrong_count_is_shown_as_it_came(service, rows, came):
 
 
 @every_service
-@pytest.mark.parametrize("floats", [False, True], ids=["as asked", "as numbers"])
-@pytest.mark.parametrize("rows", [bad.nan_in_first, bad.null_first, bad.zero_first])
-async def test_a_bad_row_does_not_spoil_the_others(service, rows, floats):
+async def test_a_bad_row_does_not_spoil_the_others(service):
     async with running(service) as (server, provider):
-        server.misbehave(Fault(rows=rows, floats=floats))
-        vectors = (await provider.embed(TEXTS, "document")).vectors
-        with pytest.raises(ValueError, match="row 0"):
-            unit_rows(vectors)
-        assert_same(vectors[1:], service.expected(TEXTS, "document")[1:])
+        for rows, floats in itertools.product((bad.nan_in_first, bad.null_first, bad.zero_first), (False, True)):
+            server.misbehave(Fault(rows=rows, floats=floats))
+            vectors = (await provider.embed(TEXTS, "document")).vectors
+            with pytest.raises(ValueError, match="row 0"):
+                unit_rows(vectors)
+            assert_same(vectors[1:], service.expected(TEXTS, "document")[1:])
 
 
 @every_service
@@ -265,14 +264,14 @@ async def test_no_shape_of_json_is_taken_for_an_answer_or_lets_another_error_out
 
 
 @every_adapter
-@pytest.mark.parametrize("usage", [None, 3, {}, {"total_tokens": "many"}, {"total_tokens": None}], ids=str)
-async def test_an_answer_without_usage_is_an_answer(service, usage):
-    body = {"data": [{"index": 0, "embedding": [0.6, 0.8]}], "usage": usage}
-    if not service.indexed:
-        rows = [[0.6, 0.8]]
-        body = {"id": "", "embeddings": rows if service.fake is FakeOllama else {"float": rows}, "meta": usage}
+async def test_an_answer_without_usage_is_an_answer(service):
     async with running(service) as (server, provider):
-        server.misbehave(Fault(body=json.dumps(body).encode()))
-        answer = await provider.embed(["one"], "document")
-        np.testing.assert_array_equal(answer.vectors, np.array([[0.6, 0.8]], dtype=np.float32))
-        assert answer.billed_tokens is None
+        for usage in (None, 3, {}, {"total_tokens": "many"}, {"total_tokens": None}):
+            body: Any = {"data": [{"index": 0, "embedding": [0.6, 0.8]}], "usage": usage}
+            if not service.indexed:
+                rows = [[0.6, 0.8]]
+                body = {"id": "", "embeddings": rows if service.fake is FakeOllama else {"float": rows}, "meta": usage}
+            server.misbehave(Fault(body=json.dumps(body).encode()))
+            answer = await provider.embed(["one"], "document")
+            np.testing.assert_array_equal(answer.vectors, np.array([[0.6, 0.8]], dtype=np.float32))
+            assert answer.billed_tokens is None

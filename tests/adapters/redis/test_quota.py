@@ -125,6 +125,7 @@ def test_large_calls_are_not_starved_by_the_small_ones_of_others(server: RedisSe
     assert min(counts) >= 0.7 * max(counts)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.one_of(st.none(), st.integers(20, 200)),
@@ -261,13 +262,13 @@ async def test_workers_know_how_many_they_are_and_keep_to_their_share_while_the_
 
 @pytest.mark.anyio
 async def test_a_worker_that_is_silent_is_not_counted(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamer.adapters.redis.workers.SILENCE_SECONDS", 0.2)
     async with (
         RedisLink.open(server.url) as link,
         Workers.open(link, "silent") as first,
         Workers.open(link, "silent") as second,
     ):
         assert second.count == 2
+        monkeypatch.setattr("streamer.adapters.redis.workers.SILENCE_SECONDS", 0.2)
         with anyio.fail_after(20):
             while first.count != 1:
                 await anyio.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 from collections.abc import Iterable, Mapping
@@ -30,9 +31,11 @@ def key_of(number: int) -> bytes:
     return hashlib.blake2b(b"%d" % number, digest_size=32).digest()
 
 
+@functools.lru_cache(20_000)
 def embedding_of(key: bytes, dimensions: int = 96) -> Embedding:
     """The one embedding that belongs to a key: a vector of another text is recognised as wrong."""
     vector = np.random.default_rng(list(key)).standard_normal(dimensions, dtype=np.float32)
+    vector.flags.writeable = False  # it is everybody's
     return Embedding(vector, tokens=key[0], truncated=key[1] % 2 == 0)
 
 

@@ -148,10 +148,10 @@ async def test_old_entries_that_nobody_asks_for_are_deleted_in_passing(path: Pat
 
 
 async def test_the_file_stays_within_its_size_and_keeps_what_is_used(path: Path) -> None:
-    clock, limit, batch = Clock(), 2_000_000, 100
+    clock, limit, batch = Clock(), 2_000_000, 200
     async with opened(path, max_bytes=limit, clock=clock) as cache:
         for start in range(0, 10_000, batch):
-            clock.now += 120
+            clock.now += 240
             await cache.put_many(entries(range(start, start + batch)))
             assert await find(cache, range(0, 600, 6)) == list(range(0, min(start + batch, 600), 6))
             contents = await cache.stats()

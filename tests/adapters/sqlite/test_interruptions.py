@@ -130,7 +130,12 @@ ENDINGS = {
 }
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+QUICK = {"an exception", "an interrupt in a write"}  # the others are the same to the file, and a process each
+
+
+@pytest.mark.parametrize(
+    "ending", [ending if ending in QUICK else pytest.param(ending, marks=pytest.mark.slow) for ending in ENDINGS]
+)
 def test_the_process_ends_however_the_work_does(path: Path, ending: str) -> None:
     body, code = ENDINGS[ending]
     program = textwrap.dedent(f"""

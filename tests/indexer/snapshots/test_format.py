@@ -61,7 +61,7 @@ def remembered(judge: Judge) -> Mapping[str, Any]:
         "vectors": vectors.tobytes(),
         "axes": None if (axes := view.rotation.basis) is None else (axes.axes.tobytes(), axes.leading),
         "final": view.rotation.final,
-        "state": orjson.dumps(judge.state()[0] | {"unjudged": sorted(judge._unjudged)}),
+        "state": orjson.dumps(judge.state()[0] | {"unjudged": sorted(judge._groups.state()["unjudged"])}),
         "recent": judge.state()[1].tobytes(),
     }
 
@@ -76,6 +76,7 @@ POLICIES = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 2**32 - 1),
     POLICIES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import orjson
+import pytest
 
 from streamer.core.sketch import TextForm, form_of, unpack_form
 from streamer.indexer.verdicts.anomalies import AnomalyDetector, Unusualness
@@ -36,6 +37,7 @@ def run(
     return judged, loud
 
 
+@pytest.mark.slow
 def test_the_rate_holds_for_both_together() -> None:
     rates = []
     for seed in range(4):
@@ -51,6 +53,7 @@ def test_p_values_begin_after_a_hundred_events() -> None:
     assert len(run(detector, 1, 2)[0]) == 1
 
 
+@pytest.mark.slow
 def test_form_is_trusted_where_what_stands_out_is_strange_in_content_too() -> None:
     told, silent, clean = AnomalyDetector(0.01), AnomalyDetector(0.01), AnomalyDetector(0.01)
     for detector in (told, silent, clean):

@@ -9,6 +9,7 @@ from itertools import pairwise
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -212,6 +213,7 @@ def test_a_restart_does_not_split_groups(directions: list[float], stop: int) -> 
     assert judge_all(restarted, arrivals[stop:]) == expected
 
 
+@pytest.mark.slow
 def test_what_is_known_of_forgotten_events_is_dropped() -> None:
     judge = new_judge(capacity=10)
     for start in range(0, 5000, 50):
@@ -219,9 +221,11 @@ def test_what_is_known_of_forgotten_events_is_dropped() -> None:
     assert groups(judge_all(judge, [("end", 0)])) == [("end", "id-0")]  # and nothing else is
     restore_all(judge, [(f"restored-{i}", 0) for i in range(3000)])
     judge_all(judge, [("last", 0)])
-    assert len(judge._firsts) + len(judge._unjudged) < 1100
+    state = judge._groups.state()
+    assert len(state["firsts"]) + len(state["unjudged"]) < 1100
 
 
+@pytest.mark.slow
 def test_form_is_a_reason_of_its_own() -> None:
     rng = np.random.default_rng(2)
     vectors = unit_rows(rng.normal(size=(1200, 32)) + 6 * np.eye(32)[0])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
-import certifi
 import numpy as np
 import pytest
 
@@ -160,17 +158,6 @@ every_base64_service = pytest.mark.parametrize(
 )
 
 TEXTS = ["first", "second text", "third", "fourth", "fifth one", "sixth"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Every HTTP client reads all authorities there are, which would be most of the run; none of these needs any."""
-    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----")
-    path = tmp_path_factory.mktemp("certificates") / "one.pem"
-    path.write_text(first + end)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", str(path))
-        yield
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from streamer.core.vectors import Vector
 
 
+@functools.lru_cache(1_000)
 def vector_for(text: str, native: int, *, dimensions: int | None = None, purpose: str = "") -> Vector:
     """`purpose`: the input type, where a service has them; it changes the vector. A shorter vector is the beginning of
     the native one, made a unit again, as with models trained to be cut."""
@@ -16,6 +18,7 @@ def vector_for(text: str, native: int, *, dimensions: int | None = None, purpose
     rng = np.random.default_rng(int.from_bytes(seed, "little"))
     cut = rng.standard_normal(native, dtype=np.float32)[: dimensions or native]
     unit: Vector = cut / np.linalg.norm(cut)
+    unit.flags.writeable = False  # the same array for all who ask
     return unit
 
 
