@@ -106,9 +106,12 @@ class Assignment:
         """The client fetches of a partition that nobody reads, too: a batch that has been mended since would be found
         broken once more. What it holds of a paused one it throws away when it is asked."""
         for tp in self._schedule.outdated(wanted):
-            with suppress(KafkaError, IllegalStateError):
+            with suppress(KafkaError, IllegalStateError, TimeoutError):
                 consumer.pause(tp)
-                await consumer.getmany(tp, timeout_ms=0)
+                async with asyncio.timeout(
+                    self._timeouts.request
+                ):  # it waits for a rebalance, and that may be for ever
+                    await consumer.getmany(tp, timeout_ms=0)
             with suppress(IllegalStateError):
                 consumer.resume(tp)
 
