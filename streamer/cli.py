@@ -223,6 +223,7 @@ benching.register(app)
 
 def main() -> None:
     """Entry point: runs a command and exits with its code."""
+    _open_standard_streams()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -235,3 +236,10 @@ def main() -> None:
         raise
     except BaseException as exc:  # noqa: BLE001 - the last place that can turn an error into one line and a code
         sys.exit(report(exc, debug=debug))
+
+
+def _open_standard_streams() -> None:
+    """Those that whoever started us has closed: a file or connection would get the number, and our output."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))

@@ -19,7 +19,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # How long an example takes says more about the machine's other work than about us. `make check` looks at fewer examples
 # of each property than `make test`, to answer within a minute.
 settings.register_profile("test", deadline=None)
-settings.register_profile("check", deadline=None, max_examples=20)
+settings.register_profile("check", deadline=None, max_examples=10)
 settings.load_profile("test")
 
 pytest_plugins = ["tests.support.distribution", "tests.support.read_once", "tests.support.session_broker"]

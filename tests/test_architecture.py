@@ -52,7 +52,7 @@ OUTER = {"__init__", "__main__", "app", "bench", "cli", "client", "commands", "l
 SHELL = {
     "worker": {"identity", "notify", "outbox", "pipeline"},
     "embedding": {"budget", "cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction", "tiered"},
-    "indexer": {"broadcast", "commits", "distant/patience", "indexer", "searches", "showcase", "state",
+    "indexer": {"broadcast", "commits", "distant/patience", "indexer", "polling", "searches", "showcase", "state",
                 "snapshots/schedule", "snapshots/store"},
 }  # fmt: skip
 IMPURE = {
@@ -99,7 +99,6 @@ TESTED_THROUGH = {
     "app/indexer_state": "http/test_metric_names",
     "app/probe": "commands/test_check",
     "app/sampling": "http/test_dashboard",
-    "app/signals": "integration/test_worker",
     "app/worker": "integration/test_worker",
     "app/worker_state": "http/test_metric_names",
     "commands/json_rows": "commands/test_text_files",
@@ -115,6 +114,7 @@ TESTED_THROUGH = {
     "bench/overhead": "commands/test_bench",
     "bench/restore": "commands/test_bench",
     "bench/vectors": "indexer/index/test_basis",
+    "client/serving": "app/test_migrations",
     "commands/admin": "commands/test_cache_command",
     "commands/bench_view": "commands/test_bench",
     "commands/benching": "commands/test_bench",
@@ -142,6 +142,7 @@ TESTED_THROUGH = {
     "indexer/distant/reader": "indexer/distant/test_index",
     "indexer/event_index": "indexer/verdicts/test_judge",
     "indexer/index/nearest": "indexer/index/test_vector_index",
+    "indexer/polling": "indexer/test_indexer",
     "indexer/report": "http/test_metrics",
     "indexer/showcase": "http/test_showcase",
     "indexer/snapshots/schedule": "indexer/snapshots/test_store",

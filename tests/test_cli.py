@@ -177,6 +177,17 @@ def test_a_reader_that_has_seen_enough_is_no_error(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    "closed", [*(pytest.param(one, marks=pytest.mark.slow) for one in ("<&-", ">&-", "2>&-")), "<&- >&- 2>&-"]
+)
+def test_closed_standard_streams_give_their_numbers_to_nobody(closed: str, tmp_path: Path) -> None:
+    """As of a supervisor that closes them: the event loop aborts, or the cache gets our words."""
+    script = f'{sys.executable} -m streamer search hello --url http://127.0.0.1:1 {closed}; echo "ended $?" > ended'
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(["sh", "-c", script], cwd=tmp_path, timeout=60, check=True, env=environment)
+    assert (tmp_path / "ended").read_text() == "ended 3\n"
+
+
 async def test_debug_shows_the_traceback() -> None:
     wrong = ("--url", "http://127.0.0.1:1")
     done = await streamer("search", "hello", *wrong, "--debug", STREAMER_DEBUG="")  # which it sets, and we set back

@@ -7,6 +7,7 @@ import re
 import sys
 import threading
 import warnings
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,15 @@ def test_libraries_write_lines_of_the_same_shape(told: Told) -> None:
     assert list(first) == ["timestamp", "level", "event", "logger"]
     assert (first["level"], first["event"], first["logger"]) == ("warning", "connection to broker-1 lost", theirs.name)
     assert (second["logger"], "old spelling" in second["event"]) == ("py.warnings", True)
+
+
+def test_a_request_that_a_stop_cuts_short_is_no_fault_with_a_traceback(told: Told) -> None:
+    configure_logs()
+    server = logging.getLogger("uvicorn.error")
+    server.error("Exception in ASGI application\n", exc_info=CancelledError("timeout graceful shutdown exceeded"))
+    assert told() == []
+    server.error("Exception in ASGI application\n", exc_info=ValueError("odd"))
+    assert [line["event"] for line in told()] == ["Exception in ASGI application"]
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
     assert b"streamer = streamer.cli:main" in wheel.read(f"{info}/entry_points.txt")
 
 
+@pytest.mark.slow
 def test_the_version_stands_in_pyproject_alone(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONPATH": str(wheel.filename)}
     command = [sys.executable, "-m", "streamer", "--version"]

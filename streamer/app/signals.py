@@ -1,4 +1,4 @@
-"""Orderly ends: what SIGTERM and Ctrl-C do."""
+"""Orderly ends: what SIGTERM, Ctrl-C and a terminal that is closed do."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Lifetime:
 
 @asynccontextmanager
 async def until_signalled(stop: Callable[[], None] | None = None) -> AsyncIterator[Lifetime]:
-    """Call `stop` at the first SIGTERM or SIGINT; a second one cancels what is inside at once.
+    """Call `stop` at the first SIGTERM, SIGINT or SIGHUP; a second one cancels what is inside at once. Under nohup,
+    which has SIGHUP ignored, it stays so.
 
     Without `stop`, and until the lifetime that it gives has one, the first signal cancels what is inside. The process
     is ended with exit code 0 when that takes longer than START_GRACE_SECONDS.
@@ -43,7 +44,7 @@ async def until_signalled(stop: Callable[[], None] | None = None) -> AsyncIterat
     lifetime.stop = stop
 
     async def watch() -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        with anyio.open_signal_receiver(*_ends()) as received:
             seen = 0
             async for number in received:
                 seen += 1
@@ -62,6 +63,13 @@ async def until_signalled(stop: Callable[[], None] | None = None) -> AsyncIterat
         tasks.start_soon(watch)
         yield lifetime
         tasks.cancel_scope.cancel()
+
+
+def _ends() -> list[signal.Signals]:
+    ends = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        ends.append(signal.SIGHUP)
+    return ends
 
 
 def _end_within(seconds: float) -> None:

@@ -14,6 +14,7 @@ from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.app.embedder import EmbeddingStack, open_embedding
+from streamer.app.garbage import seldom_collected
 from streamer.app.handles import check_file_handles
 from streamer.app.http import allowed_hosts, build_info, token_of, warn_if_open
 from streamer.app.kafka import CLOSE_SECONDS, connection_of, ensure_topics, open_sink, require_topics
@@ -58,7 +59,8 @@ async def run_worker(
             await refuse_retired(settings)
         await ensure_topics(settings, [settings.topics.vectors, settings.topics.dead_letters])
         async with open_outlet(settings) as sink:
-            await _serve_and_work(settings, embedding, sink, lifetime, report)
+            with seldom_collected():
+                await _serve_and_work(settings, embedding, sink, lifetime, report)
 
 
 async def _serve_and_work(

@@ -17,6 +17,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from streamer.adapters.kafka.source import KafkaSource
+from streamer.app.garbage import seldom_collected
 from streamer.app.kafka import connection_of, open_sink
 from streamer.bench.job import POOL, Stub, pool, settings_of
 from streamer.bench.measuring import peak, resident
@@ -59,20 +60,21 @@ async def worker(
         encoder = Encoder(space=stub.space, vectors_topic=target, dead_letters_topic=f"{target}-dead", format=format)
         flow = Pipeline(source, CachedEmbedder(stub, None), sink, Decoder(), encoder, _settings(settings))
         began = cpu = 0.0
-        async with anyio.create_task_group() as tasks:
-            await source.start(flow)
-            tasks.start_soon(flow.run)
-            if events is None:
-                await _signalled()
-            else:
-                while (done := flow.statistics()).embedded_total < events or done.in_flight:
-                    if not began and done.records_total:
-                        began, cpu = time.perf_counter(), time.process_time()
-                    if (tenth := 10 * done.embedded_total // events) in (1, 5, 9):
-                        marks.setdefault(tenth, resident())
-                    await anyio.sleep(LOOK)
-            seconds, busy = time.perf_counter() - began, time.process_time() - cpu
-            flow.stop()
+        with seldom_collected():  # as `streamer run` does
+            async with anyio.create_task_group() as tasks:
+                await source.start(flow)
+                tasks.start_soon(flow.run)
+                if events is None:
+                    await _signalled()
+                else:
+                    while (done := flow.statistics()).embedded_total < events or done.in_flight:
+                        if not began and done.records_total:
+                            began, cpu = time.perf_counter(), time.process_time()
+                        if (tenth := 10 * done.embedded_total // events) in (1, 5, 9):
+                            marks.setdefault(tenth, resident())
+                        await anyio.sleep(LOOK)
+                seconds, busy = time.perf_counter() - began, time.process_time() - cpu
+                flow.stop()
         await source.aclose()
     stages = {name: stage.sum / stage.count for name, stage in flow.times.stages.items() if stage.count}
     rate = None if events is None else (events / seconds, 1e6 * busy / events)

@@ -127,7 +127,7 @@ async def restoring(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(indexer.run)
             while indexer.ready() is not None:  # noqa: ASYNC110 - readiness is a plain question
-                await anyio.sleep(0.001)
+                await anyio.sleep(0.01)
             loaded = snapshots.statistics().loaded
             rate, most = _rate(vectors, began, cpu), peak()
             indexer.stop()

@@ -80,7 +80,7 @@ def well_formed(text: str) -> str:
 
 def clean_text(text: str) -> str:
     """The text as it is embedded, whatever door it came in by: well-formed, without a byte order mark in front."""
-    return well_formed(text).removeprefix("\ufeff")
+    return text if text.isascii() else well_formed(text).removeprefix("\ufeff")
 
 
 def is_blank(text: str) -> bool:

@@ -34,6 +34,34 @@ def field_at(fields: Mapping[str, Any], name: str) -> Any:
     return value
 
 
+def locate(value: Any, path: str) -> list[Any] | None:
+    """The keys and indices that lead to `path`; None when nothing is there. The longest key that fits goes first."""
+    if isinstance(value, dict):
+        if path in value:
+            return [path]
+        dots = [place for place, letter in enumerate(path) if letter == "."]
+        for place in reversed(dots):
+            name = path[:place]
+            if name in value and (rest := locate(value[name], path[place + 1 :])) is not None:
+                return [name, *rest]
+    if isinstance(value, list):
+        name, _, behind = path.partition(".")
+        if name.isdecimal() and len(name) < 10 and int(name) < len(value):
+            index = int(name)
+            if not behind:
+                return [index]
+            rest = locate(value[index], behind)
+            return None if rest is None else [index, *rest]
+    return None
+
+
+def reach(document: Any, steps: list[Any] | None) -> Any:
+    """The value that the keys and indices lead to; None without any."""
+    for step in steps or ():
+        document = document[step]
+    return None if steps is None else document
+
+
 def text_at(fields: Mapping[str, Any], name: str) -> str:
     """The text at a field. Raises ValueError that names the fields there are, or what stands there instead."""
     try:

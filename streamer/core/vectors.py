@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal, TypeAlias
 
@@ -50,7 +51,15 @@ class Space:
 
     def prepare(self, text: str, purpose: Purpose) -> str:
         """The exact text that the model is given; the one place where indexing and querying agree on it."""
-        return (self.document_prefix if purpose == "document" else self.query_prefix) + text
+        return self._prefix(purpose) + text
+
+    def prepare_all(self, texts: Sequence[str], purpose: Purpose) -> Sequence[str]:
+        """Each of them prepared."""
+        prefix = self._prefix(purpose)
+        return [prefix + text for text in texts] if prefix else texts
+
+    def _prefix(self, purpose: Purpose) -> str:
+        return self.document_prefix if purpose == "document" else self.query_prefix
 
 
 def cache_key(prepared: str, purpose: Purpose) -> bytes:
@@ -58,9 +67,14 @@ def cache_key(prepared: str, purpose: Purpose) -> bytes:
 
     The purpose is part of it: providers with an input type give one text two vectors.
     """
+    return cache_keys([prepared], purpose)[0]
+
+
+def cache_keys(prepared: Sequence[str], purpose: Purpose) -> list[bytes]:
+    """The key of each text."""
+    person, digest = purpose.encode(), hashlib.blake2b
     # `surrogatepass`: a lone surrogate must not crash the worker; equal texts still give equal bytes.
-    payload = prepared.encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(payload, digest_size=32, person=purpose.encode()).digest()
+    return [digest(text.encode("utf-8", "surrogatepass"), digest_size=32, person=person).digest() for text in prepared]
 
 
 def unit_rows(rows: ArrayLike) -> Matrix:

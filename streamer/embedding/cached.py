@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import anyio
 
 from streamer.core.reading import EMPTY, clean_text, is_blank
-from streamer.core.vectors import Purpose, Space, cache_key
+from streamer.core.vectors import Purpose, Space, cache_keys
 from streamer.protocols import Claims, Embedder, Embedding, Rejection, VectorCache
 from streamer.telemetry.histogram import STEP_SECONDS, Histogram
 
@@ -61,12 +61,14 @@ class CachedEmbedder:
         """Result i belongs to texts[i]; every occurrence but the one that was paid for is marked as a cache hit. A text
         in which nothing can be seen is rejected: all of those would get the same vector."""
         read = [clean_text(text) for text in texts]
+        if not any(map(is_blank, read)):
+            return await self._embed(read, purpose)
         results = iter(await self._embed([text for text in read if not is_blank(text)], purpose))
         return [Rejection("empty_text", EMPTY, attempts=0) if is_blank(text) else next(results) for text in read]
 
     async def _embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
-        prepared = [self.space.prepare(text, purpose) for text in texts]
-        keys = [cache_key(text, purpose) for text in prepared]
+        prepared = self.space.prepare_all(texts, purpose)
+        keys = cache_keys(prepared, purpose)
         wanted = dict(zip(keys, prepared, strict=True))
         self._texts += len(texts)
         self._repeats += len(texts) - len(wanted)
@@ -76,8 +78,8 @@ class CachedEmbedder:
         claimed_since: float | None = None  # by another process: when that was first found
         while wanted:
             # Own texts first: waiting for another call before finishing ours could make two calls wait for each other.
-            elsewhere = {key: flight for key in wanted if (flight := self._flights.get(key))}
-            mine = {key: text for key, text in wanted.items() if key not in elsewhere}
+            elsewhere = {key: flight for key in wanted if (flight := self._flights.get(key))} if self._flights else {}
+            mine = {key: text for key, text in wanted.items() if key not in elsewhere} if elsewhere else wanted
             if mine:
                 patient = claimed_since is None or anyio.current_time() < claimed_since + PATIENCE_SECONDS
                 results.update(await self._fly(mine, purpose, paid, self._claims if patient else None))
@@ -92,6 +94,8 @@ class CachedEmbedder:
                 claimed_since = claimed_since or anyio.current_time()
                 await anyio.sleep(pause)
                 pause = min(1.5 * pause, LONGEST_POLL_SECONDS)
+        if len(paid) == len(keys):  # each once, and none from anywhere else
+            return [results[key] for key in keys]
         return [self._occurrence(results[key], key, paid) for key in keys]
 
     async def _fly(

@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Literal, TypeAlias
 
 from streamer.core.events import Record
-from streamer.core.vector_events import Deletion, Malformed, VectorEvent, decode_vector_event
+from streamer.core.vector_events import Deletion, Malformed, VectorEvent, decode_vector_events
 from streamer.core.vectors import Space
 from streamer.core.verdicts import Verdict
 from streamer.indexer.verdicts.judge import Judge
@@ -38,8 +38,7 @@ def apply_records(
     """
     applied = AppliedRecords()
     steps: list[tuple[_Step, VectorEvent | Deletion]] = []
-    for record in records:
-        event = decode_vector_event(record)
+    for record, event in zip(records, decode_vector_events(records), strict=True):
         if isinstance(event, Malformed):
             applied.malformed.append((record, event.reason))
         elif isinstance(event, Deletion):

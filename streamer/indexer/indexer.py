@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 import structlog
 from anyio import (
@@ -23,7 +24,6 @@ from anyio import (
     sleep,
 )
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectSendStream
 
 from streamer.core.events import Record, TopicPartition
@@ -33,6 +33,7 @@ from streamer.indexer.broadcast import Broadcast
 from streamer.indexer.commits import Commits
 from streamer.indexer.distant.patience import Abandoned
 from streamer.indexer.index.payloads import Scalar
+from streamer.indexer.polling import Polling
 from streamer.indexer.progress import Phase, Progress, remaining
 from streamer.indexer.report import gathered
 from streamer.indexer.settings import IndexerSettings
@@ -50,7 +51,7 @@ from streamer.telemetry.waiting import Waiting
 log = structlog.get_logger(__name__)
 
 _POLLED_AHEAD = 4  # what so many polls have brought may wait to be judged
-_LAST_POLL = 1.0  # seconds that a poll may take after `stop`: while brokers are away it looks for them for longer
+_REMEMBERED = 512  # records in one go, when none of them is judged
 _BETWEEN_POLLS = 0.005  # seconds; a fetch for each single event would cost as much as judging it
 
 
@@ -90,7 +91,8 @@ class Indexer:
         )
         self.live = Broadcast()
         self.showcase = Showcase(self._state.recent, self.searches, lambda: self._state.judge.events_missing())
-        self._stopping, self._life, self._polling = False, CancelScope(), CancelScope()
+        self._stopping, self._life = False, CancelScope()
+        self._polling = Polling(changelog, settings.poll_timeout)
         self._phase: Phase = "not started"
 
     async def run(self, begun: Callable[[], None] = lambda: None) -> None:
@@ -132,7 +134,7 @@ class Indexer:
         self._stopping = True
         self._state.patience.end()
         self._life.deadline = current_time() + self._settings.drain_timeout
-        self._polling.deadline = current_time() + _LAST_POLL
+        self._polling.stop()
 
     def waiting(self) -> Waiting | None:
         """None once restored; else what it waits for, and how far it has come."""
@@ -204,6 +206,7 @@ class Indexer:
         # Partitions are not read in step. What is to be judged waits until all that is older has been remembered,
         # or near-duplicates of events in slower partitions would be missed after every restart.
         held: list[Record] = []
+        old: Sequence[Record] = []
         while not self._stopping and self._remaining(progress.judged):
             if len(held) > self._settings.max_held_back:
                 log.warning(
@@ -211,14 +214,16 @@ class Indexer:
                     held_back=len(held),
                 )
                 break
-            records = await self._poll()
+            records = await self._polling.beside(partial(self._process, old))
             held += filter(progress.is_new, records)
-            await self._process([record for record in records if not progress.is_new(record)])
+            old = [record for record in records if not progress.is_new(record)]
+        if not self._stopping:
+            await self._process(old)
         if self._stopping:
             return  # what is held back would be judged against half a memory; the next run does better
         await self._process(held)
         while not self._stopping and self._remaining(progress.end_offsets):
-            await self._process(await self._poll())
+            await self._process(await self._polling.poll())
         if not self._stopping:
             if self._saving is not None:
                 self._saving.caught_up()
@@ -253,7 +258,7 @@ class Indexer:
         more of a partition only once all that it had of it has been taken."""
         async with send:
             while not self._stopping:
-                if records := await self._poll():
+                if records := await self._polling.poll():
                     self._progress.waiting += len(records)
                     with suppress(BrokenResourceError), self._changelog.paused():  # broken: stopping
                         await send.send(records)
@@ -262,22 +267,13 @@ class Indexer:
                     await self._commits.follow(self._changelog.positions())
                     await self._state.idle(self._progress)
 
-    async def _poll(self) -> Sequence[Record]:
-        # A poll that is cancelled may take records with it. It is short; whoever cancels waits for its end.
-        records: Sequence[Record] = []
-        with CancelScope(shield=True) as self._polling:
-            if self._stopping:
-                self._polling.deadline = current_time() + _LAST_POLL
-            records = await self._changelog.poll(self._settings.poll_timeout)
-        await checkpoint_if_cancelled()  # idle, the loop would never meet another chance to notice
-        return records
-
     async def _process(self, records: Sequence[Record]) -> None:
         """Remember, judge and publish, in order; waits while too many verdicts are unacknowledged."""
-        for start in range(0, len(records), self._settings.batch_events):
+        most = self._settings.batch_events if any(map(self._progress.is_new, records)) else _REMEMBERED
+        for start in range(0, len(records), most):
             if start and self._stopping:
                 return  # the next run does it
-            batch = records[start : start + self._settings.batch_events]
+            batch = records[start : start + most]
             begun = current_time()
             try:
                 with self._tracing.span(batch) as span:

@@ -13,6 +13,7 @@ import atexit
 import logging
 import shutil
 import sys
+from asyncio import CancelledError
 from collections.abc import Collection
 from functools import partial
 from typing import Any, Final, Literal
@@ -51,6 +52,8 @@ class Libraries(logging.Handler):
         self._include_texts = include_texts
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and isinstance(record.exc_info[1], CancelledError):
+            return  # of a request that the end of the server has cut short; uvicorn takes it for a fault of ours
         line: Line = {
             "timestamp": _timestamp(None, "", {})["timestamp"],
             "level": record.levelname.lower(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,19 +43,23 @@ class DeadLetterShare:
         self._is_useless = False
         self._last_at = 0.0
 
-    def add(self, outcome: Outcome, now: float) -> bool:
-        """Note what became of one more record. True when a problem begins or ends with it."""
+    def add(self, outcomes: Sequence[Outcome], now: float) -> bool:
+        """Note what became of more records. True when a problem begins or ends with them."""
         if now - self._last_at >= OLD:
             self._latest.clear()
             self._dead_letters, self._is_useless = 0, False
         self._last_at = now
         before = self._is_useless
-        if len(self._latest) == WINDOW:
-            self._dead_letters -= self._latest[0] is not None
-        letter = (outcome.kind, outcome.reason) if isinstance(outcome, DeadLetter) else None
-        self._dead_letters += letter is not None
-        self._latest.append(letter)
-        self._is_useless = len(self._latest) == WINDOW and self._dead_letters >= NEARLY_ALL * WINDOW
+        letters = [(o.kind, o.reason) if isinstance(o, DeadLetter) else None for o in outcomes]
+        if not self._dead_letters and not any(letters):
+            self._latest.extend(letters)
+            return False
+        for letter in letters:
+            if len(self._latest) == WINDOW:
+                self._dead_letters -= self._latest[0] is not None
+            self._dead_letters += letter is not None
+            self._latest.append(letter)
+            self._is_useless = len(self._latest) == WINDOW and self._dead_letters >= NEARLY_ALL * WINDOW
         return self._is_useless != before
 
     def problem(self, now: float) -> Uselessness | None:

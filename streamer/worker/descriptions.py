@@ -95,7 +95,7 @@ def _groups(texts: Sequence[str]) -> Iterator[list[int]]:
 def _described(texts: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
     raw = f"{_GAP}{_GAP.join(texts)}{_GAP}".encode("ascii")
     sizes = np.fromiter(map(len, texts), np.intp, len(texts))
-    ends = np.cumsum(sizes + 1)  # of each text: where the gap behind it lies
+    ends = (sizes + 1).cumsum()  # of each text: where the gap behind it lies
     words = _Words.of(raw.lower())
     return zip(_sketches(words, ends), _forms(raw, words, ends - sizes, ends), strict=True)
 
@@ -119,16 +119,16 @@ def _marked(raw: bytes, kind: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _runs(inside: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Where stretches begin, and where they are over. There is none at either end."""
-    edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
+    edges = (inside[1:] != inside[:-1]).nonzero()[0] + 1
     return edges[0::2], edges[1::2]
 
 
 def _sketches(words: _Words, ends: NDArray[np.intp]) -> list[bytes]:
     count = len(ends)
     lengths = words.stops - words.starts
-    firsts = np.cumsum(lengths) - lengths
+    firsts = lengths.cumsum() - lengths
     # Two parts of each text: 2n are its words, 2n + 1 its numbers.
-    parts_of = 2 * np.searchsorted(ends, words.starts) + _DIGIT[words.spelled[firsts]]
+    parts_of = 2 * ends.searchsorted(words.starts) + _DIGIT[words.spelled[firsts]]
     keys = parts_of << 16 | _checksums(words.spelled, firsts, lengths) % EMPTY_SLOT
     keys.sort()
     keys = keys[np.diff(keys, prepend=-1) != 0]
@@ -167,7 +167,7 @@ def _forms(raw: bytes, words: _Words, begins: NDArray[np.intp], ends: NDArray[np
         counts >> np.uint64(_COUNT_BITS * place) & np.uint64(2**_COUNT_BITS - 1) for place in range(len(_COUNTED))
     )
     starts, stops = _runs(_marked(raw, _PRINTED))
-    upto = np.searchsorted(starts, ends)
+    upto = starts.searchsorted(ends)
     stretches = np.diff(upto, prepend=0)
     longest = np.zeros(len(ends), np.intp)
     if len(starts):
@@ -202,7 +202,7 @@ def _places(raw: bytes, byte: bytes) -> NDArray[np.intp]:
 
 def _by_text(places: NDArray[np.intp] | list[int], ends: NDArray[np.intp]) -> NDArray[np.intp]:
     """How many of the places lie in each text."""
-    return np.bincount(np.searchsorted(ends, np.asarray(places, np.intp)), minlength=len(ends))
+    return np.bincount(ends.searchsorted(np.asarray(places, np.intp)), minlength=len(ends))
 
 
 def _shouted(raw: bytes, words: _Words) -> list[int]:
@@ -218,7 +218,7 @@ def _links(raw: bytes, begins: NDArray[np.intp], ends: NDArray[np.intp]) -> NDAr
     lowered = text.lower()
     signs = np.array([found.start() for sign in LINK_SIGNS for found in sign.finditer(lowered)], np.intp)
     found = np.zeros(len(ends), np.intp)
-    for place in np.unique(np.searchsorted(ends, signs)).tolist():
+    for place in np.unique(ends.searchsorted(signs)).tolist():
         found[place] = len(LINK.findall(text, begins[place], ends[place]))
     return found
 

@@ -9,10 +9,21 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from streamer.core.events import DeadLetter, EmbeddedEvent, Headers, Message, Outcome, Record, Tombstone, message_bytes
+from streamer.core.events import (
+    DeadLetter,
+    EmbeddedEvent,
+    Event,
+    Headers,
+    Message,
+    Outcome,
+    Record,
+    Tombstone,
+    message_bytes,
+)
 from streamer.core.sketch import FORM_HEADER, SKETCH_HEADER, form_of, sketch
 from streamer.core.vectors import Space
 from streamer.errors import DeadLetterKind
+from streamer.protocols import Embedding, Rejection
 from streamer.worker.descriptions import descriptions
 
 OutputFormat: TypeAlias = Literal["json", "binary"]
@@ -106,6 +117,11 @@ class Encoder:
             message = self._vector(outcome, (), described)
         except Exception:  # noqa: BLE001  # `fitting` raises it again
             return None
+        event, headers = outcome.event, message.headers
+        # Without the headers of others, all are short but for text and metadata, which may be the last.
+        known = len(message.value or b"") + 5 * len(event.id) + 4 * len(event.text) + len(headers[-1][1])
+        if not event.record.headers and known + len(self.space.model) + 2_000 <= self.max_bytes:
+            return message
         return message if message_bytes(message) <= self.max_bytes else None
 
     def lesser(self, outcome: Outcome, form: Form, kind: DeadLetterKind, reason: str) -> tuple[Outcome, Form] | None:
@@ -241,6 +257,13 @@ def source(record: Record) -> bytes:
     """`topic/partition/offset` of a record, as every output carries it."""
     tp = record.tp
     return f"{tp.topic}/{tp.partition}/{record.offset}".encode()
+
+
+def outcome_of(event: Event, result: Embedding | Rejection) -> Outcome:
+    """What becomes of an event, by what the embedder says of its text."""
+    if isinstance(result, Embedding):
+        return EmbeddedEvent(event, result.vector, result.tokens, result.truncated, result.cache_hit)
+    return DeadLetter(event.origin, event.record, result.kind, result.reason, result.attempts)
 
 
 def dead_letter(outcome: EmbeddedEvent | Tombstone, kind: DeadLetterKind, reason: str) -> DeadLetter:

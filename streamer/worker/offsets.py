@@ -8,7 +8,7 @@ buffer), and only the completed prefix is committable.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from streamer.core.events import Origin, Outcome, TopicPartition
@@ -70,15 +70,21 @@ class PartitionWindow:
             self._uncommitted_since = now
         return True
 
-    def settle(self, offset: int, outcome: Outcome) -> list[Outcome]:
-        """Note an outcome; returns the outcomes that may now leave, in offset order."""
+    def settle(self, offset: int, outcome: Outcome, released: list[Outcome]) -> None:
+        """Note an outcome; `released` grows by the outcomes that may now leave, in offset order."""
+        if not self._settled and self._unreleased and self._unreleased[0] == offset:  # nearly always
+            self._unreleased.popleft()
+            released.append(outcome)
+            return
         self._settled[offset] = outcome
-        released = []
         while self._unreleased and self._unreleased[0] in self._settled:
             released.append(self._settled.pop(self._unreleased.popleft()))
-        return released
 
     def complete(self, offset: int) -> None:
+        if not self._completed and self._incomplete and self._incomplete[0][0] == offset:  # nearly always
+            self.in_flight_bytes -= self._incomplete.popleft()[1]
+            self.committable = offset + 1
+            return
         self._completed.add(offset)
         while self._incomplete and self._incomplete[0][0] in self._completed:
             done, size, _ = self._incomplete.popleft()
@@ -145,15 +151,31 @@ class OffsetTracker:
             return None
         return Origin(tp, offset, window.epoch)
 
-    def settle(self, outcome: Outcome) -> list[Outcome]:
-        """Note an outcome; returns what may leave now: this partition's outcomes, in offset order."""
-        origin = outcome.origin
-        return self._windows[origin.tp].settle(origin.offset, outcome) if self.is_current(origin) else []
+    def settle(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """Note outcomes; returns what may leave now, of each partition in offset order. Stale ones are ignored."""
+        released: list[Outcome] = []
+        for outcome, origin, window in self._current(outcomes):
+            window.settle(origin.offset, outcome, released)
+        return released
 
-    def complete(self, origin: Origin) -> None:
-        """The outcome is acknowledged. A stale origin is ignored: its new owner reads it again."""
-        if self.is_current(origin):
-            self._windows[origin.tp].complete(origin.offset)
+    def current(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """Those that are not stale."""
+        return [outcome for outcome, _, _ in self._current(outcomes)]
+
+    def complete(self, outcomes: Iterable[Outcome]) -> None:
+        """These are acknowledged. A stale one is ignored: its new owner reads it again."""
+        for _, origin, window in self._current(outcomes):
+            window.complete(origin.offset)
+
+    def _current(self, outcomes: Iterable[Outcome]) -> Iterator[tuple[Outcome, Origin, PartitionWindow]]:
+        tp, window = None, None
+        for outcome in outcomes:
+            origin = outcome.origin
+            if origin.tp is not tp:  # neighbours come from one partition
+                tp = origin.tp
+                window = self._windows.get(tp)
+            if window is not None and window.epoch == origin.epoch:
+                yield outcome, origin, window
 
     def committable(self, tps: Iterable[TopicPartition] | None = None) -> dict[TopicPartition, int]:
         """The next offset to consume per partition, only where it moved since `committed`."""

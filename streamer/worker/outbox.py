@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 _Sent: TypeAlias = "tuple[Acknowledgement, list[_Departure], float]"
 _Place: TypeAlias = tuple[TopicPartition, int]
 
-CHUNK = 500  # outcomes encoded without a pause: about 5 ms of the event loop
+CHUNK = 512  # outcomes encoded without a pause, as many as batches have: about 8 ms of the event loop
 UNACKNOWLEDGED_CHUNKS = 16
 
 
@@ -104,7 +104,7 @@ class Outbox:
     def _current(self) -> list[Outcome]:
         """The next ones to leave, at most CHUNK."""
         chunk = [self._waiting.popleft() for _ in range(min(CHUNK, len(self._waiting)))]
-        current = [outcome for outcome in chunk if self._tracker.is_current(outcome.origin)]
+        current = self._tracker.current(chunk)
         self.counts["stale"] += len(chunk) - len(current)
         return current
 
@@ -162,10 +162,10 @@ class Outbox:
         async for acknowledged, departures, begun in acks:
             outcomes = await self._published(acknowledged, departures)
             self._times.published(outcomes, self._clock() - begun, self._wall_clock())
-            for outcome in outcomes:
-                self._count(outcome)
-                self._tracker.complete(outcome.origin)
-                if self._refused:
+            self._count(outcomes)
+            self._tracker.complete(outcomes)
+            if self._refused:
+                for outcome in outcomes:
                     self._refused.pop(_place(outcome), None)
             self._advanced.notify()
 
@@ -179,23 +179,26 @@ class Outbox:
             return [d.outcome for d in departures if d.outcome.origin.tp not in lost]
         return [departure.outcome for departure in departures]
 
-    def _count(self, outcome: Outcome) -> None:
-        if isinstance(outcome, DeadLetter):
-            self.dead_letters[outcome.kind] += 1
-            self.recent_dead_letters.add(outcome, self._wall_clock())
-            self.hour.add(outcome.kind, without_quotes(outcome.reason), self._clock())
-            # Equal ones are counted: see logs.lines.
-            log.warning(
-                "dead letter",
-                kind=outcome.kind,
-                source=source(outcome.record).decode(),
-                reason=outcome.reason[:MAX_REASON],
-            )
-        elif isinstance(outcome, EmbeddedEvent):
-            self.counts["embedded"] += 1
-            self.counts["cache_hits"] += outcome.cache_hit
-        else:
-            self.counts["tombstones"] += 1
+    def _count(self, outcomes: list[Outcome]) -> None:
+        hits = [outcome.cache_hit for outcome in outcomes if isinstance(outcome, EmbeddedEvent)]
+        letters = [outcome for outcome in outcomes if isinstance(outcome, DeadLetter)]
+        self.counts["embedded"] += len(hits)
+        self.counts["cache_hits"] += sum(hits)
+        self.counts["tombstones"] += len(outcomes) - len(hits) - len(letters)
+        for letter in letters:
+            self._count_letter(letter)
+
+    def _count_letter(self, letter: DeadLetter) -> None:
+        self.dead_letters[letter.kind] += 1
+        self.recent_dead_letters.add(letter, self._wall_clock())
+        self.hour.add(letter.kind, without_quotes(letter.reason), self._clock())
+        # Equal ones are counted: see logs.lines.
+        log.warning(
+            "dead letter",
+            kind=letter.kind,
+            source=source(letter.record).decode(),
+            reason=letter.reason[:MAX_REASON],
+        )
 
     def _now_ms(self) -> int:
         return int(self._wall_clock() * 1000)

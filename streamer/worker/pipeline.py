@@ -18,15 +18,15 @@ import structlog
 from anyio.abc import TaskGroup
 
 from streamer.core.decoding import Decoder
-from streamer.core.events import DeadLetter, EmbeddedEvent, Event, Outcome, Record, TopicPartition
+from streamer.core.events import Event, Outcome, Record, TopicPartition
 from streamer.errors import PartitionLost, RetriableError
-from streamer.protocols import Embedder, Embedding, Sink, Source
+from streamer.protocols import Embedder, Sink, Source
 from streamer.telemetry.dead_letters import DeadLetters
 from streamer.telemetry.tracing import ConsumerTracing
 from streamer.telemetry.waiting import Waiting
 from streamer.worker.batching import Batcher
 from streamer.worker.dead_letter_share import DeadLetterShare, Uselessness
-from streamer.worker.encoding import Encoder
+from streamer.worker.encoding import Encoder, outcome_of
 from streamer.worker.identity import IdentityCheck
 from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetStatistics, OffsetTracker
@@ -78,6 +78,7 @@ class Pipeline:
         )
         self.recent_dead_letters = self._outbox.recent_dead_letters
         self._counts: Counter[str] = Counter()
+        self._records = 0
         self._identity = IdentityCheck(decoder)
         self._share = DeadLetterShare()
 
@@ -165,7 +166,7 @@ class Pipeline:
     def statistics(self) -> PipelineStatistics:
         offsets, published = self.offsets(), self._outbox.counts
         return PipelineStatistics(
-            records_total=self._counts["records"],
+            records_total=self._records,
             embedded_total=published["embedded"],
             cache_hits_total=published["cache_hits"],
             tombstones_total=published["tombstones"],
@@ -202,18 +203,19 @@ class Pipeline:
         now = self.clock()
         if records:
             self.times.read(max(map(_timestamp, records)), self._wall_clock(), now)
+        track, decode, note = self.tracker.track, self._decoder.decode, self._identity.note
         for record in records:
-            if record.tp in self._draining:
+            if self._draining and record.tp in self._draining:
                 continue  # arrived while a rebalance drains; its next owner reads it
-            origin = self.tracker.track(record.tp, record.offset, len(record.value or b""), now)
+            origin = track(record.tp, record.offset, len(record.value or b""), now)
             if origin is None:
                 continue
-            self._counts["records"] += 1
-            decoded = self._identity.note(self._decoder.decode(record, origin))
+            self._records += 1
+            decoded = note(decode(record, origin))
             if isinstance(decoded, Event):
                 self._batcher.add(decoded, now)
             else:
-                self._settle(decoded)
+                self._settle([decoded])
         if len(self._batcher):
             self._arrived.notify()
 
@@ -247,11 +249,7 @@ class Pipeline:
                 results = await self._embedder.embed([event.text for event in batch], "document")
         finally:
             self._slots.release()
-        for event, result in zip(batch, results, strict=True):
-            if isinstance(result, Embedding):
-                self._settle(EmbeddedEvent(event, result.vector, result.tokens, result.truncated, result.cache_hit))
-            else:
-                self._settle(DeadLetter(event.origin, event.record, result.kind, result.reason, result.attempts))
+        self._settle([outcome_of(event, result) for event, result in zip(batch, results, strict=True)])
 
     def _current(self, events: Iterable[Event]) -> Iterator[Event]:
         for event in events:
@@ -260,10 +258,10 @@ class Pipeline:
             else:
                 self._counts["stale"] += 1
 
-    def _settle(self, outcome: Outcome) -> None:
-        if self._share.add(outcome, self.clock()):
+    def _settle(self, outcomes: Sequence[Outcome]) -> None:
+        if self._share.add(outcomes, self.clock()):
             _tell(self._share.problem(self.clock()))
-        self._outbox.add(self.tracker.settle(outcome))
+        self._outbox.add(self.tracker.settle(outcomes))
 
     async def _commit_regularly(self) -> None:
         while True:

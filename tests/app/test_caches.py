@@ -90,6 +90,7 @@ async def test_tls_is_checked_against_the_authority_that_is_named(tmp_path: Path
         assert server.client.dbsize() == 2
 
 
+@pytest.mark.slow
 def test_without_the_extra_a_server_is_refused_and_a_file_is_not() -> None:
     program = """
 import asyncio, sys

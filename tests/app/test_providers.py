@@ -97,7 +97,7 @@ class TestModels:
             found = await vector(stack, "a")
             assert_same(found.vector[None], server.expected(["a"], dimensions=768))
 
-    @pytest.mark.parametrize("name", ["onnx", "sentence-transformers"])
+    @pytest.mark.parametrize("name", [pytest.param("onnx", marks=pytest.mark.slow), "sentence-transformers"])
     async def test_local_models_are_cut_only_if_they_are_trained_for_it(
         self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

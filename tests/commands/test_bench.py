@@ -60,6 +60,7 @@ def figures_of(line: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {figure["name"]: figure for figure in line["figures"]}
 
 
+@pytest.mark.slow
 async def test_index_and_cache_beside_what_they_are_compared_with() -> None:
     small = ("--vectors", "600", "--entries", "300", "--dimensions", "16")
     lines = await measured("index", "cache", "--runs", "1", *small)
@@ -74,6 +75,7 @@ async def test_index_and_cache_beside_what_they_are_compared_with() -> None:
     assert figures_of(lines[1])["hits, 256 at once"]["ratio"]["median"] > 0
 
 
+@pytest.mark.slow
 async def test_a_static_model_by_the_length_of_its_texts(tmp_path: Path) -> None:
     save_file({"embeddings": np.eye(len(WORDS) + 1, dtype=np.float32)}, tmp_path / "model.safetensors")
     names = {"[UNK]": 0} | {word: n for n, word in enumerate(WORDS, 1)}

@@ -60,6 +60,7 @@ def test_services_have_ports_of_their_own() -> None:
     assert indexer.port != worker.port
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_service_that_dies_says_why_in_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     service = Service("worker", "run", 1)

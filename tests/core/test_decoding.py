@@ -128,3 +128,35 @@ def test_cloud_events_are_unwrapped(value: bytes, headers: Headers) -> None:
     event = decode(value, headers=headers)
     assert isinstance(event, Event)
     assert event.text == "hello"
+
+
+fields = st.sampled_from(["text", "a", "id", "specversion", "data", "source", "type", "payload", "schema"])
+inner = st.none() | st.integers(0, 9) | st.text(max_size=8) | st.sampled_from([" ", "\ufeffx", "1.0"])
+objects = st.dictionaries(fields, inner | st.dictionaries(fields, inner, max_size=2), max_size=5)
+telling = st.tuples(
+    st.sampled_from(["content-type", "ce_id", "ce_specversion", "ce_type", "traceparent"]),
+    st.sampled_from([b"1.0", b"text/plain", b"application/json", b"application/cloudevents+json"]),
+)
+
+
+@given(
+    objects.map(orjson.dumps) | objects.map(lambda o: orjson.dumps(o)[:-1]),
+    st.none() | st.binary(max_size=3) | st.just(b'{"id": "k"}'),
+    st.lists(telling, max_size=2).map(tuple),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "format": st.sampled_from(["auto", "json", "text"]),
+            "text_field": st.sampled_from(["text", "a", "data", "data.text", "payload", "payload.text"]),
+            "id_field": st.just("id"),
+            "key_field": st.just("id"),
+        },
+    ),
+)
+def test_the_short_way_leads_where_the_long_one_does(
+    value: bytes, key: bytes | None, headers: Headers, settings: dict[str, Any]
+) -> None:
+    short = decode(value, key=key, headers=headers, **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Decoder, "_usual", lambda *_: None)
+        assert decode(value, key=key, headers=headers, **settings) == short

@@ -109,6 +109,7 @@ async def test_a_cancelled_call_counts_as_estimated_and_is_in_flight_no_more() -
     assert spending._open == 0
 
 
+@pytest.mark.slow
 async def test_at_the_limit_of_a_day_calls_wait_until_midnight_and_go_on_by_themselves() -> None:
     ledger, provider = MemoryLedger(), FakeProvider(billing(14))  # what "text number 0" is estimated at, and one less
     embedder = dispatcher(provider, budget=budget(ledger, tokens_per_day=100), concurrency=2)

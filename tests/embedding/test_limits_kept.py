@@ -61,6 +61,7 @@ async def test_an_unknown_request_limit_is_found_and_kept(limit: int, says_when:
     assert refused < 0.02
 
 
+@pytest.mark.slow
 async def test_an_unknown_token_limit_is_found_and_kept() -> None:
     server = LimitedServer(tokens=1_000_000)
     await load(service(server), 480, workers=16, texts_a_batch=40, length=1000)
@@ -69,6 +70,7 @@ async def test_an_unknown_token_limit_is_found_and_kept() -> None:
     assert refused < 0.02
 
 
+@pytest.mark.slow
 async def test_an_announced_limit_is_kept_from_the_first_answer_on() -> None:
     server = LimitedServer(requests=300, sends_headers=True)
     await load(service(server), 240, workers=16, texts_a_batch=2, length=100)

@@ -117,7 +117,7 @@ async def test_a_chunk_that_is_refused_takes_the_whole_text_with_it() -> None:
     assert outcome.reason == "bad input"
 
 
-@pytest.mark.parametrize("policy", ["truncate", "chunk", "reject"])
+@pytest.mark.parametrize("policy", ["truncate", pytest.param("chunk", marks=pytest.mark.slow), "reject"])
 async def test_a_text_that_is_too_long_however_short_ends_in_a_rejection(policy: str) -> None:
     async def behave(call: Call) -> None:
         if call.texts != ["hello"]:

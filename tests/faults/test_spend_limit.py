@@ -50,7 +50,7 @@ async def test_a_limit_is_kept_by_two_workers_over_a_kill_told_by_both_and_left_
         assert told > 0.9 * LIMIT, "what is left is less than a request"
         for member in stage.members:
             assert member.process is not None
-            await member.process.logged(1, tells, timeout=5)
+            await member.process.logged(1, tells)
             [line] = filter(tells, member.process.logs)
             assert line["until"].endswith("T00:00:00Z")
             assert line["since"] < line["until"]

@@ -68,7 +68,7 @@ async def test_a_backlog_takes_the_same_batches_requests_and_tokens(name: str) -
     assert simulated.ended == pytest.approx(real.seconds, rel=0.02)
 
 
-@pytest.mark.parametrize("rate", [50, 400, 2000])
+@pytest.mark.parametrize("rate", [*(pytest.param(rate, marks=pytest.mark.slow) for rate in (50, 400)), 2000])
 async def test_a_stream_takes_nearly_the_same(rate: int) -> None:
     """Arrivals on the edge of a window may fall to either side."""
     wanted, arrivals = model(), steady(1000, rate, 20, 4, repeats=0.1)

@@ -93,7 +93,7 @@ def test_an_indexer_that_is_too_slow_is_the_bottleneck_of_verdicts_only() -> Non
     found = size(Demand(rate=500, tokens=60), model(), replace(MACHINE, judged=100.0), None)
     assert found.bottleneck == INDEXER
     assert found.keeps_up
-    slow = size(Demand(rate=500, tokens=60), model(tokens_per_minute=1000), replace(MACHINE, judged=1.0), None)
+    slow = size(Demand(rate=500, tokens=60), model(tokens_per_minute=100_000), replace(MACHINE, judged=1.0), None)
     assert (slow.bottleneck, slow.keeps_up) == ("tokens a minute", False)
 
 

@@ -9,5 +9,5 @@ FEWEST = 5
 
 
 def examples(count: int) -> int:
-    """So many with `make test`; in proportion where the profile says otherwise: `make check` takes a fifth."""
+    """So many with `make test`; in proportion where the profile says otherwise: `make check` takes a tenth."""
     return max(min(count, FEWEST), count * settings().max_examples // USUAL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import random
 from dataclasses import dataclass
@@ -99,14 +100,28 @@ def _good(rng: random.Random, text: str, n: int) -> bytes:
             orjson.dumps({**event, "data": document}),
             orjson.dumps({**event, "datacontenttype": "text/plain", "data": text}),
             orjson.dumps(text),
+            orjson.dumps(plain.decode()),
+            _connect("struct", document),
+            _connect("string", rng.choice([text, plain.decode()])),
+            _connect("bytes", base64.b64encode(rng.choice([text.encode(), plain])).decode()),
         ]
     )
+
+
+def _connect(type_: str, payload: object) -> bytes:
+    """An envelope of Kafka Connect."""
+    return orjson.dumps({"schema": {"type": type_, "optional": True}, "payload": payload})
 
 
 def _odd(rng: random.Random) -> tuple[bytes | None, Fate]:
     """A value that is no text, and what has to become of it."""
     values: list[tuple[bytes | None, Fate]] = [
         (None, "no vector"),
+        (_connect("struct", None), "no vector"),
+        (_connect("struct", [1]), "dead letter"),
+        (_connect("object", {"text": "x"}), "dead letter"),
+        (b"{'text': 'x'}", "dead letter"),
+        (b"PK\x03\x04\x14\x00", "dead letter"),
         (b"", "dead letter"),
         (rng.randbytes(rng.randrange(1, 300)), "any"),
         (b'{"text": "x", "m": ' + nested(rng.randrange(129, 1500)) + b"}", "dead letter"),

@@ -21,7 +21,7 @@ def dead(kind: DeadLetterKind = "missing_text", reason: str = "no text at 'text'
 def after(*outcomes: Outcome) -> str | None:
     share = DeadLetterShare()
     for outcome in outcomes:
-        share.add(outcome, 1.0)
+        share.add([outcome], 1.0)
     problem = share.problem(1.0)
     return None if problem is None else str(problem)
 
@@ -55,14 +55,14 @@ def test_it_is_over_when_nothing_has_come_for_long() -> None:
     """A topic whose one bad import was read yesterday keeps no worker from being ready."""
     share = DeadLetterShare()
     for second in range(WINDOW):
-        share.add(dead(), second)
+        share.add([dead()], second)
     last = WINDOW - 1
     assert share.problem(last + OLD - 1) is not None
     assert share.problem(last + OLD) is None
-    assert not share.add(dead(), last + OLD), "one bad record is not the hundredth"
+    assert not share.add([dead()], last + OLD), "one bad record is not the hundredth"
     assert share.problem(last + OLD) is None
     for second in range(WINDOW - 1):
-        share.add(dead(), last + OLD + second)
+        share.add([dead()], last + OLD + second)
     assert share.problem(last + OLD + WINDOW) is not None
 
 
@@ -71,6 +71,6 @@ def test_the_window_is_that_of_a_plain_count(history: list[bool]) -> None:
     share = DeadLetterShare()
     latest: deque[bool] = deque(maxlen=WINDOW)
     for is_dead in history:
-        share.add(dead() if is_dead else GOOD, 1.0)
+        share.add([dead() if is_dead else GOOD], 1.0)
         latest.append(is_dead)
     assert (share.problem(1.0) is not None) == (len(latest) == WINDOW and sum(latest) >= 90)

@@ -50,7 +50,7 @@ class Tracking(RuleBasedStateMachine):
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
         origin = self.unsettled.pop(data.draw(st.integers(0, len(self.unsettled) - 1)))
-        for released in self.tracker.settle(outcome(origin)):
+        for released in self.tracker.settle([outcome(origin)]):
             assert released.origin.tp == origin.tp
             self.released[origin.tp].append(released.origin.offset)
             self.unacked.append(released.origin)
@@ -59,7 +59,7 @@ class Tracking(RuleBasedStateMachine):
     @rule(data=st.data())
     def acknowledge(self, data: st.DataObject) -> None:
         origin = self.unacked.pop(data.draw(st.integers(0, len(self.unacked) - 1)))
-        self.tracker.complete(origin)
+        self.tracker.complete([outcome(origin)])
         self.acked.add((origin.tp, origin.offset))
 
     @rule()
@@ -87,8 +87,8 @@ class Tracking(RuleBasedStateMachine):
     def finish_stale_work(self) -> None:
         origin = self.stale.pop()
         before = self.tracker.statistics()
-        assert self.tracker.settle(outcome(origin)) == []
-        self.tracker.complete(origin)
+        assert self.tracker.settle([outcome(origin)]) == []
+        self.tracker.complete([outcome(origin)])
         assert self.tracker.statistics() == before
 
     @invariant()
@@ -120,8 +120,8 @@ def test_everything_done_makes_the_offset_after_the_last_committable(order: list
     for n in order:
         origin = origins[n]
         assert origin is not None
-        for released in tracker.settle(outcome(origin)):
-            tracker.complete(released.origin)
+        for released in tracker.settle([outcome(origin)]):
+            tracker.complete([released])
     assert tracker.committable() == {A: 22}
     assert tracker.in_flight() == 0
     assert tracker.statistics().oldest == {}
@@ -153,9 +153,9 @@ def test_a_debugger_reads_where_a_partition_stands() -> None:
     first, _, third = (tracker.track(A, offset, 10) for offset in (5, 7, 8))
     assert first is not None
     assert third is not None
-    tracker.settle(outcome(first))
-    tracker.settle(outcome(third))
-    tracker.complete(first)
+    tracker.settle([outcome(first)])
+    tracker.settle([outcome(third)])
+    tracker.complete([outcome(first)])
     assert repr(tracker) == "<OffsetTracker: epoch 1, in flight texts/0: 2 from 7>"
     assert repr(tracker._windows[A]) == (
         "<PartitionWindow: epoch 1, 2 in flight from 7 to 8, 1 settled and held back, committable 6>"

@@ -19,7 +19,7 @@ from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, Diagnosis, Health, leave
 from streamer.adapters.kafka.poll_schedule import PollSchedule
 from streamer.adapters.kafka.positions import drop_fetched
-from streamer.adapters.kafka.records import record_of
+from streamer.adapters.kafka.records import AS_OURS, records_in
 from streamer.adapters.kafka.seat import Seat
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import RetriableError, Unreachable
@@ -56,6 +56,7 @@ class KafkaChangelog:
         self._positions: dict[TopicPartition, int] = {}
         self._options = {
             **connection.consumer_options(),
+            "key_deserializer": AS_OURS,
             "isolation_level": isolation_level,
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
@@ -186,7 +187,7 @@ class KafkaChangelog:
             with suppress(TimeoutError):  # it has none while a reset goes on
                 async with asyncio.timeout(1.0):  # wait_for would make a task of each
                     self._positions[TopicPartition(*tp)] = await self._consumer.position(tp)
-        return [record_of(record) for batch in batches.values() for record in batch]
+        return records_in(batches)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

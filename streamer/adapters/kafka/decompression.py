@@ -39,7 +39,10 @@ def exceeds(codec: int, data: memoryview, limit: int) -> bool:
             return _snappy_bytes(data) > limit
         if codec == LZ4:
             return len(data) * _LZ4_RATIO > limit and _lz4_exceeds(data, limit) and not _fits(cramjam.lz4, data, limit)
-        return codec == ZSTD and _zstd_exceeds(data, limit) and not _fits(cramjam.zstd, data, limit)
+        if codec != ZSTD:
+            return False
+        least, most = _zstd_bytes(data, limit)
+        return least > limit or (most > limit and not _fits(cramjam.zstd, data, limit))
     except (IndexError, zlib.error, cramjam.DecompressionError):
         return False  # cut short or no such data
 
@@ -85,8 +88,10 @@ def _lz4_exceeds(data: memoryview, limit: int) -> bool:
     return False
 
 
-def _zstd_exceeds(data: memoryview, limit: int) -> bool:
-    total = place = 0
+def _zstd_bytes(data: memoryview, limit: int) -> tuple[int, int]:
+    """The size, at least and at most; as far as it takes to know that it is above the limit. Blocks of one byte that is
+    repeated, which bombs are made of, say their size; others are of 128 KiB at most."""
+    least = most = place = 0
     while place < len(data):
         if data[place] >> 4 == 5 and bytes(data[place + 1 : place + 4]) == b"\x2a\x4d\x18":  # to be skipped
             place += 8 + _number(data, place + 4, 4, "little")
@@ -101,12 +106,13 @@ def _zstd_exceeds(data: memoryview, limit: int) -> bool:
         while not is_last:
             head = _number(data, place, 3, "little")
             is_last, kind, size = bool(head & 1), head >> 1 & 3, head >> 3
-            total += _ZSTD_BLOCK if kind == 2 else size
-            if total > limit:
-                return True
+            least += 0 if kind == 2 else size
+            most += _ZSTD_BLOCK if kind == 2 else size
+            if least > limit:
+                return least, most
             place += 3 + (1 if kind == 1 else size)
         place += 4 * (about >> 2 & 1)
-    return False
+    return least, most
 
 
 def _fits(decoder: Any, data: memoryview, limit: int) -> bool:

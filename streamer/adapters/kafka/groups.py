@@ -16,6 +16,7 @@ from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.ranges import read_ranges
+from streamer.adapters.kafka.records import AS_OURS
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import Unreachable
 
@@ -122,7 +123,7 @@ class Watcher:
 async def watching(connection: KafkaConnection) -> AsyncIterator[Watcher]:
     """Raises Unreachable when no broker answers."""
     admin = AIOKafkaAdminClient(**connection.client_options())
-    consumer = AIOKafkaConsumer(**connection.consumer_options(), auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(**connection.consumer_options(), key_deserializer=AS_OURS, auto_offset_reset="earliest")
     try:
         await connection.reach(admin.start())
         await connection.reach(consumer.start())

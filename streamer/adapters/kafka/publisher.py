@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -97,8 +97,9 @@ class Publisher:
         """Enqueue these of the messages, in order; `singly`: each in a batch of its own. What their topics are known to
         refuse is replaced by what there is instead of it. Raises KafkaError, and then some may be on their way all the
         same."""
-        for position in positions:
-            messages[position] = self._lessened(messages[position])
+        if self._limits.has_learned:
+            for position in positions:
+                messages[position] = self._lessened(messages[position])
         partitions = {topic: await self._partitions(topic) for topic in {messages[p].topic for p in positions}}
         bounds = {topic: self._limits.batch_bytes(topic) for topic in partitions}
         batches: list[RecordBatch] = []
@@ -106,14 +107,16 @@ class Publisher:
         targets = _targets([messages[position] for position in positions], partitions)
         for position, target in zip(positions, targets, strict=True):
             message, bound = messages[position], bounds[target[0]]
-            builder, members = open_batches.get(target) or (self.producer.create_batch(), [])
+            if target in open_batches:
+                builder, members = open_batches[target]
+            else:
+                builder, members = open_batches[target] = self.producer.create_batch(), []
             is_full = members and (singly or (bound and builder.size() + message_bytes(message) > bound))
             if is_full or not self._append(builder, message):
                 batches.append(await self._enqueue(target, builder, members))
-                builder, members = self.producer.create_batch(), []
+                builder, members = open_batches[target] = self.producer.create_batch(), []
                 self._append(builder, message)  # an empty builder always takes one record
             members.append(position)
-            open_batches[target] = builder, members
         for target, (builder, members) in open_batches.items():
             batches.append(await self._enqueue(target, builder, members))
         return batches
@@ -245,11 +248,12 @@ class Publisher:
 
 def _targets(messages: Sequence[Message], partitions: Mapping[str, Sequence[int]]) -> Sequence[Target]:
     """Where each message goes, of the partitions of its topic."""
-    indices = {
-        topic: iter(partition_indices([m.key for m in messages if m.topic == topic], len(choices)))
-        for topic, choices in partitions.items()
-    }
-    return [(message.topic, partitions[message.topic][next(indices[message.topic])]) for message in messages]
+    found: dict[str, Iterator[Target]] = {}
+    for topic, choices in partitions.items():
+        targets = [(topic, partition) for partition in choices]
+        keys = [message.key for message in messages if message.topic == topic]
+        found[topic] = iter([targets[index] for index in partition_indices(keys, len(targets))])
+    return [next(found[message.topic]) for message in messages]
 
 
 async def _disconnect(client: Any) -> None:

@@ -8,7 +8,6 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as ClientPartition
 
-from streamer.adapters.kafka.records import record_of
 from streamer.core.events import Record
 
 POLL_MS: Final = 500
@@ -17,7 +16,8 @@ QUIET_POLLS: Final = 4  # without a record: what is left are transaction markers
 
 async def read_ranges(consumer: AIOKafkaConsumer, ranges: Mapping[ClientPartition, tuple[int, int]]) -> list[Record]:
     """The records from the first offset of each partition up to the second one, which is not among them; fewer where
-    some are gone. The consumer has to be one that goes to the earliest record where an offset is gone."""
+    some are gone. The consumer has to be one that hands over our records (`AS_OURS`), and that goes to the earliest
+    record where an offset is gone."""
     wanted = {tp: bounds for tp, bounds in ranges.items() if bounds[0] < bounds[1]}
     consumer.assign(list(wanted))
     for tp, (start, _) in wanted.items():
@@ -28,7 +28,7 @@ async def read_ranges(consumer: AIOKafkaConsumer, ranges: Mapping[ClientPartitio
         batches = await consumer.getmany(*wanted, timeout_ms=POLL_MS)
         quiet = 0 if batches else quiet + 1
         for tp, batch in batches.items():
-            records += [record_of(record) for record in batch if record.offset < ranges[tp][1]]
+            records += [record for record in batch if record.offset < ranges[tp][1]]
         for tp in list(wanted):
             if await consumer.position(tp) >= ranges[tp][1]:
                 del wanted[tp]

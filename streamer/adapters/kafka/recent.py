@@ -13,6 +13,7 @@ from anyio import CancelScope
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.groups import watching
 from streamer.adapters.kafka.ranges import read_ranges
+from streamer.adapters.kafka.records import AS_OURS
 from streamer.core.events import Record
 from streamer.errors import Unreachable
 
@@ -40,6 +41,7 @@ async def read_last(
     """The last `count` records. `group_id`: whose lag is looked at. Raises Unreachable."""
     consumer = AIOKafkaConsumer(
         **connection.consumer_options(),
+        key_deserializer=AS_OURS,
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",

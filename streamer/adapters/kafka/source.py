@@ -19,7 +19,7 @@ from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, Diagnosis, cause_of_death
 from streamer.adapters.kafka.membership import REBALANCE_TIMEOUT, Membership
 from streamer.adapters.kafka.positions import Positions
-from streamer.adapters.kafka.records import record_of
+from streamer.adapters.kafka.records import AS_OURS, records_in
 from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import Unreachable
@@ -76,6 +76,7 @@ class KafkaSource:
     ) -> None:
         options = {
             **connection.consumer_options(),
+            "key_deserializer": AS_OURS,
             "group_id": group_id,
             "group_instance_id": instance_id,
             "isolation_level": isolation_level,
@@ -154,8 +155,8 @@ class KafkaSource:
             return []
         batches = {tp: batch for tp, batch in getting.result().items() if batch}
         self._assignment.handed_over(wanted, {tp: batch[-1].offset + 1 for tp, batch in batches.items()})
-        records = [record_of(record) for batch in batches.values() for record in batch]
-        self._unreadable_records += sum(record.unreadable is not None for record in records)
+        records = records_in(batches)
+        self._unreadable_records += sum([record.unreadable is not None for record in records])
         return records
 
     async def _survive(

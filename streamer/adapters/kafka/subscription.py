@@ -9,7 +9,7 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import CommitFailedError, KafkaError
 
 from streamer.adapters.kafka.connection import KafkaConnection
-from streamer.adapters.kafka.records import record_of
+from streamer.adapters.kafka.records import AS_OURS, records_in
 from streamer.core.events import Record, TopicPartition
 from streamer.errors import Unreachable
 
@@ -30,6 +30,7 @@ class KafkaSubscription:
         self._consumer = AIOKafkaConsumer(
             topic,
             **connection.consumer_options(),
+            key_deserializer=AS_OURS,
             group_id=group_id,
             enable_auto_commit=False,
             auto_offset_reset="earliest" if from_beginning else "latest",
@@ -53,7 +54,7 @@ class KafkaSubscription:
             batches = await self._consumer.getmany(timeout_ms=int(timeout * 1000))
         except KafkaError as exc:
             raise Unreachable(f"topic {self._topic!r} cannot be read: {exc!r}") from exc
-        return [record_of(record) for batch in batches.values() for record in batch]
+        return records_in(batches)
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit the next offsets to read, of the partitions that are still assigned. Raises Unreachable.

@@ -36,6 +36,11 @@ class TopicLimits:
         self._keyless: set[str] = set()  # compacted topics, which take no record without a key
         self._since: dict[str, float] = {}
 
+    @property
+    def has_learned(self) -> bool:
+        """False while no topic has refused anything but timestamps: then nothing has to be asked of each message."""
+        return bool(self._since)
+
     def learn(self, topic: str, error: BaseException | None, sent: Sequence[Message], size: int) -> bool:
         """A batch of these messages, `size` bytes on the wire, was refused. True when what was learned is enough to
         send the messages otherwise; False when one of them has to give way, or it is not known which."""
@@ -99,6 +104,8 @@ class TimestampLimits:
 
     def fit(self, message: Message) -> Message:
         """The message as its topic takes it."""
+        if not self._ahead and not self._behind:
+            return message
         if message.timestamp is None or (message.topic not in self._ahead and message.topic not in self._behind):
             return message
         ahead = message.timestamp - self._wall_clock() * 1000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -63,7 +63,7 @@ class Payloads:
             self._sketches[slot] = np.frombuffer(payload.sketch, np.uint8)
             self._sketched[slot] = True
             bare = payload.text is None and payload.metadata is None
-            payload = _NOTHING_MORE if bare else replace(payload, sketch=None)
+            payload = _NOTHING_MORE if bare else Payload(None, payload.text, payload.metadata)
         self._rest[slot] = payload
 
     def annotate(self, slots: Sequence[int], notes: Sequence[tuple[int, float, float]]) -> None:

@@ -73,10 +73,10 @@ def test_a_damaged_record_is_still_refused() -> None:
 
 def test_the_record_says_what_is_missing() -> None:
     class Client:
-        topic, partition, offset, key, value, timestamp = "t", 0, 7, b"k", b"v", 1
+        offset, key, value, timestamp = 7, b"k", b"v", 1
         headers = (("good", None), (BAD.decode("utf-8", "surrogateescape"), b"x"))
 
-    record = record_of(Client)
+    record = record_of(TopicPartition("t", 0), Client)
     assert record.headers == (("good", b""),)
     assert r"tr\xffce" in str(record.unreadable)
 

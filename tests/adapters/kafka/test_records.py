@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 from aiokafka import ConsumerRecord
+from aiokafka import TopicPartition as ClientPartition
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
 
-from streamer.adapters.kafka.records import record_of
+from streamer.adapters.kafka.lenient_records import LenientRecords
+from streamer.adapters.kafka.records import AS_OURS
 from streamer.core.events import Record, TopicPartition
+from tests.support.raw_headers import builder
+
+TP = ClientPartition("texts", 3)
 
 
-def test_everything_is_taken_over_and_a_null_header_is_an_empty_one() -> None:
-    theirs: ConsumerRecord[bytes, bytes] = ConsumerRecord(
-        topic="texts", partition=3, offset=7, timestamp=1_700_000_000_000, timestamp_type=0, key=b"k", value=None,
-        checksum=None, serialized_key_size=1, serialized_value_size=-1, headers=[("a", b"1"), ("b", None)],
-    )  # fmt: skip
-    expected = Record(TopicPartition("texts", 3), 7, b"k", None, 1_700_000_000_000, (("a", b"1"), ("b", b"")))
-    assert record_of(theirs) == expected
+def batch() -> bytes:
+    made = builder()
+    for n, headers in enumerate(([], [("a", b"1"), ("b", None)])):
+        assert made.append(n, 1000 + n, b"k", None if n else b"v", headers) is not None
+    return bytes(made.build())
+
+
+def fetched(data: bytes, key_deserializer: Callable[[bytes], Any] | None, start: int = 0) -> Any:
+    return fetcher.PartitionRecords(TP, LenientRecords(data), [], start, key_deserializer, None, True, 0)
+
+
+def test_our_consumers_hand_over_our_records_and_a_null_header_is_an_empty_one() -> None:
+    found = fetched(batch(), AS_OURS)
+    tp = TopicPartition("texts", 3)
+    assert list(found) == [Record(tp, 0, b"k", b"v", 1000), Record(tp, 1, b"k", None, 1001, (("a", b"1"), ("b", b"")))]
+    assert type(next(iter(fetched(batch(), AS_OURS))).tp) is TopicPartition
+    assert found.next_fetch_offset == 2
+    assert list(found) == []
+
+
+def test_reading_goes_on_where_it_stopped() -> None:
+    found = fetched(batch(), AS_OURS)
+    for record in found:
+        assert record.offset == 0
+        break
+    assert found.next_fetch_offset == 1
+    assert [record.offset for record in found] == [1]
+    assert [record.offset for record in fetched(batch(), AS_OURS, start=1)] == [1]
+
+
+def test_damage_is_refused() -> None:
+    data = bytearray(batch())
+    data[-1] ^= 1
+    with pytest.raises(CorruptRecordException):
+        list(fetched(bytes(data), AS_OURS))
+
+
+def test_other_consumers_of_the_process_get_what_they_are_used_to() -> None:
+    first, _ = fetched(batch(), None)
+    assert isinstance(first, ConsumerRecord)
+    assert (first.topic, first.partition, first.key, first.serialized_value_size) == ("texts", 3, b"k", 1)
+    upper, _ = fetched(batch(), bytes.upper)
+    assert upper.key == b"K"

@@ -67,6 +67,7 @@ def test_its_vectors_are_close_to_those_in_float32(reference: SentenceEncoder) -
     assert found.min() > 0.97
 
 
+@pytest.mark.slow
 def test_the_graph_made_of_the_weights_computes_what_the_exported_one_does(
     bert: Bert, reference: SentenceEncoder
 ) -> None:
@@ -77,6 +78,7 @@ def test_the_graph_made_of_the_weights_computes_what_the_exported_one_does(
         np.testing.assert_allclose(vector, reference.run([row]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_products_are_of_integers_and_no_weight_takes_more_than_seven_bits(bert: Bert) -> None:
     graph = onnx.load_from_string(graph_of(bert, load_ranges(BUNDLED_RANGES, bert), heads=BUNDLED_HEADS)).graph
     kinds = [node.op_type for node in graph.node]

@@ -98,7 +98,9 @@ def means(model: StaticModel, texts: Sequence[str]) -> Matrix:
     return vectors
 
 
-@pytest.mark.parametrize("kind", ["float32", "float16", "int8", "shared rows"])
+@pytest.mark.parametrize(
+    "kind", ["float32", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("float16", "int8", "shared rows"))]
+)
 async def test_its_vectors_are_those_of_model2vec(kind: str, tmp_path: Path) -> None:
     made = reference(kind)
     made.save_pretrained(tmp_path / "model")

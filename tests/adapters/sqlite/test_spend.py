@@ -81,6 +81,7 @@ async def test_more_than_a_ceiling_goes_alone_into_an_empty_period() -> None:
     assert Ceiling().admits(Cost(10**12, 10**15), Cost(10**12))
 
 
+@pytest.mark.slow
 async def test_processes_never_pass_a_ceiling_together_and_a_kill_costs_what_was_reserved(path: Path) -> None:
     spenders = [spender(path), spender(path)]
     said: Counter[str] = Counter()

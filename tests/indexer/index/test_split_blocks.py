@@ -10,7 +10,9 @@ from streamer.indexer.index import top_k
 from streamer.indexer.index.split_blocks import SplitBlocks
 
 
-@pytest.mark.parametrize("dimensions", [96, 384, 1024, 2048])
+@pytest.mark.parametrize(
+    "dimensions", [96, 384, *(pytest.param(many, marks=pytest.mark.slow) for many in (1024, 2048))]
+)
 def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_is_multiplied(dimensions: int) -> None:
     rng = np.random.default_rng(8)
     queries = unit_rows(rng.normal(size=(64, dimensions)))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ def test_of_tied_rows_the_earliest_stay_when_a_better_one_arrives() -> None:
             assert sorted(best.positions[0, 1:].tolist()) == [1, 2]
 
 
+@pytest.mark.slow
 def test_few_rows_are_ranked_where_each_is_better_than_the_one_before() -> None:
     best, better = top_k.Best(8, 5), np.linspace(0.5, 0.9, 8192, dtype=np.float32)
     with patch.object(best, "_enter", wraps=best._enter) as enter:

@@ -207,7 +207,7 @@ def test_the_earliest_of_many_copies_is_found_although_their_products_differ_in_
             assert [match.id for match in matches] == [f"copy-{i}" for i in range(k)]
 
 
-@pytest.mark.parametrize("dimensions", [384, 1024])
+@pytest.mark.parametrize("dimensions", [384, pytest.param(1024, marks=pytest.mark.slow)])
 def test_neighbours_do_not_depend_on_how_many_queries_share_a_product(dimensions: int) -> None:
     stored, queries = units(300, dimensions, 6), units(40, dimensions, 7)
     index = VectorIndex(dimensions, 300)
@@ -219,7 +219,7 @@ def test_neighbours_do_not_depend_on_how_many_queries_share_a_product(dimensions
 
 
 @pytest.mark.parametrize(
-    "dimensions", [96, 384, 768, *(pytest.param(many, marks=pytest.mark.slow) for many in (1024, 3072))]
+    "dimensions", [96, 384, *(pytest.param(many, marks=pytest.mark.slow) for many in (768, 1024, 3072))]
 )
 def test_a_pair_scores_the_same_within_resolution_wherever_and_with_whomever_it_is_multiplied(dimensions: int) -> None:
     queries = units(64, dimensions, 8)
@@ -335,7 +335,13 @@ def test_memory_stays_within_what_is_promised() -> None:
     assert len(index) == 5000
 
 
-@pytest.mark.parametrize("how", ["deleted one by one", "expired", "deleted and sent again"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "expired",
+        *(pytest.param(how, marks=pytest.mark.slow) for how in ("deleted one by one", "deleted and sent again")),
+    ],
+)
 def test_row_r6_what_is_deleted_lets_go_of_all_but_its_place_which_the_next_take(how: str) -> None:
     """Field case R6: memory reserved for vectors is not given back, nor does it grow."""
 

@@ -75,6 +75,7 @@ POLICIES = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 2**32 - 1),
     POLICIES,

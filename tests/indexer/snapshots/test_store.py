@@ -329,6 +329,7 @@ async def judge_in_turns(seed: int, turns: list[int], snapshots: bool) -> list[b
     return [message.value for message in topic.verdicts]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 60), min_size=2, max_size=5))
 @settings(max_examples=examples(10))
 def test_with_clean_stops_in_between_verdicts_are_those_of_one_run(seed: int, turns: list[int]) -> None:

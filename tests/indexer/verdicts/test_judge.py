@@ -213,6 +213,7 @@ def test_a_restart_does_not_split_groups(directions: list[float], stop: int) -> 
     assert judge_all(restarted, arrivals[stop:]) == expected
 
 
+@pytest.mark.slow
 def test_what_is_known_of_forgotten_events_is_dropped() -> None:
     judge = new_judge(capacity=10)
     for start in range(0, 5000, 50):
