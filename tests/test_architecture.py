@@ -114,6 +114,7 @@ TESTED_THROUGH = {
     "bench/overhead": "commands/test_bench",
     "bench/restore": "commands/test_bench",
     "bench/vectors": "indexer/index/test_basis",
+    "client/serving": "app/test_migrations",
     "commands/admin": "commands/test_cache_command",
     "commands/bench_view": "commands/test_bench",
     "commands/benching": "commands/test_bench",

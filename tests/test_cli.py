@@ -177,7 +177,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed", [*(pytest.param(one, marks=pytest.mark.slow) for one in ("<&-", ">&-", "2>&-")), "<&- >&- 2>&-"]
+)
 def test_closed_standard_streams_give_their_numbers_to_nobody(closed: str, tmp_path: Path) -> None:
     """As of a supervisor that closes them: the event loop aborts, or the cache gets our words."""
     script = f'{sys.executable} -m streamer search hello --url http://127.0.0.1:1 {closed}; echo "ended $?" > ended'

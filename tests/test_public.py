@@ -24,9 +24,9 @@ EXPECTED = {
         SpaceMismatch StreamerError SyncEmbeddingService TextsRejected Unreachable Vector __version__
         cosine_similarity dot_product euclidean_distance find_most_similar load_settings neighbor_agreement
         normalize""",
-    streamer.client: """ConfigurationError Connection Deletion NearestEvent SearchClient SearchMatch StreamerError Text
-        Refused TextProducer TextSource TooLarge TopicPartition Unreachable VectorConsumer VectorEvent Verdict
-        VerdictConsumer""",
+    streamer.client: """ConfigurationError Connection Deletion NearestEvent SearchClient SearchMatch ServingTopics
+        StreamerError Text Refused TextProducer TextSource TooLarge TopicPartition Unreachable VectorConsumer
+        VectorEvent Verdict VerdictConsumer serving_topics""",
     streamer.testing: """HashEmbedder HashProvider MemoryCache MemoryConsumer MemorySink MemorySource SPACE record
         record_of vector_event vector_of verdict""",
 }

@@ -20,10 +20,10 @@ from streamer.forecast.sizing import Machine
 from streamer.settings import Settings
 from streamer.worker.batching import BatchPolicy
 
-# Seconds of a processor, measured with tests/bench/worker.py on machine A of docs/benchmarks.md.
+# Seconds of a processor, measured as `streamer bench overhead` does on machine A of docs/benchmarks.md.
 MEASURED = "2026-11-28"
-INTAKE_SECONDS = 20e-6
-OUTPUT_SECONDS = 50e-6
+INTAKE_SECONDS = 10e-6
+OUTPUT_SECONDS = 25e-6
 COMPONENT_SECONDS = {"json": 0.065e-6, "binary": 0.015e-6}  # of each number of a vector, on its way out
 CALL_SECONDS = 2e-3  # of a request over HTTP
 REMOTE_ANSWER_SECONDS = 0.3  # assumed: no vendor promises any

@@ -7,7 +7,7 @@ an answer, and each answer is of one space.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -34,7 +34,7 @@ from streamer.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS: Final = 3.0  # between two looks whether there is a migrations topic
+LOOK_SECONDS: Final = 10.0  # between two looks whether there is a migrations topic: brokers list all that they have
 POLL_SECONDS: Final = 0.5
 COMPARE_SECONDS: Final = 2.0
 SAMPLE: Final = 500  # events on whose neighbours two indexes are compared
@@ -63,6 +63,7 @@ class IndexHost:
         self._app: ASGIApp | None = None  # of that side, also when it has been stopped
         self._stopping = False
         self._ended = anyio.Event()
+        self._kept: tuple[Sequence[Side], Settings] = ([], settings)
         self._agreement: dict[str, Any] | None = None
         self._compared = (0, 0)
 
@@ -115,7 +116,9 @@ class IndexHost:
     def _base(self) -> Settings:
         """The settings of this process, as finished migrations have changed them."""
         kept = self._history.standing(self._settings.kafka.group_id).kept
-        return settings_of(self._settings, kept)
+        if kept != self._kept[0]:  # it reads the environment, so not at each step
+            self._kept = (kept, settings_of(self._settings, kept))
+        return self._kept[1]
 
     def _running(self) -> Migration | None:
         return self._history.standing(self._settings.kafka.group_id).running

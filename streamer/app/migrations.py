@@ -7,8 +7,12 @@ import uuid
 from collections.abc import Iterable
 from typing import Final
 
+import anyio
+
+from streamer.adapters.kafka.changelog import KafkaChangelog
+from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.topics import TopicSpec, check_topics, existing_topics
-from streamer.app.kafka import connection_of, open_changelog, open_sink
+from streamer.app.kafka import CLOSE_SECONDS, connection_of, open_sink
 from streamer.core.events import Message, Record
 from streamer.errors import ConfigurationError, StreamerError
 from streamer.migration.decisions import Change, Decision, Side, encode_decision
@@ -23,10 +27,21 @@ KEPT_FOREVER: Final = {"cleanup.policy": "delete", "retention.ms": "-1", "retent
 
 async def read_history(settings: Settings) -> History:
     """All decisions so far; none where the topic does not exist. Raises Unreachable."""
-    history, topic = History(), settings.topics.migrations
-    if topic in await existing_topics(connection_of(settings)):
-        async with open_changelog(settings, topic, None) as changelog:
-            await catch_up(history, changelog)
+    return await history_at(connection_of(settings), settings.topics.migrations)
+
+
+async def history_at(connection: KafkaConnection, topic: str) -> History:
+    """The same for who has no settings."""
+    history = History()
+    if topic not in await existing_topics(connection):
+        return history
+    changelog = KafkaChangelog(connection, topic, None)
+    try:
+        await changelog.start()
+        await catch_up(history, changelog)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await changelog.aclose(CLOSE_SECONDS / 2)
     return history
 
 
@@ -105,6 +120,15 @@ async def settings_for_new_side(settings: Settings) -> Settings:
         f"--migration: no change of the model is running for the group {settings.kafka.group_id!r}; begin one with: "
         "streamer migrate start"
     )
+
+
+async def settings_of_readers(settings: Settings) -> Settings:
+    """Those of the side that answers now. Raises Unreachable."""
+    standing = (await read_history(settings)).standing(settings.kafka.group_id)
+    settings, running = settings_of(settings, standing.kept), standing.running
+    if running is None or running.serving == "old" or running.new.group == settings.kafka.group_id:
+        return settings
+    return settings_of(settings, [running.new])
 
 
 async def refuse_retired(settings: Settings) -> None:

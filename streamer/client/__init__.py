@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from streamer.client.consuming import VectorConsumer, VerdictConsumer
     from streamer.client.publishing import Text, TextProducer
     from streamer.client.searching import SearchClient, SearchMatch
+    from streamer.client.serving import ServingTopics, serving_topics
     from streamer.core.events import TopicPartition
     from streamer.core.vector_events import Deletion, TextSource, VectorEvent
     from streamer.core.verdicts import NearestEvent, Verdict
@@ -47,6 +48,7 @@ __all__ = [
     "Refused",
     "SearchClient",
     "SearchMatch",
+    "ServingTopics",
     "StreamerError",
     "Text",
     "TextProducer",
@@ -58,6 +60,7 @@ __all__ = [
     "VectorEvent",
     "Verdict",
     "VerdictConsumer",
+    "serving_topics",
 ]
 
 # Where each name is defined.
@@ -68,6 +71,7 @@ _HOMES = {
     "NearestEvent": "streamer.core.verdicts.NearestEvent",
     "SearchClient": "streamer.client.searching.SearchClient",
     "SearchMatch": "streamer.client.searching.SearchMatch",
+    "ServingTopics": "streamer.client.serving.ServingTopics",
     "StreamerError": "streamer.errors.StreamerError",
     "Text": "streamer.client.publishing.Text",
     "TextProducer": "streamer.client.publishing.TextProducer",
@@ -80,6 +84,7 @@ _HOMES = {
     "VectorEvent": "streamer.core.vector_events.VectorEvent",
     "Verdict": "streamer.core.verdicts.Verdict",
     "VerdictConsumer": "streamer.client.consuming.VerdictConsumer",
+    "serving_topics": "streamer.client.serving.serving_topics",
 }
 
 

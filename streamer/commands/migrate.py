@@ -43,9 +43,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Of embedding all that the input holds now, from its last records. None: not known, or nothing to go by."""
+    """Of embedding all that the input holds now, from its last records. None: not known, or nothing to go by.
+    `deleted`: earlier records that the input does not hold any more, so that the new side will never have them."""
 
     records: int
+    deleted: int
     tokens: int | None
     usd: float | None
     seconds: float | None
@@ -216,21 +218,22 @@ async def _estimate(settings: Settings, wanted: Settings, plan: Plan, price: Pri
     async with watching(connection_of(settings)) as watcher:
         positions = await watcher.positions(settings.kafka.group_id, inputs)
     records = sum(end - begin for begin, _, end in positions.values())
+    deleted = sum(begin for begin, _, _ in positions.values())
     if not records:
-        return Estimate(records=0, tokens=0, usd=0.0, seconds=0.0)
+        return Estimate(records=0, deleted=deleted, tokens=0, usd=0.0, seconds=0.0)
     sizes: dict[str, int] = {}
     for tp, (begin, _, end) in positions.items():
         sizes[tp.topic] = sizes.get(tp.topic, 0) + end - begin
     recent = await recent_records(settings, max(sizes, key=lambda topic: sizes[topic]), SAMPLE)
     named = [(f"{record.tp}/{record.offset}", record) for record in recent.records]
     if not named:
-        return Estimate(records=records, tokens=None, usd=None, seconds=None)
+        return Estimate(records=records, deleted=deleted, tokens=None, usd=None, seconds=None)
     run = (await try_out(wanted, decoded_by(wanted, named), None)).run
     tokens, seconds = run.tokens / run.records * records, run.seconds / run.records * records
     if plan.texts_per_minute is not None:
         seconds = max(seconds, 60 * records / plan.texts_per_minute)
     return Estimate(
-        records=records, tokens=round(tokens), usd=None if price is None else usd(price.cost(tokens)),
+        records=records, deleted=deleted, tokens=round(tokens), usd=None if price is None else usd(price.cost(tokens)),
         seconds=round(seconds, 1),
     )  # fmt: skip
 

@@ -78,14 +78,15 @@ async def look(
         reached = progress(before, await _positions(watcher, new.group, inputs), seconds)
         members = (await watcher.group(new.group)).members
         dead = await watcher.positions(new.group, [new.dead_letters])
+        judged = Progress(await _positions(watcher, f"{new.group}-verdicts", [new.vectors]))
         indexer: Mapping[str, Any] | str | None = await ask_indexer(settings, address)
         if isinstance(indexer, str) and not await _is_there_an_index(watcher, migration.old):
             indexer = None
     return Look(
         migration=migration, reached=reached, members=None if members is None else len(members),
-        dead_letters=sum(end - begin for begin, _, end in dead.values()), spend=await _spend(settings, new),
+        dead_letters=sum(end - begin for begin, _, end in dead.values()), spend=await spend_of(settings, new),
         url=address, indexer=indexer,
-        reasons=reasons_to_wait(reached, index_of(indexer, migration, address), most_lag),
+        reasons=reasons_to_wait(reached, index_of(indexer, migration, address, judged.lag), most_lag),
     )  # fmt: skip
 
 
@@ -113,18 +114,19 @@ async def ask_indexer(settings: Settings, url: str) -> Mapping[str, Any] | str:
         return str(exc)
 
 
-def index_of(said: Mapping[str, Any] | str | None, migration: Migration, url: str) -> Index | str | None:
-    """What an indexer's status means for the new side of this migration."""
+def index_of(said: Mapping[str, Any] | str | None, migration: Migration, url: str, lag: int) -> Index | str | None:
+    """What an indexer's status means for the new side of this migration. `lag`: of its index, as the brokers know it;
+    what the indexer says of it is some seconds old."""
     if said is None or isinstance(said, str):
         return said
     document = said.get("migration")
     if not document or document["new"]["space"] != migration.new.space:
         return f"the indexer at {url} does not hold the index of {migration.new.model} yet, or is of another group"
     new = document["new"]
-    return Index(ready=new["ready"], state=new["state"], lag=new["lag"], problem=new["problem"])
+    return Index(ready=new["ready"], state=new["state"], lag=lag, problem=new["problem"])
 
 
-async def _spend(settings: Settings, side: Side) -> Mapping[str, float | int | None] | None:
+async def spend_of(settings: Settings, side: Side) -> Mapping[str, float | int | None] | None:
     """From the store of the cache that these settings name. None where nothing is paid or no store is there."""
     wanted = settings_of(settings, [side], work=True)
     contract = contract_of(wanted)

@@ -45,6 +45,8 @@ def start_lines(prepared: Prepared, *, dry_run: bool) -> Iterator[str]:
     yield from decided_lines(start_document(prepared, dry_run=dry_run))
     estimate = prepared.estimate
     yield f"input     {estimate.records:,} records"
+    if estimate.deleted:
+        yield f"          {estimate.deleted:,} EARLIER ONES ARE DELETED (retention): the new model will not have them"
     yield f"cost      {_cost(prepared)}"
     if estimate.seconds:
         yield f"time      {duration(estimate.seconds)} for one worker"

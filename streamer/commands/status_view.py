@@ -48,12 +48,21 @@ def _process(document: Document) -> Iterator[Text]:
     yield from _partitions(document["partitions"])
     yield from _dead_letters(document.get("dead_letters", []))
     yield _line("space", f"{document['space']} {document['provider']} {document['model']}{_cache(document['cache'])}")
+    if (migration := document.get("migration")) is not None:
+        yield _line("changes", _migration(migration), "yellow")
     if (spend := _spend(document["spend"])) is not None:
         yield _line("spend", spend)
     if (price := _price(document)) is not None:
         yield _line("price", price)
     if (forecast := document.get("forecast")) is not None:
         yield _line("outlook", _forecast(forecast))
+
+
+def _migration(document: Document) -> str:
+    new = document["new"]
+    state = new["problem"] or ("ready" if new["ready"] else new["state"])
+    said = f"the {document['serving']} model answers; new: {new['provider']} {new['model']} {state}"
+    return f"{said}, {new['vectors']:,} vectors; see streamer migrate status"
 
 
 def _group(document: Document) -> Iterator[Text]:
@@ -107,8 +116,8 @@ def _spend(spend: Document | None) -> str | None:
     """None where nothing has been paid."""
     if spend is None or not (spend["day_tokens"] or spend["usd"]):
         return None
-    day = "unknown" if spend["day_usd"] is None else f"{spend['day_usd']:.2f} USD"
-    month = "" if spend["month_usd"] is None else f", {spend['month_usd']:.2f} USD this month"
+    day = "unknown" if spend["day_usd"] is None else usd_text(spend["day_usd"])
+    month = "" if spend["month_usd"] is None else f", {usd_text(spend['month_usd'])} this month"
     return f"{day} today for {spend['day_tokens']:,} tokens{month}"
 
 

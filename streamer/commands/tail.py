@@ -11,6 +11,7 @@ import orjson
 from rich.console import Console
 
 from streamer.app.kafka import open_changelog
+from streamer.app.migrations import settings_of_readers
 from streamer.commands.terminal import one_line
 from streamer.core.events import Record
 from streamer.core.verdicts import VerdictKind
@@ -29,13 +30,11 @@ async def tail(
     settings: Settings, stream: str, *, kind: str | None, from_beginning: bool, limit: int | None, as_json: bool
 ) -> None:
     """Print records until `limit` or an interrupt; JSON lines with `as_json`, else one short line each. `kind`: only
-    verdicts or dead letters of that kind."""
-    topic = {
-        "vectors": settings.topics.vectors,
-        "verdicts": settings.topics.verdicts,
-        "dead-letters": settings.topics.dead_letters,
-    }[stream]
+    verdicts or dead letters of that kind. After a change of the model they are those of the model that answers."""
     kind = _known(stream, kind)
+    topic = _topic_of(stream, await settings_of_readers(settings))
+    if topic != (own := _topic_of(stream, settings)):
+        print(f"following {topic!r}: the model of {own!r} has been changed", file=sys.stderr, flush=True)  # noqa: T201
     console = Console(soft_wrap=True, highlight=False)
     hints = _Hints(stream, topic, kind, from_beginning=from_beginning)
     shown = 0
@@ -57,6 +56,11 @@ async def tail(
                 if shown == limit:
                     return
             hints.waited(shown)
+
+
+def _topic_of(stream: str, settings: Settings) -> str:
+    topics = settings.topics
+    return {"vectors": topics.vectors, "verdicts": topics.verdicts, "dead-letters": topics.dead_letters}[stream]
 
 
 async def _settle(changelog: Changelog) -> None:

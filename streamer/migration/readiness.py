@@ -73,7 +73,7 @@ class Index:
 
     ready: bool
     state: str | None
-    lag: int | None
+    lag: int
     problem: str | None
 
 
@@ -92,8 +92,6 @@ def reasons_to_wait(reached: Progress, index: Index | str | None, most: int) -> 
             reasons.append(f"the indexer does not hold the new index: {index.problem}")
         elif not index.ready:
             reasons.append(f"the new index is not ready: {index.state or 'it has not begun'}")
-        elif index.lag is None:
-            reasons.append("the new index has not told yet how far it is behind")
         elif index.lag > most:
             reasons.append(f"the new index is {index.lag:,} vectors behind, more than {most:,}")
     return reasons

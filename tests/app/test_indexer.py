@@ -59,6 +59,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.topic = Topic()
+        self.changelog = MemoryChangelog(self.topic)
         self.tokens: list[str] = []
         self.begun: list[str] = []
         self.indexers: dict[str, PlayedIndexer] = {}
@@ -133,7 +134,8 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
 
     @asynccontextmanager
     async def opened(*_: Any) -> AsyncIterator[MemoryChangelog]:
-        yield MemoryChangelog(stage.topic)
+        stage.changelog = MemoryChangelog(stage.topic)
+        yield stage.changelog
 
     for name, played in (("run_side", stage.run_side), ("serve", served), ("existing_topics", topics),
                          ("open_changelog", opened), ("LOOK_SECONDS", 0.001), ("POLL_SECONDS", 0.001),
@@ -242,6 +244,20 @@ async def test_to_give_the_new_side_up_leaves_the_old_one_alone(stage: Stage) ->
         await until(lambda: stage.held() == [A])
         assert await stage.answers() == A
     assert stage.begun == [A, B]
+
+
+async def test_a_side_is_let_go_only_once_its_successor_answers(stage: Stage) -> None:
+    async with running(stage):
+        stage.states[B] = "restoring"
+        stage.decide("start", "switch", "finish")
+        await until(lambda: B in stage.indexers)
+        steps = stage.changelog.idle_polls
+        await until(lambda: stage.changelog.idle_polls > steps + 5)
+        assert stage.held() == [A, B]
+        assert await stage.answers() == A
+        stage.indexers[B].state = None
+        await until(lambda: stage.held() == [B])
+        assert await stage.answers() == B
 
 
 async def test_a_stop_does_not_wait_for_a_side_that_cannot_be_opened(

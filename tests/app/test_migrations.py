@@ -18,7 +18,9 @@ from streamer.app.migrations import (
     refuse_retired,
     settings_for_new_side,
     settings_of,
+    settings_of_readers,
 )
+from streamer.client import serving_topics
 from streamer.errors import ConfigurationError, StreamerError
 from streamer.settings import Settings, load_settings
 from tests.migration.sides import side
@@ -56,6 +58,15 @@ def test_what_cannot_be_is_refused_by_name() -> None:
         settings_of(settings(), [side("b", settings={"provider.nonsense": "1"})])
 
 
+async def reads(here: Settings) -> tuple[str, str]:
+    """The vector topic for programs, and that for commands."""
+    found = await serving_topics(
+        here.kafka.bootstrap_servers, group_id=here.kafka.group_id, migrations=here.topics.migrations
+    )
+    assert found is not None
+    return found.vectors, (await settings_of_readers(here)).topics.vectors
+
+
 @pytest.mark.kafka
 @pytest.mark.real_kafka("end offsets to be relied on")
 async def test_of_two_who_decide_at_the_same_moment_one_learns_that_it_was_late(
@@ -74,8 +85,12 @@ async def test_of_two_who_decide_at_the_same_moment_one_learns_that_it_was_late(
     assert spec is not None
     assert (spec.partitions, spec.configs) == (1, KEPT_FOREVER)
 
+    assert await serving_topics(broker.bootstrap_servers, group_id="group-a", migrations=here.topics.migrations) is None
+    assert await settings_of_readers(here) is here
     started = await decide(here, "start", None, old=side("a"), new=NEW)
+    assert await reads(here) == ("vectors-a", here.topics.vectors)
     switched = await decide(here, "switch", started)
+    assert await reads(here) == ("vectors-b", "vectors-b")
     with pytest.raises(StreamerError, match="somebody else has decided"):
         await decide(here, "finish", started)
     assert (await read_history(here)).last("group-a") == switched
@@ -83,7 +98,10 @@ async def test_of_two_who_decide_at_the_same_moment_one_learns_that_it_was_late(
     assert (worker.kafka.group_id, worker.topics.vectors, worker.provider.budget) == ("group-b", "vectors-b", "b")
     await refuse_retired(here)  # both work while the change is running
 
-    await decide(here, "finish", switched)
+    back = await decide(here, "back", switched)
+    assert await reads(here) == ("vectors-a", here.topics.vectors)
+    await decide(here, "finish", await decide(here, "switch", back))
+    assert await reads(here) == ("vectors-b", "vectors-b")
     with pytest.raises(ConfigurationError, match="has changed its model to model-b"):
         await refuse_retired(here)
     kept = await settings_for_new_side(here)

@@ -65,6 +65,11 @@ def news() -> tuple[list[str], Indices]:
     return [f"{title}. {description}" for _, title, description in rows], np.array([int(row[0]) for row in rows])
 
 
+def utterances() -> list[str]:
+    """The texts of CLINC150: 23,000 different short requests. Exits when it is not there."""
+    return list(dict.fromkeys(_column(_table("clinc_oos.tsv"), "text")))
+
+
 def streams(name: str, data: Labelled, seed: int) -> Iterator[Stream]:
     """The streams of a set: for each class that is strange in turn, or for the one that is."""
     rng = np.random.default_rng(1000 + seed)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamer.app.embedder import open_embedding
+from streamer.app.migrations import settings_of
 from streamer.commands.migrate import Estimate, Prepared
 from streamer.commands.migrate_status import (
     Look,
@@ -17,6 +20,7 @@ from streamer.commands.migrate_status import (
     look_document,
     look_lines,
     migration_document,
+    spend_of,
 )
 from streamer.commands.migrate_view import moved_document, moved_lines, start_document, start_lines
 from streamer.core.events import TopicPartition
@@ -26,6 +30,8 @@ from streamer.migration.readiness import Index, Position, Progress
 from streamer.settings import Settings, load_settings
 from tests.migration.sides import side
 from tests.support.schemas import check_document
+from tests.support.vendors.openai import FakeOpenAI
+from tests.support.vendors.services import KEY
 
 RUNNING = Migration(
     old=side("a"), new=side("b", settings={"provider.model": "b"}, unset=("provider.dimensions",)), running=True,
@@ -107,19 +113,42 @@ def test_whatever_is_seen_is_told(look: Look, line: str) -> None:
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
-        (said(), Index(ready=True, state=None, lag=0, problem=None)),
-        (said(ready=False, problem="no key"), Index(ready=False, state=None, lag=0, problem="no key")),
+        (said(lag=5), Index(ready=True, state=None, lag=7, problem=None)),
+        (said(ready=False, problem="no key"), Index(ready=False, state=None, lag=7, problem="no key")),
         (None, None),
         ("nobody answers", "nobody answers"),
     ],
 )
 def test_the_new_index_is_what_the_indexer_says(told: Any, expected: Any) -> None:
-    assert index_of(told, RUNNING, "u") == expected
+    assert index_of(told, RUNNING, "u", 7) == expected
 
 
 @pytest.mark.parametrize("told", [{"role": "indexer"}, {"migration": None}, said(space="space-x")])
 def test_an_indexer_that_does_not_know_of_it_is_no_ready_one(told: Any) -> None:
-    assert "does not hold the index of model-b yet" in str(index_of(told, RUNNING, "u"))
+    assert "does not hold the index of model-b yet" in str(index_of(told, RUNNING, "u", 7))
+
+
+@pytest.mark.anyio
+async def test_what_the_new_workers_spend_is_counted_by_itself(tmp_path: Path) -> None:
+    async with FakeOpenAI(key=KEY) as server:
+        before = load_settings(None, {}, {
+            "provider.name": "openai", "provider.base_url": server.base_url, "provider.api_key": KEY,
+            "provider.dimensions": "16", "cache.path": str(tmp_path / "cache.sqlite"),
+        })  # fmt: skip
+        new = side("b", settings={"provider.dimensions": "8"},
+                   work={"provider.budget": "group-b", "provider.max_spend": "2"})  # fmt: skip
+        assert await spend_of(before, new) is None, "no store yet"
+        for settings, texts in ((before, ["an old text"]), (settings_of(before, [new], work=True), ["one", "another"])):
+            billed = server.billed_tokens
+            async with open_embedding(settings) as stack:
+                await stack.embedder.embed(texts, "document")
+            billed = server.billed_tokens - billed
+        assert billed > 0
+        assert await spend_of(before, new) == {"usd": billed * 0.02 / 1e6, "tokens": billed, "limit_usd": 2.0}
+        unlimited = side("b", settings={"provider.dimensions": "8"}, work={"provider.budget": "group-b"})
+        assert (await spend_of(before, unlimited) or {})["tokens"] == billed
+    local = load_settings(None, {}, {"provider.name": "onnx"})
+    assert await spend_of(local, side("b", settings={"provider.precision": "float32"})) is None
 
 
 @pytest.mark.parametrize(
@@ -137,13 +166,14 @@ def test_a_start_says_what_it_costs(price: Price | None, tokens: int, limit: str
     work = {} if limit is None else {"provider.max_spend": limit}
     prepared = Prepared(
         settings=Settings(), old=side("a"), new=side("b", work=work), specs=[], price=price,
-        estimate=Estimate(records=1_000, tokens=tokens, usd=amount, seconds=300.0),
+        estimate=Estimate(records=1_000, deleted=200, tokens=tokens, usd=amount, seconds=300.0),
     )  # fmt: skip
     check_document("migrate-line", start_document(prepared, dry_run=False))
     text = "\n".join(start_lines(prepared, dry_run=False))
     assert line in text
     assert "run       streamer run --migration" in text
     assert "time      5 min for one worker" in text
+    assert "          200 EARLIER ONES ARE DELETED (retention): the new model will not have them" in text
     assert "Nothing was changed." in "\n".join(start_lines(prepared, dry_run=True))
 
 

@@ -44,11 +44,11 @@ async def document(*arguments: str) -> dict[str, Any]:
 
 
 async def test_a_plan_names_workers_limits_cost_and_bottleneck() -> None:
-    small = ["--rate", "5000/s", "--provider", "openai", "--tokens", "60", "--set", "index.capacity=1000"]
-    plan = await document(*small, "--set", "provider.tokens_per_minute=20000000")
+    small = ["--rate", "10000/s", "--provider", "openai", "--tokens", "60", "--set", "index.capacity=1000"]
+    plan = await document(*small, "--set", "provider.tokens_per_minute=40000000")
     assert plan["workers"] >= 2
-    assert plan["outlook"]["usd_per_day"] == pytest.approx(5000 * 60 * 86_400 * 0.02 / 1e6)
-    assert plan["needs"]["tokens a minute"] == {"needed": 18_000_000, "available": 20_000_000}
+    assert plan["outlook"]["usd_per_day"] == pytest.approx(10_000 * 60 * 86_400 * 0.02 / 1e6)
+    assert plan["needs"]["tokens a minute"] == {"needed": 36_000_000, "available": 40_000_000}
     assert (plan["keeps_up"], plan["bottleneck"]) == (True, "tokens a minute")
     assert plan["price_as_of"] == "2026-11-28"
     tight = await document(*small, "--set", "provider.tokens_per_minute=1000000", "--backlog", "1000")

@@ -189,18 +189,38 @@ def test_a_group_in_one_line() -> None:
     assert [str(line) for line in lines_of([unknown])] == ["group     g  state unknown  members unknown  lag unknown"]
 
 
+INDEXER: dict[str, Any] = {
+    **{key: WORKER[key] for key in WORKER if key not in ("in_flight", "dead_letters", "forecast")},
+    "role": "indexer", "waits": [], "degraded": [], "ready": True, "state": None, "lag": 0, "partitions": [],
+    "vectors": 1_000, "capacity": 200_000, "verdicts": {"ordinary": 3}, "foreign": 0,
+    "snapshot_age_seconds": None, "cache": None, "spend": None,
+}  # fmt: skip
+
+
 def test_an_indexer_in_one_line() -> None:
     """First hour D12."""
-    document = {
-        **{key: WORKER[key] for key in WORKER if key not in ("in_flight", "dead_letters", "forecast")},
-        "role": "indexer", "waits": [], "degraded": [], "ready": True, "state": None, "lag": 0, "partitions": [],
-        "vectors": 1_000, "capacity": 200_000, "verdicts": {"ordinary": 3}, "foreign": 0,
-        "snapshot_age_seconds": None, "cache": None, "spend": None,
-    }  # fmt: skip
-    check_document("status", document)
-    head, space = lines_of([{"kind": "process", "url": "http://x", **document}])
+    check_document("status", INDEXER)
+    head, space = lines_of([{"kind": "process", "url": "http://x", **INDEXER}])
     assert str(head) == "indexer   http://x  ready  1,234/s  lag 0  1,000 of 200,000 vectors"
     assert str(space).split(maxsplit=1) == ["space", "abc openai small, no cache"]
+
+
+def test_an_indexer_tells_of_a_change_of_the_model() -> None:
+    side = {"group": "g", "space": "s", "provider": "openai", "model": "large", "ready": True, "state": None,
+            "vectors": 900, "lag": 0, "problem": None}  # fmt: skip
+    for new, state in (
+        (side, "ready"),
+        ({**side, "ready": False, "state": "restoring: 1 of 2 records read"}, "restoring: 1 of 2 records read"),
+        ({**side, "ready": False, "problem": "no key"}, "no key"),
+    ):
+        migration = {"serving": "old", "old": side, "new": new, "agreement": None}
+        document = {**INDEXER, "migration": migration, "indexes": ["g", "h"]}
+        check_document("status", document)
+        (line,) = [
+            str(line) for line in lines_of([{"kind": "process", "url": "u", **document}]) if "changes" in str(line)
+        ]
+        said = f"the old model answers; new: openai large {state}, 900 vectors; see streamer migrate status"
+        assert line.split(maxsplit=1) == ["changes", said]
 
 
 class Several:

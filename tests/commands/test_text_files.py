@@ -94,7 +94,8 @@ def test_objects_over_several_lines_have_the_number_of_their_first(tmp_path: Pat
 def test_a_pipe_is_read_as_a_file_is(tmp_path: Path) -> None:
     """As of `<(zcat texts.gz)` in a shell."""
     os.mkfifo(tmp_path / "pipe")
-    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[gzip.compress(b"late\nwet\n")])
+    pipe = tmp_path / "pipe"
+    writer = threading.Thread(target=pipe.write_bytes, args=[gzip.compress(b"late\nwet\n")], daemon=True)
     writer.start()
     with open_text_file(tmp_path / "pipe", FileFormat()) as file:
         assert contents(list(file.rows())) == ["late", "wet"]

@@ -24,6 +24,12 @@ pytestmark = pytest.mark.anyio
 UNFINISHED = b"GET / HTTP/1.1\r\nhost: localhost\r\n"
 
 
+@pytest.fixture(autouse=True)
+def a_busy_machine_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To open hundreds of connections may take longer than headers may; tests about that set a time of their own."""
+    monkeypatch.setattr(BoundedProtocol, "header_seconds", 300.0)
+
+
 @asynccontextmanager
 async def holding(client: httpx.AsyncClient, number: int, data: bytes) -> AsyncIterator[list[SocketStream]]:
     """So many connections that have sent this, and nothing more."""

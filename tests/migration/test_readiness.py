@@ -42,7 +42,7 @@ def test_rate_and_eta_are_of_two_looks() -> None:
     assert progress(after, {TP: Position(10, 130, 130)}, 2.0).eta == 0.0
 
 
-def index(ready: bool = True, state: str | None = None, lag: int | None = 0, problem: str | None = None) -> Index:
+def index(ready: bool = True, state: str | None = None, lag: int = 0, problem: str | None = None) -> Index:
     return Index(ready=ready, state=state, lag=lag, problem=problem)
 
 
@@ -55,7 +55,6 @@ def index(ready: bool = True, state: str | None = None, lag: int | None = 0, pro
         (101, READY, ["the new workers are 101 records behind, more than 100"]),
         (0, "no indexer answers", ["no indexer answers"]),
         (0, index(lag=101), ["the new index is 101 vectors behind, more than 100"]),
-        (0, index(lag=None), ["the new index has not told yet how far it is behind"]),
         (0, index(ready=False, state="restoring"), ["the new index is not ready: restoring"]),
         (0, index(ready=False, problem="no key"), ["the indexer does not hold the new index: no key"]),
     ],
