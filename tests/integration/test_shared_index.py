@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,73 @@ from tests.support.milvus_server import milvus_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 
-NAMES = ("parcel", "courier", "invoice", "password", "battery", "window", "garden", "ticket", "bicycle", "passport")
-ISSUES = ("is broken", "did not arrive", "must be changed")
-TEXTS = [f"Hello, my {name} {issue}, what can I do?" for name in NAMES for issue in ISSUES]
+WORDS = [
+    "apple",
+    "bridge",
+    "candle",
+    "doctor",
+    "engine",
+    "forest",
+    "guitar",
+    "harbor",
+    "island",
+    "jacket",
+    "kitchen",
+    "lantern",
+    "mountain",
+    "needle",
+    "orange",
+    "pepper",
+    "quarter",
+    "river",
+    "saddle",
+    "tunnel",
+    "umbrella",
+    "valley",
+    "winter",
+    "yellow",
+    "zebra",
+    "anchor",
+    "basket",
+    "copper",
+    "desert",
+    "eagle",
+    "feather",
+    "garden",
+    "hammer",
+    "insect",
+    "jungle",
+    "kettle",
+    "ladder",
+    "magnet",
+    "noodle",
+    "oyster",
+    "pencil",
+    "rabbit",
+    "silver",
+    "temple",
+    "uncle",
+    "violin",
+    "wagon",
+    "yogurt",
+    "acid",
+    "balloon",
+    "cotton",
+    "dragon",
+    "elbow",
+    "finger",
+    "ghost",
+    "helmet",
+    "iron",
+    "jewel",
+    "kidney",
+    "lemon",
+    "mirror",
+    "nurse",
+    "onion",
+    "planet",
+]
+TEXTS = [" ".join(random.Random(number).sample(WORDS, 12)) for number in range(30)]  # alike to none of the others
 
 
 def told(records: list[Any]) -> dict[str, dict[str, Any]]:
@@ -74,7 +139,7 @@ async def test_the_work_is_shared_and_nothing_is_lost(stage: Stage, tmp_path: Pa
                 await doomed.logged(2, lambda line: line["event"] == "partitions divided anew")
                 await produce("first", 30)
                 said = await verdicts(30)
-                assert {verdict["verdict"] for verdict in said.values()} <= {"warming_up", "near_duplicate"}
+                assert {verdict["verdict"] for verdict in said.values()} == {"warming_up"}
                 async with httpx.AsyncClient() as client:
                     stats = [(await client.get(f"http://127.0.0.1:{port}/v1/stats")).json() for port in ports]
                 assert [each["records_total"] > 0 for each in stats] == [True, True]
@@ -86,7 +151,7 @@ async def test_the_work_is_shared_and_nothing_is_lost(stage: Stage, tmp_path: Pa
                 for i in range(20):
                     verdict = said[f"copy-{i}"]
                     assert verdict["verdict"] == "near_duplicate"
-                    assert verdict["duplicate_of"] == (said[f"first-{i}"]["duplicate_of"] or f"first-{i}")
+                    assert verdict["duplicate_of"] == f"first-{i}"
 
                 milvus.kill()
                 await produce("late", 5)
