@@ -120,7 +120,13 @@ async def _index(
 ) -> None:
     index, group_id = settings.index, f"{settings.kafka.group_id}-verdicts"
     window = None if index.window_seconds is None else round(index.window_seconds * 1000)
-    policy = VerdictPolicy(index.near_duplicate_similarity, index.neighbors, index.false_alarm_rate, window=window)
+    policy = VerdictPolicy(
+        index.near_duplicate_similarity,
+        index.neighbors,
+        index.false_alarm_rate,
+        window=window,
+        near_duplicate_numbers=index.near_duplicate_numbers,
+    )
     snapshots = memory.snapshots
     indexer = Indexer(
         changelog,

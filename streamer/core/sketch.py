@@ -88,11 +88,15 @@ class Overlap(NamedTuple):
     agreement: float
 
 
-def overlaps(own: Iterable[bytes], others: Iterable[bytes]) -> list[Overlap]:
-    """Pairs of unpacked sketches compared in one go."""
+def overlaps(own: Iterable[bytes], others: Iterable[bytes], *, numbers_matter: bool = True) -> list[Overlap]:
+    """Pairs of unpacked sketches compared in one go: by words and numbers, or by words alone."""
     first = np.frombuffer(b"".join(own), "<u2").reshape(-1, _SLOTS)
     second = np.frombuffer(b"".join(others), "<u2").reshape(-1, _SLOTS)
     words, fewer_words = _shared(first[:, :SKETCH_WORDS], second[:, :SKETCH_WORDS])
+    if not numbers_matter:
+        share = words / (fewer_words + _PRIOR_WORDS)
+        share[(first[:, :SKETCH_WORDS] == second[:, :SKETCH_WORDS]).all(axis=1)] = 1.0
+        return [Overlap(value, 1.0) for value in share.tolist()]
     numbers, fewer_numbers = _shared(first[:, SKETCH_WORDS:], second[:, SKETCH_WORDS:])
     weight = fewer_words + _PRIOR_WORDS + _NUMBER_WEIGHT * fewer_numbers
     share = (words + _NUMBER_WEIGHT * numbers) / weight

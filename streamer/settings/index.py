@@ -24,6 +24,9 @@ class IndexSettings(Section):
     near_duplicate_similarity: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
         "auto", description="a cosine from 0 to 1, or auto: calibrated on the stream and on the words that texts share"
     )
+    near_duplicate_numbers: Literal["matter", "ignore"] = Field(
+        "matter", description="ignore: texts that differ in nothing but their numbers are near-duplicates, as log lines"
+    )
     false_alarm_rate: Annotated[float, Field(ge=0.0001, le=0.5)] = Field(
         0.01, description="share of ordinary events that may be called anomalies"
     )

@@ -26,7 +26,7 @@ from streamer.indexer.index.rotation import Rotation
 from streamer.indexer.verdicts.judge import Judge
 
 MAGIC: Final = b"streamer index\n"
-VERSION: Final = 4  # raise it whenever what is written changes its meaning
+VERSION: Final = 5  # raise it whenever what is written changes its meaning
 
 _PIECE: Final = 4 << 20  # bytes of vectors in a frame, the most that writing and reading hold on to at once
 _LENGTH: Final = 8

@@ -101,6 +101,7 @@ class Saving:
             "dimensions": memory.space.dimensions,
             "index.capacity": memory.capacity,
             "index.near_duplicate_similarity": policy.near_duplicate_similarity,
+            "index.near_duplicate_numbers": policy.near_duplicate_numbers,
             "index.neighbors": policy.neighbors,
             "index.false_alarm_rate": policy.false_alarm_rate,
             "index.window_seconds": None if policy.window is None else policy.window / 1000,

@@ -14,7 +14,7 @@ from streamer.core.sketch import TextForm
 from streamer.core.verdicts import Reason
 from streamer.indexer.verdicts.content import ContentScore, Note
 from streamer.indexer.verdicts.form import FormScorer
-from streamer.indexer.verdicts.robust import RobustReference
+from streamer.indexer.verdicts.robust import AT_LEAST, AT_LEAST_APART, RobustReference
 
 _SCORES: Final = 80  # fewer are no reference
 _FORM_TOLERANCE: Final = 5.0  # tails of forms are heavy: rare signs are rare
@@ -46,7 +46,8 @@ _normal = NormalDist()
 
 @dataclass(frozen=True, slots=True)
 class Unusualness:
-    """How unusual an event is. `surprise`: -log2 of the rank of its content among all. `form_score`: see FormScorer."""
+    """How unusual an event is. `surprise`: -log2 of the rank of its content among all. `form_score`: see FormScorer.
+    `alone`: the rank of its content without its company."""
 
     score: float
     p_value: float
@@ -54,6 +55,7 @@ class Unusualness:
     form_p_value: float | None
     surprise: float
     form_score: float | None
+    alone: float
 
 
 class AnomalyDetector:
@@ -123,10 +125,15 @@ class AnomalyDetector:
             p_value = max(p_value, self._content.rank(unusual))  # few scores say no more than that
         else:
             by_rank = self._joint.rank(score)
-            respected = score == by_content or trust >= _RESPECTED
-            p_value = self._joint.tempered(by_rank, p_value) if respected else by_rank
+            trusted = trust >= _RESPECTED
+            if trusted or score == by_content:
+                apart = self._content.apart or (trusted and self._form.apart)
+                p_value = min(by_rank, max(p_value, by_rank * (AT_LEAST_APART if apart else AT_LEAST)))
+            else:
+                p_value = by_rank
         surprise = -log2(self._content.rank(unusual))
-        return Unusualness(round(score, 6), p_value, p_content, p_form, surprise, form_score)
+        alone = self._content.rank(content.score)
+        return Unusualness(round(score, 6), p_value, p_content, p_form, surprise, form_score, alone)
 
     def _in_company(self, content: ContentScore) -> float:
         """Its score, raised by the company that it keeps."""
@@ -155,7 +162,7 @@ class AnomalyDetector:
         stands_out = judged.form_p_value <= _STANDS_OUT
         self._standing_out += (stands_out - self._standing_out) / min(_MEMORY, 150 + self._judged)
         if stands_out:
-            content_score = _normal.inv_cdf(min(0.999, max(0.001, 1 - judged.content_p_value)))
+            content_score = _normal.inv_cdf(min(0.999, max(0.001, 1 - judged.alone)))
             self._their_content += (content_score - self._their_content) / _MEMORY_OF_FORMS
             self._their_weight += (1 - self._their_weight) / _MEMORY_OF_FORMS
 

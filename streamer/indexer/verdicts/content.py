@@ -10,11 +10,9 @@ NEIGHBOURS: Final = 12  # that count
 CANDIDATES: Final = 16  # nearest earlier ones, of which the first NEIGHBOURS eligible ones count
 FEWEST: Final = 20  # earlier events before the first score
 
-# What the neighbours' own closeness is worth. A power, because only where events lie close together their closeness
-# says what is usual there; among loose ones it is chance. These and all numbers below were chosen on the mean over four
-# public sets, none of which decided alone.
+# What the neighbours' own closeness is worth. This and all numbers below were chosen on the mean over four public sets,
+# none of which decided alone.
 _WEIGHT: Final = 0.5
-_POWER: Final = 2
 _DENSITY: Final = 8  # neighbours by which it is told how close together events lie
 # Events on probation are no neighbours yet: for as many events as a thousand, early in a stream a quarter of those
 # before them, times the binary logarithm of how unusual they were. So strangers do not make each other look familiar,
@@ -68,7 +66,7 @@ def content_score(
         if counted < _DENSITY:
             nearest += last
             if density == density:  # not nan
-                densities += _familiarity(density, background)
+                densities += density
                 known += 1
         cosines += last
         counted += 1
@@ -79,10 +77,6 @@ def content_score(
     # What is missing lies no nearer than the farthest that was found.
     density = (nearest + max(0, _DENSITY - counted) * last) / _DENSITY
     mean = (cosines + (NEIGHBOURS - counted) * last) / NEIGHBOURS
-    theirs = densities / known if known else _familiarity(density, background)
-    score = theirs - (mean - background) / (1 - background)
+    theirs = max(0.0, (densities / known if known else density) - background)
+    score = (_WEIGHT * theirs - (mean - background)) / (1 - background)
     return ContentScore(round(score, 6), density, company / min(asked, _COMPANY))
-
-
-def _familiarity(density: float, background: float) -> float:
-    return _WEIGHT * max(0.0, (density - background) / (1 - background)) ** _POWER

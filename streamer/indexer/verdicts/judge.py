@@ -23,7 +23,7 @@ from streamer.indexer.verdicts.anomalies import AnomalyDetector, Unusualness, no
 from streamer.indexer.verdicts.background import Background
 from streamer.indexer.verdicts.content import CANDIDATES, FEWEST, ContentScore, Note, content_score
 from streamer.indexer.verdicts.groups import Groups, LocalGroups
-from streamer.indexer.verdicts.near_duplicates import Candidate, NearDuplicateDetector, Threshold, candidates
+from streamer.indexer.verdicts.near_duplicates import Candidate, NearDuplicateDetector, Numbers, Threshold, candidates
 from streamer.indexer.verdicts.retention import EventTimeRetention
 
 _RUN: Final = 64  # events compared in one product
@@ -40,13 +40,15 @@ class VerdictPolicy:
     `near_duplicate_similarity`: cosine from which two events are near-duplicates, or "auto", see NearDuplicateDetector.
     `neighbors`: how many of the nearest events a verdict looks at and lists. `false_alarm_rate`: share of ordinary
     events that are called anomalies, or near-duplicates without being sure ones. `window`: milliseconds of event time
-    after which an event is forgotten, None for never.
+    after which an event is forgotten, None for never. `near_duplicate_numbers`: whether texts that differ in nothing
+    but their numbers are two texts ("matter") or near-duplicates ("ignore").
     """
 
     near_duplicate_similarity: Threshold = "auto"
     neighbors: int = 5
     false_alarm_rate: float = 0.01
     window: int | None = None
+    near_duplicate_numbers: Numbers = "matter"
 
 
 class Judge:
@@ -233,7 +235,7 @@ class Judge:
 
     def _compare(self, sketches: Sequence[bytes | None], found: Sequence[Sequence[Match]]) -> list[list[Candidate]]:
         theirs = [[match.payload.sketch if match.payload else None for match in matches] for matches in found]
-        return candidates(sketches, found, theirs)
+        return candidates(sketches, found, theirs, numbers_matter=self._policy.near_duplicate_numbers == "matter")
 
     def _join(self, id: str, copies: Sequence[Match], hops: int = 0) -> str | None:
         """Put an id into the group of the best of its copies; the group's first, None if it starts its own.

@@ -12,6 +12,7 @@ from streamer.core.verdicts import Match
 from streamer.indexer.verdicts.calibration import Reference
 
 Threshold: TypeAlias = float | Literal["auto"]
+Numbers: TypeAlias = Literal["matter", "ignore"]
 
 # Four fifths of the shorter text's words in the other one, numbers and all, is a copy by any standard; and so is a
 # cosine nine tenths of the way from two unrelated events of this stream to two equal ones. These are not calibrated.
@@ -34,7 +35,11 @@ class Candidate:
 
 
 def candidates(
-    sketches: Sequence[bytes | None], found: Sequence[Sequence[Match]], theirs: Sequence[Sequence[bytes | None]]
+    sketches: Sequence[bytes | None],
+    found: Sequence[Sequence[Match]],
+    theirs: Sequence[Sequence[bytes | None]],
+    *,
+    numbers_matter: bool = True,
 ) -> list[list[Candidate]]:
     """The neighbours of each event of a batch, compared by their sketches in one go."""
     pairs = [
@@ -43,7 +48,8 @@ def candidates(
         for other in others
         if own is not None and other is not None
     ]
-    compared = iter(overlaps([own for own, _ in pairs], [other for _, other in pairs]))
+    first, second = [own for own, _ in pairs], [other for _, other in pairs]
+    compared = iter(overlaps(first, second, numbers_matter=numbers_matter))
     return [
         [
             Candidate(match, None if own is None or other is None else next(compared))

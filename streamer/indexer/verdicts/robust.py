@@ -10,41 +10,52 @@ from typing import Any, Final, NamedTuple
 from streamer.indexer.verdicts.calibration import Reference
 
 # The bulk of the scores says how the ordinary ones go on, as a normal variable does: straight in these quantiles.
-_LEVELS: Final = (0.3, 0.5, 0.7, 0.8, 0.9)
-_Z: Final = (-0.524401, 0.0, 0.524401, 0.841621, 1.281552)
+# None of them is high: with a tenth of strangers, a good part of what lies above is theirs.
+_LEVELS: Final = (0.25, 0.5, 0.75)
+_Z: Final = (-0.674490, 0.0, 0.674490)
 _CHECKED: Final = 0.05  # of the ordinary lie beyond where strangers are counted
 _Z_CHECKED: Final = 1.644854
-_HEAVIER: Final = 1.1  # than a normal variable, where no strangers are
+_SUPPOSED: Final = 0.1  # strangers, until it is known better
 _MOST_STRANGERS: Final = 0.15
 _ROUNDS: Final = 6
 _FEWEST: Final = 50  # scores that a bulk consists of
 _SELDOM: Final = 32  # scores after which the bulk is looked at again
 # The tails of ordinary scores are about as heavy as the bulk says, on real text; a small reference is a guess.
-_TOLERANCE: Final = 1.1
 _UNSURE: Final = 2.0
 _FEWEST_KEPT: Final = 200
 _NOTHING: Final = 1e-9  # a deviation that is none
+# A p-value is at least this share of the rank, so that the rate is exceeded threefold at the most where ordinary scores
+# have a heavier tail than a normal variable. Where strangers stand apart, it is clear whose the tail is: there are more
+# scores beyond the farther of two deviations than between both, and not so many that it is the stream that changes.
+AT_LEAST: Final = 0.35
+AT_LEAST_APART: Final = 0.1
+_APART: Final = (2.326348, 3.090232)
+_TIMES_AS_MANY: Final = 1.5
+_MOST_APART: Final = 0.08
 
 
 class Bulk(NamedTuple):
-    """What most scores say about the ordinary ones: their median and standard deviation, and the share of strangers."""
+    """What most scores say about the ordinary ones: their median and standard deviation, the share of strangers, and
+    whether these stand apart."""
 
     middle: float
     deviation: float
     strangers: float
+    apart: bool
 
 
 class RobustReference(Reference):
     """The recent scores, some of which belong to strangers.
 
     `p_value` is the rank of a score among them (see Reference) unless the tail is heavier than the bulk tells: then it
-    is what the bulk tells, times a `tolerance`, but never less than a share `at_least` of the rank. So strangers do not
-    use up the rate, and a stream that changes altogether does not raise alarms for ever.
+    is what the bulk tells, times a `tolerance`, but never less than a share `at_least` of the rank (less where
+    strangers stand apart). So strangers do not use up the rate, and a stream that changes altogether does not raise
+    alarms for ever.
 
     Early in a stream only the latest third of the scores counts: distances shrink while a memory grows.
     """
 
-    def __init__(self, rate: float, needed: int, *, tolerance: float = _TOLERANCE, at_least: float = 0.1) -> None:
+    def __init__(self, rate: float, needed: int, *, tolerance: float = 1.0, at_least: float = AT_LEAST) -> None:
         super().__init__(rate)
         self.needed = needed
         self.bulk: Bulk | None = None
@@ -66,7 +77,9 @@ class RobustReference(Reference):
         if self.bulk is None:
             return by_rank
         by_bulk = erfc((score - self.bulk.middle) / self.bulk.deviation / sqrt(2)) / 2
-        return self.tempered(by_rank, by_bulk)
+        expected = by_bulk * self._tolerance * (1 + _UNSURE / sqrt(len(self) + 1))
+        at_least = min(self._at_least, AT_LEAST_APART) if self.apart else self._at_least
+        return min(by_rank, max(expected, by_rank * at_least))
 
     def rank(self, score: float) -> float:
         """The share of all scores that are at least as large, this one included; at most 1."""
@@ -87,15 +100,15 @@ class RobustReference(Reference):
         self._added = state["added"]
         self.bulk = None if state["bulk"] is None else Bulk(*state["bulk"])
 
-    def tempered(self, by_rank: float, expected: float) -> float:
-        """The p-value where `expected` is what ordinary events are expected to have."""
-        tolerated = expected * self._tolerance * (1 + _UNSURE / sqrt(len(self) + 1))
-        return min(by_rank, max(tolerated, by_rank * self._at_least))
+    @property
+    def apart(self) -> bool:
+        """Whether strangers are among the scores, and clearly so."""
+        return self.bulk is not None and self.bulk.apart
 
 
 def fit(ordered: Sequence[float]) -> Bulk | None:
     """The bulk of scores in ascending order, by least squares; None where there is none."""
-    count, strangers = len(ordered), 0.0
+    count, strangers = len(ordered), _SUPPOSED
     if count < _FEWEST:
         return None
     mean_z = sum(_Z) / len(_Z)
@@ -110,5 +123,7 @@ def fit(ordered: Sequence[float]) -> Bulk | None:
             return None
         limit = middle + deviation * _Z_CHECKED
         beyond = (count - bisect_right(ordered, limit, count // 2)) / count
-        strangers = min(_MOST_STRANGERS, max(0.0, (beyond - _CHECKED * _HEAVIER) / (1 - _CHECKED)))
-    return Bulk(middle, deviation, strangers)
+        strangers = min(_MOST_STRANGERS, max(0.0, (beyond - _CHECKED) / (1 - _CHECKED)))
+    far, farther = (count - bisect_right(ordered, middle + deviation * z) for z in _APART)
+    apart = _TIMES_AS_MANY * (far - farther) < farther < _MOST_APART * count
+    return Bulk(middle, deviation, strangers, apart)

@@ -72,6 +72,7 @@ POLICIES = st.builds(
     neighbors=st.integers(1, 4),
     false_alarm_rate=st.sampled_from([0.05, 0.3]),
     window=st.sampled_from([None, 60_000]),
+    near_duplicate_numbers=st.sampled_from(["matter", "ignore"]),
 )
 
 
@@ -186,9 +187,9 @@ def test_frames_that_were_exchanged_are_noticed(whole: bytes, where: str) -> Non
 def test_what_is_something_else_is_refused_by_name(whole: bytes) -> None:
     assert refused(b"SQLite format 3\0" + whole) == "it is not a snapshot of an index"
     judge = new_judge(VerdictPolicy(), 100)
-    with patch.object(snapshot_format, "VERSION", 5):
+    with patch.object(snapshot_format, "VERSION", 6):
         newer = saved(judge)
-    assert refused(newer) == "its format has version 5, but ours is 4"
+    assert refused(newer) == "its format has version 6, but ours is 5"
     with patch.object(Judge, "state", lambda self: ({"another": "version"}, np.zeros((0, DIMENSIONS), np.float32))):
         unclear = saved(judge)
     assert "cannot be understood: KeyError" in refused(unclear)

@@ -45,7 +45,7 @@ def test_what_is_missing_lies_no_nearer_than_the_farthest_found() -> None:
     some = [(0.9, Note(i, 0.5)) for i in range(3)] + [(0.4, Note(3999, 0.1, 9.0))]
     found = scored(some)
     assert abs(found.density - (3 * 0.9 + 5 * 0.4) / 8) < 1e-9
-    assert abs(found.score - (0.5 * 0.5**2 - (3 * 0.9 + (NEIGHBOURS - 3) * 0.4) / NEIGHBOURS)) < 1e-6
+    assert abs(found.score - (0.5 * 0.5 - (3 * 0.9 + (NEIGHBOURS - 3) * 0.4) / NEIGHBOURS)) < 1e-6
 
 
 def test_unusual_neighbours_are_company_until_their_probation_is_over() -> None:

@@ -43,6 +43,19 @@ def test_before_anything_is_learned_only_sure_copies_count(
     assert bool(found(detector, candidate(similarity, overlap), background=background)) == sure
 
 
+LINE = "{} INFO Connection from 10.0.0.{} port {} closed after {} ms"
+
+
+@pytest.mark.parametrize("numbers_matter", [True, False])
+def test_lines_of_one_template_are_copies_where_numbers_do_not_matter(numbers_matter: bool) -> None:
+    first = unpack(sketch(LINE.format("12:00:01", 7, 40122, 15)))
+    other = unpack(sketch(LINE.format("12:00:09", 9, 51877, 871)))
+    failed = unpack(sketch("12:00:09 ERROR Connection to 10.0.0.9 port 22 refused"))
+    near = [Match("other", 0.85), Match("failed", 0.6)]
+    (compared,) = candidates([first], [near], [[other, failed]], numbers_matter=numbers_matter)
+    assert found(NearDuplicateDetector("auto", 0.01), *compared) == ([] if numbers_matter else ["other"])
+
+
 @pytest.mark.parametrize("overlap", [True, False])
 def test_the_threshold_follows_the_stream(overlap: bool) -> None:
     rng = np.random.default_rng(1)

@@ -34,6 +34,28 @@ def test_ordinary_events_are_raised_at_the_rate_however_many_strangers_there_are
         assert found > 0.6
 
 
+@pytest.mark.parametrize("shape", [0.7, 4.0])
+def test_a_heavy_tail_of_ordinary_scores_never_exceeds_the_rate_threefold(shape: float) -> None:
+    false, _ = alarms(np.random.default_rng(1).gamma(shape, size=6000), np.empty(0))
+    assert 0.8 * RATE <= false <= 3 * RATE
+
+
+def test_whose_the_tail_is_shows_where_strangers_stand_apart() -> None:
+    rng = np.random.default_rng(4)
+
+    def apart(scores: np.ndarray) -> bool:
+        found = fit(sorted(scores.tolist()))
+        assert found is not None
+        return found.apart
+
+    ordinary = rng.normal(size=2000)
+    assert apart(np.concatenate((ordinary, rng.normal(4, 0.5, 100))))
+    assert not apart(ordinary)
+    assert not apart(np.concatenate((ordinary, rng.normal(2, 0.5, 100))))  # nobody can tell
+    assert not apart(np.concatenate((ordinary, rng.normal(4, 0.5, 400))))  # the stream changes
+    assert not apart(rng.gamma(4, size=2000))
+
+
 def test_without_a_bulk_it_is_the_rank() -> None:
     reference = RobustReference(RATE, 80)
     for score in (0.0, 0.0, 1.0):
@@ -51,7 +73,7 @@ def test_a_stream_that_changes_altogether_is_ordinary_again() -> None:
     for score in rng.normal(6, 1, 3000).tolist():
         raised.append(reference.p_value(score) <= RATE)
         reference.add(score)
-    assert all(raised[:50])
+    assert np.mean(raised[:50]) > 0.9
     assert np.mean(raised[250:]) < 2 * RATE
 
 
