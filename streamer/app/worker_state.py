@@ -112,11 +112,12 @@ class Worker:
         )
 
     def ready(self) -> str | None:
-        state = self._embedding.dispatcher.state()
-        if (waits := self._pipeline.ready()) is not None:
-            why = self._source.state()
-            return f"{waits}: {why}" if why else waits
-        return self._sink.state() or self._source.state() or (f"provider {state}" if state else None)
+        """The first of `waits`, and why it is, as far as the brokers are to blame."""
+        waits = self.waits()
+        if not waits:
+            return None
+        why = joined(self._source.waits()) if self._pipeline.waiting() is not None else None
+        return waits[0].text if why is None else f"{waits[0].text}: {why.text}"
 
     def states(self) -> dict[str, Callable[[], str | Waiting | None]]:
         """Why each part that may be unavailable for a while is. The cache tells of its outages itself."""
@@ -127,10 +128,14 @@ class Worker:
         }
 
     def waits(self) -> list[Waiting]:
-        """All that keeps work from flowing now."""
-        found = [self._pipeline.waiting(), *self._source.waits(), provider_waiting(self._embedding)]
-        if (publishing := self._sink.state()) is not None:
-            found.append(Waiting("publishing", publishing))
+        """All that keeps work from flowing now; readiness, status, the page and metrics tell of nothing else."""
+        publishing = self._sink.state()
+        found = [
+            self._pipeline.waiting(),
+            None if publishing is None else Waiting("publishing", publishing),
+            *self._source.waits(),
+            provider_waiting(self._embedding),
+        ]
         return [waiting for waiting in found if waiting is not None]
 
     def lacks(self) -> list[Waiting]:

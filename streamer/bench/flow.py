@@ -30,7 +30,8 @@ from streamer.worker.pipeline import Pipeline
 from streamer.worker.settings import PipelineSettings
 
 BATCHES = 2  # at once
-LOOK = 0.02  # seconds between two looks at how far it has come
+WARM = 10  # a tenth of the events passes before anything is measured
+LOOK = 0.05  # seconds between two looks at how far it has come
 
 
 async def worker(
@@ -45,8 +46,8 @@ async def worker(
 ) -> Any:
     """A worker until it has published so many `events`, or without such a number until SIGTERM.
 
-    `rate`: events a second, and microseconds of a processor for each. `resident`: bytes after a tenth, half and nine
-    tenths of the events. `stages`: seconds in the mean of each stage.
+    `rate`: events a second from the first tenth on, and microseconds of a processor for each. `resident`: bytes after a
+    tenth, half and nine tenths of the events. `stages`: seconds in the mean of each stage.
     """
     settings = settings_of(where)
     stub = Stub(dimensions, provider_seconds)
@@ -59,7 +60,7 @@ async def worker(
         )  # fmt: skip
         encoder = Encoder(space=stub.space, vectors_topic=target, dead_letters_topic=f"{target}-dead", format=format)
         flow = Pipeline(source, CachedEmbedder(stub, None), sink, Decoder(), encoder, _settings(settings))
-        began = cpu = 0.0
+        began, cpu, first = time.perf_counter(), time.process_time(), 0
         with seldom_collected():  # as `streamer run` does
             async with anyio.create_task_group() as tasks:
                 await source.start(flow)
@@ -68,16 +69,17 @@ async def worker(
                     await _signalled()
                 else:
                     while (done := flow.statistics()).embedded_total < events or done.in_flight:
-                        if not began and done.records_total:
-                            began, cpu = time.perf_counter(), time.process_time()
-                        if (tenth := 10 * done.embedded_total // events) in (1, 5, 9):
+                        if done.embedded_total < events // WARM:
+                            began, cpu, first = time.perf_counter(), time.process_time(), done.embedded_total
+                        tenth = 10 * done.embedded_total // events
+                        if tenth in (1, 5, 9):
                             marks.setdefault(tenth, resident())
                         await anyio.sleep(LOOK)
                 seconds, busy = time.perf_counter() - began, time.process_time() - cpu
                 flow.stop()
         await source.aclose()
     stages = {name: stage.sum / stage.count for name, stage in flow.times.stages.items() if stage.count}
-    rate = None if events is None else (events / seconds, 1e6 * busy / events)
+    rate = None if events is None else ((events - first) / seconds, 1e6 * busy / (events - first))
     return {"rate": rate, "resident": [marks[mark] for mark in sorted(marks)], "peak": peak(), "stages": stages}
 
 
@@ -122,12 +124,11 @@ async def bare(
     await consumer.start()
     await producer.start()
     try:
-        done, began, cpu = 0, 0.0, 0.0
+        done = first = 0
+        began, cpu = time.perf_counter(), time.process_time()
         while done < events:
             futures = []
             for batch in (await consumer.getmany(timeout_ms=200, max_records=1000)).values():
-                if not began:
-                    began, cpu = time.perf_counter(), time.process_time()
                 for record in batch:
                     document = orjson.loads(record.value)
                     vector = vectors[done % POOL]
@@ -140,7 +141,10 @@ async def bare(
                     done += 1
             await asyncio.gather(*futures)
             await consumer.commit()
-        return {"rate": (events / (time.perf_counter() - began), 1e6 * (time.process_time() - cpu) / events)}
+            if done < events // WARM:
+                began, cpu, first = time.perf_counter(), time.process_time(), done
+        seconds, busy = time.perf_counter() - began, time.process_time() - cpu
+        return {"rate": ((events - first) / seconds, 1e6 * busy / max(1, events - first))}
     finally:
         await consumer.stop()
         await producer.stop()

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from streamer.bench.figures import Figure, Sample
-from streamer.bench.measuring import in_turns, resident
+from streamer.bench.measuring import in_turns, resident_after_collection
 from streamer.bench.vectors import KINDS, Maker
-from streamer.core.sketch import sketch, unpack
+from streamer.core.sketch import UNPACKED_BYTES, sketch, unpack
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Matrix, Vector
 from streamer.indexer.event_index import EventIndex
@@ -34,10 +34,13 @@ def measure_index(
     words = [unpack(sketch(f"text number {i} of the stream about thing {i % 97}")) for i in range(1000)]
     # Once, so that what a process needs only once is not counted as memory of the vectors.
     _judge(make, 2 * POLLED, dimensions, words)
-    before = resident()
+    before = resident_after_collection()
     judge = _judge(make, vectors, dimensions, words)
     memory = Figure("memory of a vector", "B", "float32 matrix")
-    memory.add(Sample((resident() - before) / vectors), Sample(4.0 * dimensions))
+    took = Sample((resident_after_collection() - before) / vectors)
+    memory.add(took, Sample(4.0 * dimensions))
+    bounded = Figure("memory of a vector", "B", "what VectorIndex promises")
+    bounded.add(took, Sample(_promised(vectors, dimensions)))
 
     rows = np.concatenate([part for part, _ in _parts(make, vectors, dimensions)])
     compare = rivals(rows) if rivals else lambda _: {}
@@ -62,7 +65,7 @@ def measure_index(
                 others.setdefault(label, Figure(label, "ms", "float32 product")).add(sample, bare)
         found = in_turns({"bare": lambda: (queries @ rows.T).max(axis=1), "ours": arrive}, rounds)
         verdicts.add(found["ours"], found["bare"])
-    return [*searches.values(), *others.values(), verdicts, memory]
+    return [*searches.values(), *others.values(), verdicts, memory, bounded]
 
 
 def _searches(index: EventIndex, rows: Matrix, queries: Matrix) -> dict[str, Callable[[], object]]:
@@ -81,6 +84,12 @@ def _judge(make: Maker, count: int, dimensions: int, words: Sequence[bytes | Non
             polled = enumerate(part[start : start + POLLED], first + start)
             judge.restore([_event(i, row, words[i % len(words)]) for i, row in polled])
     return judge
+
+
+def _promised(vectors: int, dimensions: int) -> float:
+    """Bytes of a vector with its id and its sketch, by the docstring of VectorIndex."""
+    rows = vectors + max(64, vectors // 64)
+    return rows * (4 * dimensions + 8 + 45) / vectors + 50 + len(f"event-{vectors}") + UNPACKED_BYTES
 
 
 def _parts(make: Maker, count: int, dimensions: int) -> Any:

@@ -35,9 +35,14 @@ def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dic
     return {name: Sample(1e3 * median(values), 1e6 * costs[name] / rounds) for name, values in times.items()}
 
 
+def resident_after_collection() -> int:
+    """The same, once garbage is collected."""
+    gc.collect()
+    return resident()
+
+
 def resident() -> int:
     """Bytes of this process in memory now; the peak where the system does not tell."""
-    gc.collect()
     try:
         return int(_STATM.read_text().split()[1]) * resource.getpagesize()
     except OSError:

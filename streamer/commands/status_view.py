@@ -116,8 +116,8 @@ def _spend(spend: Document | None) -> str | None:
     """None where nothing has been paid."""
     if spend is None or not (spend["day_tokens"] or spend["usd"]):
         return None
-    day = "unknown" if spend["day_usd"] is None else f"{spend['day_usd']:.2f} USD"
-    month = "" if spend["month_usd"] is None else f", {spend['month_usd']:.2f} USD this month"
+    day = "unknown" if spend["day_usd"] is None else usd_text(spend["day_usd"])
+    month = "" if spend["month_usd"] is None else f", {usd_text(spend['month_usd'])} this month"
     return f"{day} today for {spend['day_tokens']:,} tokens{month}"
 
 

@@ -78,7 +78,7 @@ async def test_a_worker_tells_what_it_waits_for_in_one_word_since_when_and_until
         assert (waits["reason"], waits["text"]) == ("provider_quota", "provider blocked: used up")
         assert waits["until"] == "2033-05-18T03:33:20Z"
         assert waits["since"] == document["started"]
-        assert (document["ready"], document["state"]) == (False, "waiting to join the consumer group")
+        assert (document["ready"], document["state"]) == (False, "provider blocked: used up")
         metrics = worker.statistics()
         assert [reason for reason, holds in metrics.waiting.items() if holds] == ["provider_quota"]
         assert not metrics.ready

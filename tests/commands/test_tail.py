@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,10 +11,13 @@ import numpy as np
 import orjson
 import pytest
 
+from streamer.app.migrations import settings_of
 from streamer.commands import tail as module
 from streamer.core.events import Headers, Record, TopicPartition
+from streamer.settings import Settings
 from tests.commands.in_process import empty_folder as empty_folder
 from tests.commands.in_process import streamer
+from tests.migration.sides import side
 
 pytestmark = pytest.mark.anyio
 
@@ -22,12 +25,15 @@ TP = TopicPartition("verdicts", 0)
 
 
 class Polls:
-    """A topic whose polls give these records, and nothing after them. `opened`: with what."""
+    """A topic whose polls give these records, and nothing after them. `opened`: with what. `readers`: what a change of
+    the model makes of the settings."""
 
     def __init__(self) -> None:
         self.old: list[Record] = []  # what the embedded broker takes for new
         self.new: list[Record] = []
         self.opened: list[bool] = []
+        self.topics: list[str] = []
+        self.readers: Callable[[Settings], Settings] = lambda settings: settings
 
     async def poll(self, timeout: float) -> Sequence[Record]:
         if self.old:
@@ -44,11 +50,16 @@ def polls(monkeypatch: pytest.MonkeyPatch) -> Polls:
     topic = Polls()
 
     @asynccontextmanager
-    async def open_memory(*_: Any, from_beginning: bool, **__: Any) -> AsyncIterator[Polls]:
+    async def open_memory(_: Settings, name: str, *__: Any, from_beginning: bool, **___: Any) -> AsyncIterator[Polls]:
         topic.opened.append(from_beginning)
+        topic.topics.append(name)
         yield topic
 
+    async def of_readers(settings: Settings) -> Settings:
+        return topic.readers(settings)
+
     monkeypatch.setattr(module, "open_changelog", open_memory)
+    monkeypatch.setattr(module, "settings_of_readers", of_readers)
     return topic
 
 
@@ -58,6 +69,14 @@ def record(key: str, value: Any, headers: Headers = ()) -> Record:
 
 def verdict(id: str, kind: str) -> Record:
     return record(id, {"id": id, "verdict": kind, "similarity": 0.5, "duplicate_of": None})
+
+
+async def test_after_a_change_of_the_model_the_topic_is_that_of_the_model_that_answers(polls: Polls) -> None:
+    polls.readers = lambda settings: settings_of(settings, [side("b", settings={"topics.verdicts": "verdicts-b"})])
+    polls.new = [verdict("new", "ordinary")]
+    done = await streamer("tail", "verdicts", "-n", "1")
+    assert (done.stdout, polls.topics) == ("new  ordinary  0.500\n", ["verdicts-b"])
+    assert done.stderr == "following 'verdicts-b': the model of 'verdicts' has been changed\n"
 
 
 async def test_the_last_old_record_is_not_new(polls: Polls) -> None:

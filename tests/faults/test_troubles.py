@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -144,14 +144,15 @@ async def deployment(
             yield stage, prometheus, indexer, other
 
 
-async def waits_for(member: Member, reason: str) -> dict[str, Any]:
-    """What `/readyz` lists of this reason, once it does."""
+async def waits_for(members: Sequence[Member], reason: str) -> tuple[Member, dict[str, Any]]:
+    """The first one whose `/readyz` lists this reason, once one does, and what it lists."""
     async with httpx.AsyncClient(timeout=5) as client:
         while True:
-            answer = (await client.get(f"http://127.0.0.1:{member.port}/readyz")).json()
-            found: list[dict[str, Any]] = [w for w in answer.get("waits", []) if w["reason"] == reason]
-            if found:
-                return found[0]
+            for member in members:
+                answer = (await client.get(f"http://127.0.0.1:{member.port}/readyz")).json()
+                for waits in answer.get("waits", []):
+                    if waits["reason"] == reason:
+                        return member, waits
             await anyio.sleep(0.05)
 
 
@@ -165,16 +166,18 @@ def _is_outage(line: dict[str, Any], part: str) -> bool:
     return line.get("part") == part and "since" in line
 
 
-async def named(member: Member, reason: str, part: str, before: int) -> str:
-    """How soon it is named by `/readyz` and by one more log line than `before`, both with since when."""
-    assert member.process is not None
+async def named(members: Sequence[Member], reason: str, part: str, before: Sequence[int]) -> tuple[Member, str]:
+    """Who waits, and how soon that is named by `/readyz` and by one more log line than `before`, both with since
+    when."""
     begun = time.monotonic()
     with anyio.fail_after(NAMED_WITHIN):
-        waits = await waits_for(member, reason)
+        member, waits = await waits_for(members, reason)
     assert waits["since"]
     page = time.monotonic() - begun
-    await member.process.logged(before + 1, lambda line: _is_outage(line, part), timeout=NAMED_WITHIN)
-    return f"/readyz after {page:.1f} s, log after {time.monotonic() - begun:.1f} s"
+    assert member.process is not None
+    count = before[members.index(member)] + 1
+    await member.process.logged(count, lambda line: _is_outage(line, part), timeout=NAMED_WITHIN)
+    return member, f"/readyz after {page:.1f} s, log after {time.monotonic() - begun:.1f} s"
 
 
 async def stuck(
@@ -189,12 +192,11 @@ async def stuck(
     with damaged(log):
         for member in stage.members:
             member.signal(signal.SIGCONT)
-        await prometheus.tells({"partition stuck"})
-        [owner] = [member for member in stage.members if await member.readiness() is not None]
-        said = await named(owner, "partition", "Kafka input", before[stage.members.index(owner)])
-        [waits] = (await status_of(stage, owner))["waits"]
+        owner, said = await named(stage.members, "partition", "Kafka input", before)
+        waits = await in_status(stage, owner)
         assert waits["text"].startswith(f"{stage.texts}/0 cannot be read: ")
         assert waits["since"] < waits["until"]
+        await prometheus.tells({"partition stuck"})
     return f"{said}; well after {await well(stage):.1f} s"
 
 
@@ -233,8 +235,8 @@ async def look_at_all(stage: Scene, index_port: int) -> None:
             assert (found.returncode, found.stderr + found.stdout) == (0, b""), found
 
 
-async def status_of(stage: Scene, member: Member) -> dict[str, Any]:
-    """What `streamer status` says of it."""
+async def in_status(stage: Scene, member: Member) -> dict[str, Any]:
+    """The one thing that this worker waits for, as `streamer status` tells it."""
     url = f"http://127.0.0.1:{member.port}"
     status = StreamerProcess("status", stage.members[0].settings, "--json", "--url", url)
     try:
@@ -243,7 +245,8 @@ async def status_of(stage: Scene, member: Member) -> dict[str, Any]:
         [found, *_] = check_lines("status-line", status.process.stdout.read().decode())
     finally:
         status.close()
-    return dict(found)
+    [waits] = found["waits"]
+    return dict(waits)
 
 
 class Told:
@@ -282,7 +285,7 @@ async def test_prometheus_tells_troubles_apart(broker: Broker, new_topic: NewTop
                 before = outages(first, "provider")
                 stage.provider.always = fault
                 await produce(servers, stage.texts, texts(200))
-                said = await named(first, reason, "provider", before)
+                _, said = await named([first], reason, "provider", [before])
                 await prometheus.tells({trouble})
                 stage.provider.always = PLAIN
                 tell(f"{trouble}: {said}; well after {await well(stage):.1f} s")
@@ -341,8 +344,8 @@ async def test_prometheus_tells_troubles_apart(broker: Broker, new_topic: NewTop
 
             before = outages(first, "provider")
             await produce(servers, stage.texts, texts(60))
-            said = await named(first, "spend_limit", "provider", before)
-            [waits] = (await status_of(stage, first))["waits"]
+            _, said = await named([first], "spend_limit", "provider", [before])
+            waits = await in_status(stage, first)
             assert (waits["reason"], waits["until"][10:]) == ("spend_limit", "T00:00:00Z")
             await prometheus.tells({"spend limit"})
             clock.forward(24)
@@ -376,6 +379,6 @@ async def test_prometheus_tells_troubles_apart(broker: Broker, new_topic: NewTop
             if broker.can_restart:
                 before = outages(second, "Kafka input")
                 await anyio.to_thread.run_sync(broker.kill)
-                said = await named(second, "consuming", "Kafka input", before)
+                _, said = await named([second], "consuming", "Kafka input", [before])
                 await anyio.to_thread.run_sync(broker.start)
                 tell(f"brokers gone: {said}; well after {await well(stage):.1f} s")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -14,7 +13,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, Diagnosis, Health
 from streamer.adapters.kafka.poll_schedule import PollSchedule
-from streamer.adapters.kafka.positions import Positions
+from streamer.adapters.kafka.positions import Positions, drop_fetched
 from streamer.adapters.kafka.transactions import KafkaTransactions
 from streamer.core.events import TopicPartition
 from streamer.errors import Unreachable
@@ -103,14 +102,9 @@ class Assignment:
         return self._schedule.choose([tp for tp in (ClientPartition(*tp) for tp in tps) if tp not in self._restarts])
 
     async def drop_outdated(self, consumer: Any, wanted: Sequence[ClientPartition]) -> None:
-        """The client fetches of a partition that nobody reads, too: a batch that has been mended since would be found
-        broken once more. What it holds of a paused one it throws away when it is asked."""
-        for tp in self._schedule.outdated(wanted):
-            with suppress(KafkaError, IllegalStateError):
-                consumer.pause(tp)
-                await consumer.getmany(tp, timeout_ms=0)
-            with suppress(IllegalStateError):
-                consumer.resume(tp)
+        """What the client has fetched of those that were left alone until now: a batch that has been mended since would
+        be found broken once more."""
+        await drop_fetched(consumer, self._schedule.outdated(wanted), self._timeouts.request)
 
     def asked(self, wanted: Collection[ClientPartition]) -> None:
         """The client is to hand over records of these."""

@@ -17,6 +17,8 @@ from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, Diagnosis, Health, leave
+from streamer.adapters.kafka.poll_schedule import PollSchedule
+from streamer.adapters.kafka.positions import drop_fetched
 from streamer.adapters.kafka.records import AS_OURS, records_in
 from streamer.adapters.kafka.seat import Seat
 from streamer.core.events import Record, TopicPartition
@@ -25,8 +27,6 @@ from streamer.errors import RetriableError, Unreachable
 log = structlog.get_logger(__name__)
 
 COMMIT_TIMEOUT = 10.0
-TELLING = 3  # failures in a row are worth telling
-FORGIVEN_AFTER = 4.0  # seconds without one
 
 
 class KafkaChangelog:
@@ -68,9 +68,7 @@ class KafkaChangelog:
         self._health = Health(self._timeouts, clock)
         self._check_at = 0.0
         self._unreachable: str | None = None  # why a consumer could not be replaced yet
-        self._failures = 0  # of polls, none of them long after the one before
-        self._failed_at = 0.0
-        self._failure = ""
+        self._schedule = PollSchedule(self._timeouts.quarantine, clock)
 
     async def start(self, *, from_beginning: bool = True) -> None:
         """Assign every partition of the topic and go to its beginning or its end. Raises Unreachable, and
@@ -133,12 +131,7 @@ class KafkaChangelog:
 
     def state(self) -> str | None:
         """Why records are not coming in, in words for a person; None when they are, or when there are none."""
-        return self._unreachable or self._health.problem or self._unreadable()
-
-    def _unreadable(self) -> str | None:
-        """An error that comes again and again, with empty answers in between."""
-        is_over = self._clock() - self._failed_at > FORGIVEN_AFTER
-        return None if is_over or self._failures < TELLING else f"{self._topic!r} cannot be read: {self._failure}"
+        return self._unreachable or self._health.problem or "; ".join(self._schedule.unreadable) or None
 
     async def end_offsets(self) -> Mapping[TopicPartition, int]:
         """Raises Unreachable when no broker tells them in time."""
@@ -161,24 +154,27 @@ class KafkaChangelog:
         return {TopicPartition(*tp): offset for tp, offset in first.items()}
 
     async def poll(self, timeout: float) -> Sequence[Record]:
-        """Records in offset order per partition; after a client error it reads on from where it really was. Raises
-        Unreachable when the topic has been deleted, or another one has taken the place in the group."""
+        """Records in offset order per partition; after a client error it reads on from where it really was, and a
+        partition that cannot be read is left alone for a while. Raises Unreachable when the topic has been deleted, or
+        another one has taken the place in the group."""
         if self._seat is not None:
             self._seat.check()
         if not await self._survives():
             await asyncio.sleep(timeout)
             return []
-        wanted = [ClientPartition(*tp) for tp in self._positions]
+        wanted = self._schedule.choose([ClientPartition(*tp) for tp in self._positions])
+        if not wanted:
+            await asyncio.sleep(timeout)
+            return []
+        await drop_fetched(self._consumer, self._schedule.outdated(wanted), self._timeouts.request)
         self._health.asked(wanted)
         try:
             batches = await self._consumer.getmany(
-                timeout_ms=max(1, int(timeout * 1000)), max_records=self._max_poll_records
+                *wanted, timeout_ms=max(1, int(timeout * 1000)), max_records=self._max_poll_records
             )
         except KafkaError as exc:
             log.warning("poll failed; reading again from the last record handed over", reason=repr(exc))
-            now = self._clock()
-            self._failures = self._failures + 1 if now - self._failed_at <= FORGIVEN_AFTER else 1
-            self._failed_at, self._failure = now, str(exc)
+            self._health.excused(self._schedule.failed(wanted, self._positions[TopicPartition(*wanted[0])], exc))
             for tp, offset in self._positions.items():
                 self._consumer.seek(ClientPartition(*tp), offset)
             await asyncio.sleep(timeout)
@@ -186,6 +182,7 @@ class KafkaChangelog:
         # After a poll without an error the client's position is ours, and it has passed what holds no records:
         # transaction markers, aborted batches, the compacted end of a log.
         self._health.excused(batches)
+        self._schedule.succeeded(wanted, batches)
         for tp in wanted:
             with suppress(TimeoutError):  # it has none while a reset goes on
                 async with asyncio.timeout(1.0):  # wait_for would make a task of each

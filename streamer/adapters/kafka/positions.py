@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -115,3 +115,14 @@ class Positions:
             await asyncio.wait_for(consumer.seek_to_beginning(tp), self._timeout)
         else:
             consumer.seek(tp, offset)
+
+
+async def drop_fetched(consumer: Any, tps: Iterable[ClientPartition], timeout: float) -> None:
+    """Have the client forget what it holds of these, which it does with a paused partition when it is asked for it."""
+    for tp in tps:
+        with suppress(KafkaError, IllegalStateError, TimeoutError):
+            consumer.pause(tp)
+            async with asyncio.timeout(timeout):  # it waits for a rebalance, and that may be for ever
+                await consumer.getmany(tp, timeout_ms=0)
+        with suppress(IllegalStateError):
+            consumer.resume(tp)

@@ -5,8 +5,8 @@ Two collections: events by the hash of their id, and how far each partition is i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import orjson
@@ -57,6 +57,7 @@ class MilvusStore:
         self._index_type = index_type
         self._timeout = timeout
         self._client: Any = None
+        self._must_load = False
         self._unflushed = 0
         self._most_unflushed = max(64, min(_LITE_ROWS, _LITE_BYTES // (4 * space.dimensions)))
 
@@ -67,8 +68,7 @@ class MilvusStore:
         with told(self._uri):
             if not self._client.has_collection(self.collection, timeout=self._timeout):
                 self._create()
-            self._client.load_collection(self.collection, timeout=self._timeout)
-            self._client.load_collection(self._positions, timeout=self._timeout)
+            self._load()
             found = self._client.get(self._positions, ids=[_OWNER], timeout=self._timeout, consistency_level=_LATEST)
             if not found:
                 text = orjson.dumps(self._owner).decode()
@@ -90,6 +90,23 @@ class MilvusStore:
                 f"the Milvus collection {self.collection!r} has other fields than ours: choose another "
                 "index.milvus_collection, or drop this one"
             )
+
+    def _load(self) -> None:
+        for name in (self.collection, self._positions):
+            self._client.load_collection(name, timeout=self._timeout)
+        self._must_load = False
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """A server that was started again may not have loaded its collections: after a failure it is told to."""
+        with told(self._uri):
+            if self._must_load:
+                self._load()
+            try:
+                yield
+            except BaseException:
+                self._must_load = True
+                raise
 
     def close(self) -> None:
         """Let go of the connection. A file stays open until the process ends: another store may use it."""
@@ -136,14 +153,14 @@ class MilvusStore:
         indexes.add_index("vector", index_type=index_type, metric_type="IP", **options)
         if not is_file(self._uri) and name == self.collection:
             for field in ("event_time", "arrival"):
-                indexes.add_index(field, index_type="STL_SORT")
+                indexes.add_index(field, index_type="INVERTED")
         self._client.create_collection(
             name, schema=schema, index_params=indexes, consistency_level="Bounded", timeout=self._timeout
         )
 
     def search(self, queries: Matrix, k: int, before: int | None = None) -> Sequence[Sequence[Found]]:
         """See VectorStore. Cosines as Milvus computes them, in single precision."""
-        with told(self._uri):
+        with self._asked():
             found = self._client.search(
                 self.collection,
                 list(queries),
@@ -167,7 +184,7 @@ class MilvusStore:
 
     def get(self, ids: Sequence[str]) -> Sequence[StoredEvent]:
         """See VectorStore."""
-        with told(self._uri):
+        with self._asked():
             keys = [rows.key_of(id) for id in ids]
             fields = ["vector", *rows.FIELDS]
             found = self._client.get(self.collection, ids=keys, output_fields=fields, timeout=self._timeout)
@@ -175,7 +192,7 @@ class MilvusStore:
 
     def latest(self, since: int) -> Sequence[StoredEvent]:
         """See VectorStore."""
-        with told(self._uri):
+        with self._asked():
             found = self._client.query(
                 self.collection,
                 filter=f"arrival >= {since}",
@@ -189,7 +206,7 @@ class MilvusStore:
     def upsert(self, events: Sequence[StoredEvent]) -> None:
         """See VectorStore."""
         written = [rows.row_of(event) for event in events]
-        with told(self._uri):
+        with self._asked():
             self._client.upsert(self.collection, written, timeout=self._timeout)
             self._unflushed += len(events)
             if is_file(self._uri) and self._unflushed >= self._most_unflushed:
@@ -198,20 +215,20 @@ class MilvusStore:
 
     def delete(self, ids: Sequence[str]) -> None:
         """See VectorStore."""
-        with told(self._uri):
+        with self._asked():
             self._client.delete(self.collection, ids=[rows.key_of(id) for id in ids], timeout=self._timeout)
 
     def drop(self, *, before_time: int | None = None, before_arrival: int | None = None) -> None:
         """See VectorStore."""
         conditions = [("event_time", before_time), ("arrival", before_arrival)]
         wanted = " or ".join(f"{field} < {value}" for field, value in conditions if value is not None)
-        with told(self._uri):
+        with self._asked():
             if wanted:
                 self._client.delete(self.collection, filter=wanted, timeout=6 * self._timeout)
 
     def count(self, before_arrival: int | None = None) -> int:
         """See VectorStore."""
-        with told(self._uri):
+        with self._asked():
             found = self._client.query(
                 self.collection,
                 filter="" if before_arrival is None else f"arrival < {before_arrival}",
@@ -223,7 +240,7 @@ class MilvusStore:
 
     def positions(self) -> Mapping[int, StoredUpTo]:
         """See VectorStore."""
-        with told(self._uri):
+        with self._asked():
             found = self._client.query(
                 self._positions,
                 filter="position >= 0",
@@ -237,7 +254,7 @@ class MilvusStore:
     def save_positions(self, positions: Mapping[int, StoredUpTo]) -> None:
         """See VectorStore."""
         saved = [_position(str(partition), each.offset, each.arrival) for partition, each in positions.items()]
-        with told(self._uri):
+        with self._asked():
             if saved:
                 self._client.upsert(self._positions, saved, timeout=self._timeout)
 

@@ -6,7 +6,7 @@ verdicts do not depend on how soon it is. It writes behind: `flush` before anyth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final
@@ -79,19 +79,7 @@ class DistantIndex(DistantReader):
         far = self.far(vectors, k + 1)
         met = self.groups.met = {found.event.id: found.event for some in far for found in some}
         self.arrived = max(self.arrived, 1 + max((event.arrival for event in met.values()), default=-1))
-        # What was held before this batch, and from which member on it is replaced.
-        arrivals, gone = self._overlay.arrivals(far), set(self._overlay.gone)
-        replaced: dict[str, int] = {}
-        for place, id in enumerate(ids):
-            replaced.setdefault(id, place)
-
-        def rule(place: int) -> Callable[[StoredEvent], bool]:
-            return lambda event: (
-                replaced.get(event.id, place + 1) <= place
-                or event.id in gone
-                or arrivals.get(event.id, event.arrival) != event.arrival
-            )
-
+        rules = self._overlay.rules_for(ids)
         # Until each is judged, its id is in the group that it was in; those before it in this batch may ask.
         groups = self._overlay.groups_of(ids, met)
         with self._changing:
@@ -102,7 +90,6 @@ class DistantIndex(DistantReader):
                 event = self._overlay.events[id]
                 event.first, event.is_judged = groups.get(id, (None, True))
         self._written(ids)
-        rules = [rule(place) for place in range(len(ids))]
         latest = notes[0][0] - 1 if len(notes) else None
         return self.join(vectors, k, near, far, rules, described=described, latest=latest)
 

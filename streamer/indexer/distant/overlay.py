@@ -156,15 +156,30 @@ class Overlay:
             )
         return written
 
-    def arrivals(self, far: Sequence[Sequence[Found]]) -> Mapping[str, int]:
-        """Of those found elsewhere that are held here, the numbers of their latest versions."""
-        ids = {found.event.id for some in far for found in some}
-        return {id: self.events[id].note[0] for id in ids if id in self.events}
-
     def is_stale(self, event: StoredEvent) -> bool:
         """Whether the store shows what has been replaced or deleted since."""
         known = self.events.get(event.id)
         return event.id in self.gone or (known is not None and known.note[0] != event.arrival)
+
+    def rules_for(self, ids: Sequence[str]) -> list[IsStale]:
+        """The same for each member of a batch, as it is when it arrives. To be made before the batch is taken in."""
+        replaced: dict[str, int] = {}
+        for place, id in enumerate(ids):
+            replaced.setdefault(id, place)
+        stale_before = {
+            id: (id in self.gone, None if (known := self.events.get(id)) is None else known.note[0]) for id in replaced
+        }
+
+        def rule(place: int) -> IsStale:
+            def is_stale(event: StoredEvent) -> bool:
+                if event.id not in replaced:
+                    return self.is_stale(event)
+                was_gone, arrival = stale_before[event.id]
+                return replaced[event.id] <= place or was_gone or arrival not in (None, event.arrival)
+
+            return is_stale
+
+        return [rule(place) for place in range(len(ids))]
 
 
 def merged(

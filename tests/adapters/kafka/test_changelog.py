@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
 import pytest
 from aiokafka.admin import NewPartitions
@@ -49,26 +51,35 @@ async def test_a_whole_topic_is_read_on_after_its_consumer_died_and_when_partiti
 
 
 @pytest.mark.real_kafka("records in files")
-async def test_a_damaged_batch_is_told_until_it_is_mended(
+async def test_a_damaged_batch_is_told_until_it_is_mended_and_holds_up_no_other_partition(
     broker: Broker, bootstrap_servers: str, new_topic: NewTopicName
 ) -> None:
-    topic = await new_topic("damaged")
-    if (log := log_of(broker, topic, 0)) is None:
+    topic = await new_topic("damaged", partitions=3)
+    if (log := log_of(broker, topic, 1)) is None:
         pytest.skip("needs a broker whose files are at hand")
-    await fill(bootstrap_servers, topic, 0, 10)
-    changelog = KafkaChangelog(KafkaConnection(bootstrap_servers=bootstrap_servers), topic, None)
+    for partition in range(3):
+        await fill(bootstrap_servers, topic, 10 * partition, 10, partition=partition)
+    connection = KafkaConnection(bootstrap_servers=bootstrap_servers)
+    changelog = KafkaChangelog(connection, topic, None, timeouts=SHORT)
     await changelog.start()
     try:
-        with anyio.fail_after(40):
-            with damaged(log):
-                while (said := changelog.state()) is None:
-                    assert not await changelog.poll(0.05)
-            assert said.startswith(f"{topic!r} cannot be read: ")
-            while not (records := await changelog.poll(0.05)):
-                pass
-            assert len(records) == 10
-            while changelog.state() is not None:
-                await changelog.poll(0.05)
+        values: list[int] = []
+
+        async def read(done: Callable[[], bool]) -> None:
+            with anyio.fail_after(40):
+                while not done():
+                    values.extend(int(record.value or b"") for record in await changelog.poll(0.05))
+
+        with damaged(log):
+            await read(lambda: len(values) == 20 and changelog.state() is not None)
+            assert sorted(values) == [*range(10), *range(20, 30)]
+            assert str(changelog.state()).startswith(f"{topic}/1 cannot be read: the broker has a damaged batch at or")
+            await fill(bootstrap_servers, topic, 30, 10, partition=0)
+            await read(lambda: len(values) == 30)
+        await read(lambda: len(values) == 40)
+        assert sorted(values) == list(range(40))
+        assert changelog.state() is None
+        assert changelog.positions() == await changelog.end_offsets()
     finally:
         await changelog.aclose()
 
