@@ -70,7 +70,7 @@ coverage: $(VENV)/.dev  ## all tests, and which lines and branches they reach; A
 soak: $(VENV)/.dev  ## faults at random for MINUTES=15, repeatable by SEED=n; ARGS="--guarantee exactly-once" and others
 	$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-bench: $(VENV)/.bench  ## one benchmark, NAME=index for tests/bench/index.py; ARGS go to it
+bench: $(VENV)/.bench  ## a benchmark of the source tree, NAME=peers for tests/bench/peers; ARGS go to it; others: streamer bench
 	$(BIN)/python -m tests.bench.$(or $(NAME),index) $(ARGS)
 
 test-sentence-transformers: $(VENV)/.dev  ## that adapter on the real package, which brings torch: gigabytes
