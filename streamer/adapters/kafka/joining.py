@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS: Final = 1.0
 _ANSWER_SECONDS: Final = 5.0
+_TOLD_AFTER: Final = 3.0
 _TOLD_EVERY: Final = 10.0
 _GOODBYE_SECONDS: Final = 0.7
 
@@ -34,7 +35,8 @@ async def join(connection: KafkaConnection, consumer: Any, tell: Callable[[str |
     try:
         await connection.reach(_until_reached(starting, consumer))
         loop = asyncio.get_running_loop()
-        began = told = heard = loop.time()
+        began = heard = loop.time()
+        telling = began + _TOLD_AFTER
         while not (await asyncio.wait([starting], timeout=_LOOK_SECONDS))[0]:
             now = loop.time()
             state = await _look(consumer)
@@ -46,8 +48,8 @@ async def join(connection: KafkaConnection, consumer: Any, tell: Callable[[str |
                 )
             waits = f"for {now - began:.0f} s; {state}" if state else f"for {now - began:.0f} s"
             tell(waits)
-            if now - told >= _TOLD_EVERY:
-                told = now
+            if now >= telling:
+                telling = now + _TOLD_EVERY
                 log.info("waiting for the consumer group", waited=round(now - began), group=state)
         await connection.reach(starting)  # its error, in words
     finally:
