@@ -169,6 +169,7 @@ async def test_a_blocked_account_is_told_at_once_to_everybody(fault: Any, says: 
         assert (service.state() or "").startswith("blocked: ")
 
 
+@pytest.mark.slow
 async def test_an_outage_is_waited_out_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     async with FakeOpenAI(key=KEY) as server:
         async with service_of(server) as service:

@@ -21,6 +21,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_all_calls_from_several_threads() -> None:
     """First hour R5."""
     documents = ["shares", "a kitten", "rain"]

@@ -71,6 +71,7 @@ async def _never(_: Request) -> Response:
     raise AssertionError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "words"),
     [

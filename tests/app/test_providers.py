@@ -123,6 +123,7 @@ class TestModels:
             assert opened.count_tokens is not None
             assert opened.count_tokens(["hello world", ""]) == [2, 0]
 
+    @pytest.mark.slow
     async def test_a_slow_call_is_given_more_time(self) -> None:
         async with FakeOpenAI(key=KEY) as server, open_embedding(openai(server, timeout_seconds=0.2)) as stack:
             server.misbehave(HANG, HANG)

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def hangup() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGHUP)
+    """As in a terminal, even where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
 

@@ -130,6 +130,7 @@ async def test_one_that_is_not_ready_is_named(plan: Path) -> None:
         await workers.until(lambda said: '"error":"worker 2: waits"' in said)
 
 
+@pytest.mark.slow
 async def test_one_that_dies_is_started_again_and_what_it_counted_stays(
     plan: Path, monkeypatch: pytest.MonkeyPatch, logs: list[MutableMapping[str, Any]]
 ) -> None:

@@ -121,6 +121,7 @@ async def test_a_kind_that_there_is_not(arguments: list[str], says: str, polls: 
     assert says in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

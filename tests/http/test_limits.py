@@ -116,6 +116,7 @@ async def test_f10_headers_that_trickle_are_no_excuse(monkeypatch: pytest.Monkey
                 pass  # closed, though it was never silent
 
 
+@pytest.mark.slow
 async def test_f10_the_second_request_of_a_connection_has_no_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BoundedProtocol, "header_seconds", 1.0)  # in which the first one certainly arrives
     complete = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -126,6 +127,7 @@ async def test_f10_the_second_request_of_a_connection_has_no_more_time(monkeypat
             assert (await slow.receive()).startswith(b"HTTP/1.1 408 ")
 
 
+@pytest.mark.slow
 async def test_f10_an_answer_that_takes_longer_than_headers_may_is_no_slow_client(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -60,6 +60,7 @@ async def test_a_restart_reads_nothing_that_was_judged_before() -> None:
     assert topic.judged() == [("early", None), *((f"late-{i}", "early") for i in range(9))]
 
 
+@pytest.mark.slow
 async def test_more_than_the_capacity_is_kept_for_a_while_and_never_less() -> None:
     topic = Topic()
     for i in range(300):

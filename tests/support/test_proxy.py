@@ -122,6 +122,7 @@ async def test_dropped_bytes_never_arrive_and_the_connection_ends_with_the_fault
         assert await ask(idle, b"after") == b"after", "it has lost nothing"
 
 
+@pytest.mark.slow
 async def test_delay_adds_up_for_a_round_trip_but_not_for_every_byte(proxy: Proxy) -> None:
     proxy.up.delay = proxy.down.delay = 0.25
     async with await connect(proxy) as stream:

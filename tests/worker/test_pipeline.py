@@ -184,6 +184,7 @@ async def test_a_rebalance_drains_and_commits_before_it_lets_go() -> None:
     assert len(sink.sent) == 200, "a clean rebalance repeats nothing"
 
 
+@pytest.mark.slow
 async def test_batches_are_as_large_as_before_when_a_partition_has_gone_to_another() -> None:
     """A drain cuts them short; it must not go on for what has left."""
     source, embedder = MemorySource({A: [], B: []}), HashEmbedder()

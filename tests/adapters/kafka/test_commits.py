@@ -31,6 +31,7 @@ async def test_a_commit_that_the_group_refuses_is_given_up(error: Error) -> None
                 await reader.source.commit({TopicPartition(topic, 0): 10})
 
 
+@pytest.mark.slow
 async def test_a_coordinator_that_is_away_bounds_a_commit_and_gets_it_later() -> None:
     with mock_cluster() as cluster:
         topic = cluster.create_topic("texts")

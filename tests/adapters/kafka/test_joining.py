@@ -104,6 +104,7 @@ async def test_row_f12_a_group_is_waited_for_as_long_as_a_broker_answers(answer:
     assert all(words in (said or "") for said in told)
 
 
+@pytest.mark.slow
 async def test_row_f12_a_coordinator_that_is_away_for_a_moment_is_no_end() -> None:
     answers = iter([KafkaConnectionError("gone"), group("PreparingRebalance", "dead")] * 500)
     patient = replace(CONNECTION, connect_timeout=1.0)  # longer than this process may have to wait for a processor

@@ -17,6 +17,7 @@ from tests.support.mock_cluster import Api, Error, mock_cluster
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.slow
 async def test_a_group_that_is_still_loading_is_joined_in_the_end() -> None:
     with mock_cluster() as cluster:
         topic = cluster.create_topic("texts")

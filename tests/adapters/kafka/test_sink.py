@@ -106,6 +106,7 @@ async def test_what_follows_a_refused_batch_is_not_sent_before_it_nor_twice(clus
     assert_in_order(records, 61)
 
 
+@pytest.mark.slow
 async def test_what_is_queued_behind_a_batch_that_fails_is_held_back_in_the_same_breath(cluster: MockCluster) -> None:
     """The client may send it before any callback of the failed batch's future runs: to a broker that does not know this
     producer yet it would arrive before what is sent again, and then once more."""
@@ -134,6 +135,7 @@ async def test_what_is_queued_behind_a_batch_that_fails_is_held_back_in_the_same
         await publisher.abandon()
 
 
+@pytest.mark.slow
 async def test_what_is_under_way_to_other_partitions_when_one_refuses_arrives_once(
     cluster: MockCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +171,7 @@ async def test_passing_errors_are_repeated_by_the_same_producer(cluster: MockClu
     assert sorted(numbers(await read_all(cluster.bootstrap_servers, "vectors"))) == list(range(20))
 
 
+@pytest.mark.slow
 async def test_refusals_that_last_are_told_and_waited_out(cluster: MockCluster) -> None:
     async with opened(cluster.bootstrap_servers) as sink:
         cluster.answer_with(Api.PRODUCE, *[Error.TOPIC_AUTHORIZATION_FAILED] * 4)
@@ -199,6 +202,7 @@ async def test_what_the_broker_finds_too_large_is_named_and_the_rest_arrives(
     assert set(numbers(records)) == set(range(50)) - {7}
 
 
+@pytest.mark.slow
 async def test_brokers_that_go_away_are_waited_for(cluster: MockCluster) -> None:
     async with opened(cluster.bootstrap_servers, delivery_timeout=0.5) as sink:
         await (await sink.send(messages(0, 5)))()

@@ -104,6 +104,7 @@ def used_between(taken: Sequence[tuple[float, int, Costs]], part: int, start: fl
     return sum(costs[part] for now, _, costs in taken if start <= now < end) * WINDOW / (end - start)
 
 
+@pytest.mark.slow
 def test_four_workers_use_one_limit_up_in_equal_parts_also_when_one_dies(server: RedisServer) -> None:
     taken = simulated(Script(server), (600, None, None), lambda *_: (1, 100, 1), workers=4, until=120, gone=(2, 70.0))
     assert most_in_a_window(taken, 0) <= 600

@@ -147,6 +147,7 @@ async def test_old_entries_that_nobody_asks_for_are_deleted_in_passing(path: Pat
         assert before.entries == 2500
 
 
+@pytest.mark.slow
 async def test_the_file_stays_within_its_size_and_keeps_what_is_used(path: Path) -> None:
     clock, limit, batch = Clock(), 2_000_000, 200
     async with opened(path, max_bytes=limit, clock=clock) as cache:

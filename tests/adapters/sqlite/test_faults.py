@@ -351,6 +351,7 @@ async def test_between_two_tries_nothing_is_written_and_nothing_is_logged(path: 
     assert len(logs) == 1
 
 
+@pytest.mark.slow
 async def test_another_program_that_holds_the_file_is_not_waited_for_long(path: Path) -> None:
     async with opened(path) as cache:
         await cache.put_many(entries([1]))

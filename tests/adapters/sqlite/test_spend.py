@@ -129,6 +129,7 @@ async def test_a_cancelled_caller_has_settled_all_the_same(path: Path) -> None:
         assert await cache.ledger("openai").spent([DAY]) == {DAY: Cost(7)}
 
 
+@pytest.mark.slow
 async def test_a_store_that_cannot_be_written_says_so_and_recovers(path: Path) -> None:
     async with AsyncExitStack() as stack:
         cache = await stack.enter_async_context(opened(path))
