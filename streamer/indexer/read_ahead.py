@@ -72,6 +72,6 @@ class ReadAhead:
                     with suppress(BrokenResourceError), self._changelog.paused():  # broken: it ends
                         await send.send(records)
                         await sleep(_BETWEEN_POLLS)
-                elif not self._progress.waiting:
+                elif not self._progress.waiting and not self.ends:  # where it ends, what was read may be left unjudged
                     await self._commits.follow(self._changelog.positions())
                     await self._state.idle(self._progress)
