@@ -72,10 +72,7 @@ class VectorIndex:
         self._view: ReadView | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"<VectorIndex: {len(self)} of at most {self.capacity} vectors of {self.dimensions} dimensions, "
-            f"{self.nbytes} bytes>"
-        )
+        return f"<VectorIndex: {len(self)} of at most {self.capacity} vectors of {self.dimensions} dimensions>"
 
     def __len__(self) -> int:
         return len(self._ring)
