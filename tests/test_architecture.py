@@ -127,6 +127,7 @@ TESTED_THROUGH = {
     "commands/options": "test_cli",
     "commands/run": "app/test_workers",
     "commands/running": "test_cli",
+    "commands/status_asks": "commands/test_status",
     "commands/status_view": "commands/test_status",
     "commands/vector_files": "commands/test_embed",
     "core/vendors": "settings/test_vendors",

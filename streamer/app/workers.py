@@ -33,6 +33,7 @@ RESTARTS: Final = BackoffPolicy(initial=1.0, maximum=30.0)
 SOUND_SECONDS: Final = 60.0  # a worker that has run so long did not end for what it found at its start
 LOOK_SECONDS: Final = 2.0  # the numbers of a worker that is killed are at most so old
 ASK_SECONDS: Final = 2.0
+STATUS_SECONDS: Final = 1.0  # less than `streamer status` waits: one that hangs hides no other
 CLOSE_SECONDS: Final = 15.0  # beyond the drain: to leave the group, to close files and connections
 END_SECONDS: Final = 3.0
 EXIT_WRONG: Final = 2
@@ -147,13 +148,18 @@ class Workers:
         return self._sums
 
     async def statuses(self) -> list[Mapping[str, Any]]:
-        """Of those that answer, in order."""
+        """In order. Of those that do not answer an `error` with the reason."""
         found: dict[int, Mapping[str, Any]] = {}
 
         async def ask(member: Member) -> None:
-            answer = await self._ask(member, "v1/status")
+            answer = None
+            with anyio.move_on_after(STATUS_SECONDS):
+                answer = await self._ask(member, "v1/status")
             if answer is not None and answer.status_code == 200:
                 found[member.number] = answer.json()
+            else:
+                says = member.says if member.port is None else f"no answer within {STATUS_SECONDS:g} s"
+                found[member.number] = {"error": f"worker {member.number}: {says}"}
 
         async with anyio.create_task_group() as tasks:
             for member in self._members:

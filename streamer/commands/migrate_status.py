@@ -18,7 +18,7 @@ from streamer.app.spending import budget_name, price_for
 from streamer.app.status import utc
 from streamer.client.searching import SearchClient
 from streamer.commands.migrate import inputs_of, settings_lines
-from streamer.commands.status import EVERYWHERE
+from streamer.commands.status_asks import EVERYWHERE
 from streamer.core.events import TopicPartition
 from streamer.embedding.budget import TOTAL
 from streamer.embedding.prices import usd, usd_text

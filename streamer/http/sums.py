@@ -99,7 +99,7 @@ class Observed(Protocol):
     async def sums(self) -> Sums: ...
 
     async def statuses(self) -> list[Mapping[str, Any]]:
-        """What `/v1/status` of each says."""
+        """What `/v1/status` of each says, or an `error` that says why it does not."""
         ...
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 
 from streamer.adapters.kafka.groups import Group
 from streamer.commands import status as command
-from streamer.commands.status import default_urls, group_document
+from streamer.commands.status_asks import default_urls, group_document
 from streamer.commands.status_view import lines_of
 from streamer.core.events import TopicPartition
 from streamer.errors import Unreachable
@@ -114,11 +115,38 @@ async def test_json_lines_are_of_their_schema() -> None:
     assert done.code == 3
 
 
+@asynccontextmanager
+async def silence() -> AsyncIterator[str]:
+    """An address where connections are accepted and nothing is ever answered, as of a process that hangs."""
+
+    async def handle(stream: SocketStream) -> None:
+        async with stream:
+            await anyio.sleep_forever()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, handle)
+        yield f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        tasks.cancel_scope.cancel()
+
+
+async def test_all_have_one_deadline_and_who_misses_it_is_named() -> None:
+    """Left to themselves, the clients of brokers that hang take 15 s and more."""
+    async with silence() as hangs:
+        asked = ("--url", f"http://{hangs}", "--url", f"http://{NOBODY}", "--url", f"http://{hangs}/other")
+        done = await streamer("status", "-b", hangs, *asked, "--timeout", "0.5", "--json")
+    first, nobody, other, group = check_lines("status-line", done.stdout)
+    assert first["error"] == f"http://{hangs} does not answer within 0.5 s"
+    assert f"no worker or indexer answers at http://{NOBODY}" in nobody["error"]
+    assert other["error"] == f"http://{hangs}/other does not answer within 0.5 s"
+    assert group["error"] == f"Kafka at {hangs} does not answer within 0.5 s"
+    assert done.code == 3
+
+
 async def test_brokers_that_are_silent_hold_up_no_process() -> None:
     shown: list[tuple[str, str | None]] = []
     asked = anyio.Event()
 
-    async def silent(_: Settings) -> list[dict[str, Any]]:
+    async def silent(_: Settings, __: float) -> list[dict[str, Any]]:
         await asked.wait()
         return [{"kind": "group", "id": "g", "error": "no broker answers"}]
 
@@ -138,7 +166,7 @@ async def test_brokers_that_are_silent_hold_up_no_process() -> None:
 async def test_watching_goes_on_with_what_silent_brokers_said_last() -> None:
     shown: list[str] = []
 
-    async def silent(_: Settings) -> list[dict[str, Any]]:
+    async def silent(_: Settings, __: float) -> list[dict[str, Any]]:
         await anyio.sleep_forever()
         raise AssertionError
 
