@@ -50,7 +50,7 @@ OUTER = {"__init__", "__main__", "app", "bench", "cli", "client", "commands", "l
 # Pure: no await, no clock, no randomness, no logging, no I/O, no threads. All of `core/` and `telemetry/` is, and of
 # the flows every file but these.
 SHELL = {
-    "worker": {"identity", "notify", "outbox", "pipeline"},
+    "worker": {"committing", "identity", "notify", "outbox", "pipeline"},
     "embedding": {"budget", "cached", "dispatcher", "fallback", "gate", "provider_calls", "reduction", "tiered"},
     "indexer": {"broadcast", "commits", "distant/patience", "indexer", "polling", "read_ahead", "searches", "showcase",
                 "state", "snapshots/schedule", "snapshots/store"},

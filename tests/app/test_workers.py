@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
         if asked == "/v1/status" and plan.get("hangs") == number:
             time.sleep(3600)
         body = f"# TYPE done_total counter\\ndone_total {10 * number}\\n" if self.path == "/metrics" else json.dumps(
-            {"ready": True, "without": "cache: x"} if ready else {"error": "waits"})
+            {"ready": True, "without": "cache: x"} if ready else {"error": "waits", "waits": [{"reason": "group"}]})
         if asked == "/v1/status":
             body = json.dumps({"role": "worker", "pid": number})
         if self.headers["authorization"] != f"Bearer {token}":
@@ -141,7 +141,8 @@ async def test_one_that_hangs_hides_no_other(plan: Path, monkeypatch: pytest.Mon
 async def test_one_that_is_not_ready_is_named(plan: Path) -> None:
     plan.write_text('{"unready": 2}')
     async with running(plan) as workers:
-        await workers.until(lambda said: '"error":"worker 2: waits"' in said)
+        said = await workers.until(lambda said: '"error":"worker 2: waits"' in said)
+        assert '"waits":[{"worker":2,"reason":"group"}]' in said
 
 
 @pytest.mark.slow

@@ -17,7 +17,8 @@ from streamer.commands.status_view import lines_of
 from streamer.core.events import TopicPartition
 from streamer.errors import Unreachable
 from streamer.http.health import create_health_app
-from streamer.http.sums import Sums, create_sums_app
+from streamer.http.role_state import RoleState
+from streamer.http.sums import Readiness, Sums, create_sums_app
 from streamer.settings import Settings
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
 from tests.support.brokers import NOBODY
@@ -51,8 +52,8 @@ WORKER: dict[str, Any] = {
 
 
 class Observed:
-    def ready(self) -> str | None:
-        return WORKER["state"]  # type: ignore[no-any-return]
+    def state(self) -> RoleState:
+        return RoleState(not_ready=WORKER["state"])
 
     def statistics(self) -> Any:
         raise AssertionError("not asked")
@@ -84,6 +85,27 @@ async def test_one_look_tells_state_reason_and_price() -> None:
     assert "texts/0" not in text, "what is not behind is not listed"
     assert "no answer" in text, "the brokers"
     assert done.code == 3
+
+
+def test_a_forecast_without_a_price_tells_requests_tokens_and_time() -> None:
+    forecast = {"usd_per_day": None, "tokens_per_day": 1_728_000, "requests_per_day": 288_000, "backlog_usd": None,
+                "backlog_tokens": 1_200, "backlog_seconds": 60.0}  # fmt: skip
+    unknown = {"usd_per_million_tokens": None, "as_of": None}
+    document = {"kind": "process", "url": "http://w", **WORKER, "price": unknown, "forecast": forecast}
+    check_document("status", document)
+    lines = [line.plain.split(maxsplit=1) for line in lines_of([document])]
+    [said] = [line[1] for line in lines if line[0] == "outlook"]
+    start = "at this rate 288,000 requests and 1,728,000 tokens a day; "
+    assert said == start + "the backlog has 1,200 tokens and takes 60 s"
+
+
+def test_why_offsets_are_not_committed_is_told_at_once() -> None:
+    failure = {"reason": "no answer to the commit within 4 s", "since": "2026-11-28T09:05:00Z"}
+    document = {"kind": "process", "url": "http://w", **WORKER, "commit_failure": failure}
+    check_document("status", document)
+    [line] = [line.plain for line in lines_of([document]) if "commit" in line.plain.split()[0]]
+    assert line.split()[1] == "since"
+    assert line.endswith("09:05:00Z: no answer to the commit within 4 s")
 
 
 @pytest.mark.parametrize(
@@ -254,8 +276,8 @@ def test_an_indexer_tells_of_a_change_of_the_model() -> None:
 class Several:
     """What `streamer run --workers` serves."""
 
-    async def ready(self) -> tuple[str | None, str | None]:
-        return "worker 2: stopped", None
+    async def readiness(self) -> Readiness:
+        return Readiness(not_ready="worker 2: stopped")
 
     async def sums(self) -> Sums:
         return Sums()
