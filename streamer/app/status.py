@@ -87,6 +87,7 @@ def spend_document(embedding: EmbeddingStack) -> dict[str, Any] | None:
         "day_usd": spend.day_usd,
         "month_usd": spend.month_usd,
         "day_tokens": spend.day_tokens,
+        "day_requests": spend.day_requests,
         "limit_reached": spend.limit_reached,
     }
 

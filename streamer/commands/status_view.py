@@ -118,7 +118,9 @@ def _spend(spend: Document | None) -> str | None:
         return None
     day = "unknown" if spend["day_usd"] is None else usd_text(spend["day_usd"])
     month = "" if spend["month_usd"] is None else f", {usd_text(spend['month_usd'])} this month"
-    return f"{day} today for {spend['day_tokens']:,} tokens{month}"
+    requests = spend.get("day_requests")  # an earlier version does not tell
+    sent = "" if requests is None else f" in {requests:,} requests"
+    return f"{day} today for {spend['day_tokens']:,} tokens{sent}{month}"
 
 
 def _price(document: Document) -> str | None:

@@ -24,8 +24,8 @@ Key: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]  # name of the sample, 
 GROWING = ("counter", "histogram")
 # Of gauges. What all processes of an account or a store know together must not be counted twice; an age, a lag and a
 # flag that somebody waits are those of the worst.
-LARGEST = ("_seconds", "_info", "_usd", "_day_tokens", "_limit_reached", "_waiting", "_degraded", "_consumer_lag",
-           "_lowest_unfinished_offset")  # fmt: skip
+LARGEST = ("_seconds", "_info", "_usd", "_day_tokens", "_day_requests", "_limit_reached", "_waiting", "_degraded",
+           "_consumer_lag", "_lowest_unfinished_offset")  # fmt: skip
 SMALLEST = ("_ready", "_available", "process_start_time_seconds")
 
 

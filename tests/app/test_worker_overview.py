@@ -62,7 +62,9 @@ async def test_rates_delays_and_the_share_of_cache_hits() -> None:
 
 
 async def test_what_it_costs_an_hour_and_what_it_waits_for() -> None:
-    spend = SpendStatistics(usd_total=1.0, day_usd=3.0, month_usd=9.0, day_tokens=5, limit_reached=False)
+    spend = SpendStatistics(
+        usd_total=1.0, day_usd=3.0, month_usd=9.0, day_tokens=5, day_requests=1, limit_reached=False
+    )
     numbers = Numbers(spend=spend)
     overview = overview_of(numbers)
     await overview.sample(0.0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from streamer.adapters.providers.answer_size import expect_answer
 from streamer.adapters.providers.connection import HttpConnection, keep_response, kept_responses
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse
@@ -47,6 +48,7 @@ class CohereProvider:
         from cohere.v2.client import OMIT
 
         responses = kept_responses()
+        expect_answer(texts, self._space.dimensions)
         with self._vendor.answer_within(self._timeout):
             try:
                 await self._client.with_raw_response.embed(
@@ -94,5 +96,5 @@ def _client(key: str, connection: HttpConnection) -> tuple[httpx.AsyncClient, As
     except ImportError:
         raise MissingExtra("cohere", "cohere") from None
     url = connection.url("https://api.cohere.com")
-    pool = httpx.AsyncClient(event_hooks={"response": [keep_response]}, **connection.bounds(httpx))
+    pool = httpx.AsyncClient(**connection.bounds(httpx, response=[keep_response]))
     return pool, cohere.AsyncClientV2(api_key=key, base_url=url, httpx_client=pool, max_retries=0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from streamer.adapters.providers.answer_size import expect_answer
 from streamer.adapters.providers.answered_model import AnsweredModel
 from streamer.adapters.providers.connection import HttpConnection, how_to_give_a_key, keep_response, kept_responses
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
@@ -62,6 +63,7 @@ class OllamaProvider:
 
         # The client hands out neither the headers of an answer nor those of a refusal.
         responses = kept_responses()
+        expect_answer(texts, self._space.dimensions)
         try:
             with self._vendor.answer_within(self._timeout if self._loaded else self._load_timeout):
                 answer = await self._client.embed(
@@ -110,6 +112,5 @@ def _client(key: str, connection: HttpConnection) -> AsyncClient:
     return ollama.AsyncClient(
         host=None if connection.base_url is None else connection.url(),  # without one it reads OLLAMA_HOST
         headers={"authorization": f"Bearer {key}"} if key else {},
-        event_hooks={"request": [] if key else [_drop_key], "response": [keep_response]},
-        **connection.bounds(httpx),
+        **connection.bounds(httpx, request=[] if key else [_drop_key], response=[keep_response]),
     )
