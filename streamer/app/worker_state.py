@@ -27,6 +27,7 @@ from streamer.app.status import (
 from streamer.embedding.budget import SpendStatistics
 from streamer.embedding.cached import CacheStatistics
 from streamer.embedding.provider_calls import DispatchStatistics
+from streamer.embedding.recent_vectors import RecentStatistics
 from streamer.http.role_state import RoleState
 from streamer.telemetry.histogram import Histogram
 from streamer.telemetry.waiting import WORKER_LACKS, WORKER_REASONS, Waiting, flags, joined, lacking
@@ -83,6 +84,7 @@ class WorkerStatistics:
     cache: CacheStatistics
     provider: DispatchStatistics
     spend: SpendStatistics | None
+    cache_memory: RecentStatistics | None
     cache_file: SqliteStatistics | None
     cache_server: RedisStatistics | None
 
@@ -177,6 +179,7 @@ class Worker:
             cache=embedding.embedder.statistics(),
             provider=embedding.dispatcher.statistics(),
             spend=embedding.budget.statistics() if embedding.budget else None,
+            cache_memory=caches.recent.statistics() if caches.recent is not None else None,
             cache_file=caches.file.statistics() if caches.file else None,
             cache_server=caches.server.statistics() if caches.server else None,
         )
