@@ -9,20 +9,9 @@ import anyio
 import pytest
 from structlog.typing import EventDict
 
-from streamer.app.outages import problems, watch_outages
+from streamer.app.outages import watch_outages
 from streamer.telemetry.waiting import Waiting
 from tests.worker.flows import until as until_
-
-
-def test_everything_that_is_unavailable_is_named() -> None:
-    """First hour D1."""
-    states = [lambda: "provider down: no answer", lambda: None, lambda: "no answer from Kafka"]
-    assert problems(states) == "provider down: no answer; no answer from Kafka"
-
-
-def test_nothing_is_said_while_all_is_well() -> None:
-    assert problems([lambda: None, lambda: None]) is None
-    assert problems([]) is None
 
 
 @pytest.mark.anyio
