@@ -137,7 +137,7 @@ LOGS = r"""{"host":"web-1","pid":4711,"text":"<34>Oct 11 22:14:15 su: 'su root' 
 {"host":"db-2","pid":null,"text":"\u0041 50% full\tnow","tags":["disk",{"n":1}]}
 """
 BANK = """\ufeffDatum;Verwendungszweck;Betrag\r
-01.02.2026;"Miete; Februar";-1.024,50\r
+01.02.2026;"Miete; Feber";-1.024,50\r
 "02.02.2026";Gehalt;3.000,00\r
 """
 TICKETS = """[
@@ -166,7 +166,7 @@ spam\tFree entry in 2 a wkly comp! Text FA to 87121 to receive entry; £100
         ),
         (
             "bank.csv", BANK, ["--text-field", "Verwendungszweck", "--key-field", "Datum"],
-            [b"01.02.2026", b"02.02.2026"], ["Miete; Februar", "Gehalt"],
+            [b"01.02.2026", b"02.02.2026"], ["Miete; Feber", "Gehalt"],
         ),
         (
             "tickets.json", TICKETS, ["--text-field", "fields.summary", "--key-field", "key"], [b"T-1", b"T-2"],
