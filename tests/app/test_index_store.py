@@ -33,6 +33,7 @@ async def test_without_the_package_it_says_which_extra_is_missing(monkeypatch: p
             pass
 
 
+@pytest.mark.slow
 async def test_a_file_is_let_go_at_the_end_and_an_address_nobody_listens_at_is_told(tmp_path: Path) -> None:
     pytest.importorskip("pymilvus", reason="make test-milvus brings it: 350 MB that nothing else needs")
     index = IndexSettings(backend="milvus", milvus_uri=str(tmp_path / "index.db"))

@@ -29,7 +29,7 @@ def milvus_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 _numbers = count()
 
 
-@pytest.fixture(params=["memory", "store", "milvus"])
+@pytest.fixture(params=["memory", "store", pytest.param("milvus", marks=pytest.mark.slow)])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Topics made in the test keep their vectors there, and numbers of vectors are never out of date."""
     name = getattr(request.node, "originalname", "")
