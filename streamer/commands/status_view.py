@@ -46,6 +46,8 @@ def _process(document: Document) -> Iterator[Text]:
     for lack in document["degraded"]:
         yield _line("without", _waits(lack), "yellow")
     yield from _partitions(document["partitions"])
+    if (failure := document.get("commit_failure")) is not None and not _tells(document["degraded"], "commit"):
+        yield _line("commits", f"since {_clock(failure['since'])}: {failure['reason']}", "yellow")
     yield from _dead_letters(document.get("dead_letters", []))
     yield _line("space", f"{document['space']} {document['provider']} {document['model']}{_cache(document['cache'])}")
     if (migration := document.get("migration")) is not None:
@@ -56,6 +58,10 @@ def _process(document: Document) -> Iterator[Text]:
         yield _line("price", price)
     if (forecast := document.get("forecast")) is not None:
         yield _line("outlook", _forecast(forecast))
+
+
+def _tells(conditions: Sequence[Document], reason: str) -> bool:
+    return any(condition["reason"] == reason for condition in conditions)
 
 
 def _migration(document: Document) -> str:
@@ -134,11 +140,18 @@ def _price(document: Document) -> str | None:
 
 
 def _forecast(forecast: Document) -> str:
+    """In money where that is known, else in tokens and requests."""
     usd, seconds = forecast["usd_per_day"], forecast["backlog_seconds"]
-    said = f"{forecast['tokens_per_day']:,} tokens a day" if usd is None else f"{usd_text(usd)} a day"
+    if usd is not None:
+        said, costs = f"{usd_text(usd)} a day", f"costs {usd_text(forecast['backlog_usd'])} and "
+    else:
+        said, costs = f"{forecast['tokens_per_day']:,} tokens a day", ""
+        if requests := forecast.get("requests_per_day"):
+            said = f"{requests:,} requests and {said}"
+        if tokens := forecast.get("backlog_tokens"):
+            costs = f"has {tokens:,} tokens and "
     if not seconds:
         return f"at this rate {said}"
-    costs = "" if forecast["backlog_usd"] is None else f"costs {usd_text(forecast['backlog_usd'])} and "
     return f"at this rate {said}; the backlog {costs}takes {duration(seconds)}"
 
 

@@ -37,6 +37,12 @@ class CacheSettings(Section):
         "has its own: maxmemory",
     )
 
+    memory_bytes: Annotated[int, Field(ge=0)] = Field(
+        64_000_000,
+        description="vectors that were used in the last minute are kept in memory as well, in so many bytes at most; "
+        "0: none",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _a_file_beside_a_server_is_asked_for(cls, values: Any) -> Any:
