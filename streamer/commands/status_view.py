@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
+from streamer.commands.terminal import one_line
 from streamer.embedding.prices import usd_text
 from streamer.forecast.outlook import duration
 
@@ -28,7 +29,7 @@ def lines_of(documents: Sequence[Document]) -> list[Text]:
 
 def _process(document: Document) -> Iterator[Text]:
     if "error" in document:
-        yield Text.assemble(("no answer ", "bold red"), str(document["error"]))
+        yield Text.assemble((f"{'unknown':<10}", "bold red"), one_line(str(document["error"])))
         return
     ready = document["ready"]
     head = Text.assemble((f"{document['role']:<10}", "bold"), f"{document['url']}  ")
@@ -73,7 +74,7 @@ def _migration(document: Document) -> str:
 
 def _group(document: Document) -> Iterator[Text]:
     if "error" in document:
-        yield Text.assemble(("no answer ", "bold red"), str(document["error"]))
+        yield Text.assemble((f"{'unknown':<10}", "bold red"), one_line(str(document["error"])))
         return
     members = document["members"]
     told = "members unknown" if members is None else f"{len(members)} members"
@@ -156,7 +157,12 @@ def _forecast(forecast: Document) -> str:
 
 
 def _line(name: str, said: str, style: str = "") -> Text:
-    return Text.assemble(INDENT, (f"{name:<8}", "dim"), (said, style))
+    return Text.assemble(INDENT, (f"{name:<8}", "dim"), (one_line(said), style))
+
+
+def hang_of(line: Text) -> int:
+    """Where what is said in a line begins, behind its names."""
+    return len(INDENT) + 8 if line.plain.startswith(INDENT) else len(INDENT)
 
 
 def _clock(time: str) -> str:
