@@ -18,6 +18,7 @@ from streamer.adapters.kafka.groups import Watcher, watching
 from streamer.adapters.kafka.topics import check_topics
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.adapters.sqlite import CacheContents
+from streamer.app.index_store import look_at_store
 from streamer.app.kafka import connection_of, topic_specs
 from streamer.app.probe import probe
 from streamer.app.providers import open_provider, ways_of
@@ -68,6 +69,8 @@ async def check(settings: Settings, *, as_json: bool) -> None:
         checks.append(("fallback", partial(_check_fallback, settings)))
     checks.append(("cache", partial(_check_cache, settings)))
     checks.append(("snapshot", partial(_check_snapshot, settings)))
+    if settings.index.backend != "memory":
+        checks.append(("index", partial(look_at_store, settings)))
     brokers_answer = await attempt("topics", partial(_check_topics, settings))
     for name, action in checks:
         await attempt(name, action)

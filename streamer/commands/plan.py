@@ -130,7 +130,7 @@ def _print(
             say("needs", f"{need.needed:,.0f} {name}; no limit is set or known")
         else:
             share = f"{need.share:.0%}" if need.share < 10 else f"{need.share:,.0f} times as many"
-            say("needs", f"{need.needed:,.0f} {name} of {need.available:,.0f}: {share}")
+            say("needs", f"{need.needed:,.0f} of {need.available:,.0f} {name}: {share}")
     if sizing.latency is not None:
         say("latency", "{:.2f} s at the median, {:.2f} s at the 95th percentile".format(*sizing.latency))
     if not price or price.usd_per_million_tokens:

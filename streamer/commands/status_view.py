@@ -22,8 +22,15 @@ Document = Mapping[str, Any]
 def lines_of(documents: Sequence[Document]) -> list[Text]:
     """A paragraph each: one line with what matters, then what is waited for and why."""
     lines: list[Text] = []
+    price: str | None = None
     for document in documents:
-        lines += _process(document) if document["kind"] == "process" else _group(document)
+        if document["kind"] != "process":
+            lines += _group(document)
+            continue
+        lines += _process(document)
+        if (said := _price(document)) is not None and said != price:  # workers of one group pay alike
+            price = said
+            lines.append(_line("price", said))
     return lines
 
 
@@ -55,8 +62,6 @@ def _process(document: Document) -> Iterator[Text]:
         yield _line("changes", _migration(migration), "yellow")
     if (spend := _spend(document["spend"])) is not None:
         yield _line("spend", spend)
-    if (price := _price(document)) is not None:
-        yield _line("price", price)
     if (forecast := document.get("forecast")) is not None:
         yield _line("outlook", _forecast(forecast))
 
@@ -132,7 +137,7 @@ def _spend(spend: Document | None) -> str | None:
 
 def _price(document: Document) -> str | None:
     """None where nothing is paid, or with an answer of an earlier version. An indexer pays for searches only."""
-    if document["role"] != "worker" or (price := document.get("price")) is None:
+    if document.get("role") != "worker" or (price := document.get("price")) is None:
         return None
     if price["usd_per_million_tokens"] is None:
         return f"of {document['provider']} {document['model']} is not known: set {PRICE_SETTING}"

@@ -89,6 +89,13 @@ async def test_one_look_tells_state_reason_and_price() -> None:
     assert done.code == 3
 
 
+def test_a_price_that_all_pay_is_told_once() -> None:
+    other = {**WORKER, "price": {"usd_per_million_tokens": 0.13, "as_of": None}}
+    documents = [{"kind": "process", "url": "http://w", **one} for one in (WORKER, WORKER, other)]
+    prices = [line.plain.split(maxsplit=1)[1] for line in lines_of(documents) if line.plain.split()[0] == "price"]
+    assert [price.split()[0] for price in prices] == ["0.02", "0.13"]
+
+
 def test_a_forecast_without_a_price_tells_requests_tokens_and_time() -> None:
     forecast = {"usd_per_day": None, "tokens_per_day": 1_728_000, "requests_per_day": 288_000, "backlog_usd": None,
                 "backlog_tokens": 1_200, "backlog_seconds": 60.0}  # fmt: skip
