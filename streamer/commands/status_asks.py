@@ -58,7 +58,7 @@ async def _answer(client: httpx.AsyncClient, url: str) -> Document:
         answer = response.json()
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         return {"error": f"no worker or indexer answers at {url} ({str(exc) or type(exc).__name__})"}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"error": f"{url} is no worker or indexer of streamer"}
     if isinstance(answer, dict) and response.is_success and ("role" in answer or answer.get("processes")):
         return answer

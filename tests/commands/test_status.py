@@ -135,7 +135,29 @@ def test_whose_price_it_is_or_that_none_is_known(price: Mapping[str, Any] | None
     assert [line[1] for line in lines if line[0] == "price"] == said
 
 
+@pytest.mark.parametrize(
+    ("reason", "until", "said"),
+    [
+        ("provider_rate_limited", "2026-11-28T09:05:08Z", ", until "),
+        ("spend_limit", "2026-11-29T00:00:00Z", ", until "),
+        ("provider_key", None, ""),
+        ("publishing", None, ""),
+    ],
+)
+def test_each_wait_has_its_beginning_and_where_it_is_known_its_end(reason: str, until: str | None, said: str) -> None:
+    """First hour R2 and D12."""
+    wait = {"reason": reason, "text": "why", "since": "2026-11-28T09:05:00Z", "until": until}
+    document = {"kind": "process", "url": "http://w", **WORKER, "waits": [wait], "degraded": []}
+    check_document("status", document)
+    [line] = [line.plain for line in lines_of([document]) if line.plain.startswith("  waits") or "waits " in line.plain]
+    assert "since " in line
+    assert ("until" in line) == (until is not None)
+    assert said in line
+    assert line.endswith("why")
+
+
 async def test_json_lines_are_of_their_schema() -> None:
+    """First hour D12."""
     async with a_worker() as url:
         done = await streamer("status", *NO_BROKER, "--url", url, "--url", "http://127.0.0.1:9", "--json")
     process, nobody, group = check_lines("status-line", done.stdout)

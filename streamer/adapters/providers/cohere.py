@@ -68,11 +68,13 @@ class CohereProvider:
                 raise self._vendor.refusal(status, exc.headers or {}, exc.body) from None
             except httpx.RequestError as exc:
                 raise self._vendor.unreachable(exc) from None
-            except (ParsingError, TypeError, ValueError, AttributeError):
+            except (ParsingError, TypeError, ValueError, AttributeError, RecursionError):
                 # The client fills its models unchecked and breaks on JSON of another shape in whatever way it happens.
                 if not responses:
                     raise self._vendor.unusable("JSON of another shape") from None
         response = responses[-1]
+        if not response.is_success:
+            raise self._vendor.refusal(response.status_code, response.headers, response.content)
         with self._vendor.reading():
             answer = parse(response.content)
             embeddings = answer.get("embeddings")

@@ -81,12 +81,17 @@ class OllamaProvider:
         except (httpx.RequestError, ConnectionError) as exc:
             # The client says of every failure to connect that Ollama may not run, also of a certificate.
             raise self._vendor.unreachable(exc.__context__ or exc) from None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             # The client's model refuses the whole answer for one null in it; ours finds the one text that it concerns.
+            if not responses:
+                raise self._vendor.unusable("JSON of another shape") from None
+            response = responses[-1]
+            if not response.is_success:
+                raise self._vendor.refusal(response.status_code, response.headers, response.content) from None
             with self._vendor.reading():
-                body = parse(responses[-1].content)
+                body = parse(response.content)
             rows, billed, model = body.get("embeddings"), count_at(body, "prompt_eval_count"), body.get("model")
-            self._vendor.raise_wrapped(responses[-1].headers, body, rows)
+            self._vendor.raise_wrapped(response.headers, body, rows)
         else:
             rows, billed, model = answer.embeddings, answer.prompt_eval_count, answer.model
         self._loaded = True

@@ -72,7 +72,8 @@ class VectorIndex:
         self._view: ReadView | None = None
 
     def __repr__(self) -> str:
-        return f"<VectorIndex: {len(self)} of at most {self.capacity} vectors of {self.dimensions} dimensions>"
+        size = f"{len(self)} of at most {self.capacity} vectors of {self.dimensions} dimensions, {self.nbytes} bytes"
+        return f"<VectorIndex: {size}>"
 
     def __len__(self) -> int:
         return len(self._ring)

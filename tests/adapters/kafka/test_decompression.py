@@ -197,7 +197,7 @@ def test_it_does_for_batches_in_the_older_formats(
 
 @pytest.mark.parametrize(("magic", "codec_number"), [(0, 3), (0, 4), (1, 4), (1, 7), (2, 5), (2, 7)])
 def test_it_does_for_a_batch_in_a_codec_that_nobody_knows(magic: int, codec_number: int) -> None:
-    """Else it would stop its partition for ever. LZ4 in the oldest format is framed in another way."""
+    """Row 38's kind: else it would stop its partition for ever. LZ4 in the oldest format is framed in another way."""
     if magic == 2:
         data = bytearray(batch_of([b"late"], "gzip"))
         data[22] = codec_number

@@ -42,7 +42,7 @@ def test_our_consumers_hand_over_our_records_and_a_null_header_is_an_empty_one()
 
 @pytest.mark.parametrize(("magic", "timestamp"), [(0, -1), (1, 1000)])
 def test_records_in_the_formats_before_headers_are_ours_too(magic: Literal[0, 1], timestamp: int) -> None:
-    """The oldest has no timestamps: among others, one of None ended the worker."""
+    """A sibling of row 38. The oldest has no timestamps: among others, one of None ended the worker."""
     made = LegacyRecordBatchBuilder(magic, 0, 1 << 20)
     made.append(0, 1000 if magic else None, b"k", b"v")
     assert list(fetched(bytes(made.build()), AS_OURS)) == [Record(TopicPartition("texts", 3), 0, b"k", b"v", timestamp)]
