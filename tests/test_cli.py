@@ -40,7 +40,13 @@ async def test_every_command_explains_itself_with_an_example(command: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"), [("streamer ta", "tail"), ("streamer run --prov", "--provider")], ids=["command", "option"]
+    ("typed", "offered"),
+    [
+        ("streamer ta", "tail"),
+        ("streamer run --prov", "--provider"),
+        ("streamer migrate fin", "finish"),
+        ("streamer embed --fit", "--fit-pca"),
+    ],
 )
 def test_a_shell_completes_commands_and_options(typed: str, offered: str) -> None:
     """First hour R6."""

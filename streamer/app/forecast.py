@@ -77,6 +77,8 @@ def model_for(
         requests_per_minute=limits[0],
         tokens_per_minute=limits[1],
         items_per_minute=limits[2],
+        requests_per_day=wanted.max_requests_per_day,
+        tokens_per_day=wanted.max_tokens_per_day,
         most_request_tokens=inf if contract.is_local else budget.request_tokens(),
         remembers=settings.cache.enabled,
         # Models in this process count the two tokens that frame a text.

@@ -23,7 +23,7 @@ PAGE = ROOT / "docs" / "troubleshooting.md"
 TEXT = PAGE.read_text()
 PACKAGE = ROOT / "streamer"
 GAP = "\0"  # what an f-string puts in
-ENDINGS = {"ConfigurationError", "Unreachable"}  # the errors that exit codes 2 and 3 stand for
+ENDINGS = {"ConfigurationError", "Unreachable", "Unwritable"}  # the errors that exit codes 2 and 3 stand for
 
 # Modules whose errors of this kind no user of the command line meets, or which only pass on another's words.
 ELSEWHERE = {
