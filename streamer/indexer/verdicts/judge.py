@@ -27,7 +27,7 @@ from streamer.indexer.verdicts.near_duplicates import Candidate, NearDuplicateDe
 from streamer.indexer.verdicts.retention import EventTimeRetention
 
 _RUN: Final = 64  # events compared in one product
-_RESTORED_RUN: Final = 512  # events remembered in one go
+_RESTORED_RUN: Final = 512  # events remembered in one go, in memory
 _CAUGHT_UP: Final = 2_048  # restored events whose scores are made up for
 # The most unusual events say nothing about what is usual of two events.
 _STRANGE: Final = 0.1
@@ -67,6 +67,7 @@ class Judge:
     ) -> None:
         self.index = index
         self._groups = groups or LocalGroups()
+        self._restored_run = _RESTORED_RUN if groups is None else _RUN  # else a database is asked about each of them
         self._payload = payload or payload_of
         self._policy = policy
         self._near_duplicates = NearDuplicateDetector(policy.near_duplicate_similarity, policy.false_alarm_rate)
@@ -89,7 +90,7 @@ class Judge:
     def restore(self, events: Sequence[VectorEvent]) -> None:
         """Remember events whose verdicts were given by an earlier run."""
         self._groups.sweep(len(self.index), self.index.__contains__)
-        for run in self._runs(events, _RESTORED_RUN):
+        for run in self._runs(events, self._restored_run):
             ids = [event.id for event in run]
             notes = restored(self._arrived, len(ids))
             self.index.insert(ids, self._matrix(run), *self._payloads(run), notes)
