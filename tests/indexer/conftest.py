@@ -44,7 +44,7 @@ def new_milvus(milvus_file: str) -> Callable[[Space], VectorStore]:
     return new
 
 
-@pytest.fixture(params=["memory", "store", "milvus"])
+@pytest.fixture(params=["memory", "store", pytest.param("milvus", marks=pytest.mark.slow)])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Topics and judges made in the test keep their vectors there, and numbers of vectors are never out of date."""
     name = getattr(request.node, "originalname", "")
