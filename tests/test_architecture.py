@@ -10,7 +10,11 @@ from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 from tests.support.read_once import nodes_of
+
+pytestmark = pytest.mark.xdist_group("sources")
 
 TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "streamer"

@@ -124,7 +124,8 @@ async def test_an_unreachable_broker_is_one_line(arguments: tuple[str, ...], tmp
     is_unreachable(done.code, done.stderr)
 
 
-@pytest.mark.parametrize("command", ["run", pytest.param("index", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["run", "index"])
 def test_an_unreachable_broker_ends_a_process_with_one_line(command: str, tmp_path: Path) -> None:
     """First hour R12."""
     done = program(command, "-b", NOBODY, "--set", "kafka.connect_timeout_ms=3000", folder=tmp_path)

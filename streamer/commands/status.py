@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.text import Text
 
 from streamer.commands.status_asks import ANSWER_SECONDS, Document, default_urls, groups_of, processes_at
-from streamer.commands.status_view import lines_of
+from streamer.commands.status_view import hang_of, lines_of
+from streamer.commands.terminal import folded, print_folded
 from streamer.errors import Unreachable
 from streamer.settings import Settings
 
@@ -50,9 +51,9 @@ async def status(
         documents += await processes_at(settings, addresses, timeout)
         show(documents)
     show(groups)
-    missing = [str(document["error"]) for document in [*documents, *groups] if "error" in document]
-    if missing:
-        raise Unreachable("\n".join(missing))
+    asked = [*documents, *groups]
+    if missing := sum("error" in document for document in asked):
+        raise Unreachable(f"{missing} of {len(asked)} did not answer as they should")
 
 
 async def _watch(settings: Settings, urls: Sequence[str], *, as_json: bool, interval: float, timeout: float) -> None:
@@ -68,7 +69,8 @@ async def _watch(settings: Settings, urls: Sequence[str], *, as_json: bool, inte
                     _print_json(latest[what])
                 else:
                     lines = lines_of([document for documents in latest.values() for document in documents])
-                    screen.update(Text("\n").join(lines), refresh=True)
+                    parts = [part for line in lines for part in folded(screen.console, line, hang_of(line))]
+                    screen.update(Text("\n").join(parts), refresh=True)
                 await anyio.sleep(interval)
 
         async with anyio.create_task_group() as tasks:
@@ -77,9 +79,9 @@ async def _watch(settings: Settings, urls: Sequence[str], *, as_json: bool, inte
 
 
 def _print(documents: Sequence[Document]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
     for line in lines_of(documents):
-        console.print(line)
+        print_folded(console, line, hang_of(line))
 
 
 def _print_json(documents: Sequence[Document]) -> None:

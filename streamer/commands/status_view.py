@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
+from streamer.commands.terminal import one_line
 from streamer.embedding.prices import usd_text
 from streamer.forecast.outlook import duration
 
@@ -21,14 +22,21 @@ Document = Mapping[str, Any]
 def lines_of(documents: Sequence[Document]) -> list[Text]:
     """A paragraph each: one line with what matters, then what is waited for and why."""
     lines: list[Text] = []
+    price: str | None = None
     for document in documents:
-        lines += _process(document) if document["kind"] == "process" else _group(document)
+        if document["kind"] != "process":
+            lines += _group(document)
+            continue
+        lines += _process(document)
+        if (said := _price(document)) is not None and said != price:  # workers of one group pay alike
+            price = said
+            lines.append(_line("price", said))
     return lines
 
 
 def _process(document: Document) -> Iterator[Text]:
     if "error" in document:
-        yield Text.assemble(("no answer ", "bold red"), str(document["error"]))
+        yield Text.assemble((f"{'unknown':<10}", "bold red"), one_line(str(document["error"])))
         return
     ready = document["ready"]
     head = Text.assemble((f"{document['role']:<10}", "bold"), f"{document['url']}  ")
@@ -54,8 +62,6 @@ def _process(document: Document) -> Iterator[Text]:
         yield _line("changes", _migration(migration), "yellow")
     if (spend := _spend(document["spend"])) is not None:
         yield _line("spend", spend)
-    if (price := _price(document)) is not None:
-        yield _line("price", price)
     if (forecast := document.get("forecast")) is not None:
         yield _line("outlook", _forecast(forecast))
 
@@ -73,7 +79,7 @@ def _migration(document: Document) -> str:
 
 def _group(document: Document) -> Iterator[Text]:
     if "error" in document:
-        yield Text.assemble(("no answer ", "bold red"), str(document["error"]))
+        yield Text.assemble((f"{'unknown':<10}", "bold red"), one_line(str(document["error"])))
         return
     members = document["members"]
     told = "members unknown" if members is None else f"{len(members)} members"
@@ -131,7 +137,7 @@ def _spend(spend: Document | None) -> str | None:
 
 def _price(document: Document) -> str | None:
     """None where nothing is paid, or with an answer of an earlier version. An indexer pays for searches only."""
-    if document["role"] != "worker" or (price := document.get("price")) is None:
+    if document.get("role") != "worker" or (price := document.get("price")) is None:
         return None
     if price["usd_per_million_tokens"] is None:
         return f"of {document['provider']} {document['model']} is not known: set {PRICE_SETTING}"
@@ -156,7 +162,12 @@ def _forecast(forecast: Document) -> str:
 
 
 def _line(name: str, said: str, style: str = "") -> Text:
-    return Text.assemble(INDENT, (f"{name:<8}", "dim"), (said, style))
+    return Text.assemble(INDENT, (f"{name:<8}", "dim"), (one_line(said), style))
+
+
+def hang_of(line: Text) -> int:
+    """Where what is said in a line begins, behind its names."""
+    return len(INDENT) + 8 if line.plain.startswith(INDENT) else len(INDENT)
 
 
 def _clock(time: str) -> str:

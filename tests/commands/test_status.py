@@ -85,8 +85,15 @@ async def test_one_look_tells_state_reason_and_price() -> None:
     ):  # fmt: skip
         assert said in text
     assert "texts/0" not in text, "what is not behind is not listed"
-    assert "no answer" in text, "the brokers"
+    assert "unknown   Kafka at" in text, "the brokers"
     assert done.code == 3
+
+
+def test_a_price_that_all_pay_is_told_once() -> None:
+    other = {**WORKER, "price": {"usd_per_million_tokens": 0.13, "as_of": None}}
+    documents = [{"kind": "process", "url": "http://w", **one} for one in (WORKER, WORKER, other)]
+    prices = [line.plain.split(maxsplit=1)[1] for line in lines_of(documents) if line.plain.split()[0] == "price"]
+    assert [price.split()[0] for price in prices] == ["0.02", "0.13"]
 
 
 def test_a_forecast_without_a_price_tells_requests_tokens_and_time() -> None:
@@ -204,7 +211,7 @@ async def test_brokers_that_are_silent_hold_up_no_process() -> None:
         patch.setattr(command, "groups_of", silent)
         patch.setattr(command, "_print_json", show)
         async with a_worker() as url:
-            with anyio.fail_after(30), pytest.raises(Unreachable, match="no broker answers"):
+            with anyio.fail_after(30), pytest.raises(Unreachable, match="1 of 2 did not answer"):
                 await command.status(Settings(), [url], watch=False, as_json=True)
     assert shown == [("process", None), ("group", "no broker answers")]
 

@@ -92,7 +92,8 @@ def test_the_exit_codes_of_whole_processes(tmp_path: Path) -> None:
         f"{run} --version > /dev/full; echo $? >> ended; {run} config -c nope 2> /dev/full; echo $? >> ended; "
         f"ulimit -f 1; PYTHONUNBUFFERED=1 {run} config --example > large; echo $? >> ended"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
     done = subprocess.run(
         ["sh", "-c", script], cwd=tmp_path, timeout=100, check=True, env=environment, capture_output=True, text=True
     )

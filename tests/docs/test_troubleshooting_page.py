@@ -17,6 +17,8 @@ from streamer.commands import running
 from tests.docs.markdown import ROOT
 from tests.support.read_once import nodes_of
 
+pytestmark = pytest.mark.xdist_group("sources")
+
 PAGE = ROOT / "docs" / "troubleshooting.md"
 TEXT = PAGE.read_text()
 PACKAGE = ROOT / "streamer"

@@ -44,14 +44,15 @@ def new_milvus(milvus_file: str) -> Callable[[Space], VectorStore]:
     return new
 
 
-@pytest.fixture(params=["memory", "store", "milvus"])
+@pytest.fixture(params=["memory", "store", pytest.param("milvus", marks=pytest.mark.slow)])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Topics and judges made in the test keep their vectors there, and numbers of vectors are never out of date."""
     name = getattr(request.node, "originalname", "")
     if request.param != "memory":
         if name in indexing.DIFFERENT:
             pytest.skip(indexing.DIFFERENT[name])
-        monkeypatch.setattr(judge, "_RUN", indexing.IN_MEMORY)
+        for run in ("_RUN", "_RESTORED_RUN"):
+            monkeypatch.setattr(judge, run, indexing.IN_MEMORY)
     monkeypatch.setattr(state, "_SAVED_EVERY", 0.0)
     if request.param == "store":
         monkeypatch.setattr(indexing, "new_store", lambda space=indexing.SPACE: MemoryStore())

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError, KafkaError
 from aiokafka.helpers import create_ssl_context
 from aiokafka.protocol.produce import ProduceRequest
 
@@ -112,4 +113,19 @@ def _sending(send: Callable[..., Any]) -> Callable[..., Any]:
     return sending
 
 
+def _looking_up(lookup: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """The same, for a client that knows no broker yet: one that has just started may name none, not even itself.
+
+    The client asserts that there are some, and its caller expects errors of Kafka's: this one it tries again.
+    """
+
+    async def looking_up(client: Any, *args: Any) -> Any:
+        if client.get_random_node() is None:
+            raise CoordinatorNotAvailableError("no broker is known yet")
+        return await lookup(client, *args)
+
+    return looking_up
+
+
 AIOKafkaConnection.send = _sending(AIOKafkaConnection.send)
+AIOKafkaClient.coordinator_lookup = _looking_up(AIOKafkaClient.coordinator_lookup)

@@ -97,6 +97,9 @@ class _Batch:
                 handed_over += 1
         except UnicodeDecodeError:
             yield from islice(_read(self._data), handed_over, None)
+        except AssertionError as exc:  # which is how the client refuses a batch that was compressed twice
+            last = self._strict.next_offset - 1
+            yield _instead(last, -1, f"the rest of a batch up to offset {last} is not read: {exc}")
 
 
 def _stand_in(data: memoryview, strict: Any) -> Any | None:
@@ -124,8 +127,11 @@ def _stand_in(data: memoryview, strict: Any) -> Any | None:
         why = f"decompresses to more than {LARGEST_BATCH} bytes"
     else:
         return None
-    reason = f"{what} {why}: none of them is read"
-    return _DefaultRecordPy(last, timestamp, 0, None, None, [(STANDS_IN, reason.encode())])
+    return _instead(last, timestamp, f"{what} {why}: none of them is read")
+
+
+def _instead(offset: int, timestamp: int, reason: str) -> Any:
+    return _DefaultRecordPy(offset, timestamp, 0, None, None, [(STANDS_IN, reason.encode())])
 
 
 def _value(data: memoryview, position: int) -> memoryview:

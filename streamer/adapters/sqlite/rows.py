@@ -24,9 +24,6 @@ PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = NORMAL",  # power loss may cost the last transactions, never the file
     "PRAGMA temp_store = MEMORY",
-    # Of pages, in KiB, where SQLite keeps 2 MB. Of a million entries nearly all of the index: a hit then reads one page
-    # of the file instead of two.
-    "PRAGMA cache_size = -32768",
     "PRAGMA journal_size_limit = 67108864",
 )
 

@@ -36,7 +36,7 @@ class VectorIndex:
 
     A vector of a known id replaces the older one and counts as having arrived now. A payload (any object) and a time
     (any integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes (8 more in such
-    coordinates) for each of at most `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 45 bytes
+    coordinates) for each of at most `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 60 bytes
     a row, its id (50 bytes and one for each character) and its payload (a sketch: 120 bytes). Vectors take twice that
     while coordinates change, or while rows are held that stand in the way of new ones.
 

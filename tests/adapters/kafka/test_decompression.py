@@ -218,6 +218,24 @@ def test_it_does_for_a_batch_in_a_codec_that_nobody_knows(magic: int, codec_numb
 
 
 @pytest.mark.parametrize(("magic", "name"), OLD_FORMATS)
+def test_it_does_for_a_batch_that_was_compressed_twice(magic: Old, name: str) -> None:
+    """Row 38's kind, as mirrors of old clusters made them: the client asserts that there are none."""
+    once = old_batch_of(magic, [b"late"], name, last=4)
+    data = old_batch_of(magic, [b"?"], name, last=4)
+    packed = ENCODE[CODECS[name]](once)
+    data = data[: len(data) - 4 - int.from_bytes(data[(22 if magic == 0 else 30) :][:4], "big")]
+    data += len(packed).to_bytes(4, "big") + packed
+    data = data[:8] + (len(data) - 12).to_bytes(4, "big") + crc32(data[16:]).to_bytes(4, "big") + data[16:]
+    records = LenientRecords(data + old_batch_of(magic, [b"after"], name, last=5))
+    found: list[Record] = []
+    while (batch := records.next_batch()) is not None:
+        assert batch.validate_crc()
+        found += [record_of(TopicPartition("texts", 3), record) for record in batch]
+    assert [(record.offset, record.value) for record in found] == [(4, None), (5, b"after")]
+    assert "is not read: MessageSet at offset 4 appears double-compressed" in str(found[0].unreadable)
+
+
+@pytest.mark.parametrize(("magic", "name"), OLD_FORMATS)
 def test_an_old_batch_that_is_cut_short_is_the_clients_to_refuse(magic: Old, name: str) -> None:
     data = old_batch_of(magic, [b"late" * 100], name, last=0)
     for end in range(26, len(data)):
