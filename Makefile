@@ -82,7 +82,8 @@ test-sentence-transformers: $(VENV)/.dev  ## that adapter on the real package, w
 
 test-milvus: $(VENV)/.dev  ## the index on real Milvus Lite, which brings 350 MB
 	$(PIP) -e '.[milvus]'
-	$(BIN)/python -m pytest tests/adapters/milvus tests/indexer $(ARGS)
+	$(BIN)/python -m pytest tests/adapters/milvus tests/indexer \
+	  tests/integration/test_index.py tests/integration/test_shared_index.py tests/integration/test_migrate.py $(ARGS)
 
 hooks: $(VENV)/.dev  ## have git run style before each commit
 	$(BIN)/pre-commit install

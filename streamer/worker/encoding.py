@@ -9,6 +9,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
+import numpy as np
 import orjson
 
 from streamer.core.events import (
@@ -55,6 +56,7 @@ EVENTS = (Form.WHOLE, Form.TEXTLESS, Form.BARE)
 _JSON = ("content-type", b"application/json")
 _BINARY = ("content-type", b"application/octet-stream")
 _BOOLEANS = (b"false", b"true")
+_LITTLE = np.dtype("<f4")
 LETTERS = (Form.LETTER, Form.KEYED, Form.SHORT, Form.LEAST)
 
 
@@ -184,11 +186,16 @@ class Encoder:
         record = event.record
         # Of the text as it came: prefixes and truncation are the model's business.
         sketched, form = described or (sketch(event.text), form_of(event.text))
-        headers = (*self._headers(record, left_out), (SKETCH_HEADER, sketched), (FORM_HEADER, form))
+        if left_out or record.headers:
+            headers = (*self._headers(record, left_out), (SKETCH_HEADER, sketched), (FORM_HEADER, form))
+        else:  # nearly always: the same, without a detour
+            here = ("streamer-source", b"%b%d" % (_as_path(record.tp), record.offset))
+            headers = (*self._space_headers, here, (SKETCH_HEADER, sketched), (FORM_HEADER, form))
         text = event.text if self.include_text and "text" not in left_out else None
         metadata = event.metadata if self.include_metadata and "metadata" not in left_out else None
         if self.format == "binary":
-            value = outcome.vector.astype("<f4", copy=False).tobytes()
+            vector_ = outcome.vector
+            value = (vector_ if vector_.dtype == _LITTLE else vector_.astype(_LITTLE)).tobytes()
             headers += (
                 _BINARY,
                 ("streamer-tokens", b"%d" % outcome.tokens),

@@ -58,6 +58,7 @@ async def test_a_file_is_looked_for_and_not_opened(tmp_path: Path) -> None:
     assert await look_at_store(settings) == f"{file} is there"
 
 
+@pytest.mark.slow
 async def test_a_server_tells_which_collections_are_ours(tmp_path: Path) -> None:
     pytest.importorskip("pymilvus", reason="make test-milvus brings it: 350 MB that nothing else needs")
     with milvus_server(tmp_path) as server:

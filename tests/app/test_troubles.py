@@ -148,7 +148,7 @@ async def deployment() -> AsyncIterator[Deployment]:
 class _Caches:
     """Stands for files that are well or not."""
 
-    file = server = together = None
+    file = server = together = recent = None
 
     def __init__(self, this: Deployment) -> None:
         self.state = this.state

@@ -3,6 +3,7 @@
     python -m tests.bench.milvus --vectors 100000,1000000 --minutes 30
 
 Fills until there are so many vectors, or the minutes are over, and prints a JSON line for each of these numbers.
+`recall`, with an index that may overlook some: the share of the nearest that it finds, of the first of these numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import psutil
 from streamer.adapters.milvus.store import MilvusStore
 from streamer.bench.vectors import like_texts
 from streamer.core.vector_events import VectorEvent
-from streamer.core.vectors import Space
+from streamer.core.vectors import Matrix, Space
 from streamer.indexer.distant.index import DistantIndex
 from streamer.indexer.distant.overlay import sourced_payload
 from streamer.indexer.distant.reader import once
@@ -34,6 +35,7 @@ from streamer.stores import StoredEvent
 WRITTEN = 1_000  # events in a call while filling
 BATCH = 64  # that the indexer judges at a time
 ROUNDS = 5
+ASKED, NEAREST = 50, 10  # searches whose answers are compared with all vectors, and how many of the nearest
 
 
 def main() -> None:
@@ -58,18 +60,24 @@ def main() -> None:
 
 def measured(store: MilvusStore, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     rng, dimensions = np.random.default_rng(1), options.dimensions
-    spent, count = 0.0, 0
+    spent, count, recall = 0.0, 0, 1.0
+    held: list[Matrix] = []
     for wanted in sorted(int(number) for number in options.vectors.split(",")):
         begun, before = time.monotonic(), count
         while count < wanted and spent + time.monotonic() - begun < 60 * options.minutes:
             rows = like_texts(rng, WRITTEN, dimensions)
             store.upsert([stored(count + i, row) for i, row in enumerate(rows)])
             count += len(rows)
+            if options.index_type != "FLAT" and not before:
+                held.append(rows)
         filling = time.monotonic() - begun
         spent += filling
         if count == before:
             return
         settle()
+        if held:
+            recall = recalled(store, np.concatenate(held), like_texts(rng, ASKED, dimensions))
+            held.clear()
         index = DistantIndex(dimensions, 1 << 40, store, once, nullcontext())
         judge = Judge(index, VerdictPolicy(), index.groups, sourced_payload)
         judge.hear_of(count)
@@ -91,10 +99,22 @@ def measured(store: MilvusStore, options: argparse.Namespace) -> Iterator[dict[s
             "verdicts_per_second": round(BATCH / seconds(lambda: arrive(BATCH)), 1),
             "verdict_of_one_ms": round(1000 * seconds(lambda: arrive(1)), 1),
             "search_ms": round(1000 * seconds(search), 1),
+            "recall": recall,
             "rss_mb": psutil.Process().memory_info().rss >> 20,
             "machine": platform.machine(),
         }
         count = next(arrived)
+
+
+def recalled(store: MilvusStore, rows: Matrix, queries: Matrix) -> float:
+    """The share of the NEAREST of these rows that the store finds."""
+    best = np.argsort(-(queries @ rows.T), axis=1)[:, :NEAREST]
+    found = store.search(queries, NEAREST)
+    hits = [
+        len({f"event-{place}" for place in places} & {each.event.id for each in some})
+        for places, some in zip(best, found, strict=True)
+    ]
+    return round(sum(hits) / (NEAREST * len(queries)), 3)
 
 
 def settle() -> None:

@@ -51,7 +51,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param != "memory":
         if name in indexing.DIFFERENT:
             pytest.skip(indexing.DIFFERENT[name])
-        monkeypatch.setattr(judge, "_RUN", indexing.IN_MEMORY)
+        for run in ("_RUN", "_RESTORED_RUN"):
+            monkeypatch.setattr(judge, run, indexing.IN_MEMORY)
     monkeypatch.setattr(state, "_SAVED_EVERY", 0.0)
     if request.param == "store":
         monkeypatch.setattr(indexing, "new_store", lambda space=indexing.SPACE: MemoryStore())
