@@ -13,6 +13,9 @@ NO_BROKER := not kafka and not real_kafka and not own_broker
 # Of jobs that run side by side a log gets one after the other, where make can do that (4.0); a person sees progress.
 APART := $(if $(MAKE_TERMOUT),,$(if $(filter output-sync,$(.FEATURES)),--output-sync=target))
 
+# Of processes side by side each multiplies matrices in one thread: more would only wait for each other.
+ONE_THREAD := OPENBLAS_NUM_THREADS=1
+
 # The tests start hundreds of interpreters: where none may write its bytecode, each compiles the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -33,7 +36,7 @@ check: $(VENV)/.dev  ## lint, and the tests that need no broker and are not slow
 	@$(MAKE) --no-print-directory --keep-going -j2 $(APART) style types quick
 
 quick: $(VENV)/.dev  ## the tests of check: unit without the slow ones, with fewer examples
-	$(PYTEST) --hypothesis-profile=check -m "$(NO_BROKER) and not slow" $(ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -q --side-by-side --hypothesis-profile=check -m "$(NO_BROKER) and not slow" $(ARGS)
 
 unit: $(VENV)/.dev  ## the tests that need no Kafka broker; ARGS go to pytest
 	$(PYTEST) -m "$(NO_BROKER)" $(ARGS)
@@ -79,7 +82,8 @@ test-sentence-transformers: $(VENV)/.dev  ## that adapter on the real package, w
 
 test-milvus: $(VENV)/.dev  ## the index on real Milvus Lite, which brings 350 MB
 	$(PIP) -e '.[milvus]'
-	$(BIN)/python -m pytest tests/adapters/milvus tests/indexer $(ARGS)
+	$(BIN)/python -m pytest tests/adapters/milvus tests/indexer \
+	  tests/integration/test_index.py tests/integration/test_shared_index.py tests/integration/test_migrate.py $(ARGS)
 
 hooks: $(VENV)/.dev  ## have git run style before each commit
 	$(BIN)/pre-commit install

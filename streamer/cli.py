@@ -13,13 +13,14 @@ from streamer.commands import benching, estimates, migrating, operating, options
 from streamer.commands.options import AsJson, Bootstrap, Config, ModelOption, ProviderOption, Set
 from streamer.commands.run import run
 from streamer.commands.running import bind, report, run_async, settings_from
+from streamer.commands.writing import let_go_of_standard_output, name_standard_streams
 from streamer.version import version
 
 app = typer.Typer(
     name="streamer",
     help="Text events in, embedding vectors out, and a live answer to: have we seen this before, and is it strange?",
     epilog="Every command takes --debug, which shows the traceback of an error. Exit codes: 0 done, 1 unexpected, "
-    "2 wrong settings or arguments, 3 something outside cannot be reached.",
+    "2 wrong settings or arguments, 3 something outside cannot be reached or written.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -230,16 +231,24 @@ def main() -> None:
         os.environ["STREAMER_DEBUG"] = "1"
     # Read when numpy is first imported, hence here: with more BLAS threads a product takes the event loop's core, too.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    name_standard_streams()
+    code: int | str | None = 0
     try:
         app()
-    except SystemExit:
-        raise
+    except SystemExit as end:
+        code = end.code
     except BaseException as exc:  # noqa: BLE001 - the last place that can turn an error into one line and a code
-        sys.exit(report(exc, debug=debug))
+        code = report(exc, debug=debug)
+    try:
+        sys.stdout.flush()  # at the exit, an error of it would be nobody's
+    except OSError as exc:
+        code = code or report(exc, debug=debug)
+        let_go_of_standard_output()
+    sys.exit(code)
 
 
 def _open_standard_streams() -> None:
     """Those that whoever started us has closed: a file or connection would get the number, and our output."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, closefd=False))

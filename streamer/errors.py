@@ -5,6 +5,7 @@ StreamerError
 ├── ConfigurationError        wrong settings or arguments; nothing was opened (exit code 2)
 │   └── MissingExtra          an optional package is not installed; says which extra brings it
 ├── Unreachable               something outside cannot be reached: broker, topic, provider (exit code 3)
+├── Unwritable                a file or stream takes nothing more: its disk is full (exit code 3)
 ├── RetriableError            try again, the texts are fine: timeouts, 5xx, connection errors
 │   ├── RateLimited           429 and friends: also tells the limiter to slow down
 │   └── ProviderBlocked       wrong key, exhausted quota, unknown model: retried slowly, intake pauses meanwhile
@@ -19,8 +20,9 @@ StreamerError
 
 from __future__ import annotations
 
+import errno
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 # Why an input never becomes a vector, as the dead-letter topic tells it in `streamer-error-kind`.
@@ -34,6 +36,13 @@ _PARAMETER: Final = re.compile(
 )
 _STARS: Final = "***"
 _QUOTED: Final = re.compile(r"“[^”]*(?:”|$)")
+
+_NO_ROOM: Final[Mapping[int | None, str]] = {
+    errno.ENOSPC: "no space is left on its disk; make room and run it again",
+    errno.EDQUOT: "the quota of its disk is used up; make room and run it again",
+    errno.EFBIG: "it may not grow any further, by a limit of the process or of its disk",
+    errno.EIO: "its disk, or the terminal that it leads to, fails or is gone",
+}
 
 
 class StreamerError(Exception):
@@ -61,6 +70,10 @@ class MissingExtra(ConfigurationError):
 
 class Unreachable(StreamerError):
     """A broker, topic or provider that the command needs does not answer."""
+
+
+class Unwritable(StreamerError):
+    """A file or standard output takes nothing more: no space, no quota, or a device that fails."""
 
 
 class RetriableError(StreamerError):
@@ -152,6 +165,14 @@ class PartitionLost(StreamerError):
     def __init__(self, message: str, partitions: Collection[object] = ()) -> None:
         super().__init__(message)
         self.partitions = frozenset(partitions)
+
+
+def unwritable(what: object, error: OSError) -> StreamerError:
+    """The error for what cannot be written: Unwritable where there is no room, ConfigurationError where it is a wrong
+    place."""
+    if error.errno in _NO_ROOM:
+        return Unwritable(f"{what} cannot be written: {_NO_ROOM[error.errno]}")
+    return ConfigurationError(f"{what} cannot be written: {error.strerror or error}")
 
 
 def quoted(words: str) -> str:

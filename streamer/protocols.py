@@ -175,16 +175,20 @@ class SharedQuota(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Tokens, and billionths of a US dollar: whole numbers, so that sums are exact in every store."""
+    """Tokens, billionths of a US dollar, and requests: whole numbers, so that sums are exact in every store."""
 
     tokens: int = 0
     nano_usd: int = 0
+    requests: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.tokens + other.tokens, self.nano_usd + other.nano_usd)
+        return Cost(self.tokens + other.tokens, self.nano_usd + other.nano_usd, self.requests + other.requests)
 
     def __sub__(self, other: Cost) -> Cost:
-        return Cost(self.tokens - other.tokens, self.nano_usd - other.nano_usd)
+        return Cost(self.tokens - other.tokens, self.nano_usd - other.nano_usd, self.requests - other.requests)
+
+    def __mul__(self, times: int) -> Cost:
+        return Cost(self.tokens * times, self.nano_usd * times, self.requests * times)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +197,7 @@ class Ceiling:
 
     tokens: int | None = None
     nano_usd: int | None = None
+    requests: int | None = None
 
     def admits(self, spent: Cost, cost: Cost) -> bool:
         """Whether `cost` still fits. What is more than the ceiling by itself goes alone, into an empty period."""
@@ -201,6 +206,7 @@ class Ceiling:
             for most, before, more in (
                 (self.tokens, spent.tokens, cost.tokens),
                 (self.nano_usd, spent.nano_usd, cost.nano_usd),
+                (self.requests, spent.requests, cost.requests),
             )
         )
 

@@ -13,7 +13,8 @@ from streamer.settings import ProviderName, ProviderSettings, Settings, load_set
 CALL_LIMITS = (
     "max_items", "max_item_tokens", "max_request_tokens", "max_concurrent_requests", "requests_per_minute",
     "tokens_per_minute", "texts_per_minute", "timeout_seconds", "reduction", "max_spend_per_day",
-    "max_spend_per_month", "max_spend", "budget", "max_tokens_per_day", "price_per_million_tokens",
+    "max_spend_per_month", "max_spend", "budget", "max_tokens_per_day", "max_requests_per_day",
+    "price_per_million_tokens",
 )  # fmt: skip
 
 

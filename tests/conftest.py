@@ -22,7 +22,12 @@ settings.register_profile("test", deadline=None)
 settings.register_profile("check", deadline=None, max_examples=10)
 settings.load_profile("test")
 
-pytest_plugins = ["tests.support.distribution", "tests.support.read_once", "tests.support.session_broker"]
+pytest_plugins = [
+    "tests.support.distribution",
+    "tests.support.read_once",
+    "tests.support.session_broker",
+    "tests.support.side_by_side",
+]
 
 
 def pytest_collection_finish() -> None:

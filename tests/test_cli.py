@@ -40,7 +40,13 @@ async def test_every_command_explains_itself_with_an_example(command: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"), [("streamer ta", "tail"), ("streamer run --prov", "--provider")], ids=["command", "option"]
+    ("typed", "offered"),
+    [
+        ("streamer ta", "tail"),
+        ("streamer run --prov", "--provider"),
+        ("streamer migrate fin", "finish"),
+        ("streamer embed --fit", "--fit-pca"),
+    ],
 )
 def test_a_shell_completes_commands_and_options(typed: str, offered: str) -> None:
     """First hour R6."""
@@ -118,7 +124,8 @@ async def test_an_unreachable_broker_is_one_line(arguments: tuple[str, ...], tmp
     is_unreachable(done.code, done.stderr)
 
 
-@pytest.mark.parametrize("command", ["run", pytest.param("index", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["run", "index"])
 def test_an_unreachable_broker_ends_a_process_with_one_line(command: str, tmp_path: Path) -> None:
     """First hour R12."""
     done = program(command, "-b", NOBODY, "--set", "kafka.connect_timeout_ms=3000", folder=tmp_path)

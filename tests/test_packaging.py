@@ -22,6 +22,7 @@ import yaml
 from jsonschema import Draft202012Validator, validators
 
 import streamer
+from streamer.errors import MissingExtra
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -130,6 +131,27 @@ def test_no_page_or_message_installs_what_is_somebody_elses() -> None:
     ]
     for path in texts:
         assert not re.search(r"pip install (-\S+ )*['\"]?streamer\b", path.read_text()), path
+
+
+@pytest.mark.parametrize("extra", sorted(PROJECT["optional-dependencies"]))
+def test_the_error_for_a_missing_extra_installs_ours(extra: str) -> None:
+    """First hour B2."""
+    said = str(MissingExtra("a package", extra))
+    assert f"pip install 'embedding-streamer[{extra}]'" in said
+    assert f"-e '.[{extra}]'" in said
+
+
+def test_every_extra_that_a_page_or_message_installs_is_one() -> None:
+    """First hour B2."""
+    paths = [*ROOT.glob("*.md"), *(path for name in ("docs", "streamer") for path in (ROOT / name).rglob("*.[mp][dy]"))]
+    named = {
+        extra.strip()
+        for path in paths
+        for found in re.findall(r"pip install[^\n`]*?\[([\w, -]+)\]", path.read_text())
+        for extra in found.split(",")
+    }
+    assert {"openai", "onnx"} <= named
+    assert named <= set(PROJECT["optional-dependencies"])
 
 
 class TestMakefile:

@@ -9,18 +9,20 @@ from zipfile import BadZipFile
 import numpy as np
 
 from streamer.core.projection import Projection
-from streamer.errors import ConfigurationError
+from streamer.errors import ConfigurationError, unwritable
 
 
 def save_projection(path: Path, projection: Projection) -> None:
-    """Write it, in place of what was there. Raises ConfigurationError when that is not possible."""
+    """Write it, in place of what was there. Raises ConfigurationError when it is the wrong place, and Unwritable
+    when there is no room."""
     part = path.with_name(f"{path.name}.part")
     try:
         with part.open("wb") as file:
             np.savez(file, axes=projection.axes, space=projection.space, kept=projection.kept)
         os.replace(part, path)
     except OSError as exc:
-        raise ConfigurationError(f"{path} cannot be written: {exc.strerror}") from exc
+        part.unlink(missing_ok=True)
+        raise unwritable(path, exc) from exc
 
 
 def load_projection(path: Path) -> Projection:

@@ -1,20 +1,25 @@
-"""The vector caches that the settings want: a file, a server, or a file in front of a server."""
+"""The vector caches that the settings want: a file, a server, or one before the other; memory before both."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from streamer.adapters.sqlite import SqliteVectorCache
 from streamer.core.vectors import Space
-from streamer.embedding.tiered import Tier, TieredCache
+from streamer.embedding.recent_vectors import RecentVectors
+from streamer.embedding.tiered import RecentFirst, Tier, TieredCache
 from streamer.settings import Settings
 
 if TYPE_CHECKING:
     from streamer.adapters.redis.cache import RedisVectorCache
     from streamer.adapters.redis.link import RedisLink
+
+RECENT_SECONDS: Final = 60.0  # in memory, whatever becomes of it in the cache meanwhile
+RECENT_SHARE: Final = 0.1  # of `cache.ttl_seconds`, if that is less
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +29,12 @@ class Caches:
     file: SqliteVectorCache | None = None
     server: RedisVectorCache | None = None
     link: RedisLink | None = None
+    recent: RecentVectors | None = None
 
     @property
     def together(self) -> Tier | None:
-        if self.file and self.server:
-            return TieredCache(self.file, self.server)
-        return self.file or self.server
+        kept = TieredCache(self.file, self.server) if self.file and self.server else self.file or self.server
+        return RecentFirst(self.recent, kept) if self.recent is not None and kept else kept
 
     def state(self) -> str | None:
         """Why one of them is not used, or not written, just now."""
@@ -55,7 +60,11 @@ async def open_caches(settings: Settings, space: Space) -> AsyncIterator[Caches]
             from streamer.adapters.redis.cache import RedisVectorCache
 
             server = await stack.enter_async_context(RedisVectorCache.open(link, space, ttl_seconds=cache.ttl_seconds))
-        yield Caches(file, server, link)
+        recent = None
+        if cache.memory_bytes:
+            seconds = min(RECENT_SECONDS, RECENT_SHARE * (cache.ttl_seconds or math.inf))
+            recent = RecentVectors(dimensions=space.dimensions, max_bytes=cache.memory_bytes, seconds=seconds)
+        yield Caches(file, server, link, recent)
 
 
 @asynccontextmanager

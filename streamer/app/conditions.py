@@ -8,6 +8,7 @@ from typing import Final, NoReturn
 
 import anyio
 
+from streamer.http.role_state import RoleState
 from streamer.telemetry.rate import Rate
 from streamer.telemetry.waiting import Held, Waiting, Waits
 
@@ -32,11 +33,18 @@ class Conditions:
         self.rate = Rate()
         self.started = clock()
 
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self._clock()
+
     def waits(self) -> list[Held]:
         return self._waits.observe(self._find_waits(), self._clock())
 
     def lacks(self) -> list[Held]:
         return self._lacks.observe(self._find_lacks(), self._clock())
+
+    def state(self, not_ready: str | None) -> RoleState:
+        return RoleState(not_ready=not_ready, waits=self.waits(), degraded=self.lacks())
 
     async def watch(self) -> NoReturn:
         while True:

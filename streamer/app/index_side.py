@@ -29,7 +29,7 @@ from streamer.app.indexer_state import Surroundings
 from streamer.app.kafka import connection_of, ensure_topics, open_changelog, open_sink
 from streamer.app.kept_history import KeptHistory
 from streamer.app.loop_lag import LoopLag
-from streamer.app.outages import problems, watch_outages
+from streamer.app.outages import watch_outages
 from streamer.app.sampling import sample_regularly
 from streamer.app.tracing import find_tracing
 from streamer.http.api import create_api
@@ -148,8 +148,6 @@ async def _index(
     loop_lag = LoopLag()
     around = Surroundings(indexer, embedding, sink, changelog, snapshots, loop_lag, group_id)
     states = around.states()
-    # An indexer that lost its brokers goes on answering searches: ready, and it says what it does without.
-    parts = [*states.values(), *([snapshots.problem] if snapshots else [])]
     history = History()
     kept = None
     if (path := index.snapshot_path) is not None:
@@ -165,7 +163,7 @@ async def _index(
             indexer,
             embedding.embedder,
             token=token_of(settings),
-            degraded=lambda: problems(parts),
+            state=around.state,
             allowed=allowed_hosts(settings),
             history=history,
             facts=overview.facts,

@@ -18,6 +18,7 @@ from anyio.to_thread import run_sync
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamer.adapters.kafka.topics import existing_topics
+from streamer.app.garbage import seldom_collected
 from streamer.app.handles import check_file_handles
 from streamer.app.http import warn_if_open
 from streamer.app.index_side import IndexSide, run_side
@@ -46,7 +47,8 @@ async def run_indexer(settings: Settings) -> None:
     """Until a signal; or until a part of the index that answers fails, whose error is raised."""
     check_file_handles()
     async with until_signalled() as lifetime:
-        await IndexHost(settings, await read_history(settings), lifetime).run()
+        with seldom_collected():
+            await IndexHost(settings, await read_history(settings), lifetime).run()
 
 
 class IndexHost:

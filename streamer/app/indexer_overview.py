@@ -11,7 +11,8 @@ from streamer.http.history import Rates, Values
 from streamer.indexer.indexer import Indexer
 
 _SHOWN: Final = (
-    "not_ready", "without", "waits", "model", "provider", "totals", "spend", "now", "partitions", "dead_letters",
+    "not_ready", "without", "waits", "degraded", "model", "provider", "totals", "spend", "now", "partitions",
+    "dead_letters",
 )  # fmt: skip
 _SUMMED: Final = ("embedded", "dead_letters", "lag", "tokens", "usd", "in_flight")
 

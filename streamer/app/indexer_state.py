@@ -6,17 +6,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
+
 from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.sink import KafkaSink, SinkStatistics
 from streamer.app.conditions import Conditions
 from streamer.app.embedder import EmbeddingStack
 from streamer.app.lag import ConsumerLag
 from streamer.app.loop_lag import LoopLag
-from streamer.app.status import partitions_document, process_document, seconds_document, total_lag
+from streamer.app.status import (
+    commit_failure_document,
+    partitions_document,
+    process_document,
+    seconds_document,
+    total_lag,
+)
 from streamer.app.worker_state import PARTITION, provider_waiting
 from streamer.embedding.budget import SpendStatistics
 from streamer.embedding.cached import CacheStatistics
 from streamer.embedding.provider_calls import DispatchStatistics
+from streamer.http.role_state import RoleState
 from streamer.indexer.indexer import Indexer
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.telemetry.waiting import INDEXER_LACKS, INDEXER_REASONS, Waiting, flags, lacking
@@ -68,12 +77,17 @@ class Surroundings:
             changelog.beginning_offsets,
         )
 
+    def state(self) -> RoleState:
+        """An indexer that lost its brokers goes on answering searches: ready, and it says what it does without."""
+        return self.conditions.state(self._indexer.ready())
+
     def states(self) -> dict[str, Callable[[], str | Waiting | None]]:
         """Why each part that may be unavailable for a while is."""
         return {
             "provider": self._embedding.dispatcher.waiting,
             "Kafka output": self._sink.state,
             "Kafka input": self._changelog.state,
+            "commits": self._uncommitted,
         }
 
     def waits(self) -> list[Waiting]:
@@ -91,8 +105,12 @@ class Surroundings:
         found = [
             lacking("cache", self._embedding.caches.state()),
             lacking("snapshot", snapshots.error if snapshots else None),
+            self._uncommitted(),
         ]
         return [lack for lack in found if lack is not None]
+
+    def _uncommitted(self) -> Waiting | None:
+        return self._indexer.commit_health.lack(anyio.current_time())
 
     def statistics(self) -> SurroundingsStatistics:
         return SurroundingsStatistics(
@@ -111,11 +129,10 @@ class Surroundings:
         numbers, lag = self._indexer.statistics(), self.lag.records()
         snapshot = numbers.snapshot
         return {
-            **process_document("indexer", self._group_id, self._embedding, self.conditions),
-            "ready": numbers.ready,
-            "state": self._indexer.ready(),
+            **process_document("indexer", self._group_id, self._embedding, self.conditions, self.state()),
             "lag": total_lag(lag),
             "partitions": partitions_document(lag, self._indexer.commit_age()),
+            "commit_failure": commit_failure_document(self._indexer.commit_health.failure(anyio.current_time())),
             "end_to_end_seconds": seconds_document(numbers.end_to_end_seconds),
             "vectors": numbers.vectors,
             "capacity": numbers.capacity,

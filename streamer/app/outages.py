@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NoReturn, TypeAlias
 
 import anyio
 import structlog
 
-from streamer.app.status import utc
 from streamer.core.outages import Outage
+from streamer.http.role_state import utc
 from streamer.telemetry.waiting import Waiting
 
 log = structlog.get_logger(__name__)
@@ -35,15 +35,10 @@ async def watch_outages(states: Mapping[str, Callable[[], State]], settle: float
             if transition := outages[part].observe(waiting.text if waiting else None, now):
                 level, event, facts = transition.line(part)
                 if waiting is not None:
-                    facts["since"] = utc(time.time() - transition.seconds)
+                    facts["since"] = utc(waiting.since or time.time() - transition.seconds)
                     facts |= {"until": utc(waiting.until)} if waiting.until is not None else {}
                 log.log(level, event, **facts)
         await anyio.sleep(LOOK_INTERVAL)
-
-
-def problems(states: Iterable[Callable[[], State]]) -> str | None:
-    """Everything that is unavailable now, in one sentence for a person; None when all is well."""
-    return "; ".join(waiting.text for state in states if (waiting := _waiting(state()))) or None
 
 
 def _waiting(state: State) -> Waiting | None:

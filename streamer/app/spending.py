@@ -44,6 +44,7 @@ def limits_of(settings: Settings) -> SpendLimits:
         usd_per_month=wanted.max_spend_per_month,
         usd_total=wanted.max_spend,
         tokens_per_day=wanted.max_tokens_per_day,
+        requests_per_day=wanted.max_requests_per_day,
         keeps_total=wanted.budget is not None,
     )
 
@@ -54,7 +55,8 @@ def budget_for(settings: Settings, contract: Contract, store: LedgerStore | None
     Raises ConfigurationError for a limit that could not be kept.
     """
     price, limits = price_for(settings, contract), limits_of(settings)
-    is_free = price is not None and price.usd_per_million_tokens == 0 and limits.tokens_per_day is None
+    is_counted = limits.tokens_per_day is not None or limits.requests_per_day is not None
+    is_free = price is not None and price.usd_per_million_tokens == 0 and not is_counted
     if contract.is_local or is_free or not (price or limits.any):
         return None
     in_usd = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
 
@@ -17,19 +16,17 @@ from streamer.app.embedder import EmbeddingStack
 from streamer.core.events import TopicPartition
 from streamer.embedding.prices import Price
 from streamer.errors import without_credentials
-from streamer.forecast.outlook import outlook
+from streamer.forecast.outlook import DAY_SECONDS, outlook
+from streamer.http.role_state import RoleState, utc
+from streamer.telemetry.commit_health import CommitFailure
 from streamer.telemetry.dead_letters import DeadLetters
 from streamer.telemetry.histogram import Histogram
-from streamer.telemetry.waiting import Held
 from streamer.version import version
 
 
-def utc(seconds: float | None) -> str | None:
-    """A time in seconds since the epoch, for people and machines."""
-    return None if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def process_document(role: str, group: str, embedding: EmbeddingStack, conditions: Conditions) -> dict[str, Any]:
+def process_document(
+    role: str, group: str, embedding: EmbeddingStack, conditions: Conditions, state: RoleState
+) -> dict[str, Any]:
     """What every role tells: who it is, what it waits for, and what it does without."""
     space = embedding.embedder.space
     return {
@@ -37,30 +34,20 @@ def process_document(role: str, group: str, embedding: EmbeddingStack, condition
         "version": version(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "at": utc(conditions.now()),
         "started": utc(conditions.started),
         "group": group,
         "provider": space.provider,
         "model": space.model,
         "space": space.id,
-        "waits": conditions_document(conditions.waits()),
-        "degraded": conditions_document(conditions.lacks()),
+        "ready": state.is_ready,
+        "state": state.reason,
+        **state.conditions(),
         "rate": round(conditions.rate.per_second(), 1),
         "cache": cache_document(embedding),
         "spend": spend_document(embedding),
         "price": price_document(embedding.price),
     }
-
-
-def conditions_document(held: Iterable[Held]) -> list[dict[str, Any]]:
-    return [
-        {
-            "reason": one.reason,
-            "text": without_credentials(one.text),
-            "since": utc(one.since),
-            "until": utc(one.until),
-        }
-        for one in held
-    ]
 
 
 def cache_document(embedding: EmbeddingStack) -> dict[str, Any] | None:
@@ -87,6 +74,7 @@ def spend_document(embedding: EmbeddingStack) -> dict[str, Any] | None:
         "day_usd": spend.day_usd,
         "month_usd": spend.month_usd,
         "day_tokens": spend.day_tokens,
+        "day_requests": spend.day_requests,
         "limit_reached": spend.limit_reached,
     }
 
@@ -101,16 +89,19 @@ def price_document(price: Price | None) -> dict[str, Any] | None:
 
 
 def forecast_document(embedding: EmbeddingStack, rate: float, done: int, lag: int | None) -> dict[str, Any] | None:
-    """What is spent in a day at the rate of now, and what the backlog costs and takes at that rate; None where nothing
-    is paid or nothing is done. `rate`: records a second; `done`: records since the start."""
-    if embedding.budget is None or not rate or not done:
+    """What a day takes at the rate of now, and what the backlog takes at that rate; None while nothing is done. Without
+    money where no price is known, or where none is paid. `rate`: records a second; `done`: records since the start."""
+    if not rate or not done:
         return None
-    tokens = embedding.dispatcher.statistics().tokens_total / done
-    seen = outlook(rate=rate, tokens=tokens, price=embedding.budget.price, backlog=lag or 0)
+    provider, price = embedding.dispatcher.statistics(), embedding.price
+    paid = None if price is None or price.usd_per_million_tokens == 0 else price
+    seen = outlook(rate=rate, tokens=provider.tokens_total / done, price=paid, backlog=lag or 0)
     return {
         "usd_per_day": seen.usd_per_day,
         "tokens_per_day": seen.tokens_per_day,
+        "requests_per_day": round(provider.requests_total / done * rate * DAY_SECONDS),
         "backlog_usd": seen.backlog_usd,
+        "backlog_tokens": seen.backlog_tokens,
         "backlog_seconds": round(seen.backlog_events / rate, 1),
     }
 
@@ -137,6 +128,11 @@ def partitions_document(
 def total_lag(lag: Mapping[TopicPartition, int]) -> int | None:
     """Of all partitions; None while it is not known."""
     return sum(lag.values()) if lag else None
+
+
+def commit_failure_document(failure: CommitFailure | None) -> dict[str, Any] | None:
+    """Why the last commit failed, None where it did not."""
+    return None if failure is None else {"reason": without_credentials(failure.reason), "since": utc(failure.since)}
 
 
 def dead_letters_document(kinds: Iterable[DeadLetters]) -> list[dict[str, Any]]:

@@ -93,7 +93,6 @@ async def _serve_and_work(
             "worker",
             worker,
             token_of(settings),
-            worker.degraded,
             build=build_info("worker", space),
             allowed=allowed_hosts(settings),
             history=history,

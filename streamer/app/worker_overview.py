@@ -9,31 +9,28 @@ from typing import Any
 from streamer.app.worker_state import Worker, WorkerStatistics
 from streamer.core.vectors import Space
 from streamer.http.history import Rates, Values, share
-from streamer.telemetry.waiting import Waiting
 from streamer.worker.recent_dead_letters import RecentDeadLetters
 
 _HOUR = 3600.0
 
 
 class WorkerOverview:
-    """`numbers`: as of now. `waits`: all that keeps work from flowing."""
+    """`numbers`: as of now."""
 
     def __init__(
         self,
         space: Space,
         numbers: Callable[[], WorkerStatistics],
-        waits: Callable[[], list[Waiting]],
         dead_letters: RecentDeadLetters,
     ) -> None:
         self._space = space
         self._numbers = numbers
-        self._waits = waits
         self._dead_letters = dead_letters
         self._rates = Rates()
 
     @classmethod
     def of(cls, worker: Worker, space: Space, dead_letters: RecentDeadLetters) -> WorkerOverview:
-        return cls(space, worker.statistics, worker.waits, dead_letters)
+        return cls(space, worker.statistics, dead_letters)
 
     async def sample(self, now: float) -> Values:
         """Rates are per second, `usd` per hour. `delay`: mean seconds from the time of a record to its outcome."""
@@ -72,7 +69,6 @@ class WorkerOverview:
             "space": self._space.id,
             "dimensions": self._space.dimensions,
             "provider": self._space.provider,
-            "waits": [asdict(waiting) for waiting in self._waits()],
             "totals": {
                 "records": flow.records_total,
                 "embedded": flow.embedded_total,

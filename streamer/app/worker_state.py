@@ -16,6 +16,7 @@ from streamer.app.embedder import EmbeddingStack
 from streamer.app.lag import ConsumerLag
 from streamer.app.loop_lag import LoopLag
 from streamer.app.status import (
+    commit_failure_document,
     dead_letters_document,
     forecast_document,
     partitions_document,
@@ -26,6 +27,8 @@ from streamer.app.status import (
 from streamer.embedding.budget import SpendStatistics
 from streamer.embedding.cached import CacheStatistics
 from streamer.embedding.provider_calls import DispatchStatistics
+from streamer.embedding.recent_vectors import RecentStatistics
+from streamer.http.role_state import RoleState
 from streamer.telemetry.histogram import Histogram
 from streamer.telemetry.waiting import WORKER_LACKS, WORKER_REASONS, Waiting, flags, joined, lacking
 from streamer.worker.pipeline import Pipeline
@@ -81,6 +84,7 @@ class WorkerStatistics:
     cache: CacheStatistics
     provider: DispatchStatistics
     spend: SpendStatistics | None
+    cache_memory: RecentStatistics | None
     cache_file: SqliteStatistics | None
     cache_server: RedisStatistics | None
 
@@ -119,12 +123,16 @@ class Worker:
         why = joined(self._source.waits()) if self._pipeline.waiting() is not None else None
         return waits[0].text if why is None else f"{waits[0].text}: {why.text}"
 
+    def state(self) -> RoleState:
+        return self.conditions.state(self.ready())
+
     def states(self) -> dict[str, Callable[[], str | Waiting | None]]:
         """Why each part that may be unavailable for a while is. The cache tells of its outages itself."""
         return {
             "provider": self._embedding.dispatcher.waiting,
             "Kafka output": self._sink.state,
             "Kafka input": lambda: joined(self._source.waits()),
+            "commits": self._uncommitted,
         }
 
     def waits(self) -> list[Waiting]:
@@ -140,11 +148,11 @@ class Worker:
 
     def lacks(self) -> list[Waiting]:
         """All that it does without just now."""
-        lack = lacking("cache", self._embedding.caches.state())
-        return [] if lack is None else [lack]
+        found = [lacking("cache", self._embedding.caches.state()), self._uncommitted()]
+        return [lack for lack in found if lack is not None]
 
-    def degraded(self) -> str | None:
-        return "; ".join(lack.text for lack in self.lacks()) or None
+    def _uncommitted(self) -> Waiting | None:
+        return self._pipeline.commit_health.lack(self._pipeline.clock())
 
     def statistics(self) -> WorkerStatistics:
         pipeline, embedding, caches = self._pipeline, self._embedding, self._embedding.caches
@@ -171,6 +179,7 @@ class Worker:
             cache=embedding.embedder.statistics(),
             provider=embedding.dispatcher.statistics(),
             spend=embedding.budget.statistics() if embedding.budget else None,
+            cache_memory=caches.recent.statistics() if caches.recent is not None else None,
             cache_file=caches.file.statistics() if caches.file else None,
             cache_server=caches.server.statistics() if caches.server else None,
         )
@@ -180,11 +189,10 @@ class Worker:
         pipeline, lag = self._pipeline, self.lag.records()
         offsets = pipeline.offsets()
         return {
-            **process_document("worker", self._group_id, self._embedding, self.conditions),
-            "ready": self.ready() is None,
-            "state": self.ready(),
+            **process_document("worker", self._group_id, self._embedding, self.conditions, self.state()),
             "lag": total_lag(lag),
             "partitions": partitions_document(lag, offsets.commit_age, offsets.oldest_age),
+            "commit_failure": commit_failure_document(pipeline.commit_health.failure(pipeline.clock())),
             "in_flight": offsets.in_flight,
             "end_to_end_seconds": seconds_document(pipeline.times.end_to_end),
             "dead_letters": dead_letters_document(pipeline.dead_letters_of_the_hour()),

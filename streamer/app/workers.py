@@ -24,7 +24,7 @@ from streamer.core.vendors import VENDORS
 from streamer.cpus import usable_cores
 from streamer.embedding.backoff import BackoffPolicy
 from streamer.http.server import serve
-from streamer.http.sums import Sums, create_sums_app
+from streamer.http.sums import Readiness, Sums, create_sums_app, readiness_of
 from streamer.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -33,6 +33,7 @@ RESTARTS: Final = BackoffPolicy(initial=1.0, maximum=30.0)
 SOUND_SECONDS: Final = 60.0  # a worker that has run so long did not end for what it found at its start
 LOOK_SECONDS: Final = 2.0  # the numbers of a worker that is killed are at most so old
 ASK_SECONDS: Final = 2.0
+STATUS_SECONDS: Final = 1.0  # less than `streamer status` waits: one that hangs hides no other
 CLOSE_SECONDS: Final = 15.0  # beyond the drain: to leave the group, to close files and connections
 END_SECONDS: Final = 3.0
 EXIT_WRONG: Final = 2
@@ -113,24 +114,18 @@ class Workers:
             with anyio.CancelScope(shield=True):
                 await self._end()
 
-    async def ready(self) -> tuple[str | None, str | None]:
-        """Why one of them is not ready, and what one of them does without; None where there is nothing to say."""
-        unready: list[str] = []
-        without: list[str] = []
+    async def readiness(self) -> Readiness:
+        said: dict[int, Mapping[str, Any] | str] = {}
 
         async def ask(member: Member) -> None:
             answer = await self._ask(member, "readyz")
-            if answer is None:
-                unready.append(f"worker {member.number}: {member.says if member.port is None else 'no answer'}")
-            elif answer.status_code != 200:
-                unready.append(f"worker {member.number}: {answer.json().get('error', 'not ready')}")
-            elif lack := answer.json().get("without"):
-                without.append(f"worker {member.number}: {lack}")
+            silent = member.says if member.port is None else "no answer"
+            said[member.number] = silent if answer is None else answer.json()
 
         async with anyio.create_task_group() as tasks:
             for member in self._members:
                 tasks.start_soon(ask, member)
-        return "; ".join(sorted(unready)) or None, "; ".join(sorted(without)) or None
+        return readiness_of(said)
 
     async def sums(self) -> Sums:
         """The numbers of all of them, as of now."""
@@ -147,13 +142,18 @@ class Workers:
         return self._sums
 
     async def statuses(self) -> list[Mapping[str, Any]]:
-        """Of those that answer, in order."""
+        """In order. Of those that do not answer an `error` with the reason."""
         found: dict[int, Mapping[str, Any]] = {}
 
         async def ask(member: Member) -> None:
-            answer = await self._ask(member, "v1/status")
+            answer = None
+            with anyio.move_on_after(STATUS_SECONDS):
+                answer = await self._ask(member, "v1/status")
             if answer is not None and answer.status_code == 200:
                 found[member.number] = answer.json()
+            else:
+                says = member.says if member.port is None else f"no answer within {STATUS_SECONDS:g} s"
+                found[member.number] = {"error": f"worker {member.number}: {says}"}
 
         async with anyio.create_task_group() as tasks:
             for member in self._members:

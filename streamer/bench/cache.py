@@ -1,4 +1,5 @@
-"""The cache file: hits and new entries a second, at so many entries, beside a bare query of the same table."""
+"""The cache file: hits and new entries a second, at so many entries, beside a bare query of the same table; and hits of
+what was used in the last minute, which is in memory."""
 
 from __future__ import annotations
 
@@ -14,9 +15,13 @@ import numpy as np
 from streamer.adapters.sqlite import SqliteVectorCache, rows
 from streamer.bench.figures import Figure, Sample
 from streamer.core.vectors import Matrix, Space, cache_key
+from streamer.embedding.recent_vectors import RecentVectors
+from streamer.embedding.tiered import RecentFirst, Tier
 from streamer.protocols import Embedding
 
 BATCH = 256
+HOT = 40  # batches that are looked up again and again
+MEMORY = 64_000_000  # bytes, as `cache.memory_bytes`
 FILL = 4096  # entries of one transaction while the file is filled
 
 
@@ -28,6 +33,7 @@ async def measure_cache(
     rng = np.random.default_rng(1)
     pool = rng.standard_normal((FILL, dimensions), dtype=np.float32)
     hits = Figure(f"hits, {BATCH} at once", "hits/s", "bare sqlite3 query and frombuffer")
+    recent_hits = Figure(f"hits of the last minute, {BATCH} at once", "hits/s")
     stores = Figure(f"new entries, {BATCH} at once", "entries/s")
     filled = Figure("filled", "entries/s")
     size = Figure("file of an entry", "B", "float32 vector")
@@ -53,6 +59,7 @@ async def measure_cache(
                     raise AssertionError(f"{found} of {expected} entries were found. This is a bug.")
                 again = [_keys(batch) for batch in rng.integers(entries, size=(batches, BATCH)).tolist()]
                 hits.add(own, _bare(path, again))
+                recent_hits.add(await _from_memory(cache, wanted[:HOT], dimensions, batches))
                 fresh = [_entries(range(at, at + BATCH), pool) for at in range(new, new + 20 * BATCH, BATCH)]
                 new += 20 * BATCH
                 began, cpu = time.perf_counter(), time.process_time()
@@ -60,7 +67,18 @@ async def measure_cache(
                     await cache.put_many(batch)
                 stores.add(_rate(20 * BATCH, began, cpu))
         size.add(Sample(path.stat().st_size / new), Sample(4.0 * dimensions))  # with all of the log in it
-    return [hits, stores, filled, size]
+    return [hits, recent_hits, stores, filled, size]
+
+
+async def _from_memory(cache: Tier, wanted: Sequence[Sequence[bytes]], dimensions: int, times: int) -> Sample:
+    """What was looked up just now, as a worker looks it up."""
+    first = RecentFirst(RecentVectors(dimensions=dimensions, max_bytes=MEMORY, seconds=3600.0), cache)
+    for keys in wanted:
+        await first.get_many(keys)
+    began, cpu, found = time.perf_counter(), time.process_time(), 0
+    for number in range(times):
+        found += len(await first.get_many(wanted[number % len(wanted)]))
+    return _rate(found, began, cpu)
 
 
 def _bare(path: Path, wanted: Sequence[Sequence[bytes]]) -> Sample:

@@ -39,7 +39,7 @@ def measure_index(
     memory = Figure("memory of a vector", "B", "float32 matrix")
     took = Sample((resident_after_collection() - before) / vectors)
     memory.add(took, Sample(4.0 * dimensions))
-    bounded = Figure("memory of a vector", "B", "what VectorIndex promises")
+    bounded = Figure("memory of a vector", "B", "what VectorIndex and LocalGroups promise")
     bounded.add(took, Sample(_promised(vectors, dimensions)))
 
     rows = np.concatenate([part for part, _ in _parts(make, vectors, dimensions)])
@@ -87,9 +87,9 @@ def _judge(make: Maker, count: int, dimensions: int, words: Sequence[bytes | Non
 
 
 def _promised(vectors: int, dimensions: int) -> float:
-    """Bytes of a vector with its id and its sketch, by the docstring of VectorIndex."""
+    """Bytes of a vector with its id and its sketch, by the docstrings of VectorIndex and LocalGroups."""
     rows = vectors + max(64, vectors // 64)
-    return rows * (4 * dimensions + 8 + 45) / vectors + 50 + len(f"event-{vectors}") + UNPACKED_BYTES
+    return rows * (4 * dimensions + 8 + 60 + UNPACKED_BYTES) / vectors + 50 + len(f"event-{vectors}") + 34
 
 
 def _parts(make: Maker, count: int, dimensions: int) -> Any:

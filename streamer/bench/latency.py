@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from anyio.abc import TaskGroup
 
 from streamer.adapters.kafka.partitioning import partition_indices
 from streamer.app.kafka import connection_of, open_sink
@@ -17,7 +18,7 @@ from streamer.bench.child import answer_of, started
 from streamer.bench.figures import Figure, Sample, percentile
 from streamer.bench.job import new_topic, settings_of, text_event, topics
 from streamer.core.events import Message
-from streamer.protocols import Sink
+from streamer.protocols import Acknowledgement, Sink
 from streamer.settings import Settings
 from streamer.worker.encoding import OutputFormat
 
@@ -75,11 +76,12 @@ async def measure_latency(
 class _Load:
     """Publishes texts and notes when the vectors of one partition come."""
 
-    def __init__(self, topic: str, target: str, partitions: int, sink: Sink, vectors: Any) -> None:
+    def __init__(self, topic: str, target: str, partitions: int, sink: Sink, vectors: Any, tasks: TaskGroup) -> None:
         self.stages: Mapping[str, float] = {}
         self._topic = topic
         self._target = target
         self._vectors = vectors
+        self._tasks = tasks
         self._partitions = partitions
         self._sink = sink
         self._came: dict[bytes, float] = {}
@@ -106,8 +108,8 @@ class _Load:
             open_sink(settings) as sink,
             _watching(settings, target) as vectors,
         ):
-            load = cls(source, target, partitions, sink, vectors)
             async with anyio.create_task_group() as tasks:
+                load = cls(source, target, partitions, sink, vectors, tasks)
                 tasks.start_soon(load._read)
                 yield load
                 tasks.cancel_scope.cancel()
@@ -128,7 +130,7 @@ class _Load:
             key, value = text_event(number)
             messages.append(Message(self._topic, key, value, ()))
         self._number += count
-        await self._sink.send(messages)
+        self._tasks.start_soon(_seen, await self._sink.send(messages))
 
     async def _times(self, first: int, count: int) -> dict[int, float]:
         """When those came that can be seen, by number."""
@@ -172,6 +174,11 @@ class _Load:
         if came[tenth] == came[-1]:  # too few for a backlog
             return count / (came[-1] - began)
         return self._partitions * (len(came) - 1 - tenth) / (came[-1] - came[tenth])
+
+
+async def _seen(acknowledged: Acknowledgement) -> None:
+    """A sink keeps what nobody awaits."""
+    await acknowledged()
 
 
 @asynccontextmanager

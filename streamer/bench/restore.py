@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 
 from streamer.adapters.snapshot_file import SnapshotFile
+from streamer.app.garbage import seldom_collected
 from streamer.app.kafka import connection_of, open_changelog
 from streamer.bench.child import ask
 from streamer.bench.figures import Figure, Sample
@@ -118,21 +119,24 @@ async def restoring(
 ) -> Any:
     """An indexer until it is ready; it leaves a snapshot, which the next one finds."""
     settings = settings_of(where)
-    async with open_changelog(settings, topic, group) as changelog:
-        await changelog.commit(await changelog.end_offsets())  # judged before: this is about restarts
-        snapshots = Snapshots(SnapshotFile(Path(path)), {"topic": topic})
-        wanted = IndexerSettings(capacity=vectors)
-        indexer = Indexer(changelog, _NoSink(), space_of(dimensions), wanted, snapshots)
-        began, cpu = time.perf_counter(), time.process_time()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(indexer.run)
-            while indexer.ready() is not None:  # noqa: ASYNC110 - readiness is a plain question
-                await anyio.sleep(0.01)
-            loaded = snapshots.statistics().loaded
-            rate, most = _rate(vectors, began, cpu), peak()
-            indexer.stop()
-        if indexer.statistics().vectors != vectors:
-            raise AssertionError(f"{indexer.statistics().vectors} of {vectors} vectors were restored. This is a bug.")
+    with seldom_collected():  # as `streamer index` does
+        async with open_changelog(settings, topic, group) as changelog:
+            await changelog.commit(await changelog.end_offsets())  # judged before: this is about restarts
+            snapshots = Snapshots(SnapshotFile(Path(path)), {"topic": topic})
+            wanted = IndexerSettings(capacity=vectors)
+            indexer = Indexer(changelog, _NoSink(), space_of(dimensions), wanted, snapshots)
+            began, cpu = time.perf_counter(), time.process_time()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(indexer.run)
+                while indexer.ready() is not None:  # noqa: ASYNC110 - readiness is a plain question
+                    await anyio.sleep(0.01)
+                loaded = snapshots.statistics().loaded
+                rate, most = _rate(vectors, began, cpu), peak()
+                indexer.stop()
+            if indexer.statistics().vectors != vectors:
+                raise AssertionError(
+                    f"{indexer.statistics().vectors} of {vectors} vectors were restored. This is a bug."
+                )
     return {"rate": rate, "peak": most, "bytes": snapshots.statistics().bytes, "from_snapshot": loaded}
 
 

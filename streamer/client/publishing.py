@@ -84,7 +84,11 @@ class TextProducer:
         if not isinstance(text.text, str):
             raise ConfigurationError(f"a text is a string, not {type(text.text).__name__}")
         try:
-            body = orjson.dumps(put_text(text.metadata or {}, self._text_field, well_formed(text.text)))
+            fields = put_text(text.metadata or {}, self._text_field, well_formed(text.text), replace=False)
+        except ValueError as exc:
+            raise ConfigurationError(f"the text cannot be put at {self._text_field!r} of the metadata: {exc}") from exc
+        try:
+            body = orjson.dumps(fields)
         except (TypeError, ValueError) as exc:  # of orjson: it says which type, or that a string is not well-formed
             raise ConfigurationError(f"the metadata cannot be written as JSON: {exc}") from exc
         key = None if text.id is None else _key(text.id)

@@ -115,7 +115,7 @@ class SearchClient:
             answer = response.json()
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise self._absence(exc) from exc
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise self._stranger() from exc
         if not isinstance(answer, dict):
             raise self._stranger()
@@ -131,6 +131,6 @@ class SearchClient:
     def _refusal(self, response: httpx.Response) -> StreamerError:
         try:
             reason = response.json()["error"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             reason = response.reason_phrase
         return StreamerError(f"the indexer at {self._url} refused ({response.status_code}): {reason}")

@@ -18,10 +18,12 @@ from streamer.adapters.kafka.groups import Watcher, watching
 from streamer.adapters.kafka.topics import check_topics
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.adapters.sqlite import CacheContents
+from streamer.app.index_store import look_at_store
 from streamer.app.kafka import connection_of, topic_specs
 from streamer.app.probe import probe
 from streamer.app.providers import open_provider, ways_of
 from streamer.commands.admin import cached, contents_line
+from streamer.commands.terminal import print_folded
 from streamer.errors import ConfigurationError, StreamerError, Unreachable, without_quotes
 from streamer.indexer.snapshots.format import UnusableSnapshot
 from streamer.indexer.snapshots.store import reading
@@ -43,7 +45,7 @@ Check = Callable[[], Awaitable[str]]
 
 async def check(settings: Settings, *, as_json: bool) -> None:
     """Try each part once, print what works, and raise the first failure's class so that the exit code tells."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
     failures: list[StreamerError] = []
 
     async def attempt(name: str, action: Check) -> bool:
@@ -57,7 +59,7 @@ async def check(settings: Settings, *, as_json: bool) -> None:
             sys.stdout.buffer.write(orjson.dumps({"check": name, "result": result, "text": str(said)}) + b"\n")
         else:
             word = "FAILED" if result == "failed" else result
-            console.print(f"{word:<7} {name}: {said}", markup=False)
+            print_folded(console, f"{word:<7} {name}: {said}", len("warning "))
         return result != "failed"
 
     checks: list[tuple[str, Check]] = []
@@ -67,6 +69,8 @@ async def check(settings: Settings, *, as_json: bool) -> None:
         checks.append(("fallback", partial(_check_fallback, settings)))
     checks.append(("cache", partial(_check_cache, settings)))
     checks.append(("snapshot", partial(_check_snapshot, settings)))
+    if settings.index.backend != "memory":
+        checks.append(("index", partial(look_at_store, settings)))
     brokers_answer = await attempt("topics", partial(_check_topics, settings))
     for name, action in checks:
         await attempt(name, action)

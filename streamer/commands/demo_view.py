@@ -54,7 +54,7 @@ class LiveView:
         self.live: Live | None = None
         self._duplicates: deque[Sighting] = deque(maxlen=SHOWN_DUPLICATES)
         self._anomalies: deque[Sighting] = deque(maxlen=SHOWN_ANOMALIES)
-        self._ordinary = ""
+        self._latest = ""
         self._bars = Progress(
             TextColumn("{task.description:<10}"), BarColumn(40), MofNCompleteColumn(), auto_refresh=False
         )
@@ -66,7 +66,7 @@ class LiveView:
         elif sighting.reason is not None:
             self._anomalies.append(sighting)
         else:
-            self._ordinary = sighting.text
+            self._latest = sighting.text
 
     def refresh(self, ledger: Ledger) -> None:
         for name, task in self._tasks.items():
@@ -93,9 +93,10 @@ class LiveView:
             strange.add_row(Text(sighting.text), Text(sighting.reason or ""))
         for _ in range(SHOWN_ANOMALIES - len(self._anomalies)):
             strange.add_row("", "")
-        ordinary = Text(f"ordinary: {self._ordinary}", style="dim", no_wrap=True, overflow="ellipsis")
+        # Neither of the two; whether it is ordinary nobody can say before the indexer has warmed up.
+        latest = Text(f"latest: {self._latest}", style="dim", no_wrap=True, overflow="ellipsis")
         titles = Text("near-duplicates", style="bold"), Text("anomalies", style="bold")
-        return Group(self._bars, "", titles[0], table, titles[1], strange, ordinary, "")
+        return Group(self._bars, "", titles[0], table, titles[1], strange, latest, "")
 
 
 class PlainView:

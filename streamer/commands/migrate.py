@@ -20,6 +20,7 @@ from streamer.core.vectors import Space
 from streamer.embedding.prices import Price, usd
 from streamer.errors import ConfigurationError, Unreachable
 from streamer.migration.decisions import Side
+from streamer.migration.history import Migration
 from streamer.migration.naming import of_space
 from streamer.settings import SECRETS, Settings
 
@@ -55,7 +56,8 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """`settings`: those of the old side; `specs`: the topics of the new one."""
+    """`settings`: those of the old side; `specs`: the topics of the new one. `is_running`: this very change was begun
+    before."""
 
     settings: Settings
     old: Side
@@ -63,6 +65,7 @@ class Prepared:
     specs: Sequence[TopicSpec]
     estimate: Estimate
     price: Price | None
+    is_running: bool = False
 
 
 async def prepare(settings: Settings, plan: Plan) -> Prepared:
@@ -72,14 +75,11 @@ async def prepare(settings: Settings, plan: Plan) -> Prepared:
     """
     group = settings.kafka.group_id
     standing = (await read_history(settings)).standing(group)
-    if standing.running is not None:
-        running = standing.running
-        raise ConfigurationError(
-            f"a change of the model is running already, from {running.old.model} to {running.new.model}; end it with: "
-            "streamer migrate finish"
-        )
+    running, changes = standing.running, changes_of(plan.to)
+    if running is not None and not _is_begun_with(running, changes):
+        raise ConfigurationError(_running_already(running))
     settings = settings_of(settings, standing.kept)
-    draft = draft_side(settings, changes_of(plan.to))
+    draft = draft_side(settings, changes)
     wanted = settings_of(settings, [draft])
     async with open_provider(settings) as opened:
         space = opened.provider.space
@@ -92,17 +92,34 @@ async def prepare(settings: Settings, plan: Plan) -> Prepared:
     price = price_for(wanted, contract_of(wanted))
     old = side_of(settings, space)
     new = new_side(settings, draft, new_space, work_of(plan, old, new_space, price))
+    if running is not None and new != running.new:
+        raise ConfigurationError(_running_already(running))
     settings_of(settings, [new], work=True)  # raises for what cannot be
     return Prepared(
         settings=settings, old=old, new=new, specs=await _specs(settings, old, new), price=price,
-        estimate=await _estimate(settings, wanted, plan, price),
+        estimate=await _estimate(settings, wanted, plan, price), is_running=running is not None,
     )  # fmt: skip
+
+
+def _is_begun_with(running: Migration, changes: Mapping[str, str]) -> bool:
+    """Whether the start that is running changed the same. The new side's settings have the names of its own, too."""
+    own = {name: value for name, value in running.new.settings.items() if name.partition(".")[0] in SECTIONS}
+    return own == changes
+
+
+def _running_already(running: Migration) -> str:
+    return (
+        f"a change of the model is running already, from {running.old.model} to {running.new.model}; end it with: "
+        "streamer migrate finish"
+    )
 
 
 async def start(settings: Settings, plan: Plan) -> Prepared:
     """Create what the new side needs, and write the start down. What was there before a failure is used by the next
-    try."""
+    try; a start that is written down already is not written twice."""
     prepared = await prepare(settings, plan)
+    if prepared.is_running:
+        return prepared
     await check_topics(connection_of(prepared.settings), prepared.specs, create=True)
     await create_topic(prepared.settings)
     last = (await read_history(prepared.settings)).last(prepared.old.group)

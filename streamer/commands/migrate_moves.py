@@ -1,4 +1,7 @@
-"""`streamer migrate switch`, `back` and `finish`: one decision each, and what comes of it."""
+"""`streamer migrate switch`, `back` and `finish`: one decision each, and what comes of it.
+
+A command that was killed can be run again: what is decided already is not decided twice, and the rest of it is done.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,8 @@ async def switch(settings: Settings, *, url: str | None, most_lag: int, force: b
     """Let the new side answer. Raises StreamerError, with the reasons, while it should not; `force` does it all the
     same. The migration, and who answers now in words."""
     settings, migration = await _possible(settings, "switch")
+    if migration.serving == "new":
+        return migration, await _followed(settings, url, migration, "new")
     if not force:
         seen = await look(settings, migration, url=url, most_lag=most_lag, seconds=0.0)
         if seen.reasons:
@@ -35,7 +40,7 @@ async def switch(settings: Settings, *, url: str | None, most_lag: int, force: b
 async def back(settings: Settings, *, url: str | None) -> tuple[Migration, str]:
     """Let the old side answer again, which has gone on all the time."""
     settings, migration = await _possible(settings, "back")
-    made = await decide(settings, "back", migration)
+    made = migration if migration.serving == "old" else await decide(settings, "back", migration)
     return made, await _followed(settings, url, made, "old")
 
 
@@ -43,29 +48,34 @@ async def finish(settings: Settings, *, url: str | None, keep_old: bool, delete:
     """Give the side up that does not answer. `delete`: its vectors and verdicts, too; raises ConfigurationError while
     workers of it run."""
     settings, migration = await _possible(settings, "finish")
-    if migration.serving == "old" and not keep_old:
-        raise ConfigurationError(
-            f"{migration.old.model} still answers: switch first, or give {migration.new.model} up with --keep-old"
-        )
-    if migration.serving == "new" and keep_old:
+    if (migration.serving == "old") != keep_old:
+        if not migration.running:
+            raise ConfigurationError(str(migration.against("finish")))
         raise ConfigurationError(
             f"--keep-old: {migration.new.model} answers; go back first with: streamer migrate back"
+            if keep_old
+            else f"{migration.old.model} still answers: switch first, or give {migration.new.model} up with --keep-old"
         )
     if delete:
         await _refuse_running(settings, migration.other)
-    made = await decide(settings, "finish", migration)
+    made = await decide(settings, "finish", migration) if migration.running else migration
     said = await _followed(settings, url, made, None)
     if not delete:
         return made, said
-    gone = migration.other
+    gone, index = migration.other, settings.index
     await delete_topics(connection_of(settings), [gone.vectors, gone.verdicts])
-    return made, f"{said}; deleted: {gone.vectors}, {gone.verdicts}"
+    said = f"{said}; deleted: {gone.vectors}, {gone.verdicts}"
+    if index.backend == "milvus":  # a file is open in the indexer alone
+        name = f"{index.milvus_collection}_{gone.space}"
+        said = f"{said}; to be dropped: the Milvus collections {name} and {name}_positions"
+    return made, said
 
 
 async def _possible(settings: Settings, change: Change) -> tuple[Settings, Migration]:
+    """Raises ConfigurationError for a change that cannot be made, unless it is the one that was made last."""
     settings, migration = await found(settings)
-    if reason := migration.against(change):
-        raise ConfigurationError(reason)
+    if not migration.running and change != "finish":
+        raise ConfigurationError(str(migration.against(change)))
     return settings, migration
 
 

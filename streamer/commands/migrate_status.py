@@ -15,15 +15,15 @@ from streamer.app.kafka import connection_of
 from streamer.app.migrations import read_history, settings_of
 from streamer.app.providers import contract_of, remote_space
 from streamer.app.spending import budget_name, price_for
-from streamer.app.status import utc
 from streamer.client.searching import SearchClient
 from streamer.commands.migrate import inputs_of, settings_lines
-from streamer.commands.status import EVERYWHERE
+from streamer.commands.status_asks import EVERYWHERE
 from streamer.core.events import TopicPartition
 from streamer.embedding.budget import TOTAL
 from streamer.embedding.prices import usd, usd_text
 from streamer.errors import ConfigurationError, StreamerError
 from streamer.forecast.outlook import duration
+from streamer.http.role_state import utc
 from streamer.migration.decisions import Side
 from streamer.migration.history import Migration
 from streamer.migration.readiness import Index, Position, Progress, progress, reasons_to_wait

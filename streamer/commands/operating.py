@@ -102,6 +102,9 @@ def status(
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="again and again, until Ctrl-C")] = False,
     interval: Annotated[float, typer.Option("--interval", min=0.2, help="seconds, with --watch")] = 2.0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, help="seconds for all to answer; who is late is named")
+    ] = 2.0,
     as_json: AsJson = False,
 ) -> None:
     """What the running processes do, and what they wait for.
@@ -111,4 +114,4 @@ def status(
     from streamer.commands.status import status as show
 
     settings = settings_from(config, set_ or [], kafka__bootstrap_servers=bootstrap_servers)
-    run_async(bind(show, settings, url or [], watch=watch, as_json=as_json, interval=interval))
+    run_async(bind(show, settings, url or [], watch=watch, as_json=as_json, interval=interval, timeout=timeout))

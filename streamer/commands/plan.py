@@ -14,6 +14,7 @@ from rich.console import Console
 from streamer.app.forecast import MEASURED, REMOTE_ANSWER_SECONDS, delays_for, machine_for, model_for
 from streamer.app.providers import contract_of, remote_space
 from streamer.app.spending import price_for
+from streamer.commands.terminal import print_folded
 from streamer.commands.try_out import outlook_document
 from streamer.core.vectors import Space
 from streamer.embedding.contracts import Contract, contract_for, is_known
@@ -108,10 +109,10 @@ def _print(
     *,
     assumed: bool,
 ) -> None:
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(highlight=False)
 
     def say(name: str, line: str) -> None:
-        console.print(f"{name:<11} {line}", markup=False)
+        print_folded(console, f"{name:<11} {line}", len("bottleneck  "))
 
     say("stream", f"{_number(demand.rate)} events/s of {demand.tokens} tokens, {demand.repeats:.0%} repeats")
     say("model", f"{contract.provider} {contract.model}, {space.dimensions} dimensions")
@@ -129,7 +130,7 @@ def _print(
             say("needs", f"{need.needed:,.0f} {name}; no limit is set or known")
         else:
             share = f"{need.share:.0%}" if need.share < 10 else f"{need.share:,.0f} times as many"
-            say("needs", f"{need.needed:,.0f} {name} of {need.available:,.0f}: {share}")
+            say("needs", f"{need.needed:,.0f} of {need.available:,.0f} {name}: {share}")
     if sizing.latency is not None:
         say("latency", "{:.2f} s at the median, {:.2f} s at the 95th percentile".format(*sizing.latency))
     if not price or price.usd_per_million_tokens:

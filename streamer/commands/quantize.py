@@ -17,7 +17,7 @@ from streamer.adapters.providers.onnx_encoder import SentenceEncoder
 from streamer.adapters.providers.onnx_int8 import RANGES_FILE, quantize_folder
 from streamer.adapters.providers.onnx_models import load, session_of
 from streamer.core.vectors import Matrix, unit_rows
-from streamer.errors import ConfigurationError
+from streamer.errors import ConfigurationError, Unwritable, unwritable
 
 LEAST_TEXTS = 20
 MOST_TEXTS = 2_000  # of a sample; half of them is measured, the other half is what the vectors are compared on
@@ -68,8 +68,12 @@ def _quantize(folder: Path, texts: Sequence[str], output: Path) -> Comparison:
                 f"--quantize does not fit this model: {comparison}. It is built otherwise than BERT, or "
                 'num_attention_heads is wrong; it runs with provider.precision = "float32"'
             )
-    except BaseException:
+    except BaseException as exc:
         shutil.rmtree(output)  # half a model, or another one, must not look like this one
+        if isinstance(exc, shutil.Error):  # of each file that it could not copy: from, to, why
+            raise Unwritable(f"{output} cannot be written: {exc.args[0][0][2]}") from exc
+        if isinstance(exc, OSError):
+            raise unwritable(output, exc) from exc
         raise
     return comparison
 

@@ -14,7 +14,15 @@ import anyio
 import structlog
 
 from streamer.commands.terminal import one_line
-from streamer.errors import ConfigurationError, RetriableError, StreamerError, Unreachable, without_credentials
+from streamer.commands.writing import let_go_of_standard_output, unwritten
+from streamer.errors import (
+    ConfigurationError,
+    RetriableError,
+    StreamerError,
+    Unreachable,
+    Unwritable,
+    without_credentials,
+)
 from streamer.logs import close_logs, configure_logs
 from streamer.settings import Settings, load_settings
 
@@ -80,6 +88,8 @@ def report(error: BaseException, *, debug: bool) -> int:
         first = leaves[0]
         if isinstance(first, BrokenPipeError) and _nobody_reads_us():
             return EXIT_UNEXPECTED
+        known = unwritten(first)
+    if known is None:
         where = "" if debug else "; run it again with --debug for the traceback"
         _line(f"unexpected {type(first).__name__}: {first}{where}")
         return EXIT_UNEXPECTED
@@ -87,7 +97,7 @@ def report(error: BaseException, *, debug: bool) -> int:
         _line(line)
     if isinstance(known, ConfigurationError):
         return EXIT_WRONG
-    return EXIT_UNREACHABLE if isinstance(known, Unreachable | RetriableError) else EXIT_UNEXPECTED
+    return EXIT_UNREACHABLE if isinstance(known, Unreachable | Unwritable | RetriableError) else EXIT_UNEXPECTED
 
 
 def _nobody_reads_us() -> bool:
@@ -100,7 +110,7 @@ def _nobody_reads_us() -> bool:
     poll.register(place, 0)
     if not poll.poll(0):
         return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), place)
+    let_go_of_standard_output()
     return True
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
+from streamer.commands.terminal import one_line
 from streamer.embedding.prices import usd_text
 from streamer.forecast.outlook import duration
 
@@ -21,14 +22,21 @@ Document = Mapping[str, Any]
 def lines_of(documents: Sequence[Document]) -> list[Text]:
     """A paragraph each: one line with what matters, then what is waited for and why."""
     lines: list[Text] = []
+    price: str | None = None
     for document in documents:
-        lines += _process(document) if document["kind"] == "process" else _group(document)
+        if document["kind"] != "process":
+            lines += _group(document)
+            continue
+        lines += _process(document)
+        if (said := _price(document)) is not None and said != price:  # workers of one group pay alike
+            price = said
+            lines.append(_line("price", said))
     return lines
 
 
 def _process(document: Document) -> Iterator[Text]:
     if "error" in document:
-        yield Text.assemble(("no answer ", "bold red"), str(document["error"]))
+        yield Text.assemble((f"{'unknown':<10}", "bold red"), one_line(str(document["error"])))
         return
     ready = document["ready"]
     head = Text.assemble((f"{document['role']:<10}", "bold"), f"{document['url']}  ")
@@ -46,16 +54,20 @@ def _process(document: Document) -> Iterator[Text]:
     for lack in document["degraded"]:
         yield _line("without", _waits(lack), "yellow")
     yield from _partitions(document["partitions"])
+    if (failure := document.get("commit_failure")) is not None and not _tells(document["degraded"], "commit"):
+        yield _line("commits", f"since {_clock(failure['since'])}: {failure['reason']}", "yellow")
     yield from _dead_letters(document.get("dead_letters", []))
     yield _line("space", f"{document['space']} {document['provider']} {document['model']}{_cache(document['cache'])}")
     if (migration := document.get("migration")) is not None:
         yield _line("changes", _migration(migration), "yellow")
     if (spend := _spend(document["spend"])) is not None:
         yield _line("spend", spend)
-    if (price := _price(document)) is not None:
-        yield _line("price", price)
     if (forecast := document.get("forecast")) is not None:
         yield _line("outlook", _forecast(forecast))
+
+
+def _tells(conditions: Sequence[Document], reason: str) -> bool:
+    return any(condition["reason"] == reason for condition in conditions)
 
 
 def _migration(document: Document) -> str:
@@ -67,7 +79,7 @@ def _migration(document: Document) -> str:
 
 def _group(document: Document) -> Iterator[Text]:
     if "error" in document:
-        yield Text.assemble(("no answer ", "bold red"), str(document["error"]))
+        yield Text.assemble((f"{'unknown':<10}", "bold red"), one_line(str(document["error"])))
         return
     members = document["members"]
     told = "members unknown" if members is None else f"{len(members)} members"
@@ -118,12 +130,14 @@ def _spend(spend: Document | None) -> str | None:
         return None
     day = "unknown" if spend["day_usd"] is None else usd_text(spend["day_usd"])
     month = "" if spend["month_usd"] is None else f", {usd_text(spend['month_usd'])} this month"
-    return f"{day} today for {spend['day_tokens']:,} tokens{month}"
+    requests = spend.get("day_requests")  # an earlier version does not tell
+    sent = "" if requests is None else f" in {requests:,} requests"
+    return f"{day} today for {spend['day_tokens']:,} tokens{sent}{month}"
 
 
 def _price(document: Document) -> str | None:
     """None where nothing is paid, or with an answer of an earlier version. An indexer pays for searches only."""
-    if document["role"] != "worker" or (price := document.get("price")) is None:
+    if document.get("role") != "worker" or (price := document.get("price")) is None:
         return None
     if price["usd_per_million_tokens"] is None:
         return f"of {document['provider']} {document['model']} is not known: set {PRICE_SETTING}"
@@ -132,16 +146,28 @@ def _price(document: Document) -> str | None:
 
 
 def _forecast(forecast: Document) -> str:
+    """In money where that is known, else in tokens and requests."""
     usd, seconds = forecast["usd_per_day"], forecast["backlog_seconds"]
-    said = f"{forecast['tokens_per_day']:,} tokens a day" if usd is None else f"{usd_text(usd)} a day"
+    if usd is not None:
+        said, costs = f"{usd_text(usd)} a day", f"costs {usd_text(forecast['backlog_usd'])} and "
+    else:
+        said, costs = f"{forecast['tokens_per_day']:,} tokens a day", ""
+        if requests := forecast.get("requests_per_day"):
+            said = f"{requests:,} requests and {said}"
+        if tokens := forecast.get("backlog_tokens"):
+            costs = f"has {tokens:,} tokens and "
     if not seconds:
         return f"at this rate {said}"
-    costs = "" if forecast["backlog_usd"] is None else f"costs {usd_text(forecast['backlog_usd'])} and "
     return f"at this rate {said}; the backlog {costs}takes {duration(seconds)}"
 
 
 def _line(name: str, said: str, style: str = "") -> Text:
-    return Text.assemble(INDENT, (f"{name:<8}", "dim"), (said, style))
+    return Text.assemble(INDENT, (f"{name:<8}", "dim"), (one_line(said), style))
+
+
+def hang_of(line: Text) -> int:
+    """Where what is said in a line begins, behind its names."""
+    return len(INDENT) + 8 if line.plain.startswith(INDENT) else len(INDENT)
 
 
 def _clock(time: str) -> str:

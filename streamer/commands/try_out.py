@@ -14,7 +14,7 @@ from rich.console import Console
 from streamer.app.dry_run import Dry, decoded_by, recent_records, try_out
 from streamer.commands.publish import message_of
 from streamer.commands.rows import BadRow
-from streamer.commands.terminal import one_line
+from streamer.commands.terminal import print_folded
 from streamer.commands.text_files import FileFormat, open_text_file
 from streamer.core.events import Record, TopicPartition
 from streamer.embedding.prices import usd, usd_text
@@ -136,10 +136,10 @@ def _print_json(dry: Dry, bad: list[BadLine], stream: Outlook | None) -> None:
 def _print(
     settings: Settings, dry: Dry, bad: list[BadLine], stream: Outlook | None, answer_seconds: float | None
 ) -> None:
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(highlight=False)
 
     def say(line: str) -> None:
-        console.print(one_line(line), markup=False)
+        print_folded(console, line, len("records   "))
 
     run = dry.run
     kinds = ((run.texts, "text"), (len(run.refused), "dead letter"), (run.tombstones, "tombstone"))

@@ -6,14 +6,16 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from io import BufferedWriter
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import numpy as np
 import orjson
 
+from streamer.commands.writing import NamedFile
 from streamer.core.vectors import Space, Vector
-from streamer.errors import ConfigurationError
+from streamer.errors import ConfigurationError, unwritable
 from streamer.protocols import Embedding, Rejection
 
 Id: TypeAlias = str | int | None
@@ -110,9 +112,9 @@ def open_vector_file(path: Path | None, space: Space, *, ids: bool = False) -> I
 def _complete_or_not_at_all(path: Path) -> Iterator[IO[bytes]]:
     part = path.with_name(f"{path.name}.part")
     try:
-        file = part.open("wb")
+        file = BufferedWriter(NamedFile(part, path))
     except OSError as exc:
-        raise ConfigurationError(f"{path} cannot be written: {exc.strerror}") from exc
+        raise unwritable(path, exc) from exc
     try:
         with file:
             yield file

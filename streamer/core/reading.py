@@ -140,7 +140,7 @@ def recoded(value: bytes, charset: str) -> bytes:
 def read_json(value: bytes, depth: int = MAX_DEPTH) -> Any:
     """The JSON value, fit for every output: at most `depth` levels deep, lone surrogates replaced by U+FFFD, NaN and
     Infinity replaced by None. Raises Unreadable."""
-    body = value.removeprefix(_BOM)
+    body = value.removeprefix(_BOM) if value[:1] == b"\xef" else value
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as exc:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from struct import pack
-from struct import unpack as unpack_struct
+from struct import Struct, pack
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -71,9 +70,8 @@ def unpack(value: bytes) -> bytes | None:
     count, words = len(value) // 2, value[0] if value else 0
     if len(value) % 2 == 0 or words > min(SKETCH_WORDS, count) or count - words > SKETCH_NUMBERS:
         return None
-    empty = b"\xff\xff"
     split = 1 + 2 * words
-    return value[1:split] + empty * (SKETCH_WORDS - words) + value[split:] + empty * (SKETCH_NUMBERS - count + words)
+    return value[1:split].ljust(2 * SKETCH_WORDS, b"\xff") + value[split:].ljust(2 * SKETCH_NUMBERS, b"\xff")
 
 
 class Overlap(NamedTuple):
@@ -151,7 +149,7 @@ class TextForm(NamedTuple):
     shouted: int
 
 
-_FORM_FORMAT: Final = f"<{len(TextForm._fields)}H"
+_FORM: Final = Struct(f"<{len(TextForm._fields)}H")
 
 
 def form_of(text: str) -> bytes:
@@ -175,8 +173,7 @@ def form_of(text: str) -> bytes:
         if not ("a" + beyond).islower():
             capitals += sum(map(str.isupper, beyond))
     linked = any(sign.search(lowered) for sign in LINK_SIGNS)
-    return pack(
-        _FORM_FORMAT,  # in the order of TextForm; nothing is more than the characters looked at, which fit
+    return _FORM.pack(  # in the order of TextForm; nothing is more than the characters looked at, which fit
         len(text),
         sum(lengths),
         len(words),
@@ -206,4 +203,4 @@ def _letters_and_digits(text: str) -> tuple[int, int]:
 
 def unpack_form(value: bytes) -> TextForm | None:
     """The counts; None for what is no form."""
-    return TextForm(*unpack_struct(_FORM_FORMAT, value)) if len(value) == 2 * len(TextForm._fields) else None
+    return TextForm._make(_FORM.unpack(value)) if len(value) == _FORM.size else None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.core.events import Record, TopicPartition
 from streamer.core.reading import MAX_DEPTH, Unreadable, check_id, read_json
@@ -23,9 +25,11 @@ SOURCE_TIMESTAMP = "streamer-source-timestamp"
 _LENGTH_TOLERANCE = 1e-2
 
 _LONGEST_TOPIC = 249  # characters, as Kafka allows
+_LONGEST_PLACE = _LONGEST_TOPIC + 11  # of a partition
 _LONGEST_NAME = 500  # characters, of a model or a space
 
 _LITTLE = np.dtype("<f4")
+_NATIVE = np.dtype(np.float32) == _LITTLE
 _TYPES = {name.encode(): name for name in (JSON, BINARY)}  # as we write them
 _DIGITS = {bits: len(str(2**bits)) for bits in (31, 63)}
 
@@ -122,24 +126,20 @@ def decode_vector_event(record: Record) -> VectorInput:
 def decode_vector_events(records: Sequence[Record]) -> list[VectorInput]:
     """The same for many at once, which is faster. Vectors may lie in their records, which keeps them read-only."""
     read = [_read(record) for record in records]
-    rows = [event.vector for event in read if isinstance(event, VectorEvent)]
-    if not rows:
-        return read
-    if all(row.shape == rows[0].shape for row in rows):
-        matrix = np.array(rows)
-        with np.errstate(all="ignore"):  # NaN, infinity and overflow are what this is looking for
-            lengths = np.sqrt(np.einsum("ij,ij->i", matrix, matrix)).tolist()
-    else:
-        with np.errstate(all="ignore"):
-            lengths = [float(np.linalg.norm(row)) for row in rows]
-    length = iter(lengths)
-    return [_of_length(event, next(length)) if isinstance(event, VectorEvent) else event for event in read]
+    at = [i for i, event in enumerate(read) if isinstance(event, VectorEvent)]
+    lengths = _lengths([read[i].vector for i in at])  # type: ignore[union-attr]  # those at `at` are events
+    for place in np.flatnonzero(~(np.abs(lengths - 1) <= _LENGTH_TOLERANCE)).tolist():  # NaN is not 1 either
+        read[at[place]] = Malformed(f"the vector's length is {lengths[place]:g}, not 1")
+    return read
 
 
-def _of_length(event: VectorEvent, length: float) -> VectorInput:
-    if not abs(length - 1) <= _LENGTH_TOLERANCE:
-        return Malformed(f"the vector's length is {length:g}, not 1")
-    return event
+def _lengths(rows: Sequence[Vector]) -> NDArray[np.floating[Any]]:
+    with np.errstate(all="ignore"):  # NaN, infinity and overflow are what this is looking for
+        if len({len(row) for row in rows}) == 1:
+            matrix = np.concatenate(rows).reshape(len(rows), -1)  # a third of the time of np.array
+            lengths: NDArray[np.float32] = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
+            return lengths
+        return np.array([np.linalg.norm(row) for row in rows])
 
 
 def _read(record: Record) -> VectorInput:
@@ -174,9 +174,10 @@ def _decode_binary(key: str | None, record: Record, headers: Mapping[str, bytes]
     source, text = headers.get("streamer-source"), headers.get("streamer-text")
     described = headers.get("streamer-metadata")
     metadata = None if described is None else read_json(described)
+    vector = np.frombuffer(record.value or b"", _LITTLE)
     return VectorEvent(
         id=key,
-        vector=np.frombuffer(record.value or b"", _LITTLE).astype(np.float32, copy=False),
+        vector=vector if _NATIVE else vector.astype(np.float32),
         space=_required(headers, "streamer-space"),
         model=headers.get("streamer-model", b"").decode(),
         source=None if source is None else _parse_source(source.decode(), record.timestamp),
@@ -238,11 +239,18 @@ def _required(headers: Mapping[str, bytes], name: str) -> str:
 
 
 def _parse_source(source: str, timestamp: int) -> TextSource:
+    place, _, offset = source.rpartition("/")
+    # Nearly always, and several times as fast:
+    if len(place) <= _LONGEST_PLACE and offset.isdecimal() and len(offset) < _DIGITS[63] and 0 <= timestamp < 2**63:
+        return TextSource(_partition_of(place), int(offset), timestamp)
     topic, partition, offset = source.rsplit("/", 2)
-    plain = partition.isdecimal() and offset.isdecimal() and len(partition) < _DIGITS[31] and len(offset) < _DIGITS[63]
-    if plain and len(topic) <= _LONGEST_TOPIC and 0 <= timestamp < 2**63:  # nearly always, and several times as fast
-        return TextSource(TopicPartition(topic, int(partition)), int(offset), timestamp)
     return _source(topic, partition, offset, timestamp)
+
+
+@lru_cache(1024)
+def _partition_of(place: str) -> TopicPartition:
+    topic, partition = place.rsplit("/", 1)
+    return _source(topic, partition, 0, None).tp
 
 
 def read_source(source: Any) -> TextSource:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import orjson
@@ -72,9 +72,15 @@ def cache_key(prepared: str, purpose: Purpose) -> bytes:
 
 def cache_keys(prepared: Sequence[str], purpose: Purpose) -> list[bytes]:
     """The key of each text."""
-    person, digest = purpose.encode(), hashlib.blake2b
+    begun = hashlib.blake2b(digest_size=32, person=purpose.encode())
+    return [_digest(begun.copy(), text) for text in prepared]
+
+
+def _digest(begun: Any, text: str) -> bytes:
     # `surrogatepass`: a lone surrogate must not crash the worker; equal texts still give equal bytes.
-    return [digest(text.encode("utf-8", "surrogatepass"), digest_size=32, person=person).digest() for text in prepared]
+    begun.update(text.encode("utf-8", "surrogatepass"))
+    digest: bytes = begun.digest()
+    return digest
 
 
 def unit_rows(rows: ArrayLike) -> Matrix:

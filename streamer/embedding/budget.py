@@ -31,17 +31,18 @@ class SpendLimits:
     usd_per_month: float | None = None
     usd_total: float | None = None
     tokens_per_day: int | None = None
+    requests_per_day: int | None = None
     keeps_total: bool = False
 
     @property
     def any(self) -> bool:
-        limits = (self.usd_per_day, self.usd_per_month, self.usd_total, self.tokens_per_day)
-        return any(limit is not None for limit in limits)
+        in_usd = (self.usd_per_day, self.usd_per_month, self.usd_total)
+        return any(limit is not None for limit in (*in_usd, self.tokens_per_day, self.requests_per_day))
 
     def ceilings(self, day: str, month: str) -> dict[str, Ceiling]:
         """By period, for a ledger."""
         ceilings = {
-            day: Ceiling(self.tokens_per_day, _nano(self.usd_per_day)),
+            day: Ceiling(self.tokens_per_day, _nano(self.usd_per_day), self.requests_per_day),
             month: Ceiling(None, _nano(self.usd_per_month)),
         }
         if self.usd_total is None and not self.keeps_total:
@@ -84,6 +85,7 @@ class SpendStatistics:
     day_usd: float | None = field(metadata={"help": "US dollars spent today (UTC) by all processes of the store."})
     month_usd: float | None = field(metadata={"help": "US dollars spent this month (UTC) by all of the store."})
     day_tokens: int = field(metadata={"help": "Tokens billed today (UTC) to all processes of the store."})
+    day_requests: int = field(metadata={"help": "Requests sent today (UTC) by all processes of the store."})
     limit_reached: bool = field(metadata={"help": "Whether intake pauses because a spend limit is reached."})
 
 
@@ -149,8 +151,14 @@ class Budget:
 
     async def settle(self, reservation: Reservation, tokens: float | None) -> None:
         """The call is over; it was billed for `tokens` (None: nobody says, so the estimate counts)."""
+        await self._settle(reservation, reservation.cost if tokens is None else self._cost(tokens))
+
+    async def release(self, reservation: Reservation) -> None:
+        """The call was not made."""
+        await self._settle(reservation, Cost())
+
+    async def _settle(self, reservation: Reservation, cost: Cost) -> None:
         self._open -= 1
-        cost = reservation.cost if tokens is None else self._cost(tokens)
         self._own += cost
         difference = cost - reservation.cost if reservation.is_booked else cost
         if self._ledger is not None and difference != Cost():
@@ -178,11 +186,12 @@ class Budget:
             day_usd=usd(day) if has_price else None,
             month_usd=usd(month) if has_price else None,
             day_tokens=day.tokens,
+            day_requests=day.requests,
             limit_reached=self.state() is not None,
         )
 
     def _cost(self, tokens: float) -> Cost:
-        return (self._price or Price(0.0)).cost(tokens)
+        return (self._price or Price(0.0)).cost(tokens) + Cost(requests=1)
 
     def _refuse(self, reason: str, until: float) -> None:
         if self.state() is None:
@@ -202,8 +211,11 @@ class Budget:
         if limits.usd_per_day is not None and not Ceiling(None, _nano(limits.usd_per_day)).admits(day, cost):
             what = f"{usd_text(usd(day))} of {usd_text(limits.usd_per_day)} a day"
             return _sentence(what, "max_spend_per_day", periods.day_ends)
-        what = f"{day.tokens:,} of {limits.tokens_per_day:,} tokens a day"
-        return _sentence(what, "max_tokens_per_day", periods.day_ends)
+        if limits.tokens_per_day is not None and not Ceiling(limits.tokens_per_day).admits(day, cost):
+            what = f"{day.tokens:,} of {limits.tokens_per_day:,} tokens a day"
+            return _sentence(what, "max_tokens_per_day", periods.day_ends)
+        what = f"{day.requests:,} of {limits.requests_per_day:,} requests a day"
+        return _sentence(what, "max_requests_per_day", periods.day_ends)
 
 
 def _sentence(what: str, setting: str, until: datetime) -> tuple[str, float]:

@@ -249,7 +249,7 @@ class Gate:
                     await self._news.wait()
         except BaseException:
             if self._budget is not None and reservation is not None:
-                await self._budget.settle(reservation, 0)
+                await self._budget.release(reservation)
             raise
 
     async def _turn_among_all(self, shared: SharedQuota, tokens: float, items: int) -> tuple[float, Turn | None]:

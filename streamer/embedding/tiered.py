@@ -1,4 +1,4 @@
-"""A cache of this machine in front of one that many machines share."""
+"""A cache in front of another one: of this machine before what machines share, memory of this process before both."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import anyio
+from anyio.lowlevel import checkpoint
 
+from streamer.embedding.recent_vectors import RecentVectors
 from streamer.protocols import Claims, Embedding, VectorCache
 
 
@@ -51,3 +53,32 @@ class TieredCache:
     def unclaim(self, keys: Sequence[bytes]) -> None:
         self._near.unclaim(keys)
         self._far.unclaim(keys)
+
+
+class RecentFirst:
+    """A VectorCache and Claims: what was used last is found in memory, everything in `cache`."""
+
+    def __init__(self, recent: RecentVectors, cache: Tier) -> None:
+        self._recent = recent
+        self._cache = cache
+
+    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Embedding]:
+        now = anyio.current_time()  # before it is read: from then on it may be deleted
+        found = self._recent.find(keys, now)
+        missing = [key for key in dict.fromkeys(keys) if key not in found]
+        if not missing:
+            await checkpoint()  # others have their turn
+            return found
+        fetched = await self._cache.get_many(missing)
+        self._recent.add(fetched, now)
+        return {**found, **fetched}
+
+    async def put_many(self, entries: Mapping[bytes, Embedding]) -> None:
+        self._recent.add(entries, anyio.current_time())
+        await self._cache.put_many(entries)
+
+    async def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        return await self._cache.claim(keys)
+
+    def unclaim(self, keys: Sequence[bytes]) -> None:
+        self._cache.unclaim(keys)

@@ -47,6 +47,8 @@ class FlowModel:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     items_per_minute: float | None = None
+    requests_per_day: int | None = None
+    tokens_per_day: int | None = None
     most_request_tokens: float = inf
     remembers: bool = True
     tokens_of: Callable[[str], int] = typical_tokens

@@ -16,7 +16,9 @@ HEADROOM = 0.7  # of what a worker can do: the rest is for catching up after a r
 PARTITION_BYTES = 10_000_000  # a second that one partition takes with ease; brokers differ
 FEWEST_EVENTS, MOST_EVENTS = 2_000, 8_192  # that are simulated
 SECONDS = 20.0
+MINUTES_A_DAY = 1_440
 
+PER_DAY = {"requests": "requests a day", "tokens": "tokens a day"}
 PER_MINUTE = {"requests": "requests a minute", "tokens": "tokens a minute", "items": "texts a minute"}
 WORKERS = "events a second of the workers"
 INDEXER = "events a second of the indexer"
@@ -118,6 +120,9 @@ def size(demand: Demand, model: FlowModel, machine: Machine, price: Price | None
         for name, need in account.items()
         if name in model.contract.limits or need.available < inf
     } | {WORKERS: Need(needed=demand.rate, available=workers * worker_rate)}
+    for name, daily in (("requests", model.requests_per_day), ("tokens", model.tokens_per_day)):
+        if daily is not None:
+            flow[PER_DAY[name]] = Need(needed=account[name].needed * MINUTES_A_DAY, available=daily)
     needs = flow | {INDEXER: Need(needed=demand.rate, available=machine.judged)}
     keeps_up = all(need.share <= 1 for need in flow.values())
     first = flow if not keeps_up else needs  # a stream that does not flow is worse than late verdicts

@@ -19,13 +19,14 @@ from streamer.core.verdicts import Match
 from streamer.errors import SpaceMismatch, StreamerError, Unreachable, without_credentials
 from streamer.http.answers import json_response
 from streamer.http.callers import AllowedHosts, is_json
-from streamer.http.health import Observable, create_app, health_routes
+from streamer.http.health import create_app, health_routes
 from streamer.http.history import History
 from streamer.http.limits import BODY_SECONDS
 from streamer.http.live import live_endpoint
 from streamer.http.openapi import openapi_document
 from streamer.http.overview import overview_route
 from streamer.http.pages import page_routes
+from streamer.http.role_state import RoleState
 from streamer.http.search_request import SearchRequest, parse_search
 from streamer.http.showcase import showcase_routes
 from streamer.indexer.broadcast import Broadcast
@@ -36,8 +37,13 @@ from streamer.protocols import Embedder, Rejection
 LARGEST_BODY: Final = 1 << 20  # bytes; a vector of 3,072 dimensions, written with all digits, has 70,000
 
 
-class SearchableIndex(Observable, Protocol):
-    """What the API asks of an indexer."""
+class SearchableIndex(Protocol):
+    """What the API asks of an indexer. `ready`: None when it is, else why not. `statistics`: see
+    StatisticsCollector."""
+
+    def ready(self) -> str | None: ...
+
+    def statistics(self) -> Any: ...
 
     @property
     def space(self) -> Space: ...
@@ -67,7 +73,7 @@ def create_api(
     *,
     token: str | None = None,
     embed_timeout: float = 30.0,
-    degraded: Callable[[], str | None] = lambda: None,
+    state: Callable[[], RoleState] | None = None,
     allowed: AllowedHosts | None = None,
     history: History | None = None,
     facts: Callable[[], Mapping[str, Any]] = dict,
@@ -77,8 +83,8 @@ def create_api(
 ) -> Starlette:
     """The application. Without an embedder, searches by text are refused.
 
-    `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. `degraded`: what
-    the index does without at the moment, though it is ready. `allowed`: as in create_app. `more`, `build`,
+    `embed_timeout`: seconds that a search by text may wait for its vector; embedders sit out outages. `state`: of the
+    role, by default whether the index is ready. `allowed`: as in create_app. `more`, `build`,
     `status`: as in health_routes. `history`, `facts`: as in overview_route.
 
     Raises SpaceMismatch when the embedder's vectors cannot be compared with those of the index.
@@ -88,6 +94,8 @@ def create_api(
             f"texts would be embedded in space {embedder.space.id} (model {embedder.space.model}), "
             f"but the index is of space {index.space.id} (model {index.space.model})"
         )
+
+    now = state or (lambda: RoleState(not_ready=index.ready()))
 
     async def search(request: Request) -> Response:
         given = request.headers.get("content-type", "")
@@ -151,14 +159,14 @@ def create_api(
 
     routes = [
         *page_routes("index.html"),
-        overview_route("indexer", index.ready, degraded, history or History(), facts),
+        overview_route("indexer", now, history or History(), facts),
         *showcase_routes(index.showcase, index.space.id),
         Route("/v1/search", search, methods=["POST"]),
         Route("/v1/vectors/{id:any}", show_vector),
         Route("/v1/stats", stats),
         Route("/v1/events", live_endpoint(index.live)),
         Route("/openapi.json", openapi),
-        *health_routes("indexer", index, degraded, more=more, build=build, status=status),
+        *health_routes("indexer", now, [index.statistics, *([more] if more else [])], build=build, status=status),
     ]
     return create_app(routes, token, {ClientDisconnect: _gone, Unreachable: _away}, allowed=allowed)
 

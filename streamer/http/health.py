@@ -16,7 +16,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
-from streamer.errors import without_credentials
 from streamer.http.answers import json_response
 from streamer.http.callers import AllowedHosts, Callers
 from streamer.http.history import History
@@ -24,14 +23,13 @@ from streamer.http.limits import RequestLimit
 from streamer.http.metrics import metrics_endpoint
 from streamer.http.overview import overview_route
 from streamer.http.pages import page_routes
+from streamer.http.role_state import RoleState
 
 
 class Observable(Protocol):
     """A running role. `statistics` is a dataclass, see `StatisticsCollector`."""
 
-    def ready(self) -> str | None:
-        """None when ready, else why not."""
-        ...
+    def state(self) -> RoleState: ...
 
     def statistics(self) -> Any: ...
 
@@ -42,40 +40,32 @@ REASON_WITHHELD: Final = "not ready; the reason needs the header 'Authorization:
 
 def health_routes(
     role: str,
-    observed: Observable,
-    degraded: Callable[[], str | None] = lambda: None,
+    state: Callable[[], RoleState],
+    statistics: Sequence[Callable[[], Any]],
     *,
-    more: Callable[[], Any] | None = None,
     build: Mapping[str, str] | None = None,
     status: Callable[[], Mapping[str, Any]] | None = None,
 ) -> list[Route]:
     """`/healthz` (the process answers), `/readyz` (503 and why until ready) and `/metrics` (`streamer_<role>_...`).
 
-    `degraded`: what it does without just now, though it is ready. `more`: statistics beside those of `observed`.
-    `build`: see `metrics_endpoint`. `status`: what `/v1/status` answers; its `waits` and `degraded` are in `/readyz`,
-    too.
+    `statistics`, `build`: see `metrics_endpoint`. `status`: what `/v1/status` answers.
     """
 
     async def healthz(_: Request) -> Response:
         return json_response({"alive": True})
 
     async def readyz(request: Request) -> Response:
-        reason = observed.ready()
+        now = state()
+        code = 200 if now.is_ready else 503
         if is_anonymous(request):
-            return json_response({"ready": True} if reason is None else {"error": REASON_WITHHELD}, _status(reason))
-        known = status() if status else {}
-        more_words = {name: known[name] for name in ("waits", "degraded") if known.get(name)}
-        if reason is not None:
-            return json_response({"error": without_credentials(reason), **more_words}, _status(reason))
-        lacking = degraded()
-        if lacking is None:
-            return json_response({"ready": True, **more_words})
-        return json_response({"ready": True, "without": without_credentials(lacking), **more_words})
+            return json_response({"ready": True} if now.is_ready else {"error": REASON_WITHHELD}, code)
+        said = {"ready": True, "without": now.without} if now.is_ready else {"error": now.reason}
+        return json_response({name: what for name, what in (said | now.conditions()).items() if what}, code)
 
     async def show_status(_: Request) -> Response:
         return json_response(status() if status else {})
 
-    scrape = metrics_endpoint(f"streamer_{role}", [observed.statistics, *([more] if more else [])], build)
+    scrape = metrics_endpoint(f"streamer_{role}", statistics, build)
 
     async def metrics(request: Request) -> Response:
         return scrape(request)  # on the loop, where the numbers change: a scrape sees them between two steps
@@ -89,15 +79,10 @@ def is_anonymous(request: Request) -> bool:
     return bool(request.scope.get(_ANONYMOUS))
 
 
-def _status(reason: str | None) -> int:
-    return 200 if reason is None else 503
-
-
 def create_health_app(
     role: str,
     observed: Observable,
     token: str | None = None,
-    degraded: Callable[[], str | None] = lambda: None,
     *,
     build: Mapping[str, str] | None = None,
     status: Callable[[], Mapping[str, Any]] | None = None,
@@ -107,8 +92,8 @@ def create_health_app(
 ) -> Starlette:
     """What a worker serves: its page, and for programs its overview, health and metrics. `history`, `facts`: as in
     overview_route."""
-    page = [*page_routes("worker.html"), overview_route(role, observed.ready, degraded, history or History(), facts)]
-    routes = health_routes(role, observed, degraded, build=build, status=status)
+    page = [*page_routes("worker.html"), overview_route(role, observed.state, history or History(), facts)]
+    routes = health_routes(role, observed.state, [observed.statistics], build=build, status=status)
     return create_app([*page, *routes], token, allowed=allowed)
 
 

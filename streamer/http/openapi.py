@@ -17,6 +17,24 @@ _ERROR: Final[Schema] = {
     "properties": {"error": {"type": "string"}},
     "required": ["error"],
 }
+_CONDITIONS: Final[Schema] = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "reason": {"type": "string", "description": "one word"},
+            "text": {"type": "string"},
+            "since": {"type": "string", "format": "date-time"},
+            "until": {"type": ["string", "null"], "format": "date-time", "description": "when it is tried again"},
+        },
+        "required": ["reason", "text", "since", "until"],
+    },
+}
+_STATE: Final[Schema] = {
+    "without": {"type": ["string", "null"], "description": "what is missing though it is ready"},
+    "waits": {**_CONDITIONS, "description": "all that keeps work from flowing"},
+    "degraded": {**_CONDITIONS, "description": "all that it does without"},
+}
 _MATCH: Final[Schema] = {
     "type": "object",
     "properties": {
@@ -88,7 +106,7 @@ def openapi_document(dimensions: int, *, secured: bool, has_status: bool = False
             "/readyz": {
                 "get": _get(
                     "Whether it has caught up; the reasons need the token, the status does not",
-                    {"type": "object"},
+                    {"type": "object", "properties": {"ready": {"const": True}, **_STATE}},
                     {"503": "not yet, and why"},
                 )
             },
@@ -210,7 +228,9 @@ def _recent() -> Schema:
 
 
 def _overview() -> Schema:
-    operation = _get("State, numbers and the last hour of them", {"type": "object"}, {"400": "a wrong query"})
+    said = {"not_ready": {"type": ["string", "null"], "description": "why, if it is not"}, **_STATE}
+    answer: Schema = {"type": "object", "properties": said, "required": list(said)}
+    operation = _get("State, numbers and the last hour of them", answer, {"400": "a wrong query"})
     seconds: Schema = {"type": "number", "minimum": 0, "maximum": 1e12}
     operation["parameters"] = [_query("since", seconds, "samples after this time, in seconds since the epoch")]
     return operation

@@ -10,29 +10,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from streamer.errors import without_credentials
 from streamer.http.answers import json_response
 from streamer.http.history import History
+from streamer.http.role_state import RoleState
 from streamer.version import version
 
 
 def overview_route(
-    role: str,
-    ready: Callable[[], str | None],
-    degraded: Callable[[], str | None],
-    history: History,
-    facts: Callable[[], Mapping[str, Any]],
+    role: str, state: Callable[[], RoleState], history: History, facts: Callable[[], Mapping[str, Any]]
 ) -> Route:
     """`/v1/overview`. `facts`: what else there is to say, as JSON can hold it."""
 
     async def overview(request: Request) -> Response:
         since = _seconds(request.query_params.get("since", "0"))
+        now = state()
         return json_response(
             {
                 "role": role,
                 "version": version(),
-                "not_ready": _said(ready()),
-                "without": _said(degraded()),
+                "not_ready": now.reason,
+                "without": now.without,
+                **now.conditions(),
                 "now": history.latest(),
                 "history": history.since(since),
                 **facts(),
@@ -40,10 +38,6 @@ def overview_route(
         )
 
     return Route("/v1/overview", overview)
-
-
-def _said(reason: str | None) -> str | None:
-    return None if reason is None else without_credentials(reason)
 
 
 def _seconds(given: str) -> float:

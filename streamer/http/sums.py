@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from prometheus_client import CollectorRegistry, Metric
@@ -15,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from streamer.errors import without_credentials
 from streamer.http.answers import json_response
 from streamer.http.health import REASON_WITHHELD, create_app, is_anonymous
 
@@ -24,8 +24,8 @@ Key: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]  # name of the sample, 
 GROWING = ("counter", "histogram")
 # Of gauges. What all processes of an account or a store know together must not be counted twice; an age, a lag and a
 # flag that somebody waits are those of the worst.
-LARGEST = ("_seconds", "_info", "_usd", "_day_tokens", "_limit_reached", "_waiting", "_degraded", "_consumer_lag",
-           "_lowest_unfinished_offset")  # fmt: skip
+LARGEST = ("_seconds", "_info", "_usd", "_day_tokens", "_day_requests", "_limit_reached", "_waiting", "_degraded",
+           "_consumer_lag", "_lowest_unfinished_offset")  # fmt: skip
 SMALLEST = ("_ready", "_available", "process_start_time_seconds")
 
 
@@ -89,17 +89,44 @@ def together(name: str, kind: str, values: list[float]) -> float:
     return sum(values)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """Why one is not ready, and what one does without, in words; None where there is nothing to say. `waits`,
+    `degraded`: what each of them lists in `/readyz`, with the number of the `worker`."""
+
+    not_ready: str | None = None
+    without: str | None = None
+    waits: Sequence[Mapping[str, Any]] = ()
+    degraded: Sequence[Mapping[str, Any]] = ()
+
+
+def readiness_of(said: Mapping[int, Mapping[str, Any] | str]) -> Readiness:
+    """By the number of a worker, what its `/readyz` answers, or why it does not."""
+    unready: list[str] = []
+    without: list[str] = []
+    conditions: dict[str, list[Mapping[str, Any]]] = {"waits": [], "degraded": []}
+    for number, answer in sorted(said.items()):
+        if isinstance(answer, str):
+            unready.append(f"worker {number}: {answer}")
+            continue
+        if not answer.get("ready"):
+            unready.append(f"worker {number}: {answer.get('error', 'not ready')}")
+        elif lack := answer.get("without"):
+            without.append(f"worker {number}: {lack}")
+        for name, found in conditions.items():
+            found += [{"worker": number, **one} for one in answer.get(name, [])]
+    return Readiness(not_ready="; ".join(unready) or None, without="; ".join(without) or None, **conditions)
+
+
 class Observed(Protocol):
     """Several processes of one role."""
 
-    async def ready(self) -> tuple[str | None, str | None]:
-        """Why one is not ready, and what one does without; None where there is nothing to say."""
-        ...
+    async def readiness(self) -> Readiness: ...
 
     async def sums(self) -> Sums: ...
 
     async def statuses(self) -> list[Mapping[str, Any]]:
-        """What `/v1/status` of each says."""
+        """What `/v1/status` of each says, or an `error` that says why it does not."""
         ...
 
 
@@ -110,12 +137,15 @@ def create_sums_app(observed: Observed, token: str | None) -> Starlette:
         return json_response({"alive": True})
 
     async def readyz(request: Request) -> Response:
-        unready, without = await observed.ready()
+        now = await observed.readiness()
+        code = 200 if now.not_ready is None else 503
         if is_anonymous(request):
-            return json_response({"ready": True}) if unready is None else json_response({"error": REASON_WITHHELD}, 503)
-        if unready is not None:
-            return json_response({"error": without_credentials(unready)}, 503)
-        return json_response({"ready": True} | ({"without": without_credentials(without)} if without else {}))
+            return json_response({"ready": True} if now.not_ready is None else {"error": REASON_WITHHELD}, code)
+        said: dict[str, Any] = (
+            {"ready": True, "without": now.without} if now.not_ready is None else {"error": now.not_ready}
+        )
+        said |= {"waits": now.waits, "degraded": now.degraded}
+        return json_response({name: what for name, what in said.items() if what}, code)
 
     async def metrics(request: Request) -> Response:
         registry = CollectorRegistry()

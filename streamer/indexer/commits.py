@@ -18,6 +18,7 @@ from streamer.errors import Refused, RetriableError
 from streamer.indexer.progress import Progress
 from streamer.indexer.statistics import IndexerTimes
 from streamer.protocols import Acknowledgement, Changelog
+from streamer.telemetry.commit_health import CommitHealth
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,7 @@ class Commits:
     ) -> None:
         self.uncommitted_since: dict[TopicPartition, float] = {}
         self._times = times or IndexerTimes()
+        self.health = CommitHealth()
         self.unacknowledged = 0
         self.failures = 0
         self.refused = 0
@@ -146,12 +148,15 @@ class Commits:
     async def _commit(self, offsets: dict[TopicPartition, int]) -> bool:
         """Commit and clear the offsets; False, leaving them for later, when the coordinator does not answer."""
         begun = current_time()
+        self.health.begins(begun, time.time())
         try:
             await self._changelog.commit(offsets)
         except RetriableError as exc:
             self.failures += 1
+            self.health.failed(str(exc))
             log.warning("verdict offsets not committed; retrying", reason=str(exc))
             return False
+        self.health.succeeded()
         now = current_time()
         self._times.stages["commit"].observe(now - begun)
         self._progress.committed.update(offsets)

@@ -77,6 +77,7 @@ class Indexer:
         self._saving = (
             None if snapshots is None else Saving(snapshots, self._state, changelog, self._progress, self._commits)
         )
+        self.commit_health = self._commits.health
         self._reading = ReadAhead(changelog, settings, self._progress, self._commits, self._state)
         self.live = Broadcast()
         self.showcase = Showcase(self._state.recent, self.searches, lambda: self._state.judge.events_missing())

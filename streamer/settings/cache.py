@@ -24,7 +24,8 @@ class CacheSettings(Section):
         None,
         examples=["redis://cache.internal:6379/0"],
         description="a Redis or Valkey server or cluster that the workers of all machines share, for vectors and for "
-        "the limits of the provider; rediss:// for TLS. Extra: redis",
+        "the limits of the provider; rediss:// for TLS, redis+sentinel://host:port,host:port/service/database for a "
+        "server that sentinels name. Extra: redis",
     )
     password: SecretStr | None = Field(None, description="password for cache.url; set it in the environment")
     ttl_seconds: Annotated[float, Field(gt=0)] | None = Field(
@@ -34,6 +35,12 @@ class CacheSettings(Section):
         10_000_000_000,
         description="size cap of the file; the least recently used entries are evicted first. A server of cache.url "
         "has its own: maxmemory",
+    )
+
+    memory_bytes: Annotated[int, Field(ge=0)] = Field(
+        64_000_000,
+        description="vectors that were used in the last minute are kept in memory as well, in so many bytes at most; "
+        "0: none",
     )
 
     @model_validator(mode="before")
@@ -47,7 +54,10 @@ class CacheSettings(Section):
         if url is None:
             return None
         parts = urlsplit(url)
-        if parts.scheme not in ("redis", "rediss", "unix") or not (parts.hostname or parts.scheme == "unix"):
+        if parts.scheme in ("redis+sentinel", "rediss+sentinel"):
+            if not parts.hostname or not parts.path.strip("/"):
+                raise ValueError("expected redis+sentinel://host:port,host:port/service/database")
+        elif parts.scheme not in ("redis", "rediss", "unix") or not (parts.hostname or parts.scheme == "unix"):
             raise ValueError("expected redis://host:port/database, or rediss:// for TLS")
         return url
 

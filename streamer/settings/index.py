@@ -52,7 +52,9 @@ class IndexSettings(Section):
         description="of a new collection: FLAT compares with all vectors; HNSW and AUTOINDEX are faster and overlook "
         "some",
     )
-    milvus_timeout_ms: Positive = Field(10_000, description="how long Milvus may take for one call")
+    milvus_timeout_ms: Positive = Field(
+        10_000, description="how long Milvus may take for one call; a file at least a minute"
+    )
 
     @field_validator("milvus_uri")
     @classmethod

@@ -136,6 +136,9 @@ class ProviderSettings(Section):
     max_tokens_per_day: Positive | None = Field(
         None, examples=[500_000_000], description="billed tokens in a day (UTC); works where no price is known, too"
     )
+    max_requests_per_day: Positive | None = Field(
+        None, examples=[50_000], description="requests in a day (UTC), whatever comes of them"
+    )
     price_per_million_tokens: Annotated[float, Field(ge=0)] | None = Field(
         None,
         examples=[0.02],

@@ -27,7 +27,12 @@ Reason: TypeAlias = Literal[
     "provider_blocked",  # for another reason that needs a person: an unknown model, a wrong address
     "spend_limit",
 ]
-Lack: TypeAlias = Literal["cache", "snapshot", "disk_full"]
+Lack: TypeAlias = Literal[
+    "cache",
+    "snapshot",
+    "disk_full",
+    "commit",  # offsets are not committed, so a crash would repeat work
+]
 
 _DISK_FULL: Final = re.compile(
     r"disk is full|no space left|quota exceeded", re.I
@@ -40,17 +45,19 @@ INDEXER_REASONS: Final[tuple[Reason, ...]] = (
     "starting", "loading_snapshot", "restoring", "stopped", "publishing", "consuming", "index", *_PROVIDER,
     "spend_limit",
 )  # fmt: skip
-WORKER_LACKS: Final[tuple[Lack, ...]] = ("cache", "disk_full")
-INDEXER_LACKS: Final[tuple[Lack, ...]] = ("cache", "snapshot", "disk_full")
+WORKER_LACKS: Final[tuple[Lack, ...]] = ("cache", "disk_full", "commit")
+INDEXER_LACKS: Final[tuple[Lack, ...]] = ("cache", "snapshot", "disk_full", "commit")
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """`text`: the sentence. `until`: when it is tried again, in seconds since the epoch; None where nobody knows."""
+    """`text`: the sentence. `until`: when it is tried again; `since`: from when on it holds, where that is known better
+    than from looking. Both in seconds since the epoch, None where nobody knows."""
 
     reason: Reason | Lack
     text: str
     until: float | None = None
+    since: float | None = None
 
 
 def joined(waits: Sequence[Waiting]) -> Waiting | None:
@@ -93,5 +100,5 @@ class Waits:
     def observe(self, found: Iterable[Waiting], now: float) -> list[Held]:
         """All that are waited for at `now`, seconds since the epoch; what is not among them is over."""
         waits = list(found)
-        self._since = {waiting.reason: self._since.get(waiting.reason, now) for waiting in waits}
+        self._since = {waiting.reason: waiting.since or self._since.get(waiting.reason, now) for waiting in waits}
         return [Held(waiting.reason, waiting.text, self._since[waiting.reason], waiting.until) for waiting in waits]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Literal, TypeAlias
+from functools import lru_cache
+from typing import Literal, TypeAlias
 
+import numpy as np
 import orjson
 
 from streamer.core.events import (
@@ -18,6 +21,7 @@ from streamer.core.events import (
     Outcome,
     Record,
     Tombstone,
+    TopicPartition,
     message_bytes,
 )
 from streamer.core.sketch import FORM_HEADER, SKETCH_HEADER, form_of, sketch
@@ -25,6 +29,7 @@ from streamer.core.vectors import Space
 from streamer.errors import DeadLetterKind
 from streamer.protocols import Embedding, Rejection
 from streamer.worker.descriptions import descriptions
+from streamer.worker.json_vectors import JsonText, json_vectors
 
 OutputFormat: TypeAlias = Literal["json", "binary"]
 
@@ -49,6 +54,9 @@ class Form(IntEnum):
 
 EVENTS = (Form.WHOLE, Form.TEXTLESS, Form.BARE)
 _JSON = ("content-type", b"application/json")
+_BINARY = ("content-type", b"application/octet-stream")
+_BOOLEANS = (b"false", b"true")
+_LITTLE = np.dtype("<f4")
 LETTERS = (Form.LETTER, Form.KEYED, Form.SHORT, Form.LEAST)
 
 
@@ -65,15 +73,15 @@ class Encoder:
     include_metadata: bool = True
     max_bytes: int = 1_000_000
     _space_headers: Headers = field(init=False, repr=False)
-    _about_space: dict[str, Any] = field(init=False, repr=False)
+    _about_space: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         space = self.space
         constant = {"space": space.id, "model": space.model, "dimensions": str(space.dimensions)}
         headers = tuple((f"streamer-{name}", value.encode()) for name, value in constant.items())
         object.__setattr__(self, "_space_headers", headers)
-        about = {"model": space.model, "space": space.id, "dimensions": space.dimensions}
-        object.__setattr__(self, "_about_space", about)
+        about = orjson.dumps({"model": space.model, "space": space.id, "dimensions": space.dimensions})
+        object.__setattr__(self, "_about_space", b",%b" % about[1:-1])
 
     def encode(self, outcome: Outcome, now_ms: int) -> tuple[Outcome, Message]:
         """What leaves, and its message of at most `max_bytes`: in place of a vector event that is too large even
@@ -105,16 +113,25 @@ class Encoder:
 
         None for other outcomes and for those that do not fit or cannot be encoded: `fitting` says what becomes of them.
         """
-        texts = [outcome.event.text for outcome in outcomes if isinstance(outcome, EmbeddedEvent)]
-        about = iter(descriptions(texts))
+        events = [outcome for outcome in outcomes if isinstance(outcome, EmbeddedEvent)]
+        about = iter(descriptions([outcome.event.text for outcome in events]))
+        texts = iter(self._vector_texts(events))
         return [
-            self._if_it_fits(outcome, next(about)) if isinstance(outcome, EmbeddedEvent) else None
+            self._if_it_fits(outcome, next(about), next(texts)) if isinstance(outcome, EmbeddedEvent) else None
             for outcome in outcomes
         ]
 
-    def _if_it_fits(self, outcome: EmbeddedEvent, described: tuple[bytes, bytes]) -> Message | None:
+    def _vector_texts(self, events: Sequence[EmbeddedEvent]) -> Sequence[JsonText | None]:
+        if self.format == "json":
+            with suppress(ValueError):  # vectors of several lengths, which is a bug: `fitting` says whose
+                return json_vectors([outcome.vector for outcome in events])
+        return [None] * len(events)
+
+    def _if_it_fits(
+        self, outcome: EmbeddedEvent, described: tuple[bytes, bytes], vector: JsonText | None
+    ) -> Message | None:
         try:
-            message = self._vector(outcome, (), described)
+            message = self._vector(outcome, (), described, vector)
         except Exception:  # noqa: BLE001  # `fitting` raises it again
             return None
         event, headers = outcome.event, message.headers
@@ -158,49 +175,50 @@ class Encoder:
         return left_out
 
     def _vector(
-        self, outcome: EmbeddedEvent, left_out: tuple[str, ...], described: tuple[bytes, bytes] | None = None
+        self,
+        outcome: EmbeddedEvent,
+        left_out: tuple[str, ...],
+        described: tuple[bytes, bytes] | None = None,
+        vector: JsonText | None = None,
     ) -> Message:
-        """`described`: the text's sketch and form, where they are known."""
+        """`described`: the text's sketch and form, `vector`: the vector's JSON, where they are known."""
         event = outcome.event
         record = event.record
         # Of the text as it came: prefixes and truncation are the model's business.
         sketched, form = described or (sketch(event.text), form_of(event.text))
-        headers = (*self._headers(record, left_out), (SKETCH_HEADER, sketched), (FORM_HEADER, form))
-        has_text = self.include_text and "text" not in left_out
-        has_metadata = self.include_metadata and event.metadata and "metadata" not in left_out
+        if left_out or record.headers:
+            headers = (*self._headers(record, left_out), (SKETCH_HEADER, sketched), (FORM_HEADER, form))
+        else:  # nearly always: the same, without a detour
+            here = ("streamer-source", b"%b%d" % (_as_path(record.tp), record.offset))
+            headers = (*self._space_headers, here, (SKETCH_HEADER, sketched), (FORM_HEADER, form))
+        text = event.text if self.include_text and "text" not in left_out else None
+        metadata = event.metadata if self.include_metadata and "metadata" not in left_out else None
         if self.format == "binary":
-            value = outcome.vector.astype("<f4", copy=False).tobytes()
+            vector_ = outcome.vector
+            value = (vector_ if vector_.dtype == _LITTLE else vector_.astype(_LITTLE)).tobytes()
             headers += (
-                ("content-type", b"application/octet-stream"),
+                _BINARY,
                 ("streamer-tokens", b"%d" % outcome.tokens),
-                ("streamer-truncated", b"true" if outcome.truncated else b"false"),
-                ("streamer-cache-hit", b"true" if outcome.cache_hit else b"false"),
+                ("streamer-truncated", _BOOLEANS[outcome.truncated]),
+                ("streamer-cache-hit", _BOOLEANS[outcome.cache_hit]),
             )
-            if has_text:
-                headers += (("streamer-text", event.text.encode()),)
-            if has_metadata:
-                headers += (("streamer-metadata", orjson.dumps(event.metadata)),)
+            if text is not None:
+                headers += (("streamer-text", text.encode()),)
+            if metadata:
+                headers += (("streamer-metadata", orjson.dumps(metadata)),)
         else:
             headers += (_JSON,)
-            body: dict[str, Any] = {
-                "id": event.id,
-                "vector": outcome.vector,
-                **self._about_space,
-                "truncated": outcome.truncated,
-                "tokens": outcome.tokens,
-                "cache_hit": outcome.cache_hit,
-                "source": {
-                    "topic": record.tp.topic,
-                    "partition": record.tp.partition,
-                    "offset": record.offset,
-                    "timestamp": record.timestamp,
-                },
-            }
-            if has_text:
-                body["text"] = event.text
-            if has_metadata:
-                body["metadata"] = event.metadata
-            value = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+            value = b"".join(
+                (
+                    b'{"id":', orjson.dumps(event.id), b',"vector":', vector or json_vectors([outcome.vector])[0],
+                    self._about_space,
+                    b',"truncated":%b,"tokens":%d,"cache_hit":%b,"source":{%b,"offset":%d,"timestamp":%d}'
+                    % (_BOOLEANS[outcome.truncated], outcome.tokens, _BOOLEANS[outcome.cache_hit],
+                       _as_json(record.tp), record.offset, record.timestamp),
+                    b"" if text is None else b',"text":%b' % orjson.dumps(text),
+                    b',"metadata":%b}' % orjson.dumps(metadata) if metadata else b"}",
+                )
+            )  # fmt: skip
         return Message(self.vectors_topic, event.id.encode(), value, headers, record.timestamp, event.origin)
 
     def _dead_letter(self, outcome: DeadLetter, now_ms: int, form: Form) -> Message:
@@ -255,8 +273,17 @@ def _sizes(record: Record) -> Headers:
 
 def source(record: Record) -> bytes:
     """`topic/partition/offset` of a record, as every output carries it."""
-    tp = record.tp
-    return f"{tp.topic}/{tp.partition}/{record.offset}".encode()
+    return b"%b%d" % (_as_path(record.tp), record.offset)
+
+
+@lru_cache(1024)
+def _as_path(tp: TopicPartition) -> bytes:
+    return f"{tp.topic}/{tp.partition}/".encode()
+
+
+@lru_cache(1024)
+def _as_json(tp: TopicPartition) -> bytes:
+    return orjson.dumps({"topic": tp.topic, "partition": tp.partition})[1:-1]
 
 
 def outcome_of(event: Event, result: Embedding | Rejection) -> Outcome:

@@ -41,8 +41,8 @@ class _Departure:
     form: Form
     refused: _Refusal
 
-    def instead(self, kind: DeadLetterKind, reason: str) -> Message | None:
-        """As a message has it."""
+    def __call__(self, kind: DeadLetterKind, reason: str) -> Message | None:
+        """`Message.instead`."""
         return self.refused(self, kind, reason)
 
 
@@ -95,7 +95,7 @@ class Outbox:
         while True:
             while not self._waiting:
                 await self._released.wait()
-            leaving = [self._departure(outcome) for outcome in self._current()]
+            leaving = self._departures(self._current())
             messages = self._messages(leaving)
             begun = self._clock()
             acknowledged = await self._sink.send(messages)
@@ -108,9 +108,14 @@ class Outbox:
         self.counts["stale"] += len(chunk) - len(current)
         return current
 
+    def _departures(self, outcomes: list[Outcome]) -> list[_Departure]:
+        if self._refused:
+            return [self._departure(outcome) for outcome in outcomes]
+        return [_Departure(outcome, Form.WHOLE, self._instead) for outcome in outcomes]
+
     def _departure(self, outcome: Outcome) -> _Departure:
         """In the form that the broker has left over."""
-        known = self._refused.get(_place(outcome)) if self._refused else None
+        known = self._refused.get(_place(outcome))
         if known is None:
             return _Departure(outcome, Form.WHOLE, self._instead)
         kind, reason, form = known
@@ -126,7 +131,7 @@ class Outbox:
             if message is None or departure.form != Form.WHOLE:
                 messages.append(self._message(departure, now_ms))
             else:
-                message.instead = departure.instead
+                message.instead = departure
                 messages.append(message)
         return messages
 
@@ -141,7 +146,7 @@ class Outbox:
             letter = dead_letter(departure.outcome, "unpublishable", f"encoding failed: {exc!r}")
             encoded = self._encoder.fitting(letter, now_ms)
         departure.outcome, message, departure.form = encoded
-        message.instead = departure.instead
+        message.instead = departure
         return message
 
     def _instead(self, departure: _Departure, kind: DeadLetterKind, reason: str) -> Message | None:

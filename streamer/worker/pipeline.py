@@ -19,12 +19,12 @@ from anyio.abc import TaskGroup
 
 from streamer.core.decoding import Decoder
 from streamer.core.events import Event, Outcome, Record, TopicPartition
-from streamer.errors import PartitionLost, RetriableError
 from streamer.protocols import Embedder, Sink, Source
 from streamer.telemetry.dead_letters import DeadLetters
 from streamer.telemetry.tracing import ConsumerTracing
 from streamer.telemetry.waiting import Waiting
 from streamer.worker.batching import Batcher
+from streamer.worker.committing import Committing
 from streamer.worker.dead_letter_share import DeadLetterShare, Uselessness
 from streamer.worker.encoding import Encoder, outcome_of
 from streamer.worker.identity import IdentityCheck
@@ -70,13 +70,14 @@ class Pipeline:
         self._draining: set[TopicPartition] = set()
         self._stopping = anyio.Event()
         self._joined = False
-        self._commit_lock = anyio.Lock()
         self._arrived = Notify()  # events wait in the batcher, or a drain begins
         self._advanced = Notify()  # offsets became complete: room to read, maybe drained
         self._outbox = Outbox(
             sink, encoder, self.tracker, self._advanced, self.times, clock=clock, wall_clock=wall_clock
         )
         self.recent_dead_letters = self._outbox.recent_dead_letters
+        self._committing = Committing(source, self.tracker, self.times, clock, wall_clock)
+        self.commit_health = self._committing.health
         self._counts: Counter[str] = Counter()
         self._records = 0
         self._identity = IdentityCheck(decoder)
@@ -134,7 +135,7 @@ class Pipeline:
         if scope.cancelled_caught:
             left, seconds = self.tracker.in_flight(tps), self._settings.drain_timeout
             log.warning("drain timed out; unfinished events will be replayed", seconds=seconds, events=left)
-        await self._commit(tps)
+        await self._committing.commit(tps)
 
     def waiting(self) -> Waiting | None:
         """None when work flows; else what it waits for.
@@ -173,8 +174,8 @@ class Pipeline:
             dead_letters_total=dict(self._outbox.dead_letters),
             stale_total=self._counts["stale"] + published["stale"],
             batches_total=self._counts["batches"],
-            commits_total=self._counts["commits"],
-            commit_failures_total=self._counts["commit_failures"],
+            commits_total=self._committing.commits,
+            commit_failures_total=self._committing.failures,
             rebalances_total=self._counts["rebalances"],
             partitions=offsets.partitions,
             in_flight=offsets.in_flight,
@@ -266,25 +267,7 @@ class Pipeline:
     async def _commit_regularly(self) -> None:
         while True:
             await anyio.sleep(self._settings.commit_interval)
-            await self._commit(self.tracker.partitions)
-
-    async def _commit(self, tps: Collection[TopicPartition]) -> None:
-        # The lock keeps a slow periodic commit from landing after the final one of a rebalance and moving it back.
-        async with self._commit_lock:
-            offsets = self.tracker.committable(tps)
-            if not offsets:
-                return
-            begun = self.clock()
-            try:
-                await self._source.commit(offsets)
-            except (PartitionLost, RetriableError) as exc:
-                self._counts["commit_failures"] += 1
-                log.warning("offsets not committed", reason=str(exc), partitions=_names(offsets))
-            else:
-                self._counts["commits"] += 1
-                now = self.clock()
-                self.times.stages["commit"].observe(now - begun)
-                self.tracker.committed(offsets, now)
+            await self._committing.commit(self.tracker.partitions)
 
 
 def _names(tps: Collection[TopicPartition]) -> list[str]:

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from streamer.adapters import worker_pages
 from streamer.adapters.worker_pages import WorkerPages
 from streamer.http.health import create_health_app
+from streamer.http.role_state import RoleState
 from tests.support.serving import serving
 
 pytestmark = pytest.mark.anyio
@@ -23,8 +24,8 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 class Worker:
-    def ready(self) -> str | None:
-        return None
+    def state(self) -> RoleState:
+        return RoleState(not_ready=None)
 
     def statistics(self) -> object:
         raise AssertionError

@@ -37,7 +37,7 @@ async def find(wanted: Settings, numbers: range) -> list[int]:
 
 async def test_a_file_in_front_of_a_server(tmp_path: Path) -> None:
     with redis_server(tmp_path) as server:
-        server_alone = settings(url=server.url, ttl_seconds=60)
+        server_alone = settings(url=server.url, ttl_seconds=60, memory_bytes=0)
         async with open_caches(server_alone, SPACE) as caches:
             assert caches.together is caches.server
             assert caches.server
@@ -52,6 +52,24 @@ async def test_a_file_in_front_of_a_server(tmp_path: Path) -> None:
             assert (caches.state() or "").startswith(f"{server.url}: ")
     async with open_caches(settings(enabled=False), SPACE) as caches:
         assert caches.together is None
+
+
+@pytest.mark.parametrize(("ttl_seconds", "remembered"), [(None, 60.0), (20.0, 2.0)])
+async def test_memory_in_front_of_a_file(tmp_path: Path, ttl_seconds: float | None, remembered: float) -> None:
+    wanted = {"path": str(tmp_path / "cache.sqlite"), "ttl_seconds": ttl_seconds}
+    keys = [key_of(number) for number in range(5)]
+    async with open_caches(settings(**wanted), SPACE) as caches:
+        assert caches.together
+        assert caches.file
+        assert caches.recent
+        await caches.together.put_many(entries(range(5)))
+        assert (await caches.file.get_many(keys)).keys() == set(keys)
+        await caches.file.clear()
+        assert (await caches.together.get_many(keys)).keys() == set(keys)
+        assert caches.recent.statistics().hits_total == 5
+        assert not caches.recent.find(keys, anyio.current_time() + remembered)
+    async with open_caches(settings(**wanted, memory_bytes=0), SPACE) as caches:
+        assert caches.together is caches.file
 
 
 @asynccontextmanager

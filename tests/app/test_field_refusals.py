@@ -30,9 +30,15 @@ def loc(name: str, msg: str, **more: Any) -> dict[str, Any]:
 
 NO_BASE64: dict[str, tuple[int, Any]] = {
     "vLLM": (400, {"object": "error", "message": "base64 encoding is not currently supported", "code": 400}),
-    "pydantic 2, literal": (422, loc("encoding_format", "Input should be 'float'", type="literal_error")),
-    "pydantic 2, extra": (422, loc("encoding_format", "Extra inputs are not permitted", type="extra_forbidden")),
-    "pydantic 1, enum": (422, loc("encoding_format", "value is not a valid enumeration member", ctx={"x": ["float"]})),
+    "row 4b, pydantic 2, literal": (422, loc("encoding_format", "Input should be 'float'", type="literal_error")),
+    "row 4b, pydantic 2, extra": (
+        422,
+        loc("encoding_format", "Extra inputs are not permitted", type="extra_forbidden"),
+    ),
+    "row 4b, pydantic 1, enum": (
+        422,
+        loc("encoding_format", "value is not a valid enumeration member", ctx={"x": ["float"]}),
+    ),
     "pydantic printed by vLLM": (
         400,
         {"object": "error", "message": "[{'type': 'extra_forbidden', 'loc': ('body', 'encoding_format'), 'msg': 'x'}]"},
@@ -40,6 +46,15 @@ NO_BASE64: dict[str, tuple[int, Any]] = {
     "OpenAI's param": (400, {"error": {"message": "Invalid value: 'base64'.", "param": "encoding_format"}}),
     "LiteLLM": (400, {"error": {"message": "UnsupportedParamsError: does not support: {'encoding_format': 'base64'}"}}),
     "Go": (400, {"error": 'json: unknown field "encoding_format"'}),
+    "row 4b, Django": (400, {"encoding_format": ['"base64" is not a valid choice.']}),
+    "row 4b, ASP.NET": (400, {"title": "Bad Request", "errors": {"encoding_format": ["The value is not valid."]}}),
+    "row 4b, Laravel": (
+        422,
+        {"message": "The selected encoding_format is invalid.", "errors": {"encoding_format": ["x"]}},
+    ),
+    "row 4b, NestJS": (400, {"message": ["encoding_format must be one of: float"], "error": "Bad Request"}),
+    "row 4b, Zod": (400, {"error": {"name": "ZodError", "issues": [{"path": ["encoding_format"], "message": "no"}]}}),
+    "row 4b, OpenAPI": (400, {"errors": [{"message": "oneOf at '/' not met: Type mismatch of '/encoding_format'"}]}),
     "Azure": (400, {"error": {"code": "BadRequest", "message": "Unsupported parameter: 'encoding_format'"}}),
 }
 
@@ -82,6 +97,9 @@ SETUP: dict[str, tuple[int, Any, str]] = {
     "dimensions, FastAPI": (422, loc("dimensions", "Extra inputs are not permitted"), "check provider.dimensions"),
     "dimensions, OpenAI": (400, {"error": {"message": "no", "param": "dimensions"}}, "check provider.dimensions"),
     "row 36, vLLM": (400, {"message": "Model does not support matryoshka, changing dim"}, "check provider.dimensions"),
+    "row 36, Django": (400, {"dimensions": ["Ensure this value is 1024."]}, "check provider.dimensions"),
+    "row 36, NestJS": (400, {"message": ["dimensions should not exist"], "error": "Bad"}, "check provider.dimensions"),
+    "row 36, Rails": (422, {"errors": {"dimensions": ["is not permitted"]}}, "check provider.dimensions"),
     "model, FastAPI": (422, loc("model", "Input should be 'bge-m3'"), "check provider.model"),
     "e1, LiteLLM": (400, {"error": {"message": "Invalid model name passed in model=nope"}}, "check provider.model"),
     "e1, LiteLLM's key": (400, {"error": {"message": "No connected db."}}, "check the API key"),

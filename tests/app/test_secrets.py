@@ -18,6 +18,7 @@ from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.adapters.sqlite import SqliteVectorCache
 from streamer.core.vectors import Space
 from streamer.http.health import create_health_app
+from streamer.http.role_state import RoleState
 from streamer.logs import configure_logs
 from streamer.settings import load_settings
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401 - a fixture
@@ -88,8 +89,8 @@ def test_r5_log_lines_hold_none(debug: bool, capsys: pytest.CaptureFixture[str])
 
 async def test_r5_readiness_holds_none() -> None:
     class Waiting:
-        def ready(self) -> str | None:
-            return f"provider down: {URL}"
+        def state(self) -> RoleState:
+            return RoleState(not_ready=f"provider down: {URL}")
 
         def statistics(self) -> Any:
             raise NotImplementedError

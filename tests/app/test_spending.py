@@ -95,6 +95,8 @@ def test_what_nobody_bills_has_no_budget_whatever_the_limits_say(name: str) -> N
 def test_tokens_can_be_limited_where_they_cost_nothing() -> None:
     free = settings(price_per_million_tokens="0", max_tokens_per_day="1000")
     assert budget_for(free, contract_of(free), Store()) is not None
+    counted = settings(price_per_million_tokens="0", max_requests_per_day="1000")
+    assert budget_for(counted, contract_of(counted), Store()) is not None
     assert budget_for(settings(price_per_million_tokens="0"), contract_of(settings()), Store()) is None
 
 
@@ -123,8 +125,9 @@ def test_a_limit_needs_a_store_and_a_count_without_a_limit_does_not() -> None:
 
 def test_limits_are_those_of_the_settings() -> None:
     amounts = {"max_spend_per_day": "2", "max_spend_per_month": "30", "max_spend": "5", "max_tokens_per_day": "1000"}
-    limits = limits_of(settings(**amounts))
+    limits = limits_of(settings(**amounts, max_requests_per_day="70"))
     assert (limits.usd_per_day, limits.usd_per_month, limits.usd_total, limits.tokens_per_day) == (2.0, 30.0, 5.0, 1000)
+    assert limits.requests_per_day == 70
     assert not limits_of(settings()).any
 
 

@@ -113,8 +113,25 @@ async def test_a_forecast_is_of_the_rate_of_now_and_of_what_was_paid_for_each_re
     assert seen == {  # six tokens for three records, one of them a dead letter
         "usd_per_day": pytest.approx(10 * 2 * 86_400 * 2e-6),
         "tokens_per_day": 10 * 2 * 86_400,
+        "requests_per_day": 288_000,  # one request for three records
         "backlog_usd": pytest.approx(600 * 2 * 2e-6),
+        "backlog_tokens": 1200,
         "backlog_seconds": 60.0,
     }
-    async with open_embedding(SETTINGS, own=HashProvider()) as unpaid:
-        assert forecast_document(unpaid, rate=10.0, done=3, lag=600) is None
+
+
+@pytest.mark.parametrize("price", [None, 0.0])
+async def test_a_forecast_without_money_tells_time_tokens_and_requests(price: float | None) -> None:
+    """The price of a model may be unknown, and one in this process has none."""
+    provider = SETTINGS.provider.model_copy(update={"price_per_million_tokens": price})
+    async with open_embedding(SETTINGS.model_copy(update={"provider": provider}), own=HashProvider()) as embedding:
+        await embedding.embedder.embed(["one two", "three four five six"], "document")
+        seen = forecast_document(embedding, rate=10.0, done=3, lag=None)
+    assert seen == {
+        "usd_per_day": None,
+        "tokens_per_day": 10 * 2 * 86_400,
+        "requests_per_day": 288_000,
+        "backlog_usd": None,
+        "backlog_tokens": 0,
+        "backlog_seconds": 0.0,
+    }

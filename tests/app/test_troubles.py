@@ -30,6 +30,7 @@ from streamer.embedding.budget import Budget, SpendLimits
 from streamer.errors import ProviderBlocked, RetriableError
 from streamer.http.metrics import metrics_endpoint
 from streamer.settings import Settings
+from streamer.telemetry.commit_health import UNANSWERED
 from streamer.testing import SPACE, HashProvider, MemorySink, MemorySource
 from tests.deploy.manifests import tool
 from tests.support.fakes import MemoryLedger
@@ -147,7 +148,7 @@ async def deployment() -> AsyncIterator[Deployment]:
 class _Caches:
     """Stands for files that are well or not."""
 
-    file = server = together = None
+    file = server = together = recent = None
 
     def __init__(self, this: Deployment) -> None:
         self.state = this.state
@@ -247,6 +248,9 @@ CAUSES: Mapping[str, tuple[Step, Step]] = {
 }
 
 
+LACKS = {"commit old": f"commits: {UNANSWERED}", "cache off": "cache: file", "disk full": "cache: database or disk"}
+
+
 @pytest.mark.parametrize("trouble", CAUSES)
 async def test_a_trouble_of_a_worker_is_told_from_all_others_and_clears(trouble: str) -> None:
     """First hour D2."""
@@ -255,6 +259,7 @@ async def test_a_trouble_of_a_worker_is_told_from_all_others_and_clears(trouble:
         assert await this.told() == set()
         await cause(this)
         assert await this.told() == {trouble}
+        assert (this.worker.state().without or "").startswith(LACKS.get(trouble, ""))
         await cure(this)
         assert await this.told() == set()
 

@@ -13,7 +13,6 @@ from streamer.app.worker_state import WorkerStatistics
 from streamer.embedding.budget import SpendStatistics
 from streamer.embedding.provider_calls import DispatchStatistics
 from streamer.telemetry.histogram import WAY_SECONDS, Histogram
-from streamer.telemetry.waiting import Waiting
 from streamer.worker.recent_dead_letters import RecentDeadLetters
 from streamer.worker.statistics import PipelineStatistics
 from tests.support.indexing import SPACE
@@ -39,8 +38,7 @@ class Numbers:
 
 
 def overview_of(numbers: Numbers) -> WorkerOverview:
-    waits = [Waiting("provider_key", "provider blocked: no key", 7.0)]
-    return WorkerOverview(SPACE, lambda: cast("WorkerStatistics", numbers), lambda: waits, RecentDeadLetters())
+    return WorkerOverview(SPACE, lambda: cast("WorkerStatistics", numbers), RecentDeadLetters())
 
 
 async def test_rates_delays_and_the_share_of_cache_hits() -> None:
@@ -61,13 +59,14 @@ async def test_rates_delays_and_the_share_of_cache_hits() -> None:
     assert (idle["hit_share"], idle["delay"]) == (None, None), "nothing was embedded"
 
 
-async def test_what_it_costs_an_hour_and_what_it_waits_for() -> None:
-    spend = SpendStatistics(usd_total=1.0, day_usd=3.0, month_usd=9.0, day_tokens=5, limit_reached=False)
+async def test_what_it_costs_an_hour() -> None:
+    spend = SpendStatistics(
+        usd_total=1.0, day_usd=3.0, month_usd=9.0, day_tokens=5, day_requests=1, limit_reached=False
+    )
     numbers = Numbers(spend=spend)
     overview = overview_of(numbers)
     await overview.sample(0.0)
     numbers.spend = replace(spend, usd_total=1.5)
     assert (await overview.sample(60.0))["usd"] == pytest.approx(30.0)
     facts = overview.facts()
-    assert facts["waits"] == [{"reason": "provider_key", "text": "provider blocked: no key", "until": 7.0}]
     assert facts["spend"]["day_usd"] == 3.0

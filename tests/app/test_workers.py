@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 # Serves what it is, and ends at SIGTERM. Its arguments: number, handle, a file that says what to do, a token.
 PROGRAM = """
-import json, os, pathlib, signal, sys
+import json, os, pathlib, signal, sys, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 number, handle, token = int(sys.argv[1]), int(sys.argv[2]), sys.argv[4]
 plan = json.loads(pathlib.Path(sys.argv[3]).read_text())
@@ -38,8 +38,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         ready = plan.get("unready") != number
         asked = self.path
+        if asked == "/v1/status" and plan.get("hangs") == number:
+            time.sleep(3600)
         body = f"# TYPE done_total counter\\ndone_total {10 * number}\\n" if self.path == "/metrics" else json.dumps(
-            {"ready": True, "without": "cache: x"} if ready else {"error": "waits"})
+            {"ready": True, "without": "cache: x"} if ready else {"error": "waits", "waits": [{"reason": "group"}]})
         if asked == "/v1/status":
             body = json.dumps({"role": "worker", "pid": number})
         if self.headers["authorization"] != f"Bearer {token}":
@@ -104,6 +106,7 @@ async def running(plan: Path, count: int = 2, **options: Any) -> AsyncIterator[S
     others = children()  # as a broker of the tests
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers_module, "ASK_SECONDS", 30.0)  # whatever else the machine does
+        patch.setattr(workers_module, "STATUS_SECONDS", 30.0)
         workers = Small(settings, count, plan)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
@@ -124,10 +127,22 @@ async def test_they_are_one_to_whoever_asks(plan: Path) -> None:
     assert workers.code == 0
 
 
+@pytest.mark.slow
+async def test_one_that_hangs_hides_no_other(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan.write_text('{"hangs": 2}')
+    async with running(plan, 3) as workers:
+        await workers.until(done(60))
+        monkeypatch.setattr(workers_module, "STATUS_SECONDS", 3.0)
+        first, second, third = await workers.statuses()
+    assert (first["pid"], third["pid"]) == (1, 3)
+    assert second == {"error": "worker 2: no answer within 3 s"}
+
+
 async def test_one_that_is_not_ready_is_named(plan: Path) -> None:
     plan.write_text('{"unready": 2}')
     async with running(plan) as workers:
-        await workers.until(lambda said: '"error":"worker 2: waits"' in said)
+        said = await workers.until(lambda said: '"error":"worker 2: waits"' in said)
+        assert '"waits":[{"worker":2,"reason":"group"}]' in said
 
 
 @pytest.mark.slow

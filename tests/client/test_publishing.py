@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import anyio
@@ -10,6 +11,8 @@ import orjson
 import pytest
 
 from streamer.client import ConfigurationError, Text, TextProducer, Unreachable
+from streamer.core.decoding import Decoder
+from streamer.core.events import Event, Origin, Record, TopicPartition
 from tests.support.brokers import Broker, NewTopicName
 from tests.support.topics import read_all
 
@@ -32,12 +35,40 @@ async def test_texts_are_published_as_workers_read_them(broker: Broker, new_topi
     ]
 
 
-async def test_texts_go_where_the_workers_setting_says() -> None:
+@pytest.mark.parametrize(
+    ("field", "metadata", "value"),
+    [
+        ("data.body", {"data": {"n": 1}}, {"data": {"n": 1, "body": "hello"}}),
+        ("body", {"text": "a summary"}, {"text": "a summary", "body": "hello"}),
+        ("a.b.c", None, {"a": {"b": {"c": "hello"}}}),
+        ("Review Text", {"lang": "en"}, {"lang": "en", "Review Text": "hello"}),
+        ("text", {"stars": 5}, {"stars": 5, "text": "hello"}),
+        ("text", {"text": "hello"}, {"text": "hello"}),
+    ],
+)
+async def test_texts_go_where_the_workers_setting_says(field: str, metadata: Any, value: Any) -> None:
     """First hour D8."""
-    producer = TextProducer("127.0.0.1:1", text_field="data.body")
-    message = producer._message(Text("hello", metadata={"data": {"n": 1}}))
+    producer = TextProducer("127.0.0.1:1", text_field=field)
+    message = producer._message(Text("hello", "a", metadata))
     await producer.__aexit__()
-    assert orjson.loads(message.value or b"") == {"data": {"n": 1, "body": "hello"}}
+    assert orjson.loads(message.value or b"") == value
+    tp = TopicPartition("texts", 0)
+    event = Decoder(text_field=field).decode(Record(tp, 0, message.key, message.value, 0), Origin(tp, 0, 1))
+    assert isinstance(event, Event), event
+    assert (event.id, event.text) == ("a", "hello")
+
+
+@pytest.mark.parametrize(
+    ("field", "metadata"), [("data.body", {"data": "a string"}), ("body", {"body": "mine"}), ("a.b", {"a": [1]})]
+)
+async def test_metadata_that_stand_in_the_way_of_the_text_are_refused(field: str, metadata: Any) -> None:
+    """First hour D8."""
+    producer = TextProducer("127.0.0.1:1", text_field=field)
+    try:
+        with pytest.raises(ConfigurationError, match=f"cannot be put at '{field}' of the metadata: '"):
+            producer._message(Text("hello", metadata=metadata))
+    finally:
+        await producer.__aexit__()
 
 
 @pytest.mark.parametrize(

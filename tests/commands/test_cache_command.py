@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import pytest
 
 from streamer.adapters.redis.cache import RedisVectorCache
@@ -41,6 +42,39 @@ async def test_its_actions_work_while_a_worker_uses_the_file(tmp_path: Path) -> 
         assert await find(worker, [1]) == [1]
         assert worker.statistics().faults_total == 0
     assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, f"{path.name}.lock"]
+
+
+@pytest.mark.parametrize("action", ["prune", "clear"])
+async def test_it_does_in_the_midst_of_a_workers_writes(action: str, tmp_path: Path) -> None:
+    """First hour R10."""
+    async with opened(tmp_path / "streamer-cache.sqlite") as worker, anyio.create_task_group() as tasks:
+        stopped = anyio.Event()
+        written = 0
+
+        async def write() -> None:
+            nonlocal written
+            while not stopped.is_set():
+                await worker.put_many(entries(range(written, written + 50)))
+                written += 50
+
+        tasks.start_soon(write)
+        for _ in range(2):
+            done = await streamer("cache", action, "--set", "cache.max_bytes=200000", **OPENAI)
+            assert done.code == 0, done.stderr
+        stopped.set()
+    async with opened(tmp_path / "streamer-cache.sqlite") as worker:
+        await worker.put_many(entries([written]))
+        assert await find(worker, [written]) == [written]
+        assert worker.statistics().faults_total == 0
+
+
+@pytest.mark.parametrize("action", ["prune", "clear"])
+async def test_there_is_nothing_to_do_without_a_file_and_no_file_is_made(action: str, tmp_path: Path) -> None:
+    """First hour R10."""
+    done = await streamer("cache", action, **OPENAI)
+    assert done.code == 2
+    assert "cache.path = streamer-cache.sqlite: there is no such file" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_its_actions_reach_the_server_that_the_settings_name(tmp_path: Path) -> None:

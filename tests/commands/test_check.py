@@ -206,3 +206,12 @@ async def test_e6_check_names_the_encoding_that_the_server_takes() -> None:
         done = await check(server)
     assert "ok      provider: " in done.stdout
     assert 'set provider.encoding_format = "float"' in done.stdout + done.stderr.replace("\\", "")
+
+
+async def test_a_database_of_vectors_is_looked_at_where_there_is_one() -> None:
+    pytest.importorskip("pymilvus", reason="make test-milvus brings it: 350 MB that nothing else needs")
+    async with FakeOpenAI(key=KEY) as server:
+        without = await check(server)
+        done = await check(server, "--set", "index.backend=milvus")
+    assert "ok      index: streamer-index.db will be created" in done.stdout
+    assert " index: " not in without.stdout

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from streamer.commands.demo_ledger import Found, Ledger, Sighting
+from streamer.commands.demo_view import LiveView, PlainView
 from streamer.core.events import Record
 from tests.commands.demo_books import FEW, TP, balanced, deletion, ledger_of, sample, vector, verdict
 
@@ -75,6 +79,23 @@ def test_an_anomaly_is_seen_with_its_reason(reasons: dict[str, str | None], word
     found = ledger.note_verdict(Record(TP, 0, b"s", orjson.dumps(body), 0), 1.0)
     assert found == Sighting("text of s", reason=words)
     assert ledger.summary().out_of_place == Found(1, 1)
+
+
+@pytest.mark.parametrize("kind", ["warming_up", "ordinary", "a kind of a later version"])
+def test_what_is_neither_a_copy_nor_strange_is_called_nothing(kind: str) -> None:
+    """First hour D4: what warms up was shown as ordinary."""
+    ledger = ledger_of(sample("a"))
+    body = {"id": "a", "verdict": kind, "similarity": 0.6, "duplicate_of": None}
+    sighting = ledger.note_verdict(Record(TP, 0, b"a", orjson.dumps(body), 0), 1.0)
+    assert sighting == Sighting("text of a")
+    out = io.StringIO()
+    console = Console(file=out, width=100)
+    for view in (PlainView(console), LiveView(1)):
+        view.saw(sighting)
+        if isinstance(view, LiveView):
+            console.print(view)
+    assert "ordinary" not in out.getvalue()
+    assert "warming" not in out.getvalue()
 
 
 def test_a_strange_outcome_is_named() -> None:

@@ -82,6 +82,51 @@ async def test_the_column_is_named_and_the_worker_needs_no_setting(sink: MemoryS
     assert {message.topic for message in sink.acknowledged} == {"texts"}
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "field"),
+    [
+        ("a.json", '[{"id": "r-1", "review": {"body": "Too late"}}]', "review.body"),
+        ("a.tsv", "id\tReview Text\nr-1\tToo late\n", "Review Text"),
+        ("a.csv", "\ufeffid;body\r\nr-1;Too late\r\n", "body"),  # as Excel writes it
+        ("a.csv", 'id,"body"\nr-1,"Too late"\n', "body"),
+    ],
+)
+async def test_row_19_whatever_the_file_the_worker_of_the_line_above_reads_it(
+    name: str, content: str, field: str, sink: MemorySink, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    done = await streamer("publish", name, "--text-field", field, "--key-field", "id")
+    assert done.code == 0, done.stderr
+    [message] = sink.acknowledged
+    event = Decoder().decode(Record(TP, 0, message.key, message.value, 0, message.headers), Origin(TP, 0, 1))
+    assert isinstance(event, Event), event
+    assert (event.id, event.text) == ("r-1", "Too late")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "id,body,text\nr-1,Too late,a summary\n"),
+        ("a.jsonl", '{"id": "r-1", "body": "Too late", "text": {"lang": "en"}}\n'),
+    ],
+)
+async def test_row_19_what_stands_where_the_text_goes_is_not_lost(
+    name: str, content: str, sink: MemorySink, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    refused = await streamer("publish", name, "--text-field", "body")
+    assert refused.code == 2
+    assert "'text' holds something else; rename one of the two, or set input.text_field = body" in refused.stderr
+    assert sink.acknowledged == []
+    done = await streamer("publish", name, "--text-field", "body", "--set", "input.text_field=body")
+    assert done.code == 0, done.stderr
+    [message] = sink.acknowledged
+    event = Decoder(text_field="body").decode(Record(TP, 0, message.key, message.value, 0), Origin(TP, 0, 1))
+    assert isinstance(event, Event), event
+    assert event.text == "Too late"
+    assert "text" in (event.metadata or {})
+
+
 TWEETS = r"""tweet_id,airline_sentiment,text,tweet_created
 5.70306E+17,neutral,@airline What @someone said.,2015-02-24 11:35:52 -0800
 5.70306E+17,negative,"@airline it's ""really"" aggressive to blast
@@ -91,6 +136,15 @@ obnoxious entertainment\n at us, & they have little recourse 😡",2015-02-24 11
 LOGS = r"""{"host":"web-1","pid":4711,"text":"<34>Oct 11 22:14:15 su: 'su root' failed on /dev/pts/8","tags":[]}
 {"host":"db-2","pid":null,"text":"\u0041 50% full\tnow","tags":["disk",{"n":1}]}
 """
+BANK = """\ufeffDatum;Verwendungszweck;Betrag\r
+01.02.2026;"Miete; Feber";-1.024,50\r
+"02.02.2026";Gehalt;3.000,00\r
+"""
+TICKETS = """[
+  {"key": "T-1", "fields": {"summary": "Login fails", "labels": []}},
+  {"key": "T-2", "fields": {"summary": "Caf\\u00e9 \\ud83d\\ude00", "labels": ["ui"]}}
+]"""
+PLAIN = '2026-11-28 12:00:01,123 ERROR [main] "No space left", retrying\n\n{not json} but a line\n'
 SMS = """ham\tGo until jurong point, crazy.. Available only "in bugis n great world
 spam\tFree entry in 2 a wkly comp! Text FA to 87121 to receive entry; £100
 """
@@ -109,6 +163,18 @@ spam\tFree entry in 2 a wkly comp! Text FA to 87121 to receive entry; £100
         (
             "logs.jsonl", LOGS, ["--key-field", "host"], [b"web-1", b"db-2"],
             ["<34>Oct 11 22:14:15 su: 'su root' failed on /dev/pts/8", "A 50% full\tnow"],
+        ),
+        (
+            "bank.csv", BANK, ["--text-field", "Verwendungszweck", "--key-field", "Datum"],
+            [b"01.02.2026", b"02.02.2026"], ["Miete; Feber", "Gehalt"],
+        ),
+        (
+            "tickets.json", TICKETS, ["--text-field", "fields.summary", "--key-field", "key"], [b"T-1", b"T-2"],
+            ["Login fails", "Caf\u00e9 \U0001f600"],
+        ),
+        (
+            "app.log", PLAIN, ["--format", "text"], [None, None],
+            ['2026-11-28 12:00:01,123 ERROR [main] "No space left", retrying', "{not json} but a line"],
         ),
         (
             "sms.tsv", SMS, ["--columns", "label,text", "--no-quotes"], [None, None],
@@ -133,6 +199,7 @@ async def test_row_42_files_as_people_keep_them_arrive_whole(
 
 
 async def test_one_message_is_not_messages(sink: MemorySink) -> None:
+    """First hour R8."""
     done = await streamer("publish", "-", "--topic", "other", stdin="my parcel got wet\n")
     assert (done.code, done.stderr) == (0, "1 message published\n")
     assert [(message.topic, message.value) for message in sink.acknowledged] == [("other", b"my parcel got wet")]

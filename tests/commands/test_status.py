@@ -8,15 +8,17 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 
 from streamer.adapters.kafka.groups import Group
 from streamer.commands import status as command
-from streamer.commands.status import default_urls, group_document
+from streamer.commands.status_asks import default_urls, group_document
 from streamer.commands.status_view import lines_of
 from streamer.core.events import TopicPartition
 from streamer.errors import Unreachable
 from streamer.http.health import create_health_app
-from streamer.http.sums import Sums, create_sums_app
+from streamer.http.role_state import RoleState
+from streamer.http.sums import Readiness, Sums, create_sums_app
 from streamer.settings import Settings
 from tests.commands.in_process import empty_folder, streamer  # noqa: F401  a fixture for all tests here
 from tests.support.brokers import NOBODY
@@ -40,7 +42,8 @@ WORKER: dict[str, Any] = {
          "oldest_unfinished_seconds": 61.0},
     ],
     "cache": {"texts": 100, "hits": 83, "share": 0.83, "problem": None},
-    "spend": {"usd": 0.5, "day_usd": 1.25, "month_usd": 30.0, "day_tokens": 62_500, "limit_reached": False},
+    "spend": {"usd": 0.5, "day_usd": 1.25, "month_usd": 30.0, "day_tokens": 62_500, "day_requests": 120,
+              "limit_reached": False},
     "price": {"usd_per_million_tokens": 0.02, "as_of": "2026-11-28"},
     "in_flight": 400, "end_to_end_seconds": {"p50": 0.1, "p95": None},
     "dead_letters": [{"kind": "missing_text", "count": 1_000, "reason": "no text at 'text'"}],
@@ -50,8 +53,8 @@ WORKER: dict[str, Any] = {
 
 
 class Observed:
-    def ready(self) -> str | None:
-        return WORKER["state"]  # type: ignore[no-any-return]
+    def state(self) -> RoleState:
+        return RoleState(not_ready=WORKER["state"])
 
     def statistics(self) -> Any:
         raise AssertionError("not asked")
@@ -75,14 +78,43 @@ async def test_one_look_tells_state_reason_and_price() -> None:
         "without since ", "cache: database or disk is full",
         "texts/1 12,000, the oldest event in flight for 61 s, nothing committed for 90 s",
         "1,000 missing_text in the last hour, mostly: no text at 'text'",
-        "abc openai small, cache 83% of 100 texts", "1.25 USD today for 62,500 tokens, 30.00 USD this month",
+        "abc openai small, cache 83% of 100 texts",
+        "1.25 USD today for 62,500 tokens in 120 requests, 30.00 USD this month",
         "price   0.02 USD a million tokens (list price of 2026-11-28)",
         "at this rate 41.00 USD a day; the backlog costs 312.00 USD and takes 9 h",
     ):  # fmt: skip
         assert said in text
     assert "texts/0" not in text, "what is not behind is not listed"
-    assert "no answer" in text, "the brokers"
+    assert "unknown   Kafka at" in text, "the brokers"
     assert done.code == 3
+
+
+def test_a_price_that_all_pay_is_told_once() -> None:
+    other = {**WORKER, "price": {"usd_per_million_tokens": 0.13, "as_of": None}}
+    documents = [{"kind": "process", "url": "http://w", **one} for one in (WORKER, WORKER, other)]
+    prices = [line.plain.split(maxsplit=1)[1] for line in lines_of(documents) if line.plain.split()[0] == "price"]
+    assert [price.split()[0] for price in prices] == ["0.02", "0.13"]
+
+
+def test_a_forecast_without_a_price_tells_requests_tokens_and_time() -> None:
+    forecast = {"usd_per_day": None, "tokens_per_day": 1_728_000, "requests_per_day": 288_000, "backlog_usd": None,
+                "backlog_tokens": 1_200, "backlog_seconds": 60.0}  # fmt: skip
+    unknown = {"usd_per_million_tokens": None, "as_of": None}
+    document = {"kind": "process", "url": "http://w", **WORKER, "price": unknown, "forecast": forecast}
+    check_document("status", document)
+    lines = [line.plain.split(maxsplit=1) for line in lines_of([document])]
+    [said] = [line[1] for line in lines if line[0] == "outlook"]
+    start = "at this rate 288,000 requests and 1,728,000 tokens a day; "
+    assert said == start + "the backlog has 1,200 tokens and takes 60 s"
+
+
+def test_why_offsets_are_not_committed_is_told_at_once() -> None:
+    failure = {"reason": "no answer to the commit within 4 s", "since": "2026-11-28T09:05:00Z"}
+    document = {"kind": "process", "url": "http://w", **WORKER, "commit_failure": failure}
+    check_document("status", document)
+    [line] = [line.plain for line in lines_of([document]) if "commit" in line.plain.split()[0]]
+    assert line.split()[1] == "since"
+    assert line.endswith("09:05:00Z: no answer to the commit within 4 s")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +135,29 @@ def test_whose_price_it_is_or_that_none_is_known(price: Mapping[str, Any] | None
     assert [line[1] for line in lines if line[0] == "price"] == said
 
 
+@pytest.mark.parametrize(
+    ("reason", "until", "said"),
+    [
+        ("provider_rate_limited", "2026-11-28T09:05:08Z", ", until "),
+        ("spend_limit", "2026-11-29T00:00:00Z", ", until "),
+        ("provider_key", None, ""),
+        ("publishing", None, ""),
+    ],
+)
+def test_each_wait_has_its_beginning_and_where_it_is_known_its_end(reason: str, until: str | None, said: str) -> None:
+    """First hour R2 and D12."""
+    wait = {"reason": reason, "text": "why", "since": "2026-11-28T09:05:00Z", "until": until}
+    document = {"kind": "process", "url": "http://w", **WORKER, "waits": [wait], "degraded": []}
+    check_document("status", document)
+    [line] = [line.plain for line in lines_of([document]) if line.plain.startswith("  waits") or "waits " in line.plain]
+    assert "since " in line
+    assert ("until" in line) == (until is not None)
+    assert said in line
+    assert line.endswith("why")
+
+
 async def test_json_lines_are_of_their_schema() -> None:
+    """First hour D12."""
     async with a_worker() as url:
         done = await streamer("status", *NO_BROKER, "--url", url, "--url", "http://127.0.0.1:9", "--json")
     process, nobody, group = check_lines("status-line", done.stdout)
@@ -114,11 +168,38 @@ async def test_json_lines_are_of_their_schema() -> None:
     assert done.code == 3
 
 
+@asynccontextmanager
+async def silence() -> AsyncIterator[str]:
+    """An address where connections are accepted and nothing is ever answered, as of a process that hangs."""
+
+    async def handle(stream: SocketStream) -> None:
+        async with stream:
+            await anyio.sleep_forever()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, handle)
+        yield f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        tasks.cancel_scope.cancel()
+
+
+async def test_all_have_one_deadline_and_who_misses_it_is_named() -> None:
+    """Left to themselves, the clients of brokers that hang take 15 s and more."""
+    async with silence() as hangs:
+        asked = ("--url", f"http://{hangs}", "--url", f"http://{NOBODY}", "--url", f"http://{hangs}/other")
+        done = await streamer("status", "-b", hangs, *asked, "--timeout", "0.5", "--json")
+    first, nobody, other, group = check_lines("status-line", done.stdout)
+    assert first["error"] == f"http://{hangs} does not answer within 0.5 s"
+    assert f"no worker or indexer answers at http://{NOBODY}" in nobody["error"]
+    assert other["error"] == f"http://{hangs}/other does not answer within 0.5 s"
+    assert group["error"] == f"Kafka at {hangs} does not answer within 0.5 s"
+    assert done.code == 3
+
+
 async def test_brokers_that_are_silent_hold_up_no_process() -> None:
     shown: list[tuple[str, str | None]] = []
     asked = anyio.Event()
 
-    async def silent(_: Settings) -> list[dict[str, Any]]:
+    async def silent(_: Settings, __: float) -> list[dict[str, Any]]:
         await asked.wait()
         return [{"kind": "group", "id": "g", "error": "no broker answers"}]
 
@@ -130,7 +211,7 @@ async def test_brokers_that_are_silent_hold_up_no_process() -> None:
         patch.setattr(command, "groups_of", silent)
         patch.setattr(command, "_print_json", show)
         async with a_worker() as url:
-            with anyio.fail_after(30), pytest.raises(Unreachable, match="no broker answers"):
+            with anyio.fail_after(30), pytest.raises(Unreachable, match="1 of 2 did not answer"):
                 await command.status(Settings(), [url], watch=False, as_json=True)
     assert shown == [("process", None), ("group", "no broker answers")]
 
@@ -138,7 +219,7 @@ async def test_brokers_that_are_silent_hold_up_no_process() -> None:
 async def test_watching_goes_on_with_what_silent_brokers_said_last() -> None:
     shown: list[str] = []
 
-    async def silent(_: Settings) -> list[dict[str, Any]]:
+    async def silent(_: Settings, __: float) -> list[dict[str, Any]]:
         await anyio.sleep_forever()
         raise AssertionError
 
@@ -226,8 +307,8 @@ def test_an_indexer_tells_of_a_change_of_the_model() -> None:
 class Several:
     """What `streamer run --workers` serves."""
 
-    async def ready(self) -> tuple[str | None, str | None]:
-        return "worker 2: stopped", None
+    async def readiness(self) -> Readiness:
+        return Readiness(not_ready="worker 2: stopped")
 
     async def sums(self) -> Sums:
         return Sums()

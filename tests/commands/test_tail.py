@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 from streamer.app.migrations import settings_of
 from streamer.commands import tail as module
 from streamer.core.events import Headers, Record, TopicPartition
+from streamer.errors import DeadLetterKind
 from streamer.settings import Settings
 from tests.commands.in_process import empty_folder as empty_folder
 from tests.commands.in_process import streamer
@@ -90,12 +91,20 @@ async def test_the_last_old_record_is_not_new(polls: Polls) -> None:
     assert polls.opened == [False, True]
 
 
-@pytest.mark.parametrize("arguments", [["verdicts", "--kind", "near-duplicate"], ["verdicts", "--kind", "anomaly"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["verdicts", "--kind", "near-duplicate"],
+        ["verdicts", "--kind", "near_duplicate", "--from-beginning"],
+        ["verdicts", "--kind", "anomaly"],
+        ["verdicts", "--kind", "anomaly", "--from-beginning"],
+    ],
+)
 async def test_only_one_kind_of_verdict(arguments: list[str], polls: Polls) -> None:
     """First hour R9."""
     polls.new = [verdict("a", "ordinary"), verdict("b", "near_duplicate"), verdict("c", "anomaly")]
     done = await streamer("tail", *arguments, "-n", "1")
-    assert done.stdout.split()[:2] == (["b", "near_duplicate"] if "near" in arguments[-1] else ["c", "anomaly"])
+    assert done.stdout.split()[:2] == (["b", "near_duplicate"] if "near" in arguments[2] else ["c", "anomaly"])
 
 
 async def test_only_one_kind_of_dead_letter(polls: Polls) -> None:
@@ -106,6 +115,17 @@ async def test_only_one_kind_of_dead_letter(polls: Polls) -> None:
     ]
     done = await streamer("tail", "dead-letters", "--kind", "missing_text", "-n", "1")
     assert done.stdout.startswith("missing_text  ?  no text")
+
+
+@pytest.mark.parametrize("kind", get_args(DeadLetterKind))
+async def test_each_kind_of_dead_letter_can_be_asked_for(kind: str, polls: Polls) -> None:
+    """First hour D13. One without a kind, of somebody else, is none of them."""
+    others = [other for other in get_args(DeadLetterKind) if other != kind]
+    polls.new = [record("foreign", {"text": kind})]
+    polls.new += [record(name, {"text": "x"}, (("streamer-error-kind", name.encode()),)) for name in [*others, kind]]
+    done = await streamer("tail", "dead-letters", "--kind", kind.replace("_", "-"), "-n", "1", "--json")
+    [line] = done.stdout.splitlines()
+    assert orjson.loads(line)["key"] == kind
 
 
 @pytest.mark.parametrize(

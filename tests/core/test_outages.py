@@ -21,6 +21,7 @@ def every(step: float, start: float, end: float, reason: str | None) -> list[tup
 
 
 def test_beginning_each_change_and_end() -> None:
+    """First hour D1."""
     looks = [
         *every(0.25, 0, 10, None),
         *every(0.25, 10, 20, "down: openai answered 500: “a”"),
@@ -44,6 +45,7 @@ def test_a_moment_is_no_outage_and_more_than_two_seconds_are_one() -> None:
 
 
 def test_reasons_that_change_all_the_time_still_begin_an_outage() -> None:
+    """First hour D1."""
     looks = [(n / 4, f"down: {'ab'[n % 2]}") for n in range(100)]
     assert [kind for kind, _, _ in told(Outage(1.0), looks)] == ["began"]
 
@@ -56,6 +58,7 @@ def test_a_reason_that_comes_back_is_not_told_again_at_once() -> None:
 
 
 def test_a_part_that_flaps_is_one_long_outage() -> None:
+    """First hour D1."""
     looks = [(n / 4, "down" if n // 12 % 2 else None) for n in range(4 * 600)]  # three seconds each
     found = told(Outage(1.0), looks)
     assert [kind for kind, _, _ in found] == ["began", "ended"] * 2 + ["began"]

@@ -45,6 +45,7 @@ def test_a_wrong_line_is_found() -> None:
 
 
 def test_any_record_is_a_line_of_tail() -> None:
+    """First hour R8."""
     tp = TopicPartition("vectors", 0)
     for value, key in ((b'{"id": "a"}', b"a"), (None, None), (b"\xff", b"\x00")):
         line = orjson.dumps(as_document(Record(tp, 1, key, value, 5, (("name", b"value"),))))
@@ -53,6 +54,7 @@ def test_any_record_is_a_line_of_tail() -> None:
 
 @pytest.mark.anyio
 async def test_settings_are_one_line() -> None:
+    """First hour R8."""
     done = await streamer("config", "--json")
     assert done.code == 0
     assert len(done.stdout.splitlines()) == 1

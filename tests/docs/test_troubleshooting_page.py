@@ -17,11 +17,13 @@ from streamer.commands import running
 from tests.docs.markdown import ROOT
 from tests.support.read_once import nodes_of
 
+pytestmark = pytest.mark.xdist_group("sources")
+
 PAGE = ROOT / "docs" / "troubleshooting.md"
 TEXT = PAGE.read_text()
 PACKAGE = ROOT / "streamer"
 GAP = "\0"  # what an f-string puts in
-ENDINGS = {"ConfigurationError", "Unreachable"}  # the errors that exit codes 2 and 3 stand for
+ENDINGS = {"ConfigurationError", "Unreachable", "Unwritable"}  # the errors that exit codes 2 and 3 stand for
 
 # Modules whose errors of this kind no user of the command line meets, or which only pass on another's words.
 ELSEWHERE = {

@@ -55,10 +55,10 @@ async def test_what_is_counted_is_what_the_answers_say() -> None:
     spending = budget(ledger)
     embedder = dispatcher(provider, budget=spending)
     assert_right(texts(10), await embedder.embed(texts(10), "document"))
-    assert ledger.costs == {"2026-11-28": Cost(30, 30_000), "2026-11": Cost(30, 30_000)}
+    assert ledger.costs == {"2026-11-28": Cost(30, 30_000, 1), "2026-11": Cost(30, 30_000, 1)}
     statistics = spending.statistics()
     assert (statistics.usd_total, statistics.day_usd, statistics.month_usd) == (0.00003, 0.00003, 0.00003)
-    assert (statistics.day_tokens, statistics.limit_reached) == (30, False)
+    assert (statistics.day_tokens, statistics.day_requests, statistics.limit_reached) == (30, 1, False)
 
 
 async def test_an_answer_without_a_count_costs_what_was_estimated() -> None:
@@ -145,13 +145,15 @@ async def test_at_the_limit_of_a_day_calls_wait_until_midnight_and_go_on_by_them
         ({"usd_per_month": 0.0001}, "until 2026-12-01T00:00:00Z: 0.000090 USD of 0.0001 USD a month "
                                     "(provider.max_spend_per_month)"),
         ({"tokens_per_day": 95, "usd_per_month": 0.0001}, "until 2026-12-01T00:00:00Z"),
+        ({"requests_per_day": 40}, "until 2026-11-29T00:00:00Z: 40 of 40 requests a day "
+                                   "(provider.max_requests_per_day)"),
         ({"usd_per_day": 0.0001, "usd_total": 0.0002}, "since 2026-11-28T12:00:00Z: 0.0002 USD of 0.0002 USD in all "
                                                        "(provider.max_spend)"),
     ],
 )  # fmt: skip
 async def test_the_limit_that_is_longest_in_the_way_is_named(limits: dict[str, Any], said: str) -> None:
     ledger = MemoryLedger()
-    ledger.costs = {"2026-11-28": Cost(90, 90_000), "2026-11": Cost(90, 90_000), "total": Cost(200, 200_000)}
+    ledger.costs = {"2026-11-28": Cost(90, 90_000, 40), "2026-11": Cost(90, 90_000), "total": Cost(200, 200_000)}
     spending = budget(ledger, **limits)
     assert await spending.reserve(11) is None
     assert said in (spending.state() or "")
@@ -182,6 +184,33 @@ async def test_another_process_that_settles_makes_room() -> None:
         await anyio.sleep(5)
     assert embedder.state() is None
     assert day_of(ledger) == 56
+
+
+async def test_requests_of_a_day_are_used_up_whatever_came_of_them_and_not_one_more_is_made() -> None:
+    ledger = MemoryLedger()
+
+    async def behave(call: Call) -> Answer | None:
+        if call.number % 2:
+            raise RetriableError("502")
+        return Answer(rows(call.texts), billed_tokens=1)
+
+    provider = FakeProvider(behave)
+    embedder = dispatcher(provider, budget=budget(ledger, None, requests_per_day=5), concurrency=1)
+    with anyio.move_on_after(3600):
+        for number in range(9):
+            await embedder.embed([f"text number {number}"], "document")
+    assert len(provider.calls) == ledger.costs["2026-11-28"].requests == 5
+    assert "5 of 5 requests a day" in (embedder.state() or "")
+
+
+async def test_a_call_that_was_not_made_is_no_request() -> None:
+    spending = budget(ledger := MemoryLedger(), requests_per_day=1)
+    held = await spending.reserve(10)
+    assert held is not None
+    assert await spending.reserve(10) is None
+    await spending.release(held)
+    assert ledger.costs["2026-11-28"] == Cost()
+    assert await spending.reserve(10) is not None
 
 
 async def test_a_raised_limit_admits_calls_at_once() -> None:

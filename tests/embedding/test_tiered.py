@@ -1,4 +1,4 @@
-"""A cache of this machine in front of one that machines share."""
+"""A cache of this machine before one that machines share, and memory before either."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import anyio
 import pytest
 
 from streamer.core.vectors import cache_key
-from streamer.embedding.tiered import TieredCache
+from streamer.embedding.recent_vectors import RecentVectors
+from streamer.embedding.tiered import RecentFirst, TieredCache
 from streamer.protocols import Embedding
 from streamer.testing import MemoryCache, vector_of
 
@@ -80,3 +81,49 @@ async def test_a_claim_that_is_cancelled_holds_in_neither() -> None:
         assert near.ours
         tasks.cancel_scope.cancel()
     assert not near.ours
+
+
+def in_front_of(cache: Tier, *, seconds: float = 60.0) -> tuple[RecentFirst, RecentVectors]:
+    recent = RecentVectors(dimensions=len(vector_of("")), max_bytes=1_000_000, seconds=seconds)
+    return RecentFirst(recent, cache), recent
+
+
+async def test_what_was_found_or_stored_lately_is_not_looked_up_again() -> None:
+    cache = Tier()
+    await cache.put_many(entries("a"))
+    first, recent = in_front_of(cache)
+    keys = list(entries("a", "b", "c"))
+    assert (await first.get_many(keys)).keys() == {keys[0]}
+    await first.put_many(entries("b"))
+    assert cache.entries.keys() == set(keys[:2])
+    reads = cache.reads
+    found = await first.get_many([keys[1], keys[0], keys[1]])
+    assert {key: found[key].vector.tolist() for key in found} == {
+        key: embedding.vector.tolist() for key, embedding in entries("a", "b").items()
+    }
+    assert cache.reads == reads
+    assert recent.statistics().hits_total == 2
+    assert (await first.get_many(keys)).keys() == set(keys[:2])  # what is missing is looked for each time
+    assert cache.reads == reads + 1
+
+
+async def test_what_was_deleted_is_found_until_its_time_is_up() -> None:
+    cache = Tier()
+    first, recent = in_front_of(cache)
+    await first.put_many(entries("a"))
+    keys = list(entries("a"))
+    cache.entries.clear()
+    assert (await first.get_many(keys)).keys() == set(keys)
+    assert not recent.find(keys, anyio.current_time() + 60.0)
+    assert await first.get_many(keys) == {}
+
+
+async def test_claims_are_those_of_the_cache_behind() -> None:
+    cache = Tier()
+    first, _ = in_front_of(cache)
+    keys = list(entries("a", "b"))
+    cache.taken = {keys[1]}
+    assert await first.claim(keys) == keys[:1]
+    assert cache.ours == {keys[0]}
+    first.unclaim(keys[:1])
+    assert cache.ours == set()

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from streamer.adapters.child import dying_with_us
 from tests.faults.causes import STRANGE, Clock, commits_refused, damaged, in_place_of, log_of, ordinary
 from tests.faults.scenarios import small_disk
 from tests.faults.scene import Member, Scene, scene
+from tests.faults.watching import StatusWatch, watching_status
 from tests.support.brokers import Broker, NewTopicName
 from tests.support.processes import StreamerProcess
 from tests.support.schemas import check_lines
@@ -36,6 +38,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
 
 # Each within twice the time that it takes on a machine with nothing else to do: 5 and 10 seconds.
 NAMED_WITHIN, SEEN_WELL_WITHIN = 10.0, 20.0
+IN_STATUS_WITHIN = 5.0  # seconds from when the process itself knows it: times of its clock, whatever the load
 
 SOONER = {"commit old": ("> 60", "> 5"), "restore too long": ("> 600", "> 3"), "flood of anomalies": ("[1m]", "[10s]")}
 EXPRESSIONS = {trouble: said.replace(*SOONER.get(trouble, ("", ""))) for trouble, said in TROUBLES.items()}
@@ -166,22 +169,38 @@ def _is_outage(line: dict[str, Any], part: str) -> bool:
     return line.get("part") == part and "since" in line
 
 
-async def named(members: Sequence[Member], reason: str, part: str, before: Sequence[int]) -> tuple[Member, str]:
-    """Who waits, and how soon that is named by `/readyz` and by one more log line than `before`, both with since
-    when."""
-    begun = time.monotonic()
+async def named(
+    watch: StatusWatch, members: Sequence[Member], reason: str, part: str, before: Sequence[int]
+) -> tuple[Member, str]:
+    """Who waits, and how soon that is named by `/readyz`, by `streamer status` and by one more log line than `before`,
+    all with since when."""
+    begun, caused = time.monotonic(), datetime.now(UTC)
     with anyio.fail_after(NAMED_WITHIN):
         member, waits = await waits_for(members, reason)
     assert waits["since"]
     page = time.monotonic() - begun
     assert member.process is not None
+    with anyio.fail_after(NAMED_WITHIN + SEEN_WELL_WITHIN):
+        at, since = await watch.named(url_of(member), reason)
+    status = (at - caused).total_seconds()
+    assert (at - since).total_seconds() <= IN_STATUS_WITHIN
+    assert status <= NAMED_WITHIN
     count = before[members.index(member)] + 1
     await member.process.logged(count, lambda line: _is_outage(line, part), timeout=NAMED_WITHIN)
-    return member, f"/readyz after {page:.1f} s, log after {time.monotonic() - begun:.1f} s"
+    log = time.monotonic() - begun
+    return member, f"/readyz after {page:.1f} s, status after {max(0.0, status):.1f} s, log after {log:.1f} s"
+
+
+def url_of(member: Member) -> str:
+    return f"http://127.0.0.1:{member.port}"
 
 
 async def stuck(
-    stage: Scene, prometheus: Prometheus, log: Path, texts: Callable[[int], list[tuple[bytes, bytes]]]
+    stage: Scene,
+    prometheus: Prometheus,
+    watch: StatusWatch,
+    log: Path,
+    texts: Callable[[int], list[tuple[bytes, bytes]]],
 ) -> str:
     """The last batch of the first input partition is damaged before anybody reads it."""
     servers, before = stage.broker.bootstrap_servers, [outages(member, "Kafka input") for member in stage.members]
@@ -192,8 +211,8 @@ async def stuck(
     with damaged(log):
         for member in stage.members:
             member.signal(signal.SIGCONT)
-        owner, said = await named(stage.members, "partition", "Kafka input", before)
-        waits = await in_status(stage, owner)
+        owner, said = await named(watch, stage.members, "partition", "Kafka input", before)
+        [waits] = (await in_status(stage, owner))["waits"]
         assert waits["text"].startswith(f"{stage.texts}/0 cannot be read: ")
         assert waits["since"] < waits["until"]
         await prometheus.tells({"partition stuck"})
@@ -218,7 +237,7 @@ async def look_at_all(stage: Scene, index_port: int) -> None:
     """`streamer status` answers by its schema, and promtool finds nothing about what is scraped."""
     urls = [f"http://127.0.0.1:{port}" for port in (*(member.port for member in stage.members), index_port)]
     arguments = [argument for url in urls for argument in ("--url", url)]
-    status = StreamerProcess("status", stage.members[0].settings, "--json", *arguments)
+    status = StreamerProcess("status", stage.members[0].settings, "--json", "--timeout", "20", *arguments)
     try:
         assert await status.wait() == 0, status.stderr
         assert status.process.stdout is not None
@@ -236,17 +255,27 @@ async def look_at_all(stage: Scene, index_port: int) -> None:
 
 
 async def in_status(stage: Scene, member: Member) -> dict[str, Any]:
-    """The one thing that this worker waits for, as `streamer status` tells it."""
-    url = f"http://127.0.0.1:{member.port}"
-    status = StreamerProcess("status", stage.members[0].settings, "--json", "--url", url)
+    """This worker, as `streamer status` tells of it."""
+    status = StreamerProcess("status", stage.members[0].settings, "--json", "--timeout", "20", "--url", url_of(member))
     try:
         assert await status.wait() == 0, status.stderr
         assert status.process.stdout is not None
         [found, *_] = check_lines("status-line", status.process.stdout.read().decode())
     finally:
         status.close()
-    [waits] = found["waits"]
-    return dict(waits)
+    return dict(found)
+
+
+async def uncommitted(stage: Scene, member: Member) -> dict[str, Any]:
+    """Why it commits nothing, as `streamer status` says; `/readyz` and the log have said so before."""
+    with anyio.fail_after(120):
+        while not (await member.lacks() or "").startswith("commits: "):  # noqa: ASYNC110 - only asking tells
+            await anyio.sleep(0.2)
+    assert member.process is not None
+    await member.process.logged(1, lambda line: _is_outage(line, "commits"))
+    document = await in_status(stage, member)
+    assert [lack["since"] for lack in document["degraded"]] == [document["commit_failure"]["since"]]
+    return dict(document["commit_failure"])
 
 
 class Told:
@@ -271,7 +300,10 @@ async def test_prometheus_tells_troubles_apart(broker: Broker, new_topic: NewTop
         return [(b"k%d" % n, b"text number %d" % n) for n in (next(numbers) for _ in range(count))]
 
     with small_disk(tmp_path, 64) as disk:
-        async with deployment(broker, new_topic, tmp_path, disk) as (stage, prometheus, indexer, other):
+        async with (
+            deployment(broker, new_topic, tmp_path, disk) as (stage, prometheus, indexer, other),
+            watching_status(stage.members[0].settings, [url_of(member) for member in stage.members]) as watch,
+        ):
             servers, (first, second) = broker.bootstrap_servers, stage.members
             await produce(servers, stage.texts, texts(200))
             await prometheus.tells(set())
@@ -285,7 +317,7 @@ async def test_prometheus_tells_troubles_apart(broker: Broker, new_topic: NewTop
                 before = outages(first, "provider")
                 stage.provider.always = fault
                 await produce(servers, stage.texts, texts(200))
-                _, said = await named([first], reason, "provider", [before])
+                _, said = await named(watch, [first], reason, "provider", [before])
                 await prometheus.tells({trouble})
                 stage.provider.always = PLAIN
                 tell(f"{trouble}: {said}; well after {await well(stage):.1f} s")
@@ -302,6 +334,7 @@ async def test_prometheus_tells_troubles_apart(broker: Broker, new_topic: NewTop
             await prometheus.tells(set())
             tell("lag grows")
 
+            await stage.all_committed()  # or texts that are embedded meanwhile would be the latest ones
             await produce(servers, stage.texts, [(b"k%d" % (n % 64), b'{"body": "t"}') for n in range(1200)])
             await prometheus.tells({"dead-letter flood"})
             await produce(servers, stage.texts, texts(1200))
@@ -325,11 +358,12 @@ async def test_prometheus_tells_troubles_apart(broker: Broker, new_topic: NewTop
             tell("cache off")
 
             if (log := log_of(broker, stage.texts, 0)) is not None:
-                tell(f"partition stuck: {await stuck(stage, prometheus, log, texts)}")
+                tell(f"partition stuck: {await stuck(stage, prometheus, watch, log, texts)}")
                 async with commits_refused(broker):
                     await produce(servers, stage.texts, texts(200))
                     await prometheus.tells({"commit old"})
-                tell("commit old")
+                    failure = await uncommitted(stage, first)
+                tell(f"commit old: {failure['reason']}, since {failure['since']}")
 
             await prometheus.tells(set())
             await first.kill()
@@ -344,8 +378,8 @@ async def test_prometheus_tells_troubles_apart(broker: Broker, new_topic: NewTop
 
             before = outages(first, "provider")
             await produce(servers, stage.texts, texts(60))
-            _, said = await named([first], "spend_limit", "provider", [before])
-            waits = await in_status(stage, first)
+            _, said = await named(watch, [first], "spend_limit", "provider", [before])
+            [waits] = (await in_status(stage, first))["waits"]
             assert (waits["reason"], waits["until"][10:]) == ("spend_limit", "T00:00:00Z")
             await prometheus.tells({"spend limit"})
             clock.forward(24)
@@ -379,6 +413,6 @@ async def test_prometheus_tells_troubles_apart(broker: Broker, new_topic: NewTop
             if broker.can_restart:
                 before = outages(second, "Kafka input")
                 await anyio.to_thread.run_sync(broker.kill)
-                _, said = await named([second], "consuming", "Kafka input", [before])
+                _, said = await named(watch, [second], "consuming", "Kafka input", [before])
                 await anyio.to_thread.run_sync(broker.start)
                 tell(f"brokers gone: {said}; well after {await well(stage):.1f} s")

@@ -74,6 +74,16 @@ def test_limits_of_the_account_are_held_against_what_is_needed() -> None:
     assert enough.outlook.backlog_seconds == pytest.approx(1000 / (1_000_000 / 3600 - 200))
 
 
+def test_limits_of_a_day_are_held_against_a_day_of_the_stream() -> None:
+    limited = model(requests_per_day=500_000, tokens_per_day=10_000_000)
+    found = size(Demand(rate=10, tokens=60), limited, MACHINE, None)
+    tokens, requests = found.needs["tokens a day"], found.needs["requests a day"]
+    assert (tokens.needed, tokens.available, requests.available) == (10 * 60 * 86_400, 10_000_000, 500_000)
+    assert 0 < requests.share < 2  # at most one for each event
+    assert (found.bottleneck, found.keeps_up) == ("tokens a day", False)
+    assert "tokens a day" not in size(Demand(rate=10, tokens=60), model(), MACHINE, None).needs
+
+
 def test_only_limits_that_the_account_has_are_named() -> None:
     per_text = model(contract=contract(limits=("items",), max_items=96), items_per_minute=2000)
     needs = size(Demand(rate=10, tokens=60), per_text, MACHINE, None).needs

@@ -14,6 +14,8 @@ import pytest
 
 from streamer.errors import SpaceMismatch
 from streamer.http.api import LARGEST_BODY, create_api
+from streamer.http.role_state import RoleState
+from streamer.telemetry.waiting import Held
 from tests.support.indexing import OTHER, SPACE, Running, Topic
 from tests.support.serving import DegreesEmbedder, serving, serving_an_index
 from tests.support.serving import small_index as api
@@ -244,9 +246,14 @@ async def test_the_interface_describes_itself(token: str | None) -> None:
 
 async def test_what_it_does_without_is_told_though_it_is_ready() -> None:
     this = Running(Topic())
-    app = create_api(this.indexer, None, degraded=lambda: "snapshot: the disk is full")
+    lacks = [Held("disk_full", "snapshot: the disk is full", 1_750_000_000.0, None)]
+    app = create_api(this.indexer, None, state=lambda: RoleState(not_ready=this.indexer.ready(), degraded=lacks))
     async with anyio.create_task_group() as tasks, serving(app) as client:
         tasks.start_soon(this.indexer.run)
         await this.catch_up()
-        assert (await client.get("/readyz")).json() == {"ready": True, "without": "snapshot: the disk is full"}
+        answer = (await client.get("/readyz")).json()
+        assert (answer["ready"], answer["without"]) == (True, "snapshot: the disk is full")
+        overview = (await client.get("/v1/overview")).json()
+        assert (overview["not_ready"], overview["without"]) == (None, "snapshot: the disk is full")
+        assert overview["degraded"] == answer["degraded"]
         this.indexer.stop()

@@ -17,6 +17,7 @@ from anyio.to_thread import run_sync
 from streamer.core.events import DeadLetter, Origin, Record, TopicPartition
 from streamer.http.health import create_health_app
 from streamer.http.history import History
+from streamer.http.role_state import RoleState
 from streamer.worker.recent_dead_letters import RecentDeadLetters
 from tests.support.browser import BROWSER, Page, browsing
 from tests.support.dashboards import SaidWorker, Stream, at_work, dashboard
@@ -255,8 +256,8 @@ async def test_the_page_of_a_worker(page: Page) -> None:
         history.add(time.time() - 300 + number * 5, {"embedded": 40.0 + number % 7, "in_flight": 12.0})
 
     class Worker:
-        def ready(self) -> str | None:
-            return "provider rate limited until 05:05:48Z"
+        def state(self) -> RoleState:
+            return RoleState(not_ready="provider rate limited until 05:05:48Z")
 
         def statistics(self) -> Any:
             raise AssertionError("the page does not scrape")

@@ -10,6 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.http.health import create_health_app
+from streamer.http.role_state import RoleState
+from streamer.telemetry.waiting import Held
 from tests.support.serving import serving
 
 pytestmark = pytest.mark.anyio
@@ -36,10 +38,12 @@ class WorkerStatistics:
 class Worker:
     def __init__(self) -> None:
         self.reason: str | None = "rate limited by the provider"
+        self.waits: list[Held] = []
+        self.lacks: list[Held] = []
         self.numbers = WorkerStatistics()
 
-    def ready(self) -> str | None:
-        return self.reason
+    def state(self) -> RoleState:
+        return RoleState(not_ready=self.reason, waits=self.waits, degraded=self.lacks)
 
     def statistics(self) -> WorkerStatistics:
         return self.numbers
@@ -64,28 +68,43 @@ async def test_readiness_says_why_not() -> None:
         assert (response.status_code, response.json()) == (200, {"ready": True})
 
 
+NINE = 1_795_856_400.0
+DISK = Held("disk_full", "cache: database or disk is full", NINE, None)
+DOWN = Held("provider_down", "provider down: answered 500", NINE, NINE + 4)
+
+
 async def test_readiness_says_what_it_does_without() -> None:
     worker = Worker()
-    lacking: str | None = "cache: database or disk is full"
-    async with serving(create_health_app("worker", worker, degraded=lambda: lacking)) as client:
-        assert (await client.get("/readyz")).json() == {"error": "rate limited by the provider"}
+    worker.lacks = [DISK]
+    told = [{"reason": "disk_full", "text": DISK.text, "since": "2026-11-28T09:00:00Z", "until": None}]
+    async with serving(create_health_app("worker", worker)) as client:
+        answer = await client.get("/readyz")
+        assert answer.json() == {"error": "rate limited by the provider", "degraded": told}
         worker.reason = None
         response = await client.get("/readyz")
-        assert (response.status_code, response.json()) == (200, {"ready": True, "without": lacking})
-        lacking = None
+        assert (response.status_code, response.json()) == (200, {"ready": True, "without": DISK.text, "degraded": told})
+        worker.lacks = []
         assert (await client.get("/readyz")).json() == {"ready": True}
 
 
-async def test_readiness_says_since_when_and_until_when() -> None:
-    worker, waits = Worker(), [{"reason": "provider_down", "text": "t", "since": "2026-11-28T09:00:00Z", "until": None}]
-    status: dict[str, object] = {"role": "worker", "waits": waits, "degraded": []}
-    async with serving(create_health_app("worker", worker, status=lambda: status)) as client:
-        response = await client.get("/readyz")
-        assert response.json() == {"error": "rate limited by the provider", "waits": waits}
-        worker.reason = None
-        status |= {"waits": [], "degraded": waits}
-        assert (await client.get("/readyz")).json() == {"ready": True, "degraded": waits}
-        assert (await client.get("/v1/status")).json() == status
+async def test_readiness_says_since_when_and_until_when_and_so_does_the_overview() -> None:
+    worker = Worker()
+    worker.waits = [DOWN]
+    waits = [
+        {"reason": "provider_down", "text": DOWN.text, "since": "2026-11-28T09:00:00Z", "until": "2026-11-28T09:00:04Z"}
+    ]
+    async with serving(create_health_app("worker", worker)) as client:
+        assert (await client.get("/readyz")).json() == {"error": "rate limited by the provider", "waits": waits}
+        overview = (await client.get("/v1/overview")).json()
+        assert (overview["not_ready"], overview["without"]) == ("rate limited by the provider", None)
+        assert (overview["waits"], overview["degraded"]) == (waits, [])
+        worker.reason = None  # as of an indexer, which goes on answering searches
+        assert (await client.get("/readyz")).json() == {"ready": True, "without": DOWN.text, "waits": waits}
+
+
+async def test_a_status_is_what_the_role_says() -> None:
+    async with serving(create_health_app("worker", Worker(), status=lambda: {"role": "worker"})) as client:
+        assert (await client.get("/v1/status")).json() == {"role": "worker"}
 
 
 async def test_metrics_are_read_at_scrape_time() -> None:
@@ -148,7 +167,8 @@ async def test_a_token_guards_all_but_probes(header: str, status: int) -> None:
 
 async def test_without_the_token_readiness_is_a_status_and_no_reason() -> None:
     worker = Worker()
-    async with serving(create_health_app("worker", worker, "geheim", degraded=lambda: "cache: /home/secret")) as client:
+    worker.lacks = [Held("cache", "cache: /home/secret", NINE, None)]
+    async with serving(create_health_app("worker", worker, "geheim")) as client:
         refused = await client.get("/readyz")
         assert refused.status_code == 503
         assert "provider" not in refused.text
@@ -157,4 +177,4 @@ async def test_without_the_token_readiness_is_a_status_and_no_reason() -> None:
         ready = await client.get("/readyz")
         assert (ready.status_code, ready.json()) == (200, {"ready": True})
         told = await client.get("/readyz", headers={"authorization": "Bearer geheim"})
-        assert told.json() == {"ready": True, "without": "cache: /home/secret"}
+        assert told.json()["without"] == "cache: /home/secret"

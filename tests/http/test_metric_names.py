@@ -68,7 +68,10 @@ counter   streamer_worker_spend_usd_total
 gauge     streamer_worker_spend_day_usd
 gauge     streamer_worker_spend_month_usd
 gauge     streamer_worker_spend_day_tokens
+gauge     streamer_worker_spend_day_requests
 gauge     streamer_worker_spend_limit_reached
+gauge     streamer_worker_cache_memory_entries
+counter   streamer_worker_cache_memory_hits_total
 counter   streamer_worker_cache_file_stored_total
 counter   streamer_worker_cache_file_dropped_total
 counter   streamer_worker_cache_file_expired_total
@@ -140,6 +143,7 @@ counter   streamer_indexer_spend_usd_total
 gauge     streamer_indexer_spend_day_usd
 gauge     streamer_indexer_spend_month_usd
 gauge     streamer_indexer_spend_day_tokens
+gauge     streamer_indexer_spend_day_requests
 gauge     streamer_indexer_spend_limit_reached
 """
 

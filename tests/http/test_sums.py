@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
-from streamer.http.sums import Sums, SumsCollector
+from streamer.http.sums import Readiness, Sums, SumsCollector, readiness_of
 
 PAGE = """\
 # HELP streamer_worker_pipeline_records_total Records read.
@@ -104,3 +104,18 @@ def test_all_can_end(ends: int) -> None:
     found = totals(sums)
     assert found["streamer_worker_pipeline_records_total"] == 10 * ends
     assert "streamer_worker_ready" not in found
+
+
+def test_readiness_of_several_is_that_of_each_with_its_number() -> None:
+    waits = {"reason": "group", "text": "waiting", "since": "2026-11-28T09:00:00Z", "until": None}
+    lack = {**waits, "reason": "cache", "text": "cache: x"}
+    now = readiness_of({
+        3: "starting",
+        2: {"error": "waiting", "waits": [waits], "degraded": [lack]},
+        1: {"ready": True, "without": "cache: x", "degraded": [lack]},
+    })  # fmt: skip
+    assert now.not_ready == "worker 2: waiting; worker 3: starting"
+    assert now.without == "worker 1: cache: x"
+    assert now.waits == [{"worker": 2, **waits}]
+    assert now.degraded == [{"worker": 1, **lack}, {"worker": 2, **lack}]
+    assert readiness_of({1: {"ready": True}}) == Readiness(waits=[], degraded=[])

@@ -37,8 +37,9 @@ def store_of(topic: Topic) -> MemoryStore:
 
 
 def test_each_difference_is_named_as_a_test() -> None:
-    source = Path(__file__).with_name("test_indexer.py").read_text()
-    assert [name for name in DIFFERENT if f"def {name}(" not in source] == []
+    sources = [Path(__file__).with_name("test_indexer.py"), Path(__file__).parent / "verdicts" / "test_judge.py"]
+    held = "".join(source.read_text() for source in sources)
+    assert [name for name in DIFFERENT if f"def {name}(" not in held] == []
 
 
 async def test_a_restart_reads_nothing_that_was_judged_before() -> None:

@@ -22,6 +22,7 @@ from tests.support.indexing import Topic, running
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.usefixtures("backend")
 async def test_a_search_finds_the_nearest_and_get_the_vector_of_an_id() -> None:
     topic = Topic()
     for i in range(8):
@@ -38,6 +39,7 @@ async def test_a_search_finds_the_nearest_and_get_the_vector_of_an_id() -> None:
         assert this.indexer.statistics().searches_total == 1
 
 
+@pytest.mark.usefixtures("backend")
 async def test_a_sample_is_spread_over_all_and_has_their_vectors() -> None:
     topic = Topic()
     for i in range(10):

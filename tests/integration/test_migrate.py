@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import signal
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import anyio
 import httpx
-import numpy as np
 import orjson
 import pytest
 
 from streamer.app.migrations import refuse_retired
-from streamer.core.vectors import unit_rows
 from streamer.errors import ConfigurationError
 from streamer.settings import load_settings
-from tests.commands.in_process import Done
-from tests.commands.in_process import streamer as command
+from tests.support.migrating import TEXTS, Searcher, migrate, searching, succeeds
 from tests.support.processes import streamer
 from tests.support.stages import Stage, free_port
 from tests.support.static_models import static_folder, static_model
@@ -29,83 +22,14 @@ from tests.support.topics import read_all, read_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 
-TEXTS = {
-    f"id-{number}": f"{what} number {number} {how}"
-    for number, (what, how) in enumerate(
-        (what, how)
-        for what in ("parcel", "letter", "invoice", "courier", "refund", "address")
-        for how in ("arrived broken", "is late again", "was never sent", "went to a neighbour")
-    )
-}
-QUERY = "the parcel is late"
-
-
-@dataclass(slots=True)
-class Searcher:
-    """Asks without a pause, and holds each answer against the model of the space that it names."""
-
-    url: str
-    models: dict[str, Callable[[list[str]], Any]] = field(default_factory=dict)  # by space
-    texts: dict[str, str] = field(default_factory=dict)
-    spaces: list[str] = field(default_factory=list)
-
-    async def run(self) -> None:
-        async with httpx.AsyncClient(base_url=self.url, timeout=20.0) as client:
-            while True:
-                response = await client.post("/v1/search", json={"text": QUERY, "k": 5})
-                assert response.status_code == 200, response.text
-                answer = response.json()
-                assert len(answer["matches"]) == 5
-                self.check(answer["space"], answer["matches"])
-                self.spaces.append(answer["space"])
-                await anyio.sleep(0.005)  # others want the processor, too
-
-    def check(self, space: str, matches: list[dict[str, Any]]) -> None:
-        query, *found = unit_rows(self.models[space]([QUERY, *(self.texts[match["id"]] for match in matches)]))
-        expected = np.stack(found) @ query
-        assert np.allclose(expected, [match["similarity"] for match in matches], atol=1e-3), "another space's"
-
-    async def hears(self, space: str) -> None:
-        """Until so many more answers are of the space, and none of another after the first of them."""
-        start = len(self.spaces)
-        with anyio.fail_after(60):
-            while self.spaces[start:].count(space) < 5:  # noqa: ASYNC110 - another task counts
-                await anyio.sleep(0.01)
-        first = self.spaces.index(space, start)
-        assert set(self.spaces[first:]) == {space}
-
-
-@asynccontextmanager
-async def searching(searcher: Searcher) -> AsyncIterator[None]:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(searcher.run)
-        yield
-        tasks.cancel_scope.cancel()
-
-
-def environ(settings: Mapping[str, object]) -> dict[str, str]:
-    return {f"STREAMER_{name.replace('.', '__')}".upper(): str(value) for name, value in settings.items()}
-
-
-async def migrate(settings: Mapping[str, object], *arguments: str) -> Done:
-    return await command("migrate", *arguments, "--json", **environ(settings))
-
-
-async def succeeds(settings: Mapping[str, object], *arguments: str) -> dict[str, Any]:
-    """Tried until it is possible: processes come up beside it."""
-    with anyio.fail_after(90):
-        while (done := await migrate(settings, *arguments)).code == 1:
-            assert "not switched" in done.stderr
-            await anyio.sleep(0.05)
-    assert done.code == 0, done.stderr
-    document: dict[str, Any] = orjson.loads(done.stdout)
-    return document
-
 
 @pytest.mark.real_kafka("end offsets to be relied on")
+@pytest.mark.parametrize("backend", ["memory", "milvus"])
 async def test_there_and_back_and_there_again_with_an_answer_all_the_time(
-    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
+    if backend == "milvus":
+        pytest.importorskip("pymilvus", reason="make test-milvus brings it: 350 MB that nothing else needs")
     monkeypatch.chdir(tmp_path)
     before, after = static_model(1, 32), static_model(2, 48)
     folders = [str(static_folder(tmp_path / name, model)) for name, model in (("before", before), ("after", after))]
@@ -114,6 +38,8 @@ async def test_there_and_back_and_there_again_with_an_answer_all_the_time(
         "provider.name": "static",
         "provider.model": folders[0],
         "topics.migrations": f"migrations-{uuid.uuid4().hex[:12]}",
+        "index.backend": backend,
+        "index.milvus_uri": str(tmp_path / "index.db"),
     }
     pairs = [(id.encode(), text.encode()) for id, text in TEXTS.items()]
     searcher = Searcher(f"http://127.0.0.1:{stage.index_port}", texts=TEXTS)
@@ -135,7 +61,10 @@ async def test_there_and_back_and_there_again_with_an_answer_all_the_time(
             refused = await migrate(settings, "switch", "--max-lag", "0")
             assert refused.code == 1
             assert "the new workers are 16 records behind, more than 0" in refused.stderr
-            assert (await migrate(settings, "start", "--to", f"provider.model={folders[1]}")).code == 2
+            again = await succeeds(settings, "start", "--to", f"provider.model={folders[1]}")
+            assert again["new"] == started["new"], "as after a kill: it is running, and not begun twice"
+            other = await migrate(settings, "start", "--to", f"provider.model={folders[1]}", "--rate", "5/s")
+            assert (other.code, "is running already" in other.stderr) == (2, True)
 
             beside = settings | {"http.worker_port": free_port()}
             with streamer("run", beside, "--migration") as second:
@@ -161,6 +90,7 @@ async def test_there_and_back_and_there_again_with_an_answer_all_the_time(
                 finished = await succeeds(settings, "finish", "--delete")
                 assert (finished["running"], finished["serving"]) == (False, "new")
                 assert f"deleted: {stage.vectors}" in finished["said"]
+                assert ("Milvus collections streamer_" in finished["said"]) == (backend == "milvus")
                 await searcher.hears(new)
                 assert [one for one in indexer.logs if one["level"] == "error"] == []
                 with pytest.raises(

@@ -19,6 +19,7 @@ def test_a_file_is_the_default_and_stands_beside_a_server_only_where_it_is_named
     assert cache().path == Path("streamer-cache.sqlite")
     assert (cache(url="redis://cache:6379/0").path, cache(url="redis://cache").url) == (None, "redis://cache")
     assert cache(url="rediss://cache", path="here.sqlite").path == Path("here.sqlite")
+    assert cache(url="redis+sentinel://a:1,b:2/main/0").url == "redis+sentinel://a:1,b:2/main/0"
     assert cache(enabled=False, path="").path is None
 
 
@@ -33,6 +34,7 @@ def test_what_is_printed_can_be_read_back() -> None:
         ({"url": "http://cache"}, r"cache\.url = 'http://cache': expected redis://host:port/database"),
         ({"url": "redis://"}, r"cache\.url = 'redis://': expected redis://"),
         ({"url": "cache:6379"}, "expected redis://host:port/database, or rediss:// for TLS"),
+        ({"url": "redis+sentinel://a:1,b:2"}, r"expected redis\+sentinel://host:port,host:port/service/database"),
         ({"path": ""}, r"cache: path is empty and there is no url; for no cache, set cache\.enabled = false"),
         ({"password": "s3cret"}, r"cache: password is for cache\.url, which is not set"),
     ],

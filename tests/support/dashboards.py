@@ -25,9 +25,11 @@ from streamer.core.events import EmbeddedEvent, Event, Origin, Record
 from streamer.core.vectors import Purpose, Space, Vector
 from streamer.http.api import create_api
 from streamer.http.history import History
+from streamer.http.role_state import RoleState
 from streamer.http.server import serve
 from streamer.indexer.settings import IndexerSettings
 from streamer.protocols import Embedding, Rejection
+from streamer.telemetry.waiting import Held
 from streamer.worker.encoding import Encoder
 from tests.support.indexing import P0, Running, Topic
 
@@ -147,7 +149,13 @@ async def dashboard(
     )
     if memory is not None:
         await memory.load()
-    app = create_api(this.indexer, stream.embedder, degraded=without, history=history, facts=overview.facts)
+
+    def state() -> RoleState:
+        lack = without()
+        held = [] if lack is None else [Held("cache", lack, time.time(), None)]
+        return RoleState(not_ready=this.indexer.ready(), degraded=held)
+
+    app = create_api(this.indexer, stream.embedder, state=state, history=history, facts=overview.facts)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(this.indexer.run)
         bound = await tasks.start(serve, app, "127.0.0.1", port)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 
 import anyio
@@ -13,9 +13,15 @@ import orjson
 
 from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Space
+from streamer.indexer.distant.index import DistantIndex
+from streamer.indexer.distant.overlay import Overlay, sourced_payload
+from streamer.indexer.distant.reader import once
+from streamer.indexer.event_index import EventIndex
+from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.indexer import Indexer
 from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
+from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 from streamer.protocols import Acknowledgement
 from streamer.stores import VectorStore
 from streamer.telemetry.tracing import ConsumerTracing
@@ -31,12 +37,31 @@ P0, P1 = TopicPartition("vectors", 0), TopicPartition("vectors", 1)
 DIFFERENT = {
     "test_stopped_before_older_events_are_read_it_judges_nothing": "a restart reads nothing that was judged before",
     "test_only_so_much_is_held_back": "after a restart no older events are read, for which newer ones would wait",
+    "test_what_is_known_of_forgotten_events_is_dropped": "groups are kept with their events, which leave in steps",
 }
+IN_MEMORY = 8  # of the latest events, so that most of a test's are in the store alone
 
 
-def new_store() -> VectorStore | None:
-    """Where the vectors of a new topic are kept; None for the indexer's memory. Tests replace it."""
+def new_store(space: Space = SPACE) -> VectorStore | None:
+    """Where the vectors of a new topic or judge are kept; None for memory. Tests replace it."""
     return None
+
+
+def new_judge(policy: VerdictPolicy, dimensions: int = 2, capacity: int = 2000) -> Judge:
+    """One whose vectors are where `new_store` says."""
+    store = new_store(Space(provider="p", model="m", dimensions=dimensions))
+    if store is None:
+        return Judge(VectorIndex(dimensions, capacity), policy)
+    index = DistantIndex(dimensions, capacity, store, once, nullcontext(), Overlay(dimensions, IN_MEMORY))
+    return Judge(index, policy, index.groups, sourced_payload)
+
+
+def size_of(index: EventIndex) -> int:
+    """How many events it remembers now."""
+    if isinstance(index, DistantIndex):
+        index.flush()
+        index.recount()
+    return len(index)
 
 
 class Topic:

@@ -38,15 +38,16 @@ class MemoryStore:
         assert 0 < k <= 16_384
         shown = self._past[0] if self._past else self.events
         seen = [event for event in shown.values() if before is None or event.arrival < before]
-        found = []
-        for query in queries.astype(np.float64):
-            cosines = [
-                Found(replace(event, vector=None), round(float(np.dot(event.vector, query)), 6))
-                for event in seen
-                if event.vector is not None
-            ]
-            found.append(sorted(cosines, key=lambda each: (-each.similarity, each.event.arrival))[:k])
-        return found
+        if not seen:
+            return [[] for _ in queries]
+        rows = np.array([event.vector for event in seen], np.float64)
+        cosines = (queries.astype(np.float64) @ rows.T).round(6)
+        arrivals = np.array([event.arrival for event in seen])
+        best = [np.lexsort((arrivals, -some))[:k] for some in cosines]
+        return [
+            [Found(replace(seen[place], vector=None), float(some[place])) for place in places]
+            for places, some in zip(best, cosines, strict=True)
+        ]
 
     def get(self, ids: Sequence[str]) -> Sequence[StoredEvent]:
         self._called("get")

@@ -50,9 +50,12 @@ class RedisServer:
         self.client: Any = redis.Redis.from_url(self.url, protocol=2)
 
     def start(self) -> None:
+        self._start([binary()], self._options)
+
+    def _start(self, command: list[str], options: dict[str, object]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        command = [binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
-        for name, value in self._options.items():
+        command = [*command, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         said = self._folder / "redis.log"
         with said.open("wb") as log:
@@ -67,6 +70,19 @@ class RedisServer:
                 time.sleep(0.02)
             else:
                 return
+
+    def start_as_sentinel(self, service: str, port: int, password: str | None = None) -> None:
+        """Of one server, which it calls dead after 300 ms and replaces by itself alone."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        settings = self._folder / "sentinel.conf"  # which it rewrites
+        lines = [
+            f"sentinel monitor {service} 127.0.0.1 {port} 1",
+            f"sentinel down-after-milliseconds {service} 300",
+            f"sentinel failover-timeout {service} 3000",
+            *([f"sentinel auth-pass {service} {password}"] if password else []),
+        ]
+        settings.write_text("\n".join(lines) + "\n")
+        self._start([binary(), str(settings), "--sentinel"], {})
 
     @property
     def pid(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from streamer.telemetry.waiting import (
     INDEXER_REASONS,
     WORKER_LACKS,
@@ -33,7 +35,7 @@ def test_a_full_disk_is_told_from_other_faults_of_a_file() -> None:
         "snapshot", "snapshot: [Errno 13] Permission denied"
     )
     assert lacking("cache", None) is None
-    assert set(flags(WORKER_LACKS, [])) == {"cache", "disk_full"}
+    assert set(flags(WORKER_LACKS, [])) == {"cache", "disk_full", "commit"}
 
 
 def test_a_reason_holds_since_it_was_first_seen_and_begins_anew_after_its_end() -> None:
@@ -46,6 +48,7 @@ def test_a_reason_holds_since_it_was_first_seen_and_begins_anew_after_its_end() 
     ]  # fmt: skip
     assert waits.observe([], 13.0) == []
     assert [held.since for held in waits.observe([down], 14.0)] == [14.0]
+    assert [held.since for held in waits.observe([replace(down, since=3.0)], 15.0)] == [3.0], "it is known better"
 
 
 def test_several_as_one_end_when_the_first_of_them_may() -> None:

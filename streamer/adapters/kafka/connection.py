@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError, KafkaError
 from aiokafka.helpers import create_ssl_context
+from aiokafka.protocol.produce import ProduceRequest
 
 from streamer.adapters.kafka.client_log import CLIENT_LOG
+from streamer.adapters.kafka.produce_requests import send_in_pieces
 from streamer.errors import ConfigurationError, Unreachable
 
 
@@ -92,7 +95,8 @@ def connection_to(brokers: str | KafkaConnection) -> KafkaConnection:
 
 
 def _sending(send: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, for event loops that refuse to write to a connection which the other side has just reset.
+    """The same, with record batches sent as they are, and for event loops that refuse to write to a connection which
+    the other side has just reset.
 
     uvloop does, with a RuntimeError, until the client has noticed; the client expects an OSError and would let this one
     through, to whoever happened to send.
@@ -100,7 +104,8 @@ def _sending(send: Callable[..., Any]) -> Callable[..., Any]:
 
     def sending(connection: Any, request: Any, *args: Any, **options: Any) -> Any:
         try:
-            return send(connection, request, *args, **options)
+            answer = send_in_pieces(connection, request) if isinstance(request, ProduceRequest) else None
+            return answer or send(connection, request, *args, **options)
         except RuntimeError as exc:
             connection.close(reason=CloseReason.CONNECTION_BROKEN)
             raise KafkaConnectionError(f"Connection at {connection.host}:{connection.port} broken: {exc}") from exc
@@ -108,4 +113,19 @@ def _sending(send: Callable[..., Any]) -> Callable[..., Any]:
     return sending
 
 
+def _looking_up(lookup: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """The same, for a client that knows no broker yet: one that has just started may name none, not even itself.
+
+    The client asserts that there are some, and its caller expects errors of Kafka's: this one it tries again.
+    """
+
+    async def looking_up(client: Any, *args: Any) -> Any:
+        if client.get_random_node() is None:
+            raise CoordinatorNotAvailableError("no broker is known yet")
+        return await lookup(client, *args)
+
+    return looking_up
+
+
 AIOKafkaConnection.send = _sending(AIOKafkaConnection.send)
+AIOKafkaClient.coordinator_lookup = _looking_up(AIOKafkaClient.coordinator_lookup)

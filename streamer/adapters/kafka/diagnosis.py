@@ -140,7 +140,7 @@ class Health:
         if self._silent_since is None:
             self._silent_since = now
         silent = now - self._silent_since
-        self.report(f"no answer from Kafka: {str(error) or type(error).__name__}")
+        self.report(f"no answer from Kafka: {in_words(error, self._timeouts.request)}")
         return Diagnosis.SICK if silent > self._timeouts.unreachable else Diagnosis.WAITING
 
     async def _position(self, consumer: Any, tp: ClientPartition) -> int:
@@ -227,3 +227,11 @@ async def _dismantle(consumer: Any, timeout: float) -> None:
         await asyncio.wait(tasks, timeout=timeout)
     with suppress(TimeoutError, KafkaError):
         await asyncio.wait_for(consumer._client.close(), timeout)  # noqa: SLF001
+
+
+def in_words(error: Exception, seconds: float) -> str:
+    """Without the names of classes that the client puts before its words. `seconds`: after which it timed out."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return f"nothing within {seconds:g} s"
+    name = type(error).__name__
+    return str(error).removeprefix(f"{name}: ") or name

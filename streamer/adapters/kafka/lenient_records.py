@@ -1,10 +1,11 @@
-"""Records that the client cannot read, and with them nothing behind them: header names that are not UTF-8, and batches
-that decompress to more than the memory of the machine.
+"""Records that the client cannot read, and with them nothing behind them: header names that are not UTF-8, batches that
+decompress to more than the memory of the machine or are packed in a way that the client does not know, and batches of
+the format v2 beside those of an older one.
 
 Importing this module has aiokafka 0.14 read batches through `LenientRecords`, which changes nothing but this: a record
-that would raise UnicodeDecodeError is handed over, its name with surrogates for the bytes that are no UTF-8; and one
-record without content, at the last offset, stands in for a batch that is too large. `record_of` makes records of them
-that say so. Damaged batches are still refused.
+that would raise UnicodeDecodeError is handed over, its name with surrogates for the bytes that are no UTF-8; one record
+without content, at the last offset, stands in for a batch that cannot be unpacked; and all formats are read.
+`record_of` makes records of them that say so. Damaged batches are still refused.
 """
 
 from __future__ import annotations
@@ -20,16 +21,20 @@ from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecor
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint
 
-from streamer.adapters.kafka.decompression import LARGEST_BATCH, exceeds
+from streamer.adapters.kafka.decompression import GZIP, LARGEST_BATCH, LZ4, SNAPPY, ZSTD, exceeds
 
 STANDS_IN = "\udc00"
 """Name of a header, which no producer can write, of a record that stands in for others; its value says why."""
 
 _LENGTH_OFFSET = 8
 _LOG_OVERHEAD = 12  # offset and length of a batch
-# Of a batch in the format v2: magic, attributes, last timestamp, number of records; then these.
-_HEADER = struct.Struct(">16xb4xh12xq14xi")
+_MAGIC_OFFSET = 16
+# Of a batch in the format v2: attributes, last timestamp, number of records; then these.
+_HEADER = struct.Struct(">21xh12xq14xi")
+# Before that a batch was one message in the format v0 or v1, its value the packed messages: attributes; timestamp.
+_MESSAGE = (struct.Struct(">17xb"), struct.Struct(">17xbq"))
 _CODEC_MASK = 7
+_KNOWN = ((GZIP, SNAPPY), (GZIP, SNAPPY, LZ4), (GZIP, SNAPPY, LZ4, ZSTD))  # by format; LZ4 in v0 is another one
 
 
 class LenientRecords:
@@ -39,14 +44,20 @@ class LenientRecords:
         self._data = data
         self._strict = MemoryRecords(data)
         self._start = 0
+        self._is_old = False
+        self._is_old = self._next_is_old()
 
     def size_in_bytes(self) -> int:
-        return int(self._strict.size_in_bytes())
+        return len(self._data)
 
     def has_next(self) -> bool:
         return bool(self._strict.has_next())
 
     def next_batch(self) -> _Batch | None:
+        if self._is_old != (is_old := self._next_is_old()):
+            # The client takes all batches of a fetch for what the first one is. After an upgrade of the brokers they
+            # are of both kinds.
+            self._strict, self._is_old = MemoryRecords(self._data[self._start :]), is_old
         batch = self._strict.next_batch()
         if batch is None:
             return None
@@ -54,6 +65,11 @@ class LenientRecords:
         length = int.from_bytes(self._data[start + _LENGTH_OFFSET : start + _LOG_OVERHEAD], "big", signed=True)
         self._start = start + _LOG_OVERHEAD + length
         return _Batch(batch, memoryview(self._data)[start : self._start])
+
+    def _next_is_old(self) -> bool:
+        """Whether the next batch is in a format before v2. A part of a batch, at the end, is like the one before."""
+        place = self._start + _MAGIC_OFFSET
+        return self._data[place] < 2 if place < len(self._data) else self._is_old
 
 
 class _Batch:
@@ -81,22 +97,50 @@ class _Batch:
                 handed_over += 1
         except UnicodeDecodeError:
             yield from islice(_read(self._data), handed_over, None)
+        except AssertionError as exc:  # which is how the client refuses a batch that was compressed twice
+            last = self._strict.next_offset - 1
+            yield _instead(last, -1, f"the rest of a batch up to offset {last} is not read: {exc}")
 
 
 def _stand_in(data: memoryview, strict: Any) -> Any | None:
-    """The record to hand over instead of a batch that is too large; None for any other."""
-    if len(data) < _HEADER.size:
-        return None
-    magic, attributes, timestamp, count = _HEADER.unpack_from(data)
+    """The record to hand over instead of a batch that cannot be unpacked; None for any other."""
+    magic, last = data[_MAGIC_OFFSET], strict.next_offset - 1
+    try:
+        if magic < 2:
+            attributes, *timestamps = _MESSAGE[magic].unpack_from(data)
+            timestamp = timestamps[0] if timestamps else -1
+            packed, what = data[:0], f"a batch in the format v{magic}, up to offset {last},"
+            if attributes & _CODEC_MASK:
+                packed = _value(data, _MESSAGE[magic].size)
+        else:
+            attributes, timestamp, count = _HEADER.unpack_from(data)
+            packed = data[_HEADER.size :]
+            what = f"a batch of {count} records, offsets {strict.base_offset} to {last},"
+    except struct.error:
+        return None  # cut short: the client says so
     codec = attributes & _CODEC_MASK
-    if magic < 2 or not codec or not exceeds(codec, data[_HEADER.size :], LARGEST_BATCH):
+    if not codec:
         return None
-    last = strict.next_offset - 1
-    reason = (
-        f"a batch of {count} records, offsets {strict.base_offset} to {last}, decompresses to more than "
-        f"{LARGEST_BATCH} bytes: none of them is read"
-    )
-    return _DefaultRecordPy(last, timestamp, 0, None, None, [(STANDS_IN, reason.encode())])
+    if codec not in _KNOWN[min(magic, 2)]:
+        why = f"is compressed in a way that is not known (codec {codec})"
+    elif exceeds(codec, packed, LARGEST_BATCH):
+        why = f"decompresses to more than {LARGEST_BATCH} bytes"
+    else:
+        return None
+    return _instead(last, timestamp, f"{what} {why}: none of them is read")
+
+
+def _instead(offset: int, timestamp: int, reason: str) -> Any:
+    return _DefaultRecordPy(offset, timestamp, 0, None, None, [(STANDS_IN, reason.encode())])
+
+
+def _value(data: memoryview, position: int) -> memoryview:
+    """Of a message in an old format whose key begins here. Raises struct.error."""
+    for _ in ("key", "value"):
+        (size,) = struct.unpack_from(">i", data, position)
+        start = position + 4
+        position = start + max(0, size)
+    return data[start:position]
 
 
 def _read(data: memoryview) -> Iterator[Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any
 from weakref import ref
 
@@ -18,6 +19,7 @@ from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.partitioning import partition_indices
+from streamer.adapters.kafka.record_batch import Records
 from streamer.adapters.kafka.refusals import reason_of, refusal_of
 from streamer.adapters.kafka.topic_limits import TopicLimits
 from streamer.core.events import Message, message_bytes
@@ -76,6 +78,8 @@ class Publisher:
         self._limits = limits
         self._give_up_after = give_up_after
         self._failed: set[Target] = set()
+        self._compression = compression
+        self._is_transactional = "transactional_id" in options
         self.producer = AIOKafkaProducer(
             **connection.client_options(),
             acks="all",
@@ -101,25 +105,27 @@ class Publisher:
             for position in positions:
                 messages[position] = self._lessened(messages[position])
         partitions = {topic: await self._partitions(topic) for topic in {messages[p].topic for p in positions}}
-        bounds = {topic: self._limits.batch_bytes(topic) for topic in partitions}
-        batches: list[RecordBatch] = []
-        open_batches: dict[Target, tuple[Any, list[int]]] = {}
+        members: defaultdict[Target, list[int]] = defaultdict(list)
         targets = _targets([messages[position] for position in positions], partitions)
         for position, target in zip(positions, targets, strict=True):
-            message, bound = messages[position], bounds[target[0]]
-            if target in open_batches:
-                builder, members = open_batches[target]
-            else:
-                builder, members = open_batches[target] = self.producer.create_batch(), []
-            is_full = members and (singly or (bound and builder.size() + message_bytes(message) > bound))
-            if is_full or not self._append(builder, message):
-                batches.append(await self._enqueue(target, builder, members))
-                builder, members = open_batches[target] = self.producer.create_batch(), []
-                self._append(builder, message)  # an empty builder always takes one record
-            members.append(position)
-        for target, (builder, members) in open_batches.items():
-            batches.append(await self._enqueue(target, builder, members))
-        return batches
+            members[target].append(position)
+        queues = [
+            self._batches(target, own, [messages[position] for position in own], singly)
+            for target, own in members.items()
+        ]
+        # The first ones of all partitions first: the second one of a partition waits until the first one has left.
+        return [
+            await self._enqueue(*batch) for batches in zip_longest(*queues) for batch in batches if batch is not None
+        ]
+
+    def _batches(
+        self, target: Target, positions: Sequence[int], messages: Sequence[Message], singly: bool
+    ) -> Iterator[tuple[Target, Any, Sequence[int]]]:
+        bound = min(MAX_BATCH_BYTES, self._limits.batch_bytes(target[0]) or MAX_BATCH_BYTES)
+        records = Records(self._limits.timestamps.fit_all(messages))
+        for start, end in records.runs(0 if singly else bound):
+            batch = records.batch(start, end, self._compression, is_transactional=self._is_transactional)
+            yield target, batch, positions[start:end]
 
     async def _partitions(self, topic: str) -> list[int]:
         # Of a topic that it has not used yet the client asks its brokers, for longer than anybody here waits.
@@ -140,20 +146,11 @@ class Publisher:
 
     def _measure(self, message: Message) -> int:
         """Bytes of a batch with this message only."""
-        builder = self.producer.create_batch()
-        self._append(builder, message)
+        ((_, builder, _),) = self._batches((message.topic, 0), [0], [message], True)
         builder._build()  # noqa: SLF001  # which compresses it
         return int(builder.size())
 
-    def _append(self, builder: Any, message: Message) -> bool:
-        message = self._limits.timestamps.fit(message)
-        appended = builder.append(
-            timestamp=message.timestamp, key=message.key, value=message.value, headers=list(message.headers)
-        )
-        return appended is not None
-
-    async def _enqueue(self, target: Target, builder: Any, members: list[int]) -> RecordBatch:
-        builder.close()
+    async def _enqueue(self, target: Target, builder: Any, members: Sequence[int]) -> RecordBatch:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._give_up_after
         while target not in self._failed:
@@ -161,7 +158,7 @@ class Publisher:
                 future: asyncio.Future[Any] = await self.producer.send_batch(builder, target[0], partition=target[1])
                 future.add_done_callback(_retrieve)
                 self._watch(target)
-                return RecordBatch(target, tuple(members), future, builder)
+                return RecordBatch(target, members, future, builder)
             except HeldBack:  # while it waited for the one before it to leave
                 break
             except KafkaTimeoutError:
@@ -171,7 +168,7 @@ class Publisher:
         unsent: asyncio.Future[Any] = loop.create_future()
         unsent.set_exception(HeldBack())
         _retrieve(unsent)
-        return RecordBatch(target, tuple(members), unsent, builder)
+        return RecordBatch(target, members, unsent, builder)
 
     def _watch(self, target: Target) -> None:
         """After a batch that failed for good nothing more goes to its partition: what follows would arrive before it.
@@ -248,6 +245,10 @@ class Publisher:
 
 def _targets(messages: Sequence[Message], partitions: Mapping[str, Sequence[int]]) -> Sequence[Target]:
     """Where each message goes, of the partitions of its topic."""
+    if len(partitions) == 1:
+        ((topic, choices),) = partitions.items()
+        targets = [(topic, partition) for partition in choices]
+        return [targets[index] for index in partition_indices([message.key for message in messages], len(targets))]
     found: dict[str, Iterator[Target]] = {}
     for topic, choices in partitions.items():
         targets = [(topic, partition) for partition in choices]

@@ -31,12 +31,16 @@ def records_in(polled: Mapping[Any, Iterable[Record]]) -> list[Record]:
 
 
 def record_of(tp: TopicPartition, record: Any) -> Record:
-    """Header values may be null on the wire; nothing downstream tells null from empty.
+    """Header values may be null on the wire; nothing downstream tells null from empty. Records in the oldest format
+    (v0) have no timestamp, which is Kafka's -1.
 
     A header whose name is not UTF-8 is left out, and `unreadable` says so; or it says what the record stands in for.
     """
+    timestamp = record.timestamp
+    if timestamp is None:
+        timestamp = -1
     if not record.headers:
-        return Record(tp, record.offset, record.key, record.value, record.timestamp)
+        return Record(tp, record.offset, record.key, record.value, timestamp)
     headers = tuple([(name, value or b"") for name, value in record.headers])
     unreadable = None
     if not all(name.isascii() or _is_utf8(name) for name, _ in headers):
@@ -47,7 +51,7 @@ def record_of(tp: TopicPartition, record: Any) -> Record:
             unreadable = f"the name of a header is not UTF-8: {bad.encode('utf-8', 'surrogateescape')[:100]!r}"
         headers = tuple(header for header in headers if _is_utf8(header[0]))
         log.warning("record stepped over", partition=str(tp), offset=record.offset, reason=unreadable)
-    return Record(tp, record.offset, record.key, record.value, record.timestamp, headers, unreadable)
+    return Record(tp, record.offset, record.key, record.value, timestamp, headers, unreadable)
 
 
 def _is_utf8(name: str) -> bool:

@@ -102,6 +102,10 @@ class TimestampLimits:
         """Refusals of messages that left at the same time are going to be told: one of them teaches enough."""
         self._learned.clear()
 
+    def fit_all(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Each as its topic takes it."""
+        return list(map(self.fit, messages)) if self._ahead or self._behind else messages
+
     def fit(self, message: Message) -> Message:
         """The message as its topic takes it."""
         if not self._ahead and not self._behind:

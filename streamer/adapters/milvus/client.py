@@ -41,6 +41,16 @@ def connect(uri: str, token: str, timeout: float) -> Any:
         return pymilvus.MilvusClient(uri, token=token, timeout=timeout)
 
 
+def collections(uri: str, token: str, timeout: float) -> list[str]:
+    """The names of all. Raises as `connect`."""
+    client = connect(uri, token, timeout)
+    with told(uri):
+        try:
+            return list(client.list_collections(timeout=timeout))
+        finally:
+            client.close()
+
+
 @contextmanager
 def told(uri: str) -> Iterator[None]:
     """Raises Unreachable for whatever the client raises: it has errors of its own, of gRPC, and plain ones."""

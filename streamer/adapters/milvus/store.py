@@ -26,6 +26,8 @@ _LATEST: Final = "Strong"  # all that was ever written; otherwise what is a few 
 # Rows that Milvus Lite has not put into its own files yet are searched one by one, in Python.
 _LITE_ROWS: Final = 2_048
 _LITE_BYTES: Final = 8 << 20
+# A file is searched in this process, slowly where it is large: who gave up would ask for the same again.
+_LITE_SECONDS: Final = 60.0
 _HNSW: Final = {"M": 16, "efConstruction": 200}
 _WIDTH: Final = 64  # of an HNSW search, at least
 
@@ -34,7 +36,7 @@ class MilvusStore:
     """A VectorStore. `name`: of the collection, less the space. `owner`: facts of the topic whose events it holds.
 
     `index_type`: FLAT searches exactly; HNSW and AUTOINDEX find nearly all of the nearest, in less time. `timeout`:
-    seconds for each call.
+    seconds for each call, at least a minute for a file.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class MilvusStore:
         self._space = space
         self._owner = dict(sorted(owner.items()))
         self._index_type = index_type
-        self._timeout = timeout
+        self._timeout = max(timeout, _LITE_SECONDS) if is_file(uri) else timeout
         self._client: Any = None
         self._must_load = False
         self._unflushed = 0

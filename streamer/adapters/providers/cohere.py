@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from streamer.adapters.providers.answer_size import expect_answer
 from streamer.adapters.providers.connection import HttpConnection, keep_response, kept_responses
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
 from streamer.adapters.providers.wire import count_at, matrix_of, parse
@@ -47,6 +48,7 @@ class CohereProvider:
         from cohere.v2.client import OMIT
 
         responses = kept_responses()
+        expect_answer(texts, self._space.dimensions)
         with self._vendor.answer_within(self._timeout):
             try:
                 await self._client.with_raw_response.embed(
@@ -66,11 +68,13 @@ class CohereProvider:
                 raise self._vendor.refusal(status, exc.headers or {}, exc.body) from None
             except httpx.RequestError as exc:
                 raise self._vendor.unreachable(exc) from None
-            except (ParsingError, TypeError, ValueError, AttributeError):
+            except (ParsingError, TypeError, ValueError, AttributeError, RecursionError):
                 # The client fills its models unchecked and breaks on JSON of another shape in whatever way it happens.
                 if not responses:
                     raise self._vendor.unusable("JSON of another shape") from None
         response = responses[-1]
+        if not response.is_success:
+            raise self._vendor.refusal(response.status_code, response.headers, response.content)
         with self._vendor.reading():
             answer = parse(response.content)
             embeddings = answer.get("embeddings")
@@ -94,5 +98,5 @@ def _client(key: str, connection: HttpConnection) -> tuple[httpx.AsyncClient, As
     except ImportError:
         raise MissingExtra("cohere", "cohere") from None
     url = connection.url("https://api.cohere.com")
-    pool = httpx.AsyncClient(event_hooks={"response": [keep_response]}, **connection.bounds(httpx))
+    pool = httpx.AsyncClient(**connection.bounds(httpx, response=[keep_response]))
     return pool, cohere.AsyncClientV2(api_key=key, base_url=url, httpx_client=pool, max_retries=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from streamer.adapters.providers.answer_size import ask_for_zlib, bounding
 from streamer.core.vendors import CALLS_AT_ONCE, VENDORS, is_of_vendor
 from streamer.errors import ConfigurationError
 
@@ -61,9 +62,13 @@ class HttpConnection:
             raise ConfigurationError(f"base_url must look like https://host:port/path, not {shown!r}")
         return url
 
-    def bounds(self, library: ModuleType) -> dict[str, Any]:
-        """`timeout` and `limits` for a client of `library`, which is httpx or the continuation that openai uses."""
+    def bounds(
+        self, library: ModuleType, *, request: Sequence[Any] = (), response: Sequence[Any] = ()
+    ) -> dict[str, Any]:
+        """`timeout`, `limits` and `event_hooks`, which bound answers, for a client of `library`: httpx, or the
+        continuation that openai uses. `request` and `response`: hooks of its own."""
         return {
+            "event_hooks": {"request": [ask_for_zlib, *request], "response": [bounding(library), *response]},
             "timeout": library.Timeout(self.timeout_seconds, connect=min(CONNECT_SECONDS, self.timeout_seconds)),
             "limits": library.Limits(
                 max_connections=self.max_connections, max_keepalive_connections=self.max_connections

@@ -18,6 +18,7 @@ from typing import Any
 
 import anyio
 
+from streamer.adapters.providers.answer_size import too_large
 from streamer.adapters.providers.refusals import cause, meaning, remedy, stated, status_inside, wraps_error
 from streamer.adapters.providers.wire import Unordered
 from streamer.errors import (
@@ -106,7 +107,10 @@ class Vendor:
             raise self.refusal(200, headers, answer)
 
     def unreachable(self, cause: BaseException) -> RetriableError:
-        """The error for a connection that could not be made, broke, or carried something that is not HTTP."""
+        """The error for a connection that could not be made, broke, or carried something that is not HTTP, or more than
+        an answer may hold."""
+        if (too_much := too_large(cause)) is not None:
+            return self.unusable(str(too_much))
         name, said = type(cause).__name__, self.redact(str(cause))
         # Why a connection could not be made the system says; all else may quote what went over it.
         is_ours = name.startswith("Connect")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from streamer.adapters.providers.answer_size import expect_answer
 from streamer.adapters.providers.answered_model import AnsweredModel
 from streamer.adapters.providers.connection import HttpConnection, how_to_give_a_key, keep_response, kept_responses
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
@@ -62,6 +63,7 @@ class OllamaProvider:
 
         # The client hands out neither the headers of an answer nor those of a refusal.
         responses = kept_responses()
+        expect_answer(texts, self._space.dimensions)
         try:
             with self._vendor.answer_within(self._timeout if self._loaded else self._load_timeout):
                 answer = await self._client.embed(
@@ -79,12 +81,17 @@ class OllamaProvider:
         except (httpx.RequestError, ConnectionError) as exc:
             # The client says of every failure to connect that Ollama may not run, also of a certificate.
             raise self._vendor.unreachable(exc.__context__ or exc) from None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             # The client's model refuses the whole answer for one null in it; ours finds the one text that it concerns.
+            if not responses:
+                raise self._vendor.unusable("JSON of another shape") from None
+            response = responses[-1]
+            if not response.is_success:
+                raise self._vendor.refusal(response.status_code, response.headers, response.content) from None
             with self._vendor.reading():
-                body = parse(responses[-1].content)
+                body = parse(response.content)
             rows, billed, model = body.get("embeddings"), count_at(body, "prompt_eval_count"), body.get("model")
-            self._vendor.raise_wrapped(responses[-1].headers, body, rows)
+            self._vendor.raise_wrapped(response.headers, body, rows)
         else:
             rows, billed, model = answer.embeddings, answer.prompt_eval_count, answer.model
         self._loaded = True
@@ -110,6 +117,5 @@ def _client(key: str, connection: HttpConnection) -> AsyncClient:
     return ollama.AsyncClient(
         host=None if connection.base_url is None else connection.url(),  # without one it reads OLLAMA_HOST
         headers={"authorization": f"Bearer {key}"} if key else {},
-        event_hooks={"request": [] if key else [_drop_key], "response": [keep_response]},
-        **connection.bounds(httpx),
+        **connection.bounds(httpx, request=[] if key else [_drop_key], response=[keep_response]),
     )

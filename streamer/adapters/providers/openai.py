@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import structlog
 
+from streamer.adapters.providers.answer_size import expect_answer
 from streamer.adapters.providers.answered_model import AnsweredModel
 from streamer.adapters.providers.connection import HttpConnection, checked_headers, how_to_give_a_key
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
@@ -86,6 +87,7 @@ class OpenAIProvider:
             body["dimensions"] = self._dimensions
         if input_type:
             body["input_type"] = input_type
+        expect_answer(texts, self._space.dimensions)
         with self._vendor.answer_within(self._timeout):
             response = await self._ask(body)
         # The body is read here and not by the client, whose models cost more than the decoding.
@@ -154,7 +156,6 @@ def _client(
     except ImportError:
         raise MissingExtra("openai", "openai") from None
     url = None if connection.base_url is None else connection.url()
-    bounds = connection.bounds(httpx2)
     ambient = () if connection.is_of("openai") else _ambient_headers().difference(name.lower() for name in headers)
 
     async def leave_out(request: httpx2.Request) -> None:
@@ -164,7 +165,8 @@ def _client(
         if "authorization" in ambient and azure is None:
             request.headers["authorization"] = f"Bearer {key or 'none'}"
 
-    pool: httpx2.AsyncClient = httpx2.AsyncClient(event_hooks={"request": [leave_out]}, **bounds)
+    bounds = connection.bounds(httpx2, request=[leave_out])
+    pool: httpx2.AsyncClient = httpx2.AsyncClient(**bounds)
     common: dict[str, Any] = {
         "default_headers": headers, "http_client": pool, "timeout": bounds["timeout"], "max_retries": 0
     }  # fmt: skip

@@ -67,10 +67,14 @@ _MODEL = re.compile(
 _FIELD = r"encoding_format|input_type|output_dimensions?|output_dtype|embedding_types?|task_type|dimensions|truncation"
 _SETUP_REASON = re.compile(
     r"matryoshka|base64 (encoding|format|embeddings?)?.{0,30}not.{0,20}support|not support.{0,40}base64"
-    rf"|(not support|invalid|unsupported|unknown|specifying|must be|not valid|not permitted).{{0,60}}\b({_FIELD})\b"
-    rf"|\b({_FIELD})\b.{{0,60}}\b(must|not supported|invalid|not valid|not permitted|not allowed|unknown|should be)",
+    r"|(not support|mismatch|invalid|unsupported|unknown|specifying|must be|not valid|not permitted)"
+    rf".{{0,60}}\b({_FIELD})\b"
+    rf"|\b({_FIELD})\b.{{0,60}}"
+    r"\b(must|not supported|invalid|not valid|not permitted|not allowed|unknown|should (be|not))",
     re.I,
 )
+# Frameworks that list their complaints by field (Django, Laravel, ASP.NET) know no other names than the request's.
+_REQUEST_FIELD = re.compile(rf"({_FIELD}|model|user|input|texts|truncate|keep_alive)\Z", re.I)
 _NAMED = re.compile(rf"\b({_FIELD})\b", re.I)
 # `Unrecognized request argument supplied: user`, `unknown field "x"`, `got an unexpected keyword argument 'x'`.
 _UNKNOWN_FIELD = re.compile(
@@ -186,7 +190,8 @@ def stated(body: object) -> Refusal:
     """What any vendor's error body says; nothing where it has no such thing, as with a proxy's HTML page.
 
     `{"error": {"message", "type", "param", "code"}}` OpenAI, Azure, vLLM · `{"message"}` Cohere, older vLLM ·
-    `{"detail"}` Voyage, FastAPI · `{"error", "error_type"}` Ollama, TEI · `{"code", "msg"}` and `{"errors": [...]}`.
+    `{"detail"}` Voyage, FastAPI · `{"error", "error_type"}` Ollama, TEI · `{"code", "msg"}` and `{"errors": [...]}` ·
+    `{"message": [...]}` NestJS · `{"issues"}` Zod · `{"field": ["why"]}` and `{"errors": {"field": ["why"]}}`.
     """
     if isinstance(body, bytes | str):
         try:
@@ -202,14 +207,22 @@ def stated(body: object) -> Refusal:
         error = error[0] if error else {}
     if not isinstance(error, dict):
         error = {**body, "message": error, "type": body.get("error_type") or body.get("type")}
-    reason = error.get("message") or error.get("detail") or error.get("msg") or body.get("message")
+    listed = body["message"] if isinstance(body.get("message"), list) else error.get("issues")
+    reason = listed or error.get("message") or error.get("detail") or error.get("msg") or body.get("message")
     fields = set(_fields(error.get("param"))) | set(_fields(error.get("field")))
+    by_field = _by_field(reason, (str, list)) if isinstance(reason, dict) else _by_field(error, list)
     if isinstance(reason, dict):
         reason = reason.get("error") or reason.get("message") or reason.get("msg")
+    if by_field and not isinstance(reason, str | list):
+        fields |= set(by_field)
+        reason = "; ".join(f"{name}: {why}" for name, why in by_field.items())
     if isinstance(reason, list):  # FastAPI's list of complaints; its `input` field would quote the user's text
         complaints = [item for item in reason if isinstance(item, dict)]
-        fields |= {name for item in complaints for name in _located(item.get("loc"))}
-        reason = "; ".join(f"{_dotted(item.get('loc'))}: {item.get('msg')}" for item in complaints)
+        places = [item.get("loc", item.get("path")) for item in complaints]
+        fields |= {name for place in places for name in _located(place)}
+        said = [item.get("msg", item.get("message")) for item in complaints]
+        lines = [f"{_dotted(place)}: {why}" for place, why in zip(places, said, strict=True)]
+        reason = "; ".join([*lines, *(item for item in reason if isinstance(item, str))])
     reason = reason if isinstance(reason, str) else ""
     fields |= set(_PRINTED_LOC.findall(reason)) | set(_UNKNOWN_FIELD.findall(reason))
     code = " ".join(str(error[name]) for name in ("code", "type", "status", "param") if error.get(name))
@@ -225,6 +238,16 @@ def wraps_error(answer: dict[str, Any], data: object) -> bool:
         return True
     says = any(isinstance(answer.get(name), str) for name in ("message", "msg", "detail"))
     return says and not isinstance(data, list)
+
+
+def _by_field(complaints: dict[str, Any], form: Any) -> dict[str, str]:
+    """What is said of fields of the request, where the keys are their names. `form`: of a complaint."""
+    found = {}
+    for name, why in complaints.items():
+        words = why if isinstance(why, list) else [why]
+        if _REQUEST_FIELD.match(name) and isinstance(why, form) and all(isinstance(word, str) for word in words):
+            found[name.lower()] = " ".join(words)
+    return found
 
 
 def _fields(value: object) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import orjson
 
+from streamer.adapters.providers.answer_size import expect_answer
 from streamer.adapters.providers.answered_model import AnsweredModel
 from streamer.adapters.providers.connection import HttpConnection
 from streamer.adapters.providers.http_errors import Vendor, rate_limit_headers
@@ -55,6 +56,7 @@ class VoyageProvider:
             "input_type": input_type or None,
             **self._options,
         }
+        expect_answer(texts, self._space.dimensions)
         with self._vendor.answer_within(self._timeout):
             try:
                 response = await self._client.post("/embeddings", content=orjson.dumps(request))

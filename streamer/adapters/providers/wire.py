@@ -29,8 +29,8 @@ def parse(body: bytes) -> dict[str, Any]:
         # Python servers write NaN as a bare word. That row is bad, the others are not: read it the lenient, slow way.
         try:
             document = json.loads(body)
-        except ValueError:
-            raise ValueError(f"not JSON ({len(body)} bytes)") from None
+        except (ValueError, RecursionError):
+            raise ValueError(f"not JSON, or nested too deeply ({len(body)} bytes)") from None
     if not isinstance(document, dict):
         raise ValueError(f"a JSON {type(document).__name__} instead of an object")
     return document

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
+from streamer.adapters.redis.sentinel import is_by_sentinels, sentinels_of, server_of
 from streamer.errors import MissingExtra
 
 try:
@@ -36,10 +37,11 @@ Command: TypeAlias = tuple[Any, ...]
 
 
 class RedisClient:
-    """A server or a cluster, made by `connect`. Raises what redis-py raises."""
+    """A server, one that sentinels name, or a cluster, made by `connect`. Raises what redis-py raises."""
 
-    def __init__(self, client: Redis | RedisCluster) -> None:
+    def __init__(self, client: Redis | RedisCluster, sentinels: Sequence[Redis] = ()) -> None:
         self._client: Any = client
+        self._sentinels = sentinels
         self._is_cluster = isinstance(client, RedisCluster)
 
     @classmethod
@@ -51,7 +53,10 @@ class RedisClient:
             "protocol": 2,  # which every server and every proxy speaks
         } | ({"password": password} if password else {})
         # Once more: a connection that the server has closed for being idle shows only when it is used.
-        single = Redis.from_url(url, retry=Retry(NoBackoff(), 1), **options)
+        once_more = Retry(NoBackoff(), 1)
+        if is_by_sentinels(url):
+            return cls(*server_of(sentinels_of(url), {**options, "retry": once_more}, timeout))
+        single = Redis.from_url(url, retry=once_more, **options)
         try:
             facts = await _facts(single, "cluster")
         except BaseException:
@@ -98,7 +103,8 @@ class RedisClient:
         return [key async for key in self._client.scan_iter(match=pattern, count=5000)]
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        for client in (self._client, *self._sentinels):
+            await client.aclose()
 
 
 def is_only_read(exc: Exception) -> bool:

@@ -7,36 +7,38 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 
 from streamer.adapters.redis.client import RedisClient
 from streamer.adapters.redis.link import RedisLink
 from streamer.adapters.redis.workers import Workers
 from streamer.protocols import Booking, Ceiling, Cost
 
-SPENT = b"streamer:spend:"  # a hash for each account: tokens and nano-dollars of each period
+SPENT = b"streamer:spend:"  # a hash for each account: what each period comes to
 
-# For each period seven arguments: its name, what it held when it was last seen (for a server that has lost it), what to
-# add in any case, and the ceilings (-1: none). Whole numbers below 2^53 are exact in Lua.
-CHANGE = """local tokens, nano, totals, fits = tonumber(ARGV[1]), tonumber(ARGV[2]), {}, 1
+# Three arguments of a cost: tokens, nano-dollars, requests. Then for each period its name and the same three of what it
+# held when it was last seen (for a server that has lost it), of what to add in any case, of the ceilings (-1: none).
+# Whole numbers below 2^53 are exact in Lua.
+CHANGE = """local names, totals, fits = {' tokens', ' nano_usd', ' requests'}, {}, 1
 local function admits(most, before, more)
   return most < 0 or before == 0 or before + more <= most
 end
-for i = 3, #ARGV, 7 do
-  local p = ARGV[i]
-  local t = tonumber(redis.call('HGET', KEYS[1], p .. ' tokens') or ARGV[i + 1]) + tonumber(ARGV[i + 3])
-  local n = tonumber(redis.call('HGET', KEYS[1], p .. ' nano_usd') or ARGV[i + 2]) + tonumber(ARGV[i + 4])
-  totals[#totals + 1] = {p, t, n}
-  if not (admits(tonumber(ARGV[i + 5]), t, tokens) and admits(tonumber(ARGV[i + 6]), n, nano)) then fits = 0 end
+for i = 4, #ARGV, 10 do
+  for n = 1, 3 do
+    local field = ARGV[i] .. names[n]
+    local total = tonumber(redis.call('HGET', KEYS[1], field) or ARGV[i + n]) + tonumber(ARGV[i + 3 + n])
+    totals[#totals + 1] = {field, total, tonumber(ARGV[n])}
+    if not admits(tonumber(ARGV[i + 6 + n]), total, tonumber(ARGV[n])) then fits = 0 end
+  end
 end
 local answer = {fits}
-for _, total in ipairs(totals) do
-  local t, n = total[2] + fits * tokens, total[3] + fits * nano
-  redis.call('HSET', KEYS[1], total[1] .. ' tokens', string.format('%.0f', t),
-    total[1] .. ' nano_usd', string.format('%.0f', n))
-  answer[#answer + 1] = string.format('%.0f', t)
-  answer[#answer + 1] = string.format('%.0f', n)
+for _, each in ipairs(totals) do
+  local number = string.format('%.0f', each[2] + fits * each[3])
+  redis.call('HSET', KEYS[1], each[1], number)
+  answer[#answer + 1] = number
 end
 return answer"""
+NAMES = ("tokens", "nano_usd", "requests")
 
 PATIENCE_SECONDS = 2.0
 
@@ -65,20 +67,20 @@ class RedisSpendLedger:
         return None
 
     async def spent(self, periods: Sequence[str]) -> Mapping[str, Cost] | None:
-        fields = [f"{period} {what}" for period in periods for what in ("tokens", "nano_usd")]
+        fields = [f"{period} {what}" for period in periods for what in NAMES]
         found = await self._link.read(lambda client: client.do("HMGET", self._key, *fields))
         if found is None:
             return None
         numbers = [int(number or 0) for number in found]
-        return {period: Cost(*numbers[2 * i : 2 * i + 2]) for i, period in enumerate(periods)}
+        return {period: Cost(*numbers[3 * i : 3 * i + 3]) for i, period in enumerate(periods)}
 
     async def _change(self, cost: Cost, ceilings: Mapping[str, Ceiling]) -> Booking | None:
         owed = {period: self._owed.pop(period, Cost()) for period in ceilings}
-        arguments: list[object] = [cost.tokens, cost.nano_usd]
+        arguments: list[object] = list(astuple(cost))
         for period, most in ceilings.items():
             known, more = self._known.get(period, Cost()), owed[period]
-            arguments += [period, known.tokens, known.nano_usd, more.tokens, more.nano_usd]
-            arguments += [-1 if most.tokens is None else most.tokens, -1 if most.nano_usd is None else most.nano_usd]
+            ceiling = [-1 if number is None else number for number in astuple(most)]
+            arguments += [period, *astuple(known), *astuple(more), *ceiling]
 
         async def change(client: RedisClient) -> list[bytes]:
             changed: list[bytes] = await client.do("EVAL", CHANGE, 1, self._key, *arguments)
@@ -90,7 +92,7 @@ class RedisSpendLedger:
                 self._owe(more, [period])
             return None
         fits, *numbers = map(int, answer)
-        self._known = {period: Cost(*numbers[2 * i : 2 * i + 2]) for i, period in enumerate(ceilings)}
+        self._known = {period: Cost(*numbers[3 * i : 3 * i + 3]) for i, period in enumerate(ceilings)}
         return Booking(bool(fits), self._known)
 
     def _alone(self, cost: Cost, ceilings: Mapping[str, Ceiling]) -> Booking | None:
@@ -98,8 +100,8 @@ class RedisSpendLedger:
         if not self._workers.is_known or not ceilings.keys() <= self._known.keys():
             return None
         n = self._workers.count
-        spent = {period: self._known[period] + _times(n, self._owed.get(period, Cost())) for period in ceilings}
-        fits = all(most.admits(spent[period], _times(n, cost)) for period, most in ceilings.items())
+        spent = {period: self._known[period] + self._owed.get(period, Cost()) * n for period in ceilings}
+        fits = all(most.admits(spent[period], cost * n) for period, most in ceilings.items())
         if fits:
             self._owe(cost, list(ceilings))
         return Booking(fits, {period: self._known[period] + self._owed.get(period, Cost()) for period in ceilings})
@@ -107,7 +109,3 @@ class RedisSpendLedger:
     def _owe(self, cost: Cost, periods: Sequence[str]) -> None:
         for period in periods:
             self._owed[period] = self._owed.get(period, Cost()) + cost
-
-
-def _times(n: int, cost: Cost) -> Cost:
-    return Cost(n * cost.tokens, n * cost.nano_usd)

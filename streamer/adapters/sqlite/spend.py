@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple
 from typing import Any
 
 import aiosqlite
@@ -20,22 +21,26 @@ from streamer.protocols import Booking, Ceiling, Cost
 PATIENCE_SECONDS = 10.0  # longer than a turn of another process lasts: an amount that is given up may still be booked
 
 TABLE = """CREATE TABLE IF NOT EXISTS spend (account TEXT NOT NULL, period TEXT NOT NULL, tokens INTEGER NOT NULL,
-    nano_usd INTEGER NOT NULL, PRIMARY KEY (account, period)) WITHOUT ROWID"""
-HAS_TABLE = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'spend'"
-FIND = "SELECT period, tokens, nano_usd, changes() FROM spend WHERE account = ? AND period IN ({})"
+    nano_usd INTEGER NOT NULL, requests INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (account, period)) WITHOUT ROWID"""
+WITH_REQUESTS = "ALTER TABLE spend ADD COLUMN requests INTEGER NOT NULL DEFAULT 0"  # as files of before have no such
+COLUMNS = "SELECT name FROM pragma_table_info('spend')"
+FIND = "SELECT period, tokens, nano_usd, {}, changes() FROM spend WHERE account = ? AND period IN ({})"
 
 # One statement is one transaction. It adds a cost to all of the wanted periods, or to none where it would pass a
 # ceiling (NULL: there is none) of one; as `Ceiling.admits` has it, more than a ceiling goes alone into an empty period.
 # A period that the table lacks begins with what is known of it.
-ADD = """WITH wanted (period, most_tokens, most_nano_usd, known_tokens, known_nano_usd) AS (VALUES {}),
-    found AS (SELECT most_tokens, most_nano_usd, coalesce(spend.tokens, known_tokens) AS tokens,
-        coalesce(spend.nano_usd, known_nano_usd) AS nano_usd
+ADD = """WITH wanted (period, most_tokens, most_nano_usd, most_requests, known_tokens, known_nano_usd, known_requests)
+        AS (VALUES {}),
+    found AS (SELECT wanted.*, coalesce(spend.tokens, known_tokens) AS tokens,
+        coalesce(spend.nano_usd, known_nano_usd) AS nano_usd, coalesce(spend.requests, known_requests) AS requests
         FROM wanted LEFT JOIN spend ON spend.account = :account AND spend.period = wanted.period)
-    INSERT INTO spend (account, period, tokens, nano_usd)
-    SELECT :account, period, known_tokens + :tokens, known_nano_usd + :nano_usd FROM wanted
+    INSERT INTO spend (account, period, tokens, nano_usd, requests)
+    SELECT :account, period, known_tokens + :tokens, known_nano_usd + :nano_usd, known_requests + :requests FROM wanted
     WHERE NOT EXISTS (SELECT 1 FROM found WHERE (tokens > 0 AND tokens + :tokens > most_tokens)
-        OR (nano_usd > 0 AND nano_usd + :nano_usd > most_nano_usd))
-    ON CONFLICT (account, period) DO UPDATE SET tokens = tokens + :tokens, nano_usd = nano_usd + :nano_usd"""
+        OR (nano_usd > 0 AND nano_usd + :nano_usd > most_nano_usd)
+        OR (requests > 0 AND requests + :requests > most_requests))
+    ON CONFLICT (account, period) DO UPDATE SET tokens = tokens + :tokens, nano_usd = nano_usd + :nano_usd,
+        requests = requests + :requests"""
 
 
 class SqliteSpendLedger:
@@ -55,9 +60,10 @@ class SqliteSpendLedger:
 
     async def spent(self, periods: Sequence[str]) -> Mapping[str, Cost] | None:
         async def find(connection: aiosqlite.Connection, _: int) -> Mapping[str, Cost]:
-            if not list(await connection.execute_fetchall(HAS_TABLE)):
+            columns = await _columns(connection)
+            if not columns:
                 return {period: self._known.get(period, Cost()) for period in periods}
-            return (await self._find(connection, periods))[0]
+            return (await self._find(connection, periods, "requests" if "requests" in columns else "0"))[0]
 
         return await self._access.read(find)
 
@@ -72,7 +78,7 @@ class SqliteSpendLedger:
             except sqlite3.OperationalError as exc:
                 if code_of(exc) != sqlite3.SQLITE_ERROR:
                     raise
-                await connection.execute_fetchall(TABLE)  # a file of before there was this table
+                await _make_table(connection)
                 await connection.execute_fetchall(statement, parameters)
             spent, added = await self._find(connection, list(ceilings))
             self._known = spent
@@ -85,20 +91,35 @@ class SqliteSpendLedger:
         return booking
 
     def _statement(self, cost: Cost, ceilings: Mapping[str, Ceiling]) -> tuple[str, dict[str, Any]]:
-        parameters: dict[str, Any] = {"account": self._account, "tokens": cost.tokens, "nano_usd": cost.nano_usd}
+        parameters: dict[str, Any] = {"account": self._account, **asdict(cost)}
         rows = []
         for number, (period, most) in enumerate(ceilings.items()):
             known = self._known.get(period, Cost())
-            values = (period, most.tokens, most.nano_usd, known.tokens, known.nano_usd)
+            values = (period, *astuple(most), *astuple(known))
             names = [f"w{number}_{place}" for place in range(len(values))]
             parameters |= dict(zip(names, values, strict=True))
             rows.append(f"({', '.join(f':{name}' for name in names)})")
         return ADD.format(", ".join(rows)), parameters
 
-    async def _find(self, connection: aiosqlite.Connection, periods: Sequence[str]) -> tuple[dict[str, Cost], bool]:
+    async def _find(
+        self, connection: aiosqlite.Connection, periods: Sequence[str], requests: str = "requests"
+    ) -> tuple[dict[str, Cost], bool]:
         """The totals, and whether the last change changed anything."""
         places = ", ".join("?" * len(periods))
-        rows = list(await connection.execute_fetchall(FIND.format(places), (self._account, *periods)))
-        found = {period: Cost(int(tokens), int(nano_usd)) for period, tokens, nano_usd, _ in rows}
+        statement = FIND.format(requests, places)
+        rows = list(await connection.execute_fetchall(statement, (self._account, *periods)))
+        found = {period: Cost(*map(int, numbers)) for period, *numbers, _ in rows}
         totals = {period: found.get(period, self._known.get(period, Cost())) for period in periods}
         return totals, any(changes for *_, changes in rows)
+
+
+async def _columns(connection: aiosqlite.Connection) -> set[str]:
+    """None of them where there is no table."""
+    return {str(name) for (name,) in await connection.execute_fetchall(COLUMNS)}
+
+
+async def _make_table(connection: aiosqlite.Connection) -> None:
+    """What a file of before lacks: the table, or its latest column."""
+    await connection.execute_fetchall(TABLE)
+    if "requests" not in await _columns(connection):
+        await connection.execute_fetchall(WITH_REQUESTS)

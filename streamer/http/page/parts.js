@@ -16,7 +16,7 @@ export function showLetters(letters, why) {
 const LOOPBACK = /^(localhost|127\.|\[::1\])/
 
 export function workerTrouble({ silent, not_ready, waits, without }) {
-  const waiting = waits?.[0], until = waiting?.until ? `, again at ${clock(waiting.until * 1000)}` : ""
+  const waiting = waits?.[0], until = waiting?.until ? `, again at ${clock(typeof waiting.until === "number" ? waiting.until * 1000 : waiting.until)}` : ""
   return silent ?? not_ready ?? (waiting ? waiting.text + until : null) ?? without ?? null
 }
 

@@ -26,7 +26,7 @@ _DROPPED: Final = 4  # a quarter of them leaves at once
 IsStale = Callable[[StoredEvent], bool]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class SourcedPayload(Payload):
     """A payload with the rest of what a store keeps: the form of the text, and where the event lies in its topic."""
 

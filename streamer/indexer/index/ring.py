@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.indexer.index.payloads import NOTE, Payloads
+from streamer.indexer.index.payloads import Payloads
 from streamer.indexer.index.slot_table import SlotTable
 
 _ALIVE: Final = np.iinfo(np.int64).max
@@ -81,24 +81,22 @@ class Ring:
         """
         oldest, first = self.tail, self.head
         table, names, unseen_from, slots = self._table, self.names, self._unseen_from, self.slots
-        for position, id in enumerate(ids, first):
-            older = table.remove(id, names)
+        new = np.arange(first, first + len(ids)) % slots
+        unseen_from[new] = _ALIVE
+        for position, (id, slot) in enumerate(zip(ids, new.tolist(), strict=True), first):
+            names[slot] = id
+            older = table.put(id, slot, names)
             if older is not None:
                 unseen_from[older] = position  # not even by the one that replaces it
-            elif len(table) == self.capacity:
+            elif len(table) > self.capacity:
+                self.head = position
                 self.drop_dead()
-                slot = self.tail % slots
-                table.remove(names[slot], names)
-                unseen_from[slot] = position + 1  # the one that displaces it has seen it
-            slot = position % slots
-            names[slot] = id
-            table.add(id, slot, names)
-            self.payloads[slot] = payloads[position - first] if payloads else None
-            self.times[slot] = times[position - first] if times else 0
-            unseen_from[slot] = _ALIVE
-            self.head = position + 1
-        new = np.arange(first, self.head) % slots
-        self.payloads.notes[new] = np.array(notes, NOTE) if len(notes) else np.zeros((), NOTE)
+                leaving = self.tail % slots
+                table.remove(names[leaving], names)
+                unseen_from[leaving] = position + 1  # the one that displaces it has seen it
+        self.head = first + len(ids)
+        self.payloads.put(new, payloads, notes)
+        self.times[new] = times if len(times) else 0
         return oldest, first
 
     def delete(self, id: str) -> bool:

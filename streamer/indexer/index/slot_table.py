@@ -13,14 +13,15 @@ _EMPTY: Final = -1
 
 
 class SlotTable:
-    """The slots of at most `most` ids, in 6 to 12 bytes an id; a dict and its integers take about 85.
+    """The slots of at most `most` ids (and one more for a moment), in 6 to 12 bytes an id; a dict and its integers take
+    about 85.
 
     Open addressing with linear probing, never more than two thirds full. The ids themselves lie with the caller, who
     passes `names` (ids by slot), and must leave those alone that are in the table.
     """
 
     def __init__(self, most: int) -> None:
-        size = 1 << (3 * most // 2).bit_length()
+        size = 1 << (3 * (most + 1) // 2).bit_length()
         self._table = array("i", [_EMPTY]) * size
         self._mask = size - 1
         self._count = 0
@@ -33,10 +34,17 @@ class SlotTable:
         slot = self._table[self._place(id, names)]
         return None if slot == _EMPTY else slot
 
-    def add(self, id: str, slot: int, names: Sequence[str]) -> None:
-        """An id that is not known."""
-        self._table[self._place(id, names)] = slot
+    def put(self, id: str, slot: int, names: Sequence[str]) -> int | None:
+        """The slot that the id had before, None when it is a new one."""
+        table, mask = self._table, self._mask
+        place = hash(id) & mask  # as `_place`, without a call: this is done for every vector
+        while (older := table[place]) != _EMPTY and names[older] != id:
+            place = (place + 1) & mask
+        table[place] = slot
+        if older != _EMPTY:
+            return older
         self._count += 1
+        return None
 
     def remove(self, id: str, names: Sequence[str]) -> int | None:
         """The slot that the id had, None when it is not known."""

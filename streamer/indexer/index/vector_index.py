@@ -20,6 +20,7 @@ from streamer.indexer.index.ring import Ring
 from streamer.indexer.index.rotation import Rotation
 
 _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
+_INSERTED: Final = 256  # rows written in one go; not more than doubling makes room for
 _SHOWN: Final = 64  # leading components that `coordinates` gives
 _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room for a batch
 # Rows that were never written take no memory, and arrays of at least so many bytes give all of it back when they are
@@ -35,7 +36,7 @@ class VectorIndex:
 
     A vector of a known id replaces the older one and counts as having arrived now. A payload (any object) and a time
     (any integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes (8 more in such
-    coordinates) for each of at most `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 45 bytes
+    coordinates) for each of at most `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 60 bytes
     a row, its id (50 bytes and one for each character) and its payload (a sketch: 120 bytes). Vectors take twice that
     while coordinates change, or while rows are held that stand in the way of new ones.
 
@@ -60,6 +61,7 @@ class VectorIndex:
         # The spare rows hold what a batch displaces until its products are done, and the holes that replaced and
         # deleted vectors leave behind: closing them costs one pass over the matrix, paid once per spare row used up.
         self._most_slots = capacity + max(_QUERIES, capacity // 64)
+        self._most_at_once = min(_INSERTED, self._most_slots - capacity)
         slots = self._most_slots
         # Sizes are halves of the last one, so that the copy made while growing never exceeds the final size.
         while slots // 2 >= max(_FEWEST_SLOTS, _FEWEST_BYTES // (4 * dimensions)):
@@ -70,10 +72,8 @@ class VectorIndex:
         self._view: ReadView | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"<VectorIndex: {len(self)} of at most {self.capacity} vectors of {self.dimensions} dimensions, "
-            f"{self.nbytes} bytes>"
-        )
+        size = f"{len(self)} of at most {self.capacity} vectors of {self.dimensions} dimensions, {self.nbytes} bytes"
+        return f"<VectorIndex: {size}>"
 
     def __len__(self) -> int:
         return len(self._ring)
@@ -135,7 +135,7 @@ class VectorIndex:
     ) -> None:
         """Remember a batch, in order, without looking for neighbours. Payloads default to None, the rest to 0."""
         self._check(vectors, len(ids))
-        for part in self._parts(len(ids)):
+        for part in self._parts(len(ids), self._most_at_once):
             turned = self._rotation.into(vectors[part])
             with self._changing:
                 self._append(ids[part], turned, payloads[part], times[part], notes[part])
@@ -150,8 +150,8 @@ class VectorIndex:
     ) -> None:
         """Remember what was `taken` from what another index held, to the last bit."""
         self._check(rows, len(ids))
-        for start in range(0, len(ids), _QUERIES):
-            part = slice(start, start + _QUERIES)
+        for start in range(0, len(ids), self._most_at_once):
+            part = slice(start, start + self._most_at_once)
             with self._changing:
                 self._append(ids[part], rows[part], payloads[part], times[part], notes[part])
 
@@ -194,7 +194,7 @@ class VectorIndex:
         """
         self._check(vectors, len(ids))
         found: list[list[Match]] = []
-        for part in self._parts(len(ids)):
+        for part in self._parts(len(ids), _QUERIES):
             turned = self._rotation.into(vectors[part])
             with self._changing:
                 oldest, first = self._append(ids[part], turned, payloads[part], times[part], notes[part])
@@ -246,7 +246,7 @@ class VectorIndex:
     def _append(
         self, ids: Sequence[str], vectors: Matrix, payloads: Sequence[Any], times: Sequence[int], notes: Sequence[Any]
     ) -> tuple[int, int]:
-        """Write at most _QUERIES rows; the positions of the oldest row they can see and of the first of them.
+        """Write at most as many rows as are spare; the positions of the oldest one they can see and of the first one.
 
         Rows that die here keep their place until the next call.
         """
@@ -256,15 +256,15 @@ class VectorIndex:
         self._storage.put(np.arange(first, ring.head) % ring.slots, vectors)
         return oldest, first
 
-    def _parts(self, count: int) -> Iterator[slice]:
-        """Of a batch, each of a size that one product likes; in between, coordinates change when it is time for it."""
+    def _parts(self, count: int, most: int) -> Iterator[slice]:
+        """Of a batch, each of at most so many; in between, coordinates change when it is time for it."""
         start = 0
         while start < count:
             due = self._rotation.due_after(len(self))
             if due == 0:
                 self._improve()
             # At the same vector however the stream is cut.
-            stop = min(start + min(_QUERIES, due or _QUERIES), count)
+            stop = min(start + min(most, due or most), count)
             yield slice(start, stop)
             start = stop
 

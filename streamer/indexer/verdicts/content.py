@@ -34,6 +34,11 @@ class Note(NamedTuple):
     surprise: float = 0.0
 
 
+def restored(first: int, count: int) -> list[tuple[int, float, float]]:
+    """The notes of so many events that were never judged, from the arrival `first` on."""
+    return [(arrival, nan, 0.0) for arrival in range(first, first + count)]
+
+
 class ContentScore(NamedTuple):
     """`score`: larger is stranger. `density`: for the event's own Note. `company`: mean surprise of the nearest, as far
     as these are on probation."""

@@ -41,7 +41,10 @@ class Groups(Protocol):
 
 
 class LocalGroups:
-    """Groups in memory: of near-duplicates the first of their group, and the ids without a verdict."""
+    """Groups in memory: of near-duplicates the first of their group, and the ids without a verdict.
+
+    An id without a verdict takes 27 to 54 bytes, 34 of a million: a place in a set. The id itself is the index's.
+    """
 
     def __init__(self) -> None:
         self._firsts: dict[str, str] = {}

@@ -18,7 +18,7 @@ class EventTimeRetention:
     latest_allowed: int | None = None
 
     def __init__(self, window: int | None) -> None:
-        self._window = window
+        self.window = window
         self._step = max(1, (window or 0) // _STEPS)
         self._latest: int | None = None
         self._now: int | None = None
@@ -34,7 +34,7 @@ class EventTimeRetention:
 
     def advance(self, time: int) -> int | None:
         """Take note of an event's time. The time before which all is to be forgotten, when that has moved."""
-        if self._window is None or (self.latest_allowed is not None and time > self.latest_allowed):
+        if self.window is None or (self.latest_allowed is not None and time > self.latest_allowed):
             return None
         step = time // self._step
         reached = step if self._latest is None else min(step, self._latest)
@@ -42,4 +42,4 @@ class EventTimeRetention:
         if self._now is not None and reached <= self._now:
             return None
         self._now = reached
-        return self._now * self._step - self._window
+        return self._now * self._step - self.window

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition as ClientPartition
-from aiokafka.errors import CorruptRecordException, KafkaConnectionError
+from aiokafka.errors import CorruptRecordException, KafkaConnectionError, KafkaError
 
 from streamer.adapters.kafka.assignment import Assignment
 from streamer.adapters.kafka.connection import KafkaConnection
-from streamer.adapters.kafka.diagnosis import ConsumerTimeouts
+from streamer.adapters.kafka.diagnosis import ConsumerTimeouts, in_words
 from streamer.adapters.kafka.poll_schedule import TRIES
 from streamer.adapters.kafka.positions import Positions
 from streamer.adapters.kafka.source import KafkaSource
@@ -115,3 +115,9 @@ async def test_a_debugger_reads_what_a_source_owns_and_what_ails_it() -> None:
     source._membership.consumer = Consumer()
     source._assignment.report("no answer from Kafka")
     assert repr(source) == ("<KafkaSource of texts, more: ['texts/0', 'texts/1'], generation 0, no answer from Kafka>")
+
+
+def test_an_outage_is_told_in_words() -> None:
+    assert in_words(TimeoutError(), 5.0) == "nothing within 5 s"
+    assert in_words(KafkaConnectionError("there is no connection"), 5.0) == "there is no connection"
+    assert in_words(KafkaError(), 5.0) == "KafkaError"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from aiokafka import ConsumerRecord
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 
 from streamer.adapters.kafka.lenient_records import LenientRecords
 from streamer.adapters.kafka.records import AS_OURS
@@ -37,6 +38,29 @@ def test_our_consumers_hand_over_our_records_and_a_null_header_is_an_empty_one()
     assert type(next(iter(fetched(batch(), AS_OURS))).tp) is TopicPartition
     assert found.next_fetch_offset == 2
     assert list(found) == []
+
+
+@pytest.mark.parametrize(("magic", "timestamp"), [(0, -1), (1, 1000)])
+def test_records_in_the_formats_before_headers_are_ours_too(magic: Literal[0, 1], timestamp: int) -> None:
+    """A sibling of row 38. The oldest has no timestamps: among others, one of None ended the worker."""
+    made = LegacyRecordBatchBuilder(magic, 0, 1 << 20)
+    made.append(0, 1000 if magic else None, b"k", b"v")
+    assert list(fetched(bytes(made.build()), AS_OURS)) == [Record(TopicPartition("texts", 3), 0, b"k", b"v", timestamp)]
+
+
+@pytest.mark.parametrize("formats", ["v1 v2", "v0 v2", "v2 v1", "v0 v1 v2 v2 v0 v1", "v1 v2 v1 v2"])
+@pytest.mark.parametrize("end", [0, 5, 16, 17, 40], ids=lambda size: f"and {size} bytes of the next")
+def test_one_fetch_may_bring_batches_in_all_formats(formats: str, end: int) -> None:
+    """As of a partition that has lived through an upgrade of its brokers."""
+    data = b""
+    for offset, each in enumerate(formats.split()):
+        made: Any = builder() if each == "v2" else LegacyRecordBatchBuilder(int(each[1]), 0, 1 << 20)
+        made.append(0, None if each == "v0" else 1000, b"k", each.encode(), *([[]] if each == "v2" else []))
+        data += offset.to_bytes(8, "big") + bytes(made.build())[8:]
+    whole = len(data)
+    found = fetched(data + data[:end], AS_OURS)
+    assert [(record.offset, record.value.decode()) for record in found] == list(enumerate(formats.split()))
+    assert LenientRecords(data + data[:end]).size_in_bytes() == whole + end
 
 
 def test_reading_goes_on_where_it_stopped() -> None:

@@ -19,6 +19,8 @@ pytest.importorskip("pymilvus", reason="make test-milvus brings it: 350 MB that 
 
 from streamer.adapters.milvus.store import MilvusStore
 
+pytestmark = pytest.mark.slow
+
 SPACE = Space(provider="p", model="m", dimensions=3)
 OWNER = {"topic": "vectors", "cluster": "c"}
 

@@ -172,6 +172,27 @@ async def test_row_40_texts_that_are_hardly_any_are_cut_and_say_so(encoder: Sent
     assert [bool(cut) for cut in answer.truncated][:4] == [True, True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("text", "is_cut"),
+    [
+        ("x" * 100_000, False),  # one word, which is an unknown one
+        ("\u4f60\u597d" * 2_000, True),  # each character is a word
+        ("e" + "\u0301" * 50_000, False),  # one letter under fifty thousand accents
+        ("\u202ereversed\u202c \u2066isolated\u2069", False),
+        (" \t\u00a0\u3000 late \u2028 ", False),
+        ("\x07\x1b[31mred\x1b[0m", False),
+        ("?!.," * 1_000, True),
+    ],
+    ids=["one word", "Chinese", "accents", "directions", "white space", "terminal", "punctuation"],
+)
+async def test_row_40_other_texts_that_are_hardly_any(encoder: SentenceEncoder, text: str, is_cut: bool) -> None:
+    async with running(encoder) as provider:
+        answer = await provider.embed(["late", text], "document")
+    unit_rows(answer.vectors)
+    assert answer.truncated is not None
+    assert [bool(cut) for cut in answer.truncated] == [False, is_cut]
+
+
 async def test_no_texts_give_no_vectors(encoder: SentenceEncoder) -> None:
     async with running(encoder) as provider:
         assert (await provider.embed([], "document")).vectors.shape == (0, 384)

@@ -68,6 +68,18 @@ async def test_what_one_ceiling_does_not_admit_is_booked_nowhere(server: RedisSe
         assert (await ledger.reserve(Cost(500), {DAY: Ceiling(tokens=10)})) == Booking(True, {DAY: Cost(500)})
 
 
+async def test_requests_have_a_ceiling_too(server: RedisServer) -> None:
+    async with ledger_on(server) as ledger:
+        ceilings = {DAY: Ceiling(requests=2), MONTH: Ceiling()}
+        for _ in range(2):
+            assert (await ledger.reserve(Cost(5, 50, 1), ceilings) or Booking(False, {})).is_booked
+        refused = await ledger.reserve(Cost(5, 50, 1), ceilings)
+        assert refused == Booking(False, {DAY: Cost(10, 100, 2), MONTH: Cost(10, 100, 2)})
+        server.kill()
+        refused = await ledger.reserve(Cost(5, 50, 1), ceilings)
+        assert refused == Booking(False, {DAY: Cost(10, 100, 2), MONTH: Cost(10, 100, 2)})
+
+
 async def test_processes_never_pass_a_ceiling_together(server: RedisServer) -> None:
     async def spend(ledger: RedisSpendLedger) -> None:
         while (booking := await ledger.reserve(Cost(10), {DAY: Ceiling(tokens=1000)})) and booking.is_booked:

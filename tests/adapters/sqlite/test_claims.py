@@ -7,8 +7,11 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 import pytest
 from hypothesis import given
@@ -16,7 +19,12 @@ from hypothesis import strategies as st
 
 from streamer.adapters.sqlite import claims
 from streamer.adapters.sqlite.locks import LockFile
+from streamer.embedding.cached import CachedEmbedder
+from streamer.errors import RetriableError
+from streamer.protocols import Claims, Embedding
+from streamer.testing import HashEmbedder
 from tests.adapters.sqlite.cached_entries import key_of, opened
+from tests.worker.flows import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="files are shared on Linux only")]
 
@@ -95,3 +103,65 @@ def test_a_place_is_refused_only_for_a_key_of_a_living_other(rows: list[tuple[in
     else:
         free = [at for at, (other, owner) in enumerate(full) if owner in (0, 3) or (owner == 1 and other == key)]
         assert place == (free[0] if free else claims.PLACES)
+
+
+class Told:
+    """Claims that tell when some of the keys were another's."""
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
+        self.refused = anyio.Event()
+
+    async def claim(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        ours = await self._claims.claim(keys)
+        if len(ours) < len(keys):
+            self.refused.set()
+        return ours
+
+    def unclaim(self, keys: Sequence[bytes]) -> None:
+        self._claims.unclaim(keys)
+
+
+@pytest.mark.parametrize("end", ["answered", "failed", "cancelled"])
+async def test_what_one_has_in_hand_another_waits_for_and_pays_for_only_if_it_must(end: str, path: Path) -> None:
+    """Field case F13, first hour D3."""
+    texts = ["late", "broken", "reject"]
+    first, second, scope = HashEmbedder(), HashEmbedder(), anyio.CancelScope()
+    first.gate = anyio.Event()
+    async with opened(path, first.space) as one, opened(path, first.space) as other, anyio.create_task_group() as tasks:
+
+        async def pay() -> None:
+            with scope, suppress(RetriableError):
+                await CachedEmbedder(first, one, one).embed(texts, "document")
+
+        async def let_go() -> None:
+            await told.refused.wait()
+            assert not second.seen
+            first.failure = RetriableError("away") if end == "failed" else None
+            if end == "cancelled":
+                scope.cancel()
+            else:
+                gate.set()
+
+        told, gate = Told(other), first.gate
+        tasks.start_soon(pay)
+        await until(lambda: first.in_flight == 1)
+        tasks.start_soon(let_go)
+        outcomes = await CachedEmbedder(second, other, told).embed(texts, "document")
+    assert [isinstance(outcome, Embedding) for outcome in outcomes] == [True, True, False]
+    assert set(second.seen) == ({"reject"} if end == "answered" else set(texts))
+
+
+async def test_a_third_process_that_comes_later_pays_for_nothing(path: Path) -> None:
+    """Field case F13, first hour D3: it had a file of its own, which was empty."""
+    texts = [f"text {number}" for number in range(50)]
+    first, third = HashEmbedder(), HashEmbedder()
+    async with opened(path, first.space) as one, opened(path, first.space) as other:
+        await CachedEmbedder(first, one, one).embed(texts[:30], "document")
+        await CachedEmbedder(first, other, other).embed(texts[20:], "document")
+    assert max(first.seen.values()) == 1
+    async with opened(path, third.space) as later:
+        outcomes = await CachedEmbedder(third, later, later).embed(texts, "document")
+    assert all(isinstance(outcome, Embedding) and outcome.cache_hit for outcome in outcomes)
+    assert not third.seen
+    assert len(list(path.parent.glob("*.sqlite*"))) <= 2, "the file and its lock"

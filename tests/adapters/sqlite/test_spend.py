@@ -75,6 +75,35 @@ async def test_what_one_ceiling_does_not_admit_is_booked_nowhere(path: Path) -> 
         )
 
 
+async def test_requests_have_a_ceiling_too(path: Path) -> None:
+    async with opened(path) as cache:
+        ledger, ceilings = cache.ledger("openai"), {DAY: Ceiling(requests=2), MONTH: Ceiling()}
+        for _ in range(2):
+            assert (await ledger.reserve(Cost(5, 50, 1), ceilings) or Booking(False, {})).is_booked
+        assert await ledger.reserve(Cost(5, 50, 1), ceilings) == Booking(
+            False, {DAY: Cost(10, 100, 2), MONTH: Cost(10, 100, 2)}
+        )
+        assert await ledger.settle(Cost(-5, -50, -1), [DAY]) == {DAY: Cost(5, 50, 1)}
+
+
+async def test_a_file_of_before_requests_were_counted_goes_on(path: Path) -> None:
+    async with opened(path):
+        pass
+    with closing(sqlite3.connect(path, isolation_level=None)) as earlier:
+        earlier.execute(
+            "CREATE TABLE spend (account TEXT NOT NULL, period TEXT NOT NULL, tokens INTEGER NOT NULL, "
+            "nano_usd INTEGER NOT NULL, PRIMARY KEY (account, period)) WITHOUT ROWID"
+        )
+        earlier.execute("INSERT INTO spend VALUES ('openai', ?, 90, 900)", (DAY,))
+    async with opened(path) as cache:
+        ledger = cache.ledger("openai")
+        assert await ledger.spent([DAY]) == {DAY: Cost(90, 900)}
+        assert await ledger.reserve(Cost(5, 50, 1), {DAY: Ceiling(tokens=100)}) == Booking(
+            True, {DAY: Cost(95, 950, 1)}
+        )
+        assert await ledger.spent([DAY]) == {DAY: Cost(95, 950, 1)}
+
+
 async def test_more_than_a_ceiling_goes_alone_into_an_empty_period() -> None:
     assert Ceiling(tokens=10).admits(Cost(0), Cost(50))
     assert not Ceiling(tokens=10).admits(Cost(1), Cost(50))

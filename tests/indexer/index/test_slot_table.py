@@ -18,12 +18,13 @@ IDS = st.integers(0, 40).map(str)
 def test_finds_what_a_dict_finds(steps: list[tuple[str, bool]]) -> None:
     table, model, names = SlotTable(MOST), dict[str, int](), [""] * MOST
     for id, kept in steps:
-        assert table.remove(id, names) == model.pop(id, None)
         if kept and len(model) < MOST:
             slot = next(slot for slot in range(MOST) if slot not in model.values())
             names[slot] = id
-            table.add(id, slot, names)
+            assert table.put(id, slot, names) == model.get(id)
             model[id] = slot
+        else:
+            assert table.remove(id, names) == model.pop(id, None)
         assert len(table) == len(model)
         assert {id: table.find(id, names) for id in map(str, range(41))} == dict.fromkeys(map(str, range(41))) | model
 
@@ -35,8 +36,8 @@ def test_finds_what_a_dict_finds(steps: list[tuple[str, bool]]) -> None:
 
 def test_a_full_table_still_ends_its_searches() -> None:
     for most in (1, 2, 3, 85, 1365):
-        table, names = SlotTable(most), [f"id-{i}" for i in range(most)]
-        for slot, name in enumerate(names):
-            table.add(name, slot, names)
-        assert [table.find(name, names) for name in names] == list(range(most))
+        table, names = SlotTable(most), [f"id-{i}" for i in range(most + 1)]
+        for slot, name in enumerate(names):  # one more than it is for, as before the oldest leaves
+            assert table.put(name, slot, names) is None
+        assert [table.find(name, names) for name in names] == list(range(most + 1))
         assert table.find("another", names) is None

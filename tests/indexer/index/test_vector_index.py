@@ -339,7 +339,10 @@ def test_memory_stays_within_what_is_promised() -> None:
     "how",
     [
         "expired",
-        *(pytest.param(how, marks=pytest.mark.slow) for how in ("deleted one by one", "deleted and sent again")),
+        *(
+            pytest.param(how, marks=pytest.mark.slow)
+            for how in ("deleted one by one", "deleted and sent again", "deleted by halves", "replaced, then deleted")
+        ),
     ],
 )
 def test_row_r6_what_is_deleted_lets_go_of_all_but_its_place_which_the_next_take(how: str) -> None:
@@ -353,6 +356,10 @@ def test_row_r6_what_is_deleted_lets_go_of_all_but_its_place_which_the_next_take
     def empty(index: VectorIndex) -> None:
         if how == "expired":
             assert index.expire(2) == count
+        elif how == "deleted by halves":  # from the end, while the other half stays
+            for half in (1, 0):
+                ids = sorted(match.id for match in index.search(units(1, 8, 0), count)[0])
+                assert all(index.delete(id) for id in ids[half * count // 2 :])
         else:
             assert all(index.delete(match.id) for match in index.search(units(1, 8, 0), count)[0])
         assert len(index) == 0
@@ -366,6 +373,8 @@ def test_row_r6_what_is_deleted_lets_go_of_all_but_its_place_which_the_next_take
     try:
         for turn in range(3):
             fill(index, "same" if how == "deleted and sent again" else f"turn {turn}")
+            if how == "replaced, then deleted":
+                fill(index, f"turn {turn}")
             reserved, held = index.nbytes, tracemalloc.get_traced_memory()[0]
             empty(index)
             assert tracemalloc.get_traced_memory()[0] < held - count * 1000

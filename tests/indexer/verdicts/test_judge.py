@@ -21,7 +21,11 @@ from streamer.core.verdicts import Verdict
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.verdicts import anomalies, calibration, content, form, judge
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
+from tests.support import indexing
 from tests.support.examples import examples
+from tests.support.indexing import size_of
+
+everywhere = pytest.mark.usefixtures("backend")  # wherever the vectors are kept
 
 Arrival = tuple[str, float]  # id, direction in degrees: the cosine of two events is that of the angle between them
 NEAR = VerdictPolicy(near_duplicate_similarity=float(np.cos(np.radians(15.5))), neighbors=3)
@@ -41,8 +45,12 @@ def restore_all(judge: Judge, arrivals: Sequence[Arrival]) -> None:
     judge.restore([event(*arrival) for arrival in arrivals])
 
 
-def new_judge(capacity: int = 100) -> Judge:
+def in_memory(capacity: int = 100) -> Judge:
     return Judge(VectorIndex(2, capacity), NEAR)
+
+
+def new_judge() -> Judge:
+    return indexing.new_judge(NEAR)
 
 
 def groups(given: Sequence[Verdict]) -> list[tuple[str, str | None]]:
@@ -50,6 +58,7 @@ def groups(given: Sequence[Verdict]) -> list[tuple[str, str | None]]:
     return [(verdict.id, verdict.duplicate_of) for verdict in given]
 
 
+@everywhere
 def test_the_first_of_a_group_is_named_even_by_those_who_resemble_only_its_members() -> None:
     judge = new_judge()
     assert groups(judge_all(judge, [("a", 0), ("far", 180), ("b", 10), ("c", 20), ("d", 30)])) == [
@@ -62,6 +71,7 @@ def test_the_first_of_a_group_is_named_even_by_those_who_resemble_only_its_membe
     assert groups(judge_all(judge, [("e", 36)])) == [("e", "a")]
 
 
+@everywhere
 def test_similarity_is_that_of_the_nearest() -> None:
     first, second, third = judge_all(new_judge(), [("a", 0), ("b", 90), ("c", 180)])
     assert (first.similarity, first.nearest) == (None, [])
@@ -70,6 +80,7 @@ def test_similarity_is_that_of_the_nearest() -> None:
     assert third.verdict == "warming_up"
 
 
+@everywhere
 def test_an_event_sent_again_is_not_its_own_duplicate() -> None:
     judge = new_judge()
     assert groups(judge_all(judge, [("a", 0), ("a", 0), ("b", 10), ("a", 0), ("a", 1)])) == [
@@ -79,15 +90,17 @@ def test_an_event_sent_again_is_not_its_own_duplicate() -> None:
         ("a", None),  # nor a duplicate of its own duplicate
         ("a", None),
     ]
-    assert len(judge.index) == 2
+    assert size_of(judge.index) == 2
 
 
+@everywhere
 def test_an_event_that_changed_leaves_its_group() -> None:
     judge = new_judge()
     judge_all(judge, [("a", 0), ("b", 10), ("b", 90)])
     assert groups(judge_all(judge, [("c", 95), ("d", 5)])) == [("c", "b"), ("d", "a")]
 
 
+@everywhere
 def test_a_group_outlives_its_first() -> None:
     judge = new_judge()
     judge_all(judge, [("a", 0), ("b", 10)])
@@ -105,7 +118,7 @@ ARRIVALS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 12).ma
 @given(ARRIVALS, st.sets(st.integers(0, 40)), st.integers(1, 8))
 @settings(max_examples=examples(200))
 def test_batches_do_not_matter(arrivals: list[Arrival], cuts: set[int], capacity: int) -> None:
-    single, batched = new_judge(capacity), new_judge(capacity)
+    single, batched = in_memory(capacity), in_memory(capacity)
     one_by_one = [verdict for arrival in arrivals for verdict in judge_all(single, [arrival])]
     edges = [0, *sorted(cut for cut in cuts if cut < len(arrivals)), len(arrivals)]
     in_batches = [verdict for a, b in pairwise(edges) for verdict in judge_all(batched, arrivals[a:b])]
@@ -154,10 +167,11 @@ def test_batches_do_not_matter_to_what_is_learned_from_the_stream(
     assert in_batches == one_by_one
 
 
+@everywhere
 def test_a_stranger_is_an_anomaly_once_there_is_enough_to_compare_with() -> None:
     rng = np.random.default_rng(1)
     usual = unit_rows(rng.normal(size=(1000, 32)) + 6 * np.eye(32)[0])
-    judge = Judge(VectorIndex(32, 2000), VerdictPolicy())
+    judge = indexing.new_judge(VerdictPolicy(), 32)
     said = judge.judge([VectorEvent(id=f"u{i}", vector=row, space="s", model="m") for i, row in enumerate(usual)])
     first = next(i for i, verdict in enumerate(said) if verdict.p_value is not None)
     assert 100 <= first < 110  # and some copies
@@ -172,7 +186,7 @@ def test_a_stranger_is_an_anomaly_once_there_is_enough_to_compare_with() -> None
     assert verdict.score is not None
     assert verdict.score > np.quantile([verdict.score or 0 for verdict in said[first:]], 0.99)
     assert (verdict.reason, verdict.form_p_value) == ("content", None)
-    restarted = Judge(VectorIndex(32, 2000), VerdictPolicy())
+    restarted = indexing.new_judge(VerdictPolicy(), 32)
     restarted.restore([VectorEvent(id=f"u{i}", vector=row, space="s", model="m") for i, row in enumerate(usual)])
     (again,) = restarted.judge([stranger])
     assert again.verdict == "anomaly"
@@ -180,11 +194,12 @@ def test_a_stranger_is_an_anomaly_once_there_is_enough_to_compare_with() -> None
     assert abs(again.score - verdict.score) < 0.5  # near enough: the restored ones were not judged one by one
 
 
+@everywhere
 def test_a_crowd_of_strangers_stays_strange() -> None:
     rng = np.random.default_rng(3)
     usual = unit_rows(rng.normal(size=(1500, 32)) + 6 * np.eye(32)[0])
     crowd = unit_rows(rng.normal(size=(40, 32)) + 6 * np.eye(32)[5])
-    judge = Judge(VectorIndex(32, 2000), VerdictPolicy())
+    judge = indexing.new_judge(VerdictPolicy(), 32)
     judge.judge([VectorEvent(id=f"u{i}", vector=row, space="s", model="m") for i, row in enumerate(usual)])
     said = judge.judge([VectorEvent(id=f"c{i}", vector=row, space="s", model="m") for i, row in enumerate(crowd)])
     late = [verdict.content_p_value or 1.0 for verdict in said if verdict.verdict != "near_duplicate"][20:]
@@ -192,13 +207,14 @@ def test_a_crowd_of_strangers_stays_strange() -> None:
     assert max(late) < 0.06  # although the 16 nearest of each are of the crowd
 
 
+@everywhere
 def test_what_has_expired_is_not_compared_with() -> None:
-    judge = Judge(VectorIndex(2, 100), VerdictPolicy(near_duplicate_similarity=0.9, window=6400))
+    judge = indexing.new_judge(VerdictPolicy(near_duplicate_similarity=0.9, window=6400))
     times = [0, 1000, 6000, 7000, 7500, 7600]
     said = judge.judge([replace(event(f"e{time}", 0), timestamp=time) for time in times])
     assert [match.id for match in said[3].nearest] == ["e0", "e1000", "e6000"]
     assert [match.id for match in said[5].nearest] == ["e6000", "e7000", "e7500"]
-    assert len(judge.index) == 4
+    assert size_of(judge.index) == 4
 
 
 @given(st.lists(st.integers(0, 12).map(lambda n: n * 8.0), max_size=30), st.integers(0, 30))
@@ -207,7 +223,7 @@ def test_what_has_expired_is_not_compared_with() -> None:
 @settings(max_examples=examples(200))
 def test_a_restart_does_not_split_groups(directions: list[float], stop: int) -> None:
     arrivals = [(f"id-{i}", degrees) for i, degrees in enumerate(directions)]
-    through, restarted = new_judge(), new_judge()
+    through, restarted = in_memory(), in_memory()
     expected = judge_all(through, arrivals)[stop:]
     restore_all(restarted, arrivals[:stop])
     assert judge_all(restarted, arrivals[stop:]) == expected
@@ -215,7 +231,7 @@ def test_a_restart_does_not_split_groups(directions: list[float], stop: int) -> 
 
 @pytest.mark.slow
 def test_what_is_known_of_forgotten_events_is_dropped() -> None:
-    judge = new_judge(capacity=10)
+    judge = in_memory(capacity=10)
     for start in range(0, 5000, 50):
         judge_all(judge, [(f"id-{i}", 0) for i in range(start, start + 50)])
     assert groups(judge_all(judge, [("end", 0)])) == [("end", "id-0")]  # and nothing else is

@@ -25,7 +25,8 @@ class Fault:
     is closed). Instead of it: a refusal with `status` in the vendor's own shape (`code` selects among several of the
     same status), or `body` with `content_type` as it is. In it: `rows` rewrites the entries; `floats` ignores the wish
     for base64; `big_endian` writes base64 the wrong way round. On the wire: `seconds_per_byte`, or `cut` after so many
-    bytes of the body. `headers` are added to whatever is answered.
+    bytes of the body, or `endless`: after the body these bytes again and again, in chunks, while somebody reads them.
+    `headers` are added to whatever is answered.
     """
 
     delay: float = 0.0
@@ -40,6 +41,7 @@ class Fault:
     big_endian: bool = False
     seconds_per_byte: float = 0.0
     cut: int | None = None
+    endless: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

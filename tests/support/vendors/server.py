@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from math import isinf
 from types import TracebackType
 from typing import Any, Self
@@ -61,11 +62,11 @@ class Refused(Exception):
 class FakeVendor:
     """A service; use it as an async context manager. Subclasses say what a right request is and how answers look.
 
-    `requests` records all that came, refused ones too; `billed_tokens` counts what accepted ones cost. `misbehave`
-    plans a fault for each of the next requests; `always`, if set, gives the fault for every request that none was
-    planned for. `latency` delays each answer by seconds, as a function of the request's number, from 0. `poison`:
-    texts that the service refuses with 400. `edit` rewrites each right answer: it gets the answer and the request,
-    both as JSON, and gives the answer that goes out.
+    `requests` records all that came, refused ones too; `billed_tokens` counts what accepted ones cost, `endless_bytes`
+    what was sent of bodies without an end. `misbehave` plans a fault for each of the next requests; `always`, if set,
+    gives the fault for every request that none was planned for. `latency` delays each answer by seconds, as a function
+    of the request's number, from 0. `poison`: texts that the service refuses with 400. `edit` rewrites each right
+    answer: it gets the answer and the request, both as JSON, and gives the answer that goes out.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class FakeVendor:
         self.statuses: list[int] = []
         self.connections = 0
         self.billed_tokens = 0
+        self.endless_bytes = 0
         self.in_flight = 0
         self.most_in_flight = 0
         self._clock = clock
@@ -272,13 +274,15 @@ class FakeVendor:
         return Reply(reply.status, reply.body, {**reply.headers, **fault.headers}, reply.content_type)
 
     async def _write(self, reply: Reply, fault: Fault, writer: asyncio.StreamWriter) -> bool:
-        headers = {
-            "content-type": reply.content_type,
-            "content-length": str(len(reply.body)),
-            **reply.headers,
-        }
+        length = {"transfer-encoding": "chunked"} if fault.endless else {"content-length": str(len(reply.body))}
+        headers = {"content-type": reply.content_type, **length, **reply.headers}
         lines = [f"HTTP/1.1 {reply.status} -", *(f"{name}: {value}" for name, value in headers.items())]
         writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
+        if fault.endless:
+            for piece in chain([reply.body], repeat(fault.endless)):
+                writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b"")
+                await writer.drain()
+                self.endless_bytes += len(piece)
         if fault.cut is not None:
             writer.write(reply.body[: fault.cut])
             await writer.drain()
