@@ -123,8 +123,8 @@ class AnomalyDetector:
         if form_score is not None and self._form.suffices:
             p_form = self._form.p_value(form_score)
             score += max(0.0, -log(self._form.rank(form_score)) - limit)
-        # The sum of content's -log p and of what form's exceeds a limit by, where the two are independent. A form that is
-        # not trusted may raise the rank, and nothing more.
+        # The sum of content's -log p and of what form's exceeds a limit by, where the two are independent.
+        # A form that is not trusted may raise the rank, and nothing more.
         trusted = self.form_trust >= _RESPECTED
         counted = score if trusted else by_content
         p_value = min(1.0, exp(-counted) * (1 + exp(-limit) * counted))
