@@ -26,7 +26,8 @@ from streamer.indexer.index.rotation import Rotation
 from streamer.indexer.verdicts.judge import Judge
 
 MAGIC: Final = b"streamer index\n"
-VERSION: Final = 5  # raise it whenever what is written changes its meaning
+VERSION: Final = 6  # raise it whenever what is written changes its meaning
+_UNDERSTOOD: Final = (5, VERSION)  # 5 says less about recent scores, which is learned within 32 events
 
 _PIECE: Final = 4 << 20  # bytes of vectors in a frame, the most that writing and reading hold on to at once
 _LENGTH: Final = 8
@@ -160,7 +161,7 @@ class SnapshotReader:
 
     def _header(self) -> Header:
         document = orjson.loads(self._frame())
-        if document["version"] != VERSION:
+        if document["version"] not in _UNDERSTOOD:
             raise UnusableSnapshot(f"its format has version {document['version']}, but ours is {VERSION}")
         offsets = {TopicPartition(topic, partition): offset for topic, partition, offset in document["offsets"]}
         return Header(

@@ -14,7 +14,7 @@ from streamer.core.sketch import TextForm
 from streamer.core.verdicts import Reason
 from streamer.indexer.verdicts.content import ContentScore, Note
 from streamer.indexer.verdicts.form import FormScorer
-from streamer.indexer.verdicts.robust import AT_LEAST, AT_LEAST_APART, RobustReference
+from streamer.indexer.verdicts.robust import LongReference, RobustReference
 
 _SCORES: Final = 80  # fewer are no reference
 _FORM_TOLERANCE: Final = 5.0  # tails of forms are heavy: rare signs are rare
@@ -26,13 +26,13 @@ _COMPANY: Final = 0.8
 _BY_COMPANY: Final = 0.95
 _BEYOND: Final = 0.1
 
-# Form counts for what its -log p exceeds: little where it is not trusted, nearly all where it is.
-_UNTRUSTED: Final = 5.0
+# Form counts for what its -log p exceeds: little where no more events stand out by it than would by chance; more where
+# more do; nearly all where those are unusual in content, too, so that form is sure to tell what is strange.
+_PLAIN_FORMS: Final = 3.0
+_TELLING: Final = 2.25
 _TRUSTED: Final = 1.0
-# It is trusted as far as more events stand out by their form than would by chance, and as those are unusual in content,
-# too. Where form says nothing about what is strange, one of the two is missing.
 _STANDS_OUT: Final = 0.01
-_BY_CHANCE: Final = (0.012, 0.027)  # the share of events that stand out: no trust up to, full trust from
+_BY_CHANCE: Final = (0.01, 0.02)  # the share of events that stand out: by chance up to, surely more from
 _UNUSUAL: Final = (0.2, 0.5)  # the mean normal score of their content: no trust up to, full trust from
 _MEMORY: Final = 1_000
 _MEMORY_OF_FORMS: Final = 40
@@ -65,7 +65,7 @@ class AnomalyDetector:
         self._rate = rate
         self._forms = FormScorer()
         self._content = RobustReference(rate, _SCORES)
-        self._form = RobustReference(rate, _SCORES, tolerance=_FORM_TOLERANCE, at_least=_FORM_AT_LEAST)
+        self._form = LongReference(rate, _SCORES, tolerance=_FORM_TOLERANCE, at_least=_FORM_AT_LEAST)
         self._joint = RobustReference(rate, _SCORES)
         self._judged = 0
         self._standing_out = 0.0
@@ -96,6 +96,12 @@ class AnomalyDetector:
         return _ramp(self._standing_out, *_BY_CHANCE) * _ramp(content, *_UNUSUAL)
 
     @property
+    def form_limit(self) -> float:
+        """What the -log p of a form must exceed in order to count."""
+        limit = _PLAIN_FORMS - (_PLAIN_FORMS - _TELLING) * _ramp(self._standing_out, *_BY_CHANCE)
+        return limit - self.form_trust * (limit - _TRUSTED)
+
+    @property
     def scores_missing(self) -> int:
         """How many events with a score it takes until there are p-values."""
         return max(0, self._content.needed - len(self._content))
@@ -108,7 +114,7 @@ class AnomalyDetector:
         """How unusual an event is; None while there are too few to tell."""
         if content is None or not self._content.suffices:
             return None
-        trust = self.form_trust
+        limit = self.form_limit
         unusual = self._in_company(content)
         p_content = self._content.p_value(unusual)
         score = by_content = -log(p_content)
@@ -116,21 +122,18 @@ class AnomalyDetector:
         p_form = None
         if form_score is not None and self._form.suffices:
             p_form = self._form.p_value(form_score)
-            plainly = max(0.0, -log(self._form.rank(form_score)) - _UNTRUSTED)
-            score += (1 - trust) * plainly + trust * max(0.0, -log(p_form) - _TRUSTED)
+            score += max(0.0, -log(self._form.rank(form_score)) - limit)
         # The sum of content's -log p and of what form's exceeds a limit by, where the two are independent.
-        share = exp(-(_UNTRUSTED - trust * (_UNTRUSTED - _TRUSTED)))
-        p_value = min(1.0, exp(-score) * (1 + share * score))
+        # A form that is not trusted may raise the rank, and nothing more.
+        trusted = self.form_trust >= _RESPECTED
+        counted = score if trusted else by_content
+        p_value = min(1.0, exp(-counted) * (1 + exp(-limit) * counted))
         if not self._joint.suffices:
             p_value = max(p_value, self._content.rank(unusual))  # few scores say no more than that
         else:
             by_rank = self._joint.rank(score)
-            trusted = trust >= _RESPECTED
-            if trusted or score == by_content:
-                apart = self._content.apart or (trusted and self._form.apart)
-                p_value = min(by_rank, max(p_value, by_rank * (AT_LEAST_APART if apart else AT_LEAST)))
-            else:
-                p_value = by_rank
+            at_least = min(self._content.at_least, self._form.at_least if trusted else 1.0)
+            p_value = min(by_rank, max(p_value, by_rank * at_least))
         surprise = -log2(self._content.rank(unusual))
         alone = self._content.rank(content.score)
         return Unusualness(round(score, 6), p_value, p_content, p_form, surprise, form_score, alone)

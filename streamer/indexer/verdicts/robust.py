@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Sequence
 from math import erfc, sqrt
 from typing import Any, Final, NamedTuple
@@ -16,46 +17,62 @@ _Z: Final = (-0.674490, 0.0, 0.674490)
 _CHECKED: Final = 0.05  # of the ordinary lie beyond where strangers are counted
 _Z_CHECKED: Final = 1.644854
 _SUPPOSED: Final = 0.1  # strangers, until it is known better
+# Beyond the expected ones, so many may be ordinary, too; and for two strangers that are counted, a third one looks more
+# ordinary than that.
+_MAY_BE_ORDINARY: Final = 0.01
+_WITH_HIDDEN: Final = 1.5
 _MOST_STRANGERS: Final = 0.15
 _ROUNDS: Final = 6
 _FEWEST: Final = 50  # scores that a bulk consists of
 _SELDOM: Final = 32  # scores after which the bulk is looked at again
 # The tails of ordinary scores are about as heavy as the bulk says, on real text; a small reference is a guess.
-_UNSURE: Final = 2.0
+_UNSURE: Final = 4.0
 _FEWEST_KEPT: Final = 200
+# Of a long reference.
+_LONG: Final = 10_000
+_DELAY: Final = 1_000
+_SHARE_DELAYED: Final = 4
 _NOTHING: Final = 1e-9  # a deviation that is none
-# A p-value is at least this share of the rank, so that the rate is exceeded threefold at the most where ordinary scores
-# have a heavier tail than a normal variable. Where strangers stand apart, it is clear whose the tail is: there are more
-# scores beyond the farther of two deviations than between both, and not so many that it is the stream that changes.
-AT_LEAST: Final = 0.35
-AT_LEAST_APART: Final = 0.1
+# A p-value is at least such a share of the rank, so that ordinary scores with a heavier tail than a normal variable do
+# not exceed the rate without bound: this where no strangers are to be seen, down to a lesser one where many are.
+_AT_LEAST_ALONE: Final = 0.75
+_AT_LEAST: Final = 0.4
+# A tail that is heavier in each third of the scores is of strangers rather than of a stream that changes.
+_AT_LEAST_LASTING: Final = 0.2
+_PARTS: Final = 3
+_FEWEST_PARTED: Final = 300  # of fewer scores, a third says nothing
+_TAKEN: Final = 80.0  # of a rate of a hundredth: what strangers take, compared with their share
+# Where strangers stand apart, it is clear whose the tail is: there are more scores beyond the farther of two deviations
+# than between both, and not so many that it is the stream that changes.
+_AT_LEAST_APART: Final = 0.1
 _APART: Final = (2.326348, 3.090232)
 _TIMES_AS_MANY: Final = 1.5
 _MOST_APART: Final = 0.08
 
 
 class Bulk(NamedTuple):
-    """What most scores say about the ordinary ones: their median and standard deviation, the share of strangers, and
-    whether these stand apart."""
+    """What most scores say about the ordinary ones: their median and standard deviation, the share of strangers,
+    whether these stand apart, and what share of strangers has been there all along."""
 
     middle: float
     deviation: float
     strangers: float
     apart: bool
+    lasting: float = 0.0
 
 
 class RobustReference(Reference):
     """The recent scores, some of which belong to strangers.
 
     `p_value` is the rank of a score among them (see Reference) unless the tail is heavier than the bulk tells: then it
-    is what the bulk tells, times a `tolerance`, but never less than a share `at_least` of the rank (less where
-    strangers stand apart). So strangers do not use up the rate, and a stream that changes altogether does not raise
-    alarms for ever.
+    is what the bulk tells, times a `tolerance`, but never less than a share of the rank: `at_least`, or less as far as
+    it is clear that the tail is of strangers. So strangers do not use up the rate, and a stream that changes
+    altogether does not raise alarms for ever.
 
     Early in a stream only the latest third of the scores counts: distances shrink while a memory grows.
     """
 
-    def __init__(self, rate: float, needed: int, *, tolerance: float = 1.0, at_least: float = AT_LEAST) -> None:
+    def __init__(self, rate: float, needed: int, *, tolerance: float = 1.0, at_least: float = 1.0) -> None:
         super().__init__(rate)
         self.needed = needed
         self.bulk: Bulk | None = None
@@ -69,7 +86,22 @@ class RobustReference(Reference):
         if len(self) > max(_FEWEST_KEPT, self._added // 3):
             self.drop_oldest()
         if self._added % _SELDOM == 0:
-            self.bulk = fit(self._sorted)
+            self._refit()
+
+    def _refit(self) -> None:
+        bulk = fit(self._sorted)
+        if bulk is not None and bulk.strangers:
+            bulk = bulk._replace(lasting=self._lasting(bulk))
+        self.bulk = bulk
+
+    def _lasting(self, bulk: Bulk) -> float:
+        if len(self) < _FEWEST_PARTED:
+            return bulk.strangers
+        limit = bulk.middle + bulk.deviation * _Z_CHECKED
+        beyond = [score > limit for score, _ in self._arrived]
+        size = len(beyond) // _PARTS
+        least = min(sum(beyond[start : start + size]) for start in range(0, _PARTS * size, size)) / size
+        return max(0.0, least - _CHECKED)
 
     def p_value(self, score: float, crowd: int | None = None) -> float:
         """The share of ordinary scores that are at least as large; above 0, at most 1."""
@@ -78,8 +110,17 @@ class RobustReference(Reference):
             return by_rank
         by_bulk = erfc((score - self.bulk.middle) / self.bulk.deviation / sqrt(2)) / 2
         expected = by_bulk * self._tolerance * (1 + _UNSURE / sqrt(len(self) + 1))
-        at_least = min(self._at_least, AT_LEAST_APART) if self.apart else self._at_least
-        return min(by_rank, max(expected, by_rank * at_least))
+        return min(by_rank, max(expected, by_rank * min(self._at_least, self.at_least)))
+
+    @property
+    def at_least(self) -> float:
+        """The share of the rank that a p-value is at least, as far as it is clear whose the tail is."""
+        if self.bulk is None:
+            return _AT_LEAST_ALONE
+        if self.bulk.apart:
+            return _AT_LEAST_APART
+        at_least = max(_AT_LEAST, _AT_LEAST_ALONE / (1 + _TAKEN * self.bulk.strangers))
+        return max(_AT_LEAST_LASTING, min(at_least, 1 / (1 + _TAKEN * self.bulk.lasting)))
 
     def rank(self, score: float) -> float:
         """The share of all scores that are at least as large, this one included; at most 1."""
@@ -106,6 +147,45 @@ class RobustReference(Reference):
         return self.bulk is not None and self.bulk.apart
 
 
+class LongReference(RobustReference):
+    """As RobustReference, for scores that do not shrink while a memory grows: 10,000 or more of them, however early in
+    a stream.
+
+    A score counts a thousand scores later, early in a stream a quarter of the scores before it later: a wave of
+    strangers is compared with what came before it.
+    """
+
+    def __init__(self, rate: float, needed: int, *, tolerance: float = 1.0, at_least: float = 1.0) -> None:
+        super().__init__(rate, needed, tolerance=tolerance, at_least=at_least)
+        self.size = max(self.size, _LONG)
+        self._arriving: deque[float] = deque()
+
+    def add(self, score: float, crowd: int = 1) -> None:
+        """Take in a score, to count in a while."""
+        self._arriving.append(score)
+        self._added += 1
+        if len(self._arriving) > self._waiting:
+            Reference.add(self, self._arriving.popleft(), crowd)
+        if self._added % _SELDOM == 0:
+            self.bulk = fit(self._sorted)
+
+    @property
+    def _waiting(self) -> int:
+        return min(_DELAY, self._added // _SHARE_DELAYED)
+
+    def whole_state(self) -> Any:
+        """A copy of all it knows, as JSON can hold it."""
+        state = super().whole_state()
+        return {**state, "scores": state["scores"] + [(score, 1) for score in self._arriving]}
+
+    def resume(self, state: Any) -> None:
+        """Go on from another one's state."""
+        self._added = state["added"]
+        counting = len(state["scores"]) - self._waiting
+        super().resume({**state, "scores": state["scores"][:counting]})
+        self._arriving.extend(score for score, _ in state["scores"][counting:])
+
+
 def fit(ordered: Sequence[float]) -> Bulk | None:
     """The bulk of scores in ascending order, by least squares; None where there is none."""
     count, strangers = len(ordered), _SUPPOSED
@@ -123,7 +203,9 @@ def fit(ordered: Sequence[float]) -> Bulk | None:
             return None
         limit = middle + deviation * _Z_CHECKED
         beyond = (count - bisect_right(ordered, limit, count // 2)) / count
-        strangers = min(_MOST_STRANGERS, max(0.0, (beyond - _CHECKED) / (1 - _CHECKED)))
+        strangers = min(
+            _MOST_STRANGERS, max(0.0, _WITH_HIDDEN * (beyond - _CHECKED - _MAY_BE_ORDINARY) / (1 - _CHECKED))
+        )
     far, farther = (count - bisect_right(ordered, middle + deviation * z) for z in _APART)
     apart = _TIMES_AS_MANY * (far - farther) < farther < _MOST_APART * count
     return Bulk(middle, deviation, strangers, apart)
