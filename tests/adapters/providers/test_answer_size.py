@@ -25,7 +25,15 @@ from streamer.errors import ProviderBlocked, RateLimited, RejectedError, Retriab
 from streamer.protocols import Embedding, Rejection
 from tests.support.vendors.misbehaviour import NOTHING, Fault
 from tests.support.vendors.server import Request
-from tests.support.vendors.services import SERVICES, TEXTS, assert_same, every_adapter, failure, running
+from tests.support.vendors.services import (
+    SERVICES,
+    TEXTS,
+    assert_same,
+    every_adapter,
+    failure,
+    one_adapter_and_slowly_every,
+    running,
+)
 
 SPACES = b" " * 65536
 
@@ -66,7 +74,7 @@ def memory_within(most: int) -> Iterator[None]:
 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("_one_mebibyte")
-@every_adapter
+@one_adapter_and_slowly_every
 async def test_no_more_is_read_than_the_vectors_can_take(service):
     """And a later call over the same client is an ordinary one."""
     async with running(service) as (server, provider):
@@ -84,7 +92,7 @@ async def test_no_more_is_read_than_the_vectors_can_take(service):
 
 
 @pytest.mark.anyio
-@every_adapter
+@one_adapter_and_slowly_every
 async def test_a_refusal_is_known_however_long_it_is(service):
     async with running(service) as (server, provider):
         for status, kind in ((401, ProviderBlocked), (429, RateLimited), (422, RejectedError), (502, RetriableError)):

@@ -150,6 +150,13 @@ every_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVIC
 every_adapter = pytest.mark.parametrize(
     "service", [pytest.param(SERVICES[name], id=name) for name in ("openai", "azure", "cohere", "voyage", "ollama")]
 )
+one_adapter_and_slowly_every = pytest.mark.parametrize(  # for what costs a second, and most of it is common to them
+    "service",
+    [
+        pytest.param(SERVICES[name], id=name, marks=() if name == "openai" else pytest.mark.slow)
+        for name in ("openai", "azure", "cohere", "voyage", "ollama")
+    ],
+)
 every_indexed_service = pytest.mark.parametrize(
     "service", [pytest.param(service, id=name) for name, service in SERVICES.items() if service.indexed]
 )
