@@ -19,7 +19,7 @@ _LARGEST: Final = 1 << 20  # bytes of an answer
 
 class WorkerPages:
     """The workers at `url`, one of those in the settings: as many as its name has addresses, as the name of a scaled
-    service does. `token`: their http.token."""
+    service does, and behind each address one, or those of `streamer run --workers`. `token`: their http.token."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url
@@ -39,15 +39,15 @@ class WorkerPages:
         addresses = await self._addresses()
         if not addresses:
             return {self.url: "has a name without an address"}
-        said: dict[str, Mapping[str, Any] | str] = {}
+        said: dict[str, Mapping[str, Mapping[str, Any] | str]] = {}
 
         async def note(address: str) -> None:
-            said[address] = await self._ask(address)
+            said[address] = _each(address, await self._ask(address))
 
         async with create_task_group() as tasks:
             for address in addresses:
                 tasks.start_soon(note, address)
-        return {address: said[address] for address in addresses}
+        return {name: answer for address in addresses for name, answer in said[address].items()}
 
     async def _addresses(self) -> list[str]:
         """Asked by its address, a worker need not know what others call it. Over TLS the name is needed."""
@@ -83,7 +83,24 @@ class WorkerPages:
             return "does not answer"
         except orjson.JSONDecodeError:
             return "answers no JSON"
-        return said if isinstance(said, dict) and said.get("role") == "worker" else "is no worker"
+        return said if isinstance(said, dict) else "is no worker"
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+def _each(address: str, said: Mapping[str, Any] | str) -> Mapping[str, Mapping[str, Any] | str]:
+    """Behind the port of `streamer run --workers` are several, and each has a line of its own."""
+    several = None if isinstance(said, str) else said.get("processes")
+    if not isinstance(several, list):
+        return {address: said if isinstance(said, str) else _of_a_worker(said)}
+    return {f"{address} ({number})": _of_a_worker(one) for number, one in enumerate(several[:_MOST], 1)}
+
+
+def _of_a_worker(said: Any) -> Mapping[str, Any] | str:
+    if isinstance(said, dict):
+        if said.get("role") == "worker":
+            return said
+        if isinstance(reason := said.get("error"), str):
+            return f"tells nothing: {reason}"
+    return "is no worker"

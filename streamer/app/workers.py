@@ -141,14 +141,14 @@ class Workers:
                 tasks.start_soon(ask, member)
         return self._sums
 
-    async def statuses(self) -> list[Mapping[str, Any]]:
-        """In order. Of those that do not answer an `error` with the reason."""
+    async def documents(self, path: str) -> list[Mapping[str, Any]]:
+        """In order what each answers there. Of those that do not answer an `error` with the reason."""
         found: dict[int, Mapping[str, Any]] = {}
 
         async def ask(member: Member) -> None:
             answer = None
             with anyio.move_on_after(STATUS_SECONDS):
-                answer = await self._ask(member, "v1/status")
+                answer = await self._ask(member, path)
             if answer is not None and answer.status_code == 200:
                 found[member.number] = answer.json()
             else:

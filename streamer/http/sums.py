@@ -125,13 +125,14 @@ class Observed(Protocol):
 
     async def sums(self) -> Sums: ...
 
-    async def statuses(self) -> list[Mapping[str, Any]]:
-        """What `/v1/status` of each says, or an `error` that says why it does not."""
+    async def documents(self, path: str) -> list[Mapping[str, Any]]:
+        """What each says at `path`, or an `error` that says why it does not."""
         ...
 
 
 def create_sums_app(observed: Observed, token: str | None) -> Starlette:
-    """`/healthz`, `/readyz` and `/metrics` as one worker has them, of all; `/v1/status` is the list of theirs."""
+    """`/healthz`, `/readyz` and `/metrics` as one worker has them, of all; `/v1/status` and `/v1/overview`
+    are the lists of theirs."""
 
     async def healthz(_: Request) -> Response:
         return json_response({"alive": True})
@@ -154,7 +155,12 @@ def create_sums_app(observed: Observed, token: str | None) -> Starlette:
         return Response(encode(registry), headers={"content-type": content_type})
 
     async def status(_: Request) -> Response:
-        return json_response({"processes": await observed.statuses()})
+        return json_response({"processes": await observed.documents("v1/status")})
 
-    routes = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics, "/v1/status": status}
+    async def overview(request: Request) -> Response:
+        return json_response({"processes": await observed.documents(f"v1/overview?{request.url.query}")})
+
+    routes = {
+        "/healthz": healthz, "/readyz": readyz, "/metrics": metrics, "/v1/status": status, "/v1/overview": overview,
+    }  # fmt: skip
     return create_app([Route(path, answer) for path, answer in routes.items()], token)

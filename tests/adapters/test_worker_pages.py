@@ -131,6 +131,22 @@ async def test_pods_that_come_and_go_are_asked_from_then_on(monkeypatch: pytest.
         await pages.aclose()
 
 
+async def test_behind_the_port_of_several_workers_each_is_told() -> None:
+    async def several(_: Request) -> Response:
+        worker = {"role": "worker", "partitions": 2}
+        return JSONResponse({"processes": [worker, {"error": "worker 2: starting"}, {"role": "indexer"}, 4]})
+
+    async with serving(Starlette(routes=[Route("/v1/overview", several)])) as client:
+        pages = WorkerPages(url := str(client.base_url))
+        assert await pages.overviews() == {
+            f"{url} (1)": {"role": "worker", "partitions": 2},
+            f"{url} (2)": "tells nothing: worker 2: starting",
+            f"{url} (3)": "is no worker",
+            f"{url} (4)": "is no worker",
+        }
+        await pages.aclose()
+
+
 async def test_a_name_that_nobody_knows_is_no_error() -> None:
     pages = WorkerPages("http://worker.invalid:8081")
     assert await pages.overviews() == {"http://worker.invalid:8081": "has a name without an address"}

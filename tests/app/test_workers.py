@@ -6,7 +6,7 @@ program that does as it is told."""
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(3600)
         body = f"# TYPE done_total counter\\ndone_total {10 * number}\\n" if self.path == "/metrics" else json.dumps(
             {"ready": True, "without": "cache: x"} if ready else {"error": "waits", "waits": [{"reason": "group"}]})
-        if asked == "/v1/status":
+        if asked in ("/v1/status", "/v1/overview?since=5"):
             body = json.dumps({"role": "worker", "pid": number})
         if self.headers["authorization"] != f"Bearer {token}":
             self.send_response(401)
@@ -74,6 +74,12 @@ class Small(Workers):
         process = self._members[number - 1].process
         assert process
         return process.pid
+
+    async def asked(self, path: str) -> list[Mapping[str, Any]]:
+        app = httpx.ASGITransport(create_sums_app(self, None))
+        async with httpx.AsyncClient(transport=app, base_url="http://localhost") as client:
+            processes: list[Mapping[str, Any]] = (await client.get(path)).json()["processes"]
+            return processes
 
     async def until(self, condition: Callable[[str], bool]) -> str:
         """Asked as a person does, over HTTP."""
@@ -123,7 +129,8 @@ async def test_they_are_one_to_whoever_asks(plan: Path) -> None:
     async with running(plan, 3) as workers:
         said = await workers.until(lambda said: done(60)(said) and '"ready":true' in said)
         assert "worker 1: cache: x; worker 2: cache: x; worker 3: cache: x" in said
-        assert [status["pid"] for status in await workers.statuses()] == [1, 2, 3]
+        for path in ("v1/status", "v1/overview?since=5"):
+            assert [document["pid"] for document in await workers.asked("/" + path)] == [1, 2, 3]
     assert workers.code == 0
 
 
@@ -133,7 +140,7 @@ async def test_one_that_hangs_hides_no_other(plan: Path, monkeypatch: pytest.Mon
     async with running(plan, 3) as workers:
         await workers.until(done(60))
         monkeypatch.setattr(workers_module, "STATUS_SECONDS", 3.0)
-        first, second, third = await workers.statuses()
+        first, second, third = await workers.documents("v1/status")
     assert (first["pid"], third["pid"]) == (1, 3)
     assert second == {"error": "worker 2: no answer within 3 s"}
 

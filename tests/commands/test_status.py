@@ -313,7 +313,8 @@ class Several:
     async def sums(self) -> Sums:
         return Sums()
 
-    async def statuses(self) -> list[Mapping[str, Any]]:
+    async def documents(self, path: str) -> list[Mapping[str, Any]]:
+        assert path == "v1/status"
         return [WORKER, {**WORKER, "pid": 2}]
 
 

@@ -23,8 +23,8 @@ export function workerTrouble({ silent, not_ready, waits, without }) {
 export function showWorkers(workers) {
   const elements = workers.map(worker => {
     const host = worker.url.replace(/^https?:\/\//, ""), trouble = workerTrouble(worker), now = worker.now ?? {}
-    // An address of this machine leads nowhere from another one.
-    const reachable = !LOOPBACK.test(host) || LOOPBACK.test(location.hostname)
+    // An address of this machine leads nowhere from another one; of several behind one port none has a page.
+    const reachable = !host.includes(" ") && (!LOOPBACK.test(host) || LOOPBACK.test(location.hostname))
     const name = reachable ? make("a", { href: worker.url + "/" }, host) : make("span", {}, host)
     return make("div", { class: "worker" },
       make("p", {}, name),
