@@ -8,13 +8,12 @@ PIP := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip --disa
 TEST_EXTRAS := demo,static,openai,cohere,ollama,redis,tracing
 # In several processes, each with a broker of its own (tests/support/distribution.py); ARGS="-n 0" for one.
 SPREAD := -n auto --dist worksteal
-PYTEST := $(BIN)/python -m pytest $(SPREAD)
+# Of processes side by side each multiplies matrices in one thread: more would only wait for each other.
+ONE_THREAD := OPENBLAS_NUM_THREADS=1
+PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest $(SPREAD)
 NO_BROKER := not kafka and not real_kafka and not own_broker
 # Of jobs that run side by side a log gets one after the other, where make can do that (4.0); a person sees progress.
 APART := $(if $(MAKE_TERMOUT),,$(if $(filter output-sync,$(.FEATURES)),--output-sync=target))
-
-# Of processes side by side each multiplies matrices in one thread: more would only wait for each other.
-ONE_THREAD := OPENBLAS_NUM_THREADS=1
 
 # The tests start hundreds of interpreters: where none may write its bytecode, each compiles the package anew.
 unexport PYTHONDONTWRITEBYTECODE

@@ -21,7 +21,8 @@ from typing import Any, NoReturn
 import pytest
 from _pytest.runner import runtestprotocol
 
-from tests.support.distribution import LONG, processes
+from tests.support.brokers import kafka
+from tests.support.distribution import LONG, ports_of, processes
 
 PIECE = 16  # tests; a file's follow each other, so that few things are set up twice
 
@@ -98,8 +99,8 @@ class Run:
         os.write(filled, b"".join(number.to_bytes(4, "big") for number in range(len(self._pieces))))
         os.close(filled)
         try:
-            for _ in range(count):
-                self._fork(queue)
+            for number in range(count):
+                self._fork(queue, number)
             while self._children:
                 for reader in wait(list(self._children)):
                     assert isinstance(reader, Connection)
@@ -113,7 +114,7 @@ class Run:
             self._session.shouldfail = f"{missing} tests have no result, since their process ended"
             raise self._session.Failed(self._session.shouldfail)
 
-    def _fork(self, queue: int) -> None:
+    def _fork(self, queue: int, number: int) -> None:
         reader, writer = Pipe(duplex=False)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -122,6 +123,8 @@ class Run:
             warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on threads: those of numpy know of forks
             pid = os.fork()
         if pid == 0:
+            # One that is chosen is free until its program starts.
+            kafka.candidates = kafka.shuffled(ports_of(f"gw{number}", kafka.PORTS))
             self._work(queue, writer)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         writer.close()

@@ -67,6 +67,26 @@ def test_pieces_are_of_one_file_and_no_longer_than_asked_and_groups_stay_togethe
     assert pieces_of(["a", ("group",), "a", ("group",), "c", ("group",)], 2) == [[0, 2], [1, 3, 5], [4]]
 
 
+PORTS = """
+import pathlib, pytest
+from tests.support.stages import free_port
+
+@pytest.mark.parametrize("number", range(60))
+def test_port(number):
+    with open("ports", "a") as file:
+        file.write(f"{free_port()}\\n")
+"""
+
+
+@pytest.mark.slow
+@LINUX
+def test_processes_choose_among_different_ports(tmp_path: Path) -> None:
+    code, output = run(tmp_path, PORTS)
+    assert code == 0, output
+    ports = (tmp_path / "ports").read_text().split()
+    assert len(ports) == len(set(ports)) == 60
+
+
 @pytest.mark.slow
 @LINUX
 def test_results_are_told_as_by_pytest_itself(tmp_path: Path) -> None:
