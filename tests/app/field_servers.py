@@ -40,14 +40,19 @@ def settings(server: FakeVendor, name: str = "openai", **provider: Any) -> Setti
 
 @asynccontextmanager
 async def dispatching(
-    server: FakeVendor, name: str = "openai", *, give_up_after: float | None = None, **provider: Any
+    server: FakeVendor,
+    name: str = "openai",
+    *,
+    give_up_after: float | None = None,
+    probing: BackoffPolicy = SHORT,
+    **provider: Any,
 ) -> AsyncIterator[Dispatcher]:
     async with open_provider(settings(server, name, **provider)) as opened:
         yield Dispatcher(
             opened.provider,
             opened.contract,
             backoff=SHORT,
-            probing=SHORT,
+            probing=probing,
             give_up_after=give_up_after,
             timeout=opened.timeout,
             random=random.Random(1).random,

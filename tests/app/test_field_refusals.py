@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
+from streamer.embedding.backoff import BackoffPolicy
 from streamer.embedding.dispatcher import Dispatcher
 from streamer.errors import ProviderBlocked
 from streamer.protocols import Embedding, Rejection
@@ -129,7 +130,8 @@ async def test_row_4_a_refusal_of_the_set_up_pauses_and_buries_nothing(name: str
 @pytest.mark.parametrize("name", SETUP)
 async def test_row_4_embed_is_told_at_once(name: str) -> None:
     status, body, advice = SETUP[name]
-    async with FakeOpenAI(key=KEY) as server, dispatching(server, give_up_after=60.0) as service:
+    never = BackoffPolicy(initial=3600.0, maximum=3600.0)  # on a busy machine, soon is between two requests
+    async with FakeOpenAI(key=KEY) as server, dispatching(server, give_up_after=60.0, probing=never) as service:
         server.always = refusing(status, body)
         with pytest.raises(ProviderBlocked) as caught:
             await service.embed(TEXTS, "document")

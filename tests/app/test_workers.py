@@ -179,6 +179,7 @@ async def test_what_is_wrong_at_the_start_is_told_once(plan: Path, code: int) ->
     assert [member.port for member in workers._members] == [None] * 3
 
 
+@pytest.mark.slow
 async def test_one_that_does_not_end_is_killed(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers_module, "CLOSE_SECONDS", 0.2)
     monkeypatch.setattr(workers_module, "END_SECONDS", 0.1)

@@ -120,6 +120,7 @@ async def test_on_a_broker(broker: Broker) -> None:
     assert {"restored from the topic", "restored from a snapshot"} <= figures_of(lines[2]).keys()
 
 
+@pytest.mark.slow
 async def test_a_broker_that_is_not_there_is_one_line_and_its_code() -> None:
     done = await streamer("bench", "overhead", "-b", NOBODY, "--set", "kafka.connect_timeout_ms=300")
     assert done.code == 3

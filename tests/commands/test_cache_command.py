@@ -44,6 +44,7 @@ async def test_its_actions_work_while_a_worker_uses_the_file(tmp_path: Path) -> 
     assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, f"{path.name}.lock"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["prune", "clear"])
 async def test_it_does_in_the_midst_of_a_workers_writes(action: str, tmp_path: Path) -> None:
     """First hour R10."""

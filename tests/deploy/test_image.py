@@ -56,6 +56,7 @@ def test_image_runs_without_root_and_with_the_tested_versions() -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (None, False)])
 def test_health_check_follows_the_answer(status: int | None, healthy: bool, path: str) -> None:
     class Health(BaseHTTPRequestHandler):

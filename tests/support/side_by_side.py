@@ -70,7 +70,8 @@ def _processes(session: pytest.Session) -> int:
         return 0
     if any(item.get_closest_marker(marker) for item in session.items for marker in LONG[:3]):
         return 0  # a process with a broker has more to do at its end
-    return processes(os.cpu_count() or 1, session.config.args)
+    # One more than with a broker: these tests wait a third of their time.
+    return processes((os.cpu_count() or 1) + 1, session.config.args)
 
 
 @dataclass

@@ -100,6 +100,7 @@ async def test_entries_expire_by_the_clock_of_the_server(server: RedisServer) ->
         assert server.client.pttl(values.vector_key(SPACE.id, key_of(1))) == -1
 
 
+@pytest.mark.slow
 async def test_counting_and_clearing_see_what_is_streamers_alone(tmp_path: Path) -> None:
     with redis_cluster(tmp_path) as servers:
         servers[0].client.execute_command("SET", "mine{06S}", "1")  # a name of a slot of the first server

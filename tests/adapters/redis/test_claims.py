@@ -43,6 +43,7 @@ def name_of(key: bytes) -> bytes:
     return CLAIMS + SPACE.id.encode() + b":" + key.hex().encode()
 
 
+@pytest.mark.slow
 async def test_a_claim_lives_as_long_as_its_process_and_no_longer(server: RedisServer) -> None:
     keys = [key_of(number) for number in range(4)]
     async with cache_on(server, lease_seconds=0.6) as cache:

@@ -180,6 +180,7 @@ async def test_entries_that_make_room_may_lie_scattered(path: Path) -> None:
         assert await find(cache, used) == used
 
 
+@pytest.mark.slow
 async def test_a_lower_limit_is_reached_by_and_by_or_at_once_by_pruning(path: Path) -> None:
     clock = Clock()
     async with opened(path, clock=clock) as cache:

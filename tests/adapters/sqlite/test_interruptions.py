@@ -28,6 +28,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "vectors.sqlite"
 
 
+@pytest.mark.slow
 async def test_two_hundred_cancelled_writes_leave_no_transaction_and_lose_nothing_of_others(path: Path) -> None:
     chance = random.Random(8)
     async with opened(path) as cache:
