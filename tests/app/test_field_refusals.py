@@ -199,7 +199,7 @@ async def test_row_4_a_text_that_is_refused_alone_is_buried_alone(body: Any) -> 
 
 async def test_row_4_options_that_queries_alone_have_are_proven_with_queries() -> None:
     """What passed as a document proves nothing about a query's input type."""
-    types = {"input_type": "passage", "query_input_type": "question"}
+    types: dict[str, Any] = {"input_type": "passage", "query_input_type": "question"}
     async with FakeOpenAI(key=KEY) as server, dispatching(server, give_up_after=60.0, **types) as service:
         server.more_fields = ("input_type",)
         await service.embed(TEXTS, "document")

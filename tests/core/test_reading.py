@@ -101,6 +101,7 @@ SIZE = 1 << 20
 TP = TopicPartition("texts", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value",
     [

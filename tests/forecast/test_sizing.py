@@ -90,6 +90,7 @@ def test_only_limits_that_the_account_has_are_named() -> None:
     assert set(needs) == {"texts a minute", WORKERS, INDEXER}
 
 
+@pytest.mark.slow
 def test_repeats_cost_nothing() -> None:
     all_new, half = (
         size(Demand(rate=500, tokens=60, repeats=share), model(), MACHINE, Price(0.02)) for share in (0, 0.5)

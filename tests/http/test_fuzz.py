@@ -55,6 +55,7 @@ def described() -> Iterator[Any]:
         future.result(20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["positive", "negative"])
 def test_no_request_upsets_it(described: Any, mode: str) -> None:
     from schemathesis import GenerationMode

@@ -97,6 +97,7 @@ def gzip_bomb(size: int) -> bytes:
     return data[:-4] + (5).to_bytes(4, "little")  # the size, at the end, is a lie
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "data"),
     [

@@ -91,6 +91,7 @@ async def test_no_more_is_read_than_the_vectors_can_take(service):
         assert_same((await provider.embed(TEXTS, "document")).vectors, service.expected(TEXTS, "document"))
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @one_adapter_and_slowly_every
 async def test_a_refusal_is_known_however_long_it_is(service):

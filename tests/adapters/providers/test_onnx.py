@@ -116,7 +116,8 @@ async def test_similarities_agree_with_people(encoder: SentenceEncoder) -> None:
     assert spearmanr(similarities, scores).statistic >= 0.818  # 0.820 in float32
 
 
-@pytest.mark.parametrize("precision", ["int8", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["int8", "float32"])
 async def test_a_vector_does_not_depend_on_its_company_or_place(
     precision: str, encoder: SentenceEncoder, float_encoder: SentenceEncoder
 ) -> None:

@@ -59,6 +59,7 @@ def cosines(one: Matrix, other: Matrix) -> Matrix:
     return found
 
 
+@pytest.mark.slow
 def test_its_vectors_are_close_to_those_in_float32(reference: SentenceEncoder) -> None:
     encoder = bundled()
     assert isinstance(encoder, Int8Encoder)

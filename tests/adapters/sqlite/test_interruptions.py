@@ -50,6 +50,7 @@ async def test_two_hundred_cancelled_writes_leave_no_transaction_and_lose_nothin
         assert (cache.statistics().dropped_total, cache.statistics().faults_total) == (0, 0)
 
 
+@pytest.mark.slow
 async def test_cancelled_while_it_opens_it_leaves_no_thread(path: Path) -> None:
     async def use() -> None:
         async with opened(path) as cache:

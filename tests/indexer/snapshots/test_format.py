@@ -109,6 +109,7 @@ def test_whoever_is_loaded_goes_on_like_the_one_that_was_saved(
     assert remembered(other) == remembered(one)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.sampled_from([20, 64, 100, 1000]), st.lists(st.integers(0, 80), max_size=60))
 @settings(max_examples=examples(15))
 def test_what_is_written_is_of_one_moment_whatever_happens_meanwhile(seed: int, capacity: int, pace: list[int]) -> None:

@@ -271,6 +271,7 @@ async def test_a_disk_that_refuses_is_a_warning_and_the_old_one_stays(logs: list
     assert end["event"] == "snapshot available again", "once each, however many attempts failed"
 
 
+@pytest.mark.slow
 async def test_what_has_not_changed_is_not_written_again_but_kept_young() -> None:
     topic, file, clock = Topic(), MemoryFile(), Clock()
     topic.append("a", 0)
