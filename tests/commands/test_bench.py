@@ -148,3 +148,9 @@ def test_a_table_names_what_differs() -> None:
     for words in ("medians of 5 runs", "vectors 1,000", "vectors 2,000", "2 (1 to 3) ms", "beside: product", "100 MB"):
         assert words in text
     assert "like" not in text
+
+
+async def test_restore_is_not_measured_on_the_embedded_broker() -> None:
+    alone = await streamer("bench", "restore")
+    assert alone.code == 2
+    assert "the bench restore needs Apache Kafka (-b HOST:PORT)" in alone.stderr
