@@ -96,7 +96,7 @@ async def ends_as_read(bootstrap_servers: str, topic: str) -> Mapping[TopicParti
         ends = {tp: end for tp, end in (await consumer.end_offsets(consumer.assignment())).items() if end}
         for tp, end in ends.items():
             consumer.seek(tp, end - 1)
-        for tp in ends:
+        for tp in list(ends):  # a partition may get its first record meanwhile
             while await consumer.position(tp) < ends[tp]:
                 for batch in (await consumer.getmany(timeout_ms=200)).values():
                     ends[TopicPartition(topic, batch[-1].partition)] = batch[-1].offset + 1
