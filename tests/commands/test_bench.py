@@ -109,15 +109,18 @@ async def test_on_a_broker(broker: Broker) -> None:
     knows = ("--set", f"kafka.idempotent={broker.is_real}", "--set", "kafka.session_timeout_ms=6000",
              "--set", "kafka.fetch_max_wait_ms=20")  # fmt: skip
     there = (*tiny, "-b", broker.bootstrap_servers, *knows)
-    lines = [*await measured("overhead", "latency", "--format", "json", *there), *await measured("restore", *there)]
+    lines = await measured("overhead", "latency", "--format", "json", *there)
     assert [(line["bench"], line["parameters"]["format"]) for line in lines] == [
-        ("overhead", "json"), ("latency", "json"), ("restore", "binary")
+        ("overhead", "json"), ("latency", "json")
     ]  # fmt: skip
     latency = figures_of(lines[1])
     least = latency["idle, p50"]["reference"]["median"]
     assert latency["idle, p50"]["median"] >= least == 45.0  # linger and provider
     assert {"at 80 % of the maximum, p99", "stage publish, mean"} <= latency.keys()
-    assert {"restored from the topic", "restored from a snapshot"} <= figures_of(lines[2]).keys()
+    if broker.is_real:  # the embedded one tells ends of topics that lie before their last records
+        (restored,) = await measured("restore", *there)
+        assert restored["parameters"]["format"] == "binary"
+        assert {"restored from the topic", "restored from a snapshot"} <= figures_of(restored).keys()
 
 
 @pytest.mark.slow
