@@ -31,7 +31,7 @@ _LONGEST_NAME = 500  # characters, of a model or a space
 _LITTLE = np.dtype("<f4")
 _NATIVE = np.dtype(np.float32) == _LITTLE
 _TYPES = {name.encode(): name for name in (JSON, BINARY)}  # as we write them
-_DIGITS = {bits: len(str(2**bits)) for bits in (31, 63)}
+_OFFSET_DIGITS = len(str(2**63))
 
 # What there is of every event is not `frozen`, as in events.py: it would take three times as long to create.
 
@@ -241,7 +241,7 @@ def _required(headers: Mapping[str, bytes], name: str) -> str:
 def _parse_source(source: str, timestamp: int) -> TextSource:
     place, _, offset = source.rpartition("/")
     # Nearly always, and several times as fast:
-    if len(place) <= _LONGEST_PLACE and offset.isdecimal() and len(offset) < _DIGITS[63] and 0 <= timestamp < 2**63:
+    if len(place) <= _LONGEST_PLACE and offset.isdecimal() and len(offset) < _OFFSET_DIGITS and 0 <= timestamp < 2**63:
         return TextSource(_partition_of(place), int(offset), timestamp)
     topic, partition, offset = source.rsplit("/", 2)
     return _source(topic, partition, offset, timestamp)

@@ -194,8 +194,8 @@ class Encoder:
         text = event.text if self.include_text and "text" not in left_out else None
         metadata = event.metadata if self.include_metadata and "metadata" not in left_out else None
         if self.format == "binary":
-            vector_ = outcome.vector
-            value = (vector_ if vector_.dtype == _LITTLE else vector_.astype(_LITTLE)).tobytes()
+            row = outcome.vector
+            value = (row if row.dtype == _LITTLE else row.astype(_LITTLE)).tobytes()
             headers += (
                 _BINARY,
                 ("streamer-tokens", b"%d" % outcome.tokens),

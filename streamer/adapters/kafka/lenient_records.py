@@ -106,21 +106,19 @@ def _stand_in(data: memoryview, strict: Any) -> Any | None:
     """The record to hand over instead of a batch that cannot be unpacked; None for any other."""
     magic, last = data[_MAGIC_OFFSET], strict.next_offset - 1
     try:
-        if magic < 2:
-            attributes, *timestamps = _MESSAGE[magic].unpack_from(data)
-            timestamp = timestamps[0] if timestamps else -1
-            packed, what = data[:0], f"a batch in the format v{magic}, up to offset {last},"
-            if attributes & _CODEC_MASK:
-                packed = _value(data, _MESSAGE[magic].size)
-        else:
-            attributes, timestamp, count = _HEADER.unpack_from(data)
-            packed = data[_HEADER.size :]
-            what = f"a batch of {count} records, offsets {strict.base_offset} to {last},"
+        layout = _HEADER if magic >= 2 else _MESSAGE[magic]
+        attributes, *rest = layout.unpack_from(data)
+        codec = attributes & _CODEC_MASK
+        if not codec:
+            return None
+        packed = data[_HEADER.size :] if magic >= 2 else _value(data, layout.size)
     except struct.error:
         return None  # cut short: the client says so
-    codec = attributes & _CODEC_MASK
-    if not codec:
-        return None
+    timestamp = rest[0] if rest else -1
+    if magic >= 2:
+        what = f"a batch of {rest[1]} records, offsets {strict.base_offset} to {last},"
+    else:
+        what = f"a batch in the format v{magic}, up to offset {last},"
     if codec not in _KNOWN[min(magic, 2)]:
         why = f"is compressed in a way that is not known (codec {codec})"
     elif exceeds(codec, packed, LARGEST_BATCH):

@@ -141,11 +141,6 @@ class RobustReference(Reference):
         self._added = state["added"]
         self.bulk = None if state["bulk"] is None else Bulk(*state["bulk"])
 
-    @property
-    def apart(self) -> bool:
-        """Whether strangers are among the scores, and clearly so."""
-        return self.bulk is not None and self.bulk.apart
-
 
 class LongReference(RobustReference):
     """As RobustReference, for scores that do not shrink while a memory grows: 10,000 or more of them, however early in
