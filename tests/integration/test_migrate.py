@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import uuid
 from pathlib import Path
 
 import anyio
@@ -14,10 +13,9 @@ import pytest
 from streamer.app.migrations import refuse_retired
 from streamer.errors import ConfigurationError
 from streamer.settings import load_settings
-from tests.support.migrating import TEXTS, Searcher, migrate, searching, succeeds
+from tests.support.migrating import TEXTS, Searcher, migrate, searching, succeeds, two_models
 from tests.support.processes import streamer
 from tests.support.stages import Stage, free_port
-from tests.support.static_models import static_folder, static_model
 from tests.support.topics import read_all, read_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
@@ -31,16 +29,8 @@ async def test_there_and_back_and_there_again_with_an_answer_all_the_time(
     if backend == "milvus":
         pytest.importorskip("pymilvus", reason="make test-milvus brings it: 350 MB that nothing else needs")
     monkeypatch.chdir(tmp_path)
-    before, after = static_model(1, 32), static_model(2, 48)
-    folders = [str(static_folder(tmp_path / name, model)) for name, model in (("before", before), ("after", after))]
-    settings = {
-        **stage.settings,
-        "provider.name": "static",
-        "provider.model": folders[0],
-        "topics.migrations": f"migrations-{uuid.uuid4().hex[:12]}",
-        "index.backend": backend,
-        "index.milvus_uri": str(tmp_path / "index.db"),
-    }
+    before, after, folder, own = two_models(stage, tmp_path)
+    settings = own | {"index.backend": backend, "index.milvus_uri": str(tmp_path / "index.db")}
     pairs = [(id.encode(), text.encode()) for id, text in TEXTS.items()]
     searcher = Searcher(f"http://127.0.0.1:{stage.index_port}", texts=TEXTS)
     with streamer("run", settings) as worker, streamer("index", settings) as indexer:
@@ -54,16 +44,16 @@ async def test_there_and_back_and_there_again_with_an_answer_all_the_time(
             old = stats["space"]
         searcher.models[old] = before.encode
         async with searching(searcher):
-            started = await succeeds(settings, "start", "--to", f"provider.model={folders[1]}")
+            started = await succeeds(settings, "start", "--to", f"provider.model={folder}")
             new = started["new"]["space"]
             searcher.models[new] = after.encode
             assert (started["old"]["space"], started["estimate"]["records"]) == (old, 16)
             refused = await migrate(settings, "switch", "--max-lag", "0")
             assert refused.code == 1
             assert "the new workers are 16 records behind, more than 0" in refused.stderr
-            again = await succeeds(settings, "start", "--to", f"provider.model={folders[1]}")
+            again = await succeeds(settings, "start", "--to", f"provider.model={folder}")
             assert again["new"] == started["new"], "as after a kill: it is running, and not begun twice"
-            other = await migrate(settings, "start", "--to", f"provider.model={folders[1]}", "--rate", "5/s")
+            other = await migrate(settings, "start", "--to", f"provider.model={folder}", "--rate", "5/s")
             assert (other.code, "is running already" in other.stderr) == (2, True)
 
             beside = settings | {"http.worker_port": free_port()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ import pytest
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.topics import existing_topics
-from tests.support.migrating import QUERY, Searcher, migrate, succeeds
+from tests.support.migrating import QUERY, Searcher, migrate, succeeds, two_models
 from tests.support.processes import StreamerProcess, streamer
 from tests.support.stages import Stage, free_port
-from tests.support.static_models import static_folder, static_model
 from tests.support.topics import read_all, read_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -60,18 +58,10 @@ async def test_each_part_is_killed_and_what_is_run_again_goes_on(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    before, after = static_model(1, 32), static_model(2, 48)
-    folders = [str(static_folder(tmp_path / name, model)) for name, model in (("before", before), ("after", after))]
-    settings = {
-        **stage.settings,
-        "provider.name": "static",
-        "provider.model": folders[0],
-        "batch.max_events": 16,
-        "kafka.session_timeout_ms": 6_000,
-        "topics.migrations": f"migrations-{uuid.uuid4().hex[:12]}",
-    }
+    before, after, folder, own = two_models(stage, tmp_path)
+    settings = own | {"batch.max_events": 16, "kafka.session_timeout_ms": 6_000}
     beside = settings | {"http.worker_port": free_port()}
-    start = ("start", "--to", f"provider.model={folders[1]}", "--rate", "30/s")  # 240 texts take eight seconds
+    start = ("start", "--to", f"provider.model={folder}", "--rate", "30/s")  # 240 texts take eight seconds
     connection = KafkaConnection(bootstrap_servers=stage.bootstrap_servers)
     searcher = Searcher(f"http://127.0.0.1:{stage.index_port}", texts=TEXTS)
 

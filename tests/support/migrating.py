@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
 import numpy as np
 import orjson
+from model2vec import StaticModel
 
 from streamer.core.vectors import unit_rows
 from tests.commands.in_process import Done
 from tests.commands.in_process import streamer as command
+from tests.support.stages import Stage
+from tests.support.static_models import static_folder, static_model
 
 TEXTS = {
     f"id-{number}": f"{what} number {number} {how}"
@@ -25,6 +30,19 @@ TEXTS = {
     )
 }
 QUERY = "the parcel is late"
+
+
+def two_models(stage: Stage, folder: Path) -> tuple[StaticModel, StaticModel, str, dict[str, object]]:
+    """The model of now and one to change to, the folder of that, and settings of a migration of its own."""
+    before, after = static_model(1, 32), static_model(2, 48)
+    old, new = (static_folder(folder / name, model) for name, model in (("before", before), ("after", after)))
+    settings: dict[str, object] = {
+        **stage.settings,
+        "provider.name": "static",
+        "provider.model": str(old),
+        "topics.migrations": f"migrations-{uuid.uuid4().hex[:12]}",
+    }
+    return before, after, str(new), settings
 
 
 @dataclass(slots=True)

@@ -66,7 +66,7 @@ def test_form_is_trusted_where_what_stands_out_is_strange_in_content_too() -> No
     assert told.form_limit < silent.form_limit < clean.form_limit
     assert clean.form_trust < 0.1
     late = [(found.p_value <= 0.01, strange) for found, strange in zip(judged, loud, strict=True)][500:]
-    assert np.mean([raised for raised, strange in late if strange]) > 0.2
+    assert np.mean([raised for raised, strange in late if strange]) > 0.25
     assert np.mean([raised for raised, strange in late if not strange]) < 0.02
 
 
