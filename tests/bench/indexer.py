@@ -27,7 +27,7 @@ import numpy as np
 import orjson
 import psutil
 from anyio.to_thread import run_sync
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.topics import TopicSpec, check_topics
@@ -130,13 +130,13 @@ class Load:
 
 async def search(make: Maker, url: str, seconds: list[float], seed: int) -> None:
     """Until cancelled."""
-    rng = np.random.default_rng(seed)
+    rng, as_json = np.random.default_rng(seed), {"content-type": "application/json"}
     async with httpx.AsyncClient() as client:
         while True:
             body = orjson.dumps({"vector": make(rng, 1, DIMENSIONS)[0].tolist(), "k": 10})
             await anyio.sleep(rng.exponential(BETWEEN_SEARCHES))
             began = time.perf_counter()
-            response = await client.post(f"{url}/v1/search", content=body)
+            response = await client.post(f"{url}/v1/search", content=body, headers=as_json)
             seconds.append(time.perf_counter() - began)
             assert len(response.json()["matches"]) == 10, response.text
 
@@ -178,10 +178,16 @@ def fill(make: Maker, servers: str, topic: str, group: str, space: str, count: i
     consumer = Consumer({"bootstrap.servers": servers, "group.id": group})
     tps = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
     ends = [consumer.get_watermark_offsets(tp)[1] for tp in tps]
-    consumer.commit(
-        offsets=[TopicPartition(tp.topic, tp.partition, end) for tp, end in zip(tps, ends, strict=True)],
-        asynchronous=False,
-    )
+    offsets = [TopicPartition(tp.topic, tp.partition, end) for tp, end in zip(tps, ends, strict=True)]
+    while True:
+        try:
+            consumer.commit(offsets=offsets, asynchronous=False)
+            break
+        except KafkaException as exc:
+            # The indexer that was asked for its space is a member until its session ends.
+            if exc.args[0].code() != KafkaError.UNKNOWN_MEMBER_ID:
+                raise
+        time.sleep(1.0)
     consumer.close()
 
 
