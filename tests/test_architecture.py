@@ -171,6 +171,7 @@ TESTED_THROUGH = {
     "worker/outbox": "worker/test_pipeline",
     "worker/settings": "worker/test_pipeline",
     "worker/traced": "adapters/test_opentelemetry",
+    "worker/vector_messages": "worker/test_encoding",
 }
 
 
