@@ -72,14 +72,12 @@ class _PartitionRecords(PartitionRecords):  # type: ignore[misc]  # the client i
 
     def __init__(self, tp: Any, *arguments: Any, **named: Any) -> None:
         super().__init__(tp, *arguments, **named)
-        self._is_ours = self._key_deserializer is AS_OURS
-        self._ours = TopicPartition(*tp)
+        if self._key_deserializer is AS_OURS:
+            self._tp = TopicPartition(*tp)
+            self._consumer_record = record_of  # in place of a method: there is one call for each record
 
     def __iter__(self) -> Iterator[Any]:
         return self._records_iterator or iter(())  # without a call for each
-
-    def _consumer_record(self, tp: Any, record: Any) -> Any:
-        return record_of(self._ours, record) if self._is_ours else super()._consumer_record(tp, record)
 
 
 fetcher.PartitionRecords = _PartitionRecords
