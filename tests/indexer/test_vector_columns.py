@@ -51,6 +51,23 @@ PLAIN: list[Change] = [
     {"headers": {"streamer-metadata": b"{}"}},
     {"headers": {"traceparent": b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}},
 ]
+HEADERS: dict[str, list[bytes | None]] = {
+    "content-type": [None, b"", b"Application/Octet-Stream; v=1", b"application/json", b"\xff"],
+    "streamer-space": [None, b"0123456789ab", b"\xff", b"s" * 501],
+    "streamer-dimensions": [None, b" 2", b"3", b"two"],
+    "streamer-model": [b"\xff", b"m" * 501],
+    "streamer-source": [
+        b"", b"nonsense", b"t/0/", b"t/0/x", b"t/x/1", b"t/-1/1", b"t/-2/1", b"/0/1", b"\xff/0/1", b"t/0/-1",
+        "t/0/٣".encode(), b"t/0/9223372036854775807", b"t/0/9223372036854775808", b"t" * 250 + b"/0/1",
+    ],
+    SOURCE_TIMESTAMP: [b"5", b"-1", b"-2", b"x", b"99999999999999999999"],
+    SKETCH_HEADER: [None, b"", b"\x01", b"\x02\x01\x00", b"\x00" + bytes(24), b"\x00" + bytes(26), b"\x31"],
+    "streamer-text": [b"\xff"],
+    "streamer-metadata": [
+        b"", b"{", b"1", b'{"a":NaN}', b'\xef\xbb\xbf{"a":1}', b'{"a":"\\ud800"}', b"\xff",
+        b'{"a":' * 200 + b"1" + b"}" * 200, b"[" * 200, b'{"a":' * 120 + b"1" + b"}" * 120,
+    ],
+}  # fmt: skip
 HOSTILE: list[Change] = [
     {"value": None},
     {"value": None, "key": None},
@@ -75,28 +92,8 @@ HOSTILE: list[Change] = [
         "value": orjson.dumps({"vector": [0.6, 0.8], "space": SPACE.id, "dimensions": 2}),
         "headers": {"content-type": b"application/json"},
     },
-    *(
-        {"headers": {name: value}}
-        for name, values in {
-            "content-type": [None, b"", b"Application/Octet-Stream; v=1", b"application/json", b"\xff"],
-            "streamer-space": [None, b"0123456789ab", b"\xff", b"s" * 501],
-            "streamer-dimensions": [None, b" 2", b"3", b"two"],
-            "streamer-model": [b"\xff", b"m" * 501],
-            "streamer-source": [
-                b"", b"nonsense", b"t/0/", b"t/0/x", b"t/x/1", b"t/-1/1", b"t/-2/1", b"/0/1", b"\xff/0/1", b"t/0/-1",
-                "t/0/٣".encode(), b"t/0/9223372036854775807", b"t/0/9223372036854775808", b"t" * 250 + b"/0/1",
-            ],
-            SOURCE_TIMESTAMP: [b"5", b"-1", b"-2", b"x", b"99999999999999999999"],
-            SKETCH_HEADER: [None, b"", b"\x01", b"\x02\x01\x00", b"\x00" + bytes(24), b"\x00" + bytes(26), b"\x31"],
-            "streamer-text": [b"\xff"],
-            "streamer-metadata": [
-                b"", b"{", b"1", b'{"a":NaN}', b'\xef\xbb\xbf{"a":1}', b'{"a":"\\ud800"}', b"\xff",
-                b'{"a":' * 200 + b"1" + b"}" * 200, b"[" * 200, b'{"a":' * 120 + b"1" + b"}" * 120,
-            ],
-        }.items()
-        for value in values
-    ),
-]  # fmt: skip
+    *({"headers": {name: value}} for name, values in HEADERS.items() for value in values),
+]
 
 
 # Id, direction in degrees, which text and metadata, timestamp, how it is changed, headers that come twice.

@@ -18,11 +18,10 @@ from streamer.indexer.index.nearest import nearest
 from streamer.indexer.index.payloads import Notes
 from streamer.indexer.index.read_view import ReadView
 from streamer.indexer.index.ring import Ring
-from streamer.indexer.index.rotation import Rotation
+from streamer.indexer.index.rotation import TURNED, Rotation
 
 _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
 _INSERTED: Final = 256  # rows written in one go; not more than doubling makes room for
-_TURNED: Final = 1024  # rows turned into other coordinates in one go: a long one, for other threads to run meanwhile
 _SHOWN: Final = 64  # leading components that `coordinates` gives
 _FEWEST_SLOTS: Final = 1024  # not less than _QUERIES: doubling must make room for a batch
 # Rows that were never written take no memory, and arrays of at least so many bytes give all of it back when they are
@@ -137,7 +136,7 @@ class VectorIndex:
     ) -> None:
         """Remember a batch, in order, without looking for neighbours. Payloads default to None, the rest to 0."""
         self._check(vectors, len(ids))
-        for part in self._parts(len(ids), _TURNED):
+        for part in self._parts(len(ids), TURNED):
             turned = self._rotation.into(vectors[part])
             self.take_back(ids[part], turned, payloads[part], times[part], notes[part])
 
