@@ -48,7 +48,7 @@ def restored(first: int, count: int) -> NDArray[np.void]:
     return notes
 
 
-def noted_matches(matches: Sequence[Match], notes: Sequence[Note]) -> Iterator[tuple[float, tuple[int, float, float]]]:
+def annotated(matches: Sequence[Match], notes: Sequence[Note]) -> Iterator[tuple[float, tuple[int, float, float]]]:
     """Cosines and notes of matches, some of which may be members of a run; the notes of those are `notes`."""
     first = notes[0].arrival
     for match in matches:

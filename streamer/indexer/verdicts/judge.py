@@ -21,15 +21,7 @@ from streamer.indexer.index.payloads import Payload
 from streamer.indexer.vector_columns import VectorColumns
 from streamer.indexer.verdicts.anomalies import AnomalyDetector, Unusualness, noted
 from streamer.indexer.verdicts.background import Background
-from streamer.indexer.verdicts.content import (
-    CANDIDATES,
-    FEWEST,
-    ContentScore,
-    Note,
-    content_score,
-    noted_matches,
-    restored,
-)
+from streamer.indexer.verdicts.content import CANDIDATES, FEWEST, ContentScore, Note, annotated, content_score, restored
 from streamer.indexer.verdicts.groups import Groups, LocalGroups
 from streamer.indexer.verdicts.near_duplicates import Candidate, NearDuplicateDetector, Numbers, Threshold, candidates
 from streamer.indexer.verdicts.retention import EventTimeRetention
@@ -201,7 +193,7 @@ class Judge:
         compared = self._compare([event.sketch for event in events], nearest)
         verdicts: list[Verdict] = []
         for i, event in enumerate(events):
-            verdict, notes[i] = self._verdict(event, vectors[i], compared[i], noted_matches(found[i], notes))
+            verdict, notes[i] = self._verdict(event, vectors[i], compared[i], annotated(found[i], notes))
             verdicts.append(verdict)
         self.index.annotate(ids, notes)
         return verdicts
