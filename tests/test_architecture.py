@@ -105,6 +105,7 @@ TESTED_THROUGH = {
     "app/sampling": "http/test_dashboard",
     "app/worker": "integration/test_worker",
     "app/worker_state": "http/test_metric_names",
+    "commands/file_format": "commands/test_text_files",
     "commands/json_rows": "commands/test_text_files",
     "commands/rows": "commands/test_text_files",
     "bench/cache": "commands/test_bench",

@@ -15,9 +15,10 @@ from streamer.core.vectors import Matrix, Vector
 from streamer.core.verdicts import Match
 from streamer.indexer.index.blocks import Beside, VectorStorage
 from streamer.indexer.index.nearest import nearest
+from streamer.indexer.index.payloads import Notes
 from streamer.indexer.index.read_view import ReadView
 from streamer.indexer.index.ring import Ring
-from streamer.indexer.index.rotation import Rotation
+from streamer.indexer.index.rotation import TURNED, Rotation
 
 _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
 _INSERTED: Final = 256  # rows written in one go; not more than doubling makes room for
@@ -131,14 +132,13 @@ class VectorIndex:
         vectors: Matrix,
         payloads: Sequence[Any] = (),
         times: Sequence[int] = (),
-        notes: Sequence[Any] = (),
+        notes: Notes = (),
     ) -> None:
         """Remember a batch, in order, without looking for neighbours. Payloads default to None, the rest to 0."""
         self._check(vectors, len(ids))
-        for part in self._parts(len(ids), self._most_at_once):
+        for part in self._parts(len(ids), TURNED):
             turned = self._rotation.into(vectors[part])
-            with self._changing:
-                self._append(ids[part], turned, payloads[part], times[part], notes[part])
+            self.take_back(ids[part], turned, payloads[part], times[part], notes[part])
 
     def resume(self, rotation: Rotation) -> None:
         """Go on in those of another index. For a new one, which then is to `take_back` what was held."""
@@ -146,9 +146,9 @@ class VectorIndex:
         self._storage = rotation.storage(self._ring.slots)
 
     def take_back(
-        self, ids: Sequence[str], rows: Matrix, payloads: Sequence[Any], times: Sequence[int], notes: Sequence[Any]
+        self, ids: Sequence[str], rows: Matrix, payloads: Sequence[Any], times: Sequence[int], notes: Notes
     ) -> None:
-        """Remember what was `taken` from what another index held, to the last bit."""
+        """Remember vectors that are in these coordinates already, as `taken` from what another index held."""
         self._check(rows, len(ids))
         for start in range(0, len(ids), self._most_at_once):
             part = slice(start, start + self._most_at_once)
@@ -244,7 +244,7 @@ class VectorIndex:
             raise ValueError(f"expected {count} vectors of {self.dimensions} dimensions, got shape {vectors.shape}")
 
     def _append(
-        self, ids: Sequence[str], vectors: Matrix, payloads: Sequence[Any], times: Sequence[int], notes: Sequence[Any]
+        self, ids: Sequence[str], vectors: Matrix, payloads: Sequence[Any], times: Sequence[int], notes: Notes
     ) -> tuple[int, int]:
         """Write at most as many rows as are spare; the positions of the oldest one they can see and of the first one.
 

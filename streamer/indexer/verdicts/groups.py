@@ -68,8 +68,9 @@ class LocalGroups:
 
     def restored(self, ids: Sequence[str]) -> None:
         self._unjudged.update(ids)
-        for id in ids:
-            self._firsts.pop(id, None)
+        if self._firsts:
+            for id in ids:
+                self._firsts.pop(id, None)
 
     def forget(self, id: str) -> None:
         self._unjudged.discard(id)
