@@ -3,7 +3,7 @@
 A text is found by its place, the first eight bytes of its key as an integer. An index of places has half the pages of
 an index of keys, and SQLite compares integers fastest. Each row holds the whole key, so that a text is never answered
 with the vector of another one at the same place. Two such texts displace each other: among ten million texts there is
-a pair in one file of 400,000.
+a pair in about one file of 400,000.
 """
 
 from __future__ import annotations
