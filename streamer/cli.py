@@ -229,7 +229,8 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
         os.environ["STREAMER_DEBUG"] = "1"
-    # Read when numpy is first imported, hence here: with more BLAS threads a product takes the event loop's core, too.
+    # Read when numpy is first imported, hence here, and hence nothing that this file imports may import numpy: with
+    # more BLAS threads a product takes the event loop's core, too, and they spin between products.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     name_standard_streams()
     code: int | str | None = 0

@@ -105,6 +105,7 @@ TESTED_THROUGH = {
     "app/sampling": "http/test_dashboard",
     "app/worker": "integration/test_worker",
     "app/worker_state": "http/test_metric_names",
+    "commands/file_format": "commands/test_text_files",
     "commands/json_rows": "commands/test_text_files",
     "commands/rows": "commands/test_text_files",
     "bench/cache": "commands/test_bench",
@@ -170,6 +171,7 @@ TESTED_THROUGH = {
     "worker/outbox": "worker/test_pipeline",
     "worker/settings": "worker/test_pipeline",
     "worker/traced": "adapters/test_opentelemetry",
+    "worker/vector_messages": "worker/test_encoding",
 }
 
 

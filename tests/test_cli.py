@@ -195,6 +195,14 @@ def test_closed_standard_streams_give_their_numbers_to_nobody(closed: str, tmp_p
     assert (tmp_path / "ended").read_text() == "ended 3\n"
 
 
+def test_numpy_is_not_imported_before_main_has_given_blas_one_thread() -> None:
+    """It would be too late: numpy reads the number when it is imported. A second thread of BLAS spins between products,
+    and an indexer takes 1.4 times the processor time."""
+    look = "import sys, streamer.cli, streamer.bench.child; sys.exit('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", look], cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == 0
+
+
 async def test_debug_shows_the_traceback() -> None:
     wrong = ("--url", "http://127.0.0.1:1")
     done = await streamer("search", "hello", *wrong, "--debug", STREAMER_DEBUG="")  # which it sets, and we set back

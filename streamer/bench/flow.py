@@ -25,9 +25,10 @@ from streamer.core.decoding import Decoder
 from streamer.embedding.cached import CachedEmbedder
 from streamer.settings import Settings
 from streamer.worker.batching import BatchPolicy
-from streamer.worker.encoding import Encoder, OutputFormat
+from streamer.worker.encoding import Encoder
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.settings import PipelineSettings
+from streamer.worker.vector_messages import OutputFormat
 
 BATCHES = 2  # at once
 WARM = 10  # a tenth of the events passes before anything is measured

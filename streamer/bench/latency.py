@@ -20,7 +20,7 @@ from streamer.bench.job import new_topic, settings_of, text_event, topics
 from streamer.core.events import Message
 from streamer.protocols import Acknowledgement, Sink
 from streamer.settings import Settings
-from streamer.worker.encoding import OutputFormat
+from streamer.worker.vector_messages import OutputFormat
 
 SHARES = (1, 10, 50, 80)  # percent of the maximum
 TICK = 0.002  # seconds: events that are due are published so often

@@ -8,7 +8,7 @@ from typing import Any
 from streamer.bench.child import ask
 from streamer.bench.figures import Figure, Sample
 from streamer.bench.job import new_topic, publish_texts, settings_of, topics
-from streamer.worker.encoding import OutputFormat
+from streamer.worker.vector_messages import OutputFormat
 
 
 async def measure_overhead(

@@ -26,7 +26,8 @@ from streamer.indexer.indexer import Indexer
 from streamer.indexer.settings import IndexerSettings
 from streamer.indexer.snapshots.store import Snapshots
 from streamer.protocols import Acknowledgement
-from streamer.worker.encoding import Encoder, OutputFormat
+from streamer.worker.encoding import Encoder
+from streamer.worker.vector_messages import OutputFormat
 
 VOCABULARY = 5_000
 WORDS = 20

@@ -24,8 +24,9 @@ from rich.progress import (
 )
 
 from streamer.adapters.projection_file import save_projection
+from streamer.commands.file_format import FileFormat
 from streamer.commands.rows import AnyRow, BadRow
-from streamer.commands.text_files import FileFormat, TextFile, open_text_file
+from streamer.commands.text_files import TextFile, open_text_file
 from streamer.commands.vector_files import Id, check_output, open_vector_file
 from streamer.core.projection import PrincipalAxes
 from streamer.core.text_fields import key_at, text_at

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamer.commands.text_files import FORMATS, FileFormat
+from streamer.commands.file_format import FORMATS, FileFormat
 
 Config = Annotated[
     Path | None,

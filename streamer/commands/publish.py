@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from streamer.app.kafka import open_sink, require_topics
+from streamer.commands.file_format import FileFormat
 from streamer.commands.rows import AnyRow, BadRow, Row
-from streamer.commands.text_files import FileFormat, open_text_file
+from streamer.commands.text_files import open_text_file
 from streamer.core.events import Headers, Message, message_bytes
 from streamer.core.text_fields import key_at, move_text, put_text, text_at
 from streamer.errors import ConfigurationError, StreamerError

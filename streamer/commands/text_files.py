@@ -12,19 +12,19 @@ import gzip
 import io
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from streamer.commands.file_format import FileFormat
 from streamer.commands.json_rows import begins_like_json, json_rows
 from streamer.commands.rows import AnyRow, BadRow, Row, lines_of, undecodable
 from streamer.core.reading import binary_name
 from streamer.errors import ConfigurationError
 
-FORMATS = ("auto", "text", "jsonl", "csv")
 SUFFIXES = {
     ".txt": "text",
     ".csv": "csv",
@@ -36,30 +36,6 @@ SUFFIXES = {
 }
 DELIMITERS = (",", ";", "\t", "|")
 LARGEST_FIELD = 16_777_216  # characters; a quote that is never closed must not take the memory of the machine
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileFormat:
-    """How to read a file. `columns`: the names of a CSV file without a header. `encoding` None: UTF-8, or UTF-16 if it
-    begins with its mark. `quotes`: double quotes hold CSV fields together, instead of being characters like others."""
-
-    kind: str = "auto"
-    delimiter: str | None = None
-    columns: Sequence[str] | None = None
-    encoding: str | None = None
-    quotes: bool = True
-
-    def __post_init__(self) -> None:
-        if self.kind not in FORMATS:
-            raise ConfigurationError(f"--format {self.kind}: it must be one of {', '.join(FORMATS)}")
-        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
-            raise ConfigurationError(f"--delimiter {self.delimiter!r}: it must be one character, or tab")
-        if self.columns is not None and len(set(self.columns)) < len(self.columns):
-            raise ConfigurationError(f"--columns {','.join(self.columns)}: a name comes twice")
-        try:
-            codecs.lookup(self.encoding or "utf-8")
-        except LookupError:
-            raise ConfigurationError(f"--encoding {self.encoding}: Python knows no such encoding") from None
 
 
 class TextFile:

@@ -12,10 +12,11 @@ import orjson
 from rich.console import Console
 
 from streamer.app.dry_run import Dry, decoded_by, recent_records, try_out
+from streamer.commands.file_format import FileFormat
 from streamer.commands.publish import message_of
 from streamer.commands.rows import BadRow
 from streamer.commands.terminal import print_folded
-from streamer.commands.text_files import FileFormat, open_text_file
+from streamer.commands.text_files import open_text_file
 from streamer.core.events import Record, TopicPartition
 from streamer.embedding.prices import usd, usd_text
 from streamer.errors import ConfigurationError

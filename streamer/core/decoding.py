@@ -101,10 +101,12 @@ class Decoder:
             or type(text := document.pop(self.text_field, None)) is not str
         ):
             return None
-        text = clean_text(text)
-        if is_blank(text):
-            return None
-        return Event(origin, record, self._record_id(record, {}), text, document)
+        if not (text.isascii() and text[:1].isalnum()):  # which says both of these
+            text = clean_text(text)
+            if is_blank(text):
+                return None
+        id = check_id(key_text(record.key)) if record.key and not self.key_field else ""
+        return Event(origin, record, id or self._record_id(record, {}), text, document)
 
     def _event(self, record: Record, origin: Origin, headers: Mapping[str, bytes]) -> Input:
         content = self._content(record.value or b"", headers)

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, overload
 
 from streamer.core.vectors import Vector
 from streamer.errors import DeadLetterKind
@@ -128,6 +129,47 @@ class Message:
     timestamp: int | None = None
     origin: Origin | None = None
     instead: Instead | None = field(default=None, compare=False, repr=False)
+
+
+HeaderColumn: TypeAlias = tuple[str, bytes | Sequence[bytes]]
+
+
+@dataclass(slots=True)
+class MessageColumns(Sequence[Message]):
+    """Messages to one topic that have headers of the same names, a column for each of their parts.
+
+    A column holds a part of every message, in the order of the messages. `values`: pieces that make a message's value
+    one behind the other. `headers`: names with their columns; bytes in place of a column are the same in all messages.
+    `instead`: as `Message.instead`, with the place of the message before its arguments.
+
+    It is also the sequence of these messages, each made when it is asked for: who looks into every one of thousands a
+    second takes the columns.
+    """
+
+    topic: str
+    keys: Sequence[bytes]
+    values: Sequence[Sequence[bytes | memoryview]]
+    headers: Sequence[HeaderColumn]
+    timestamps: Sequence[int]
+    origins: Sequence[Origin]
+    instead: Callable[[int, DeadLetterKind, str], Message | None] | None = field(default=None, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, place: int) -> Message: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Message]: ...
+    def __getitem__(self, place: int | slice) -> Message | list[Message]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        value = b"".join([column[place] for column in self.values])
+        headers = tuple([(name, of if isinstance(of, bytes) else of[place]) for name, of in self.headers])
+        instead = partial(self.instead, range(len(self))[place]) if self.instead else None
+        return Message(
+            self.topic, self.keys[place], value, headers, self.timestamps[place], self.origins[place], instead
+        )
 
 
 def message_bytes(message: Message) -> int:

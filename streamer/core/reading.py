@@ -146,7 +146,7 @@ def read_json(value: bytes, depth: int = MAX_DEPTH) -> Any:
     except orjson.JSONDecodeError as exc:
         document = _read_leniently(body, depth, exc)
     # Counting brackets costs next to nothing, and nearly always it is enough.
-    if body.count(b"{") + body.count(b"[") > depth:
+    if len(body) > depth and body.count(b"{") + body.count(b"[") > depth:
         _check_depth(body, depth)
     return document
 
@@ -201,6 +201,8 @@ def read_base64(text: str, name: str) -> bytes:
 def key_text(key: bytes) -> str:
     """A record key as an id: its text, or hexadecimal digits after "0x" where it is binary. Of a Connect envelope the
     payload, "" where that is null: the schema around it changes with each deployment."""
+    if key.isascii() and key[:1] != b"{" and (text := key.decode()).isprintable():
+        return text  # nearly always
     if key[:1] == b"{" and b'"payload"' in key:
         with suppress(Unreadable):
             document = read_json(key)
@@ -263,11 +265,7 @@ def _cleaned(value: Any) -> Any:
         return {well_formed(name): _cleaned(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_cleaned(inner) for inner in value]
-    if (
-        isinstance(value, int)
-        and not isinstance(value, bool)
-        and not -_LARGEST_INTEGER // 2 <= value < _LARGEST_INTEGER
-    ):
+    if type(value) is int and not -_LARGEST_INTEGER // 2 <= value < _LARGEST_INTEGER:
         return _rounded(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice, repeat
 from typing import Literal, TypeAlias
 
 from streamer.core.events import Event
@@ -47,9 +49,13 @@ class Batcher:
 
     def add(self, event: Event, now: float) -> None:
         """Queue one event that arrived at `now` (seconds, any monotonic clock)."""
-        size = len(event.record.value or b"")  # the raw value bounds its text and costs no encoding
-        self._queue.append((event, size, now))
-        self._bytes += size
+        self.add_all([event], now)
+
+    def add_all(self, events: Sequence[Event], now: float) -> None:
+        """The same for several."""
+        sizes = [len(event.record.value or b"") for event in events]  # the raw value bounds its text, unencoded
+        self._queue.extend(zip(events, sizes, repeat(now)))
+        self._bytes += sum(sizes)
 
     @property
     def is_full(self) -> bool:
@@ -81,14 +87,10 @@ class Batcher:
 
     def take(self) -> list[Event]:
         """Remove and return the next batch; empty when nothing waits."""
-        batch: list[Event] = []
-        room = self._policy.max_bytes
-        while self._queue and len(batch) < self._policy.max_events:
-            event, size, _ = self._queue[0]
-            if batch and size > room:
+        count, total = 0, 0
+        for _, size, _ in islice(self._queue, self._policy.max_events):
+            if count and total + size > self._policy.max_bytes:
                 break
-            self._queue.popleft()
-            self._bytes -= size
-            room -= size
-            batch.append(event)
-        return batch
+            count, total = count + 1, total + size
+        self._bytes -= total
+        return [self._queue.popleft()[0] for _ in range(count)]

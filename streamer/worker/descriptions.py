@@ -6,7 +6,9 @@ each step is taken for all of them. Only ASCII texts of moderate length go that 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -26,7 +28,7 @@ from streamer.core.sketch import (
 )
 
 _FEW: Final = 32  # texts; fewer are as fast one by one
-_GROUP_CHARACTERS: Final = 1 << 14  # in arrays at once: they stay in a processor's cache, and memory is bounded
+_GROUP_CHARACTERS: Final = 20_000  # in arrays at once: they stay in a processor's cache, and memory is bounded
 _GAP: Final = "\n"  # around each text; no word, number or link reaches across it
 
 _BYTES: Final = np.arange(256)
@@ -72,24 +74,25 @@ def descriptions(texts: Sequence[str]) -> list[tuple[bytes, bytes]]:
     """The sketch and the form of each text."""
     found: list[tuple[bytes, bytes] | None] = [None] * len(texts)
     for group in _groups(texts):
+        if len(group) == len(texts):
+            return list(_described(texts))  # nearly always
         for place, made in zip(group, _described([texts[place] for place in group]), strict=True):
             found[place] = made
     return [made or (sketch(text), form_of(text)) for made, text in zip(found, texts, strict=True)]
 
 
 def _groups(texts: Sequence[str]) -> Iterator[list[int]]:
-    """Places of the texts that are described together."""
-    group: list[int] = []
-    room = _GROUP_CHARACTERS
-    for place, text in enumerate(texts):
-        if len(text) <= LONGEST_FORM and text.isascii():
-            if group and len(text) > room:
-                yield group
-                group, room = [], _GROUP_CHARACTERS
-            group.append(place)
-            room -= len(text)
-    if len(group) >= _FEW:
-        yield group
+    """Places of the texts that are described together: groups about as long as each other, as none costs less for being
+    short."""
+    places = [place for place, text in enumerate(texts) if len(text) <= LONGEST_FORM and text.isascii()]
+    if len(places) < _FEW:
+        return
+    ends = list(accumulate([len(texts[place]) for place in places]))
+    count = 1 + ends[-1] // _GROUP_CHARACTERS
+    cuts = [bisect_left(ends, ends[-1] * n // count) for n in range(count)]
+    for start, end in pairwise([*cuts, len(places)]):
+        if start < end:
+            yield places[start:end]
 
 
 def _described(texts: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import lru_cache
-from typing import Literal, TypeAlias
-
-import numpy as np
-import orjson
 
 from streamer.core.events import (
     DeadLetter,
@@ -18,20 +12,16 @@ from streamer.core.events import (
     Event,
     Headers,
     Message,
+    MessageColumns,
     Outcome,
     Record,
     Tombstone,
-    TopicPartition,
     message_bytes,
 )
-from streamer.core.sketch import FORM_HEADER, SKETCH_HEADER, form_of, sketch
 from streamer.core.vectors import Space
 from streamer.errors import DeadLetterKind
 from streamer.protocols import Embedding, Rejection
-from streamer.worker.descriptions import descriptions
-from streamer.worker.json_vectors import JsonText, json_vectors
-
-OutputFormat: TypeAlias = Literal["json", "binary"]
+from streamer.worker.vector_messages import OutputFormat, VectorMessages, is_foreign, source
 
 MAX_REASON = 500  # characters of an error text that travel in a header
 
@@ -53,10 +43,6 @@ class Form(IntEnum):
 
 
 EVENTS = (Form.WHOLE, Form.TEXTLESS, Form.BARE)
-_JSON = ("content-type", b"application/json")
-_BINARY = ("content-type", b"application/octet-stream")
-_BOOLEANS = (b"false", b"true")
-_LITTLE = np.dtype("<f4")
 LETTERS = (Form.LETTER, Form.KEYED, Form.SHORT, Form.LEAST)
 
 
@@ -72,16 +58,14 @@ class Encoder:
     include_text: bool = True
     include_metadata: bool = True
     max_bytes: int = 1_000_000
-    _space_headers: Headers = field(init=False, repr=False)
-    _about_space: bytes = field(init=False, repr=False)
+    _vectors: VectorMessages = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        space = self.space
-        constant = {"space": space.id, "model": space.model, "dimensions": str(space.dimensions)}
-        headers = tuple((f"streamer-{name}", value.encode()) for name, value in constant.items())
-        object.__setattr__(self, "_space_headers", headers)
-        about = orjson.dumps({"model": space.model, "space": space.id, "dimensions": space.dimensions})
-        object.__setattr__(self, "_about_space", b",%b" % about[1:-1])
+        vectors = VectorMessages(
+            space=self.space, topic=self.vectors_topic, format=self.format,
+            include_text=self.include_text, include_metadata=self.include_metadata,
+        )  # fmt: skip
+        object.__setattr__(self, "_vectors", vectors)
 
     def encode(self, outcome: Outcome, now_ms: int) -> tuple[Outcome, Message]:
         """What leaves, and its message of at most `max_bytes`: in place of a vector event that is too large even
@@ -108,38 +92,26 @@ class Encoder:
                     return outcome, message, possible
         return outcome, self._dead_letter(outcome, now_ms, Form.LEAST), Form.LEAST
 
-    def whole(self, outcomes: Sequence[Outcome]) -> list[Message | None]:
+    def whole(self, outcomes: Sequence[Outcome]) -> MessageColumns | list[Message | None]:
         """The messages of vector events in the form WHOLE, as `fitting` makes them, and for many at a lower cost.
 
         None for other outcomes and for those that do not fit or cannot be encoded: `fitting` says what becomes of them.
         """
+        messages: list[Message | None] = [None] * len(outcomes)
+        places = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, EmbeddedEvent)]
         events = [outcome for outcome in outcomes if isinstance(outcome, EmbeddedEvent)]
-        about = iter(descriptions([outcome.event.text for outcome in events]))
-        texts = iter(self._vector_texts(events))
-        return [
-            self._if_it_fits(outcome, next(about), next(texts)) if isinstance(outcome, EmbeddedEvent) else None
-            for outcome in outcomes
-        ]
-
-    def _vector_texts(self, events: Sequence[EmbeddedEvent]) -> Sequence[JsonText | None]:
-        if self.format == "json":
-            with suppress(ValueError):  # vectors of several lengths, which is a bug: `fitting` says whose
-                return json_vectors([outcome.vector for outcome in events])
-        return [None] * len(events)
-
-    def _if_it_fits(
-        self, outcome: EmbeddedEvent, described: tuple[bytes, bytes], vector: JsonText | None
-    ) -> Message | None:
         try:
-            message = self._vector(outcome, (), described, vector)
-        except Exception:  # noqa: BLE001  # `fitting` raises it again
-            return None
-        event, headers = outcome.event, message.headers
-        # Without the headers of others, all are short but for text and metadata, which may be the last.
-        known = len(message.value or b"") + 5 * len(event.id) + 4 * len(event.text) + len(headers[-1][1])
-        if not event.record.headers and known + len(self.space.model) + 2_000 <= self.max_bytes:
-            return message
-        return message if message_bytes(message) <= self.max_bytes else None
+            groups = list(self._vectors.made_of(events)) if events else []
+        except Exception:  # noqa: BLE001  # one of them cannot be encoded: `fitting` raises it again
+            return messages
+        for chosen, columns in groups:
+            fits = _longest(columns) <= self.max_bytes
+            if fits and len(columns) == len(outcomes):
+                return columns  # nearly always
+            for place, message in zip(chosen, columns, strict=True):
+                if fits or message_bytes(message) <= self.max_bytes:
+                    messages[places[place]] = message
+        return messages
 
     def lesser(self, outcome: Outcome, form: Form, kind: DeadLetterKind, reason: str) -> tuple[Outcome, Form] | None:
         """What to try after the broker has refused this outcome in this form; None after the least of all."""
@@ -156,7 +128,8 @@ class Encoder:
     def _event(self, outcome: EmbeddedEvent | Tombstone, form: Form) -> Message:
         left_out = self._left_out(outcome, form)
         if isinstance(outcome, EmbeddedEvent):
-            return self._vector(outcome, left_out)
+            ((_, (message,)),) = self._vectors.made_of([outcome], left_out)
+            return message
         record = outcome.record
         headers = self._headers(record, left_out)
         return Message(self.vectors_topic, outcome.id.encode(), None, headers, record.timestamp, outcome.origin)
@@ -171,55 +144,8 @@ class Encoder:
             record = outcome.event.record if isinstance(outcome, EmbeddedEvent) else outcome.record
             has_metadata = isinstance(outcome, EmbeddedEvent) and self.include_metadata and outcome.event.metadata
             left_out += ("metadata",) if has_metadata else ()
-            left_out += ("headers",) if any(map(_is_foreign, record.headers)) else ()
+            left_out += ("headers",) if any(map(is_foreign, record.headers)) else ()
         return left_out
-
-    def _vector(
-        self,
-        outcome: EmbeddedEvent,
-        left_out: tuple[str, ...],
-        described: tuple[bytes, bytes] | None = None,
-        vector: JsonText | None = None,
-    ) -> Message:
-        """`described`: the text's sketch and form, `vector`: the vector's JSON, where they are known."""
-        event = outcome.event
-        record = event.record
-        # Of the text as it came: prefixes and truncation are the model's business.
-        sketched, form = described or (sketch(event.text), form_of(event.text))
-        if left_out or record.headers:
-            headers = (*self._headers(record, left_out), (SKETCH_HEADER, sketched), (FORM_HEADER, form))
-        else:  # nearly always: the same, without a detour
-            here = ("streamer-source", b"%b%d" % (_as_path(record.tp), record.offset))
-            headers = (*self._space_headers, here, (SKETCH_HEADER, sketched), (FORM_HEADER, form))
-        text = event.text if self.include_text and "text" not in left_out else None
-        metadata = event.metadata if self.include_metadata and "metadata" not in left_out else None
-        if self.format == "binary":
-            row = outcome.vector
-            value = (row if row.dtype == _LITTLE else row.astype(_LITTLE)).tobytes()
-            headers += (
-                _BINARY,
-                ("streamer-tokens", b"%d" % outcome.tokens),
-                ("streamer-truncated", _BOOLEANS[outcome.truncated]),
-                ("streamer-cache-hit", _BOOLEANS[outcome.cache_hit]),
-            )
-            if text is not None:
-                headers += (("streamer-text", text.encode()),)
-            if metadata:
-                headers += (("streamer-metadata", orjson.dumps(metadata)),)
-        else:
-            headers += (_JSON,)
-            value = b"".join(
-                (
-                    b'{"id":', orjson.dumps(event.id), b',"vector":', vector or json_vectors([outcome.vector])[0],
-                    self._about_space,
-                    b',"truncated":%b,"tokens":%d,"cache_hit":%b,"source":{%b,"offset":%d,"timestamp":%d}'
-                    % (_BOOLEANS[outcome.truncated], outcome.tokens, _BOOLEANS[outcome.cache_hit],
-                       _as_json(record.tp), record.offset, record.timestamp),
-                    b"" if text is None else b',"text":%b' % orjson.dumps(text),
-                    b',"metadata":%b}' % orjson.dumps(metadata) if metadata else b"}",
-                )
-            )  # fmt: skip
-        return Message(self.vectors_topic, event.id.encode(), value, headers, record.timestamp, event.origin)
 
     def _dead_letter(self, outcome: DeadLetter, now_ms: int, form: Form) -> Message:
         record = outcome.record
@@ -248,16 +174,19 @@ class Encoder:
 
     def _headers(self, record: Record, left_out: tuple[str, ...]) -> Headers:
         """Of a vector event or a tombstone."""
-        own = (*self._space_headers, ("streamer-source", source(record)))
+        own = (*self._vectors.space_headers, ("streamer-source", source(record)))
         if not left_out and not record.headers:
             return own
         if left_out:
             own += (("streamer-left-out", ", ".join(left_out).encode()),)
-        return own if "headers" in left_out else (*filter(_is_foreign, record.headers), *own)
+        return own if "headers" in left_out else (*filter(is_foreign, record.headers), *own)
 
 
-def _is_foreign(header: tuple[str, bytes]) -> bool:
-    return header[0] != "content-type" and not header[0].startswith("streamer-")
+def _longest(columns: MessageColumns) -> int:
+    """A bound of the bytes of each of these messages; `message_bytes` is exact and has to look at each."""
+    parts = [columns.keys, *columns.values, *(of for _, of in columns.headers)]
+    size = sum(len(part) if isinstance(part, bytes) else max(map(len, part)) for part in parts)
+    return 40 + size + sum(10 + len(name.encode()) for name, _ in columns.headers)
 
 
 def _sizes(record: Record) -> Headers:
@@ -269,21 +198,6 @@ def _sizes(record: Record) -> Headers:
     }
     left_out = [("streamer-left-out", ", ".join(sizes).encode())]
     return (*left_out, *((f"streamer-{name}-bytes", str(size).encode()) for name, size in sizes.items()))
-
-
-def source(record: Record) -> bytes:
-    """`topic/partition/offset` of a record, as every output carries it."""
-    return b"%b%d" % (_as_path(record.tp), record.offset)
-
-
-@lru_cache(1024)
-def _as_path(tp: TopicPartition) -> bytes:
-    return f"{tp.topic}/{tp.partition}/".encode()
-
-
-@lru_cache(1024)
-def _as_json(tp: TopicPartition) -> bytes:
-    return orjson.dumps({"topic": tp.topic, "partition": tp.partition})[1:-1]
 
 
 def outcome_of(event: Event, result: Embedding | Rejection) -> Outcome:

@@ -3,47 +3,42 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias, get_args
 
 import anyio
 import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from streamer.core.events import DeadLetter, EmbeddedEvent, Message, Outcome, TopicPartition
+from streamer.core.events import DeadLetter, EmbeddedEvent, Message, MessageColumns, Outcome, TopicPartition
 from streamer.errors import DeadLetterKind, PartitionLost, without_quotes
 from streamer.protocols import Acknowledgement, Sink
 from streamer.telemetry.dead_letters import DeadLetterHour
-from streamer.worker.encoding import MAX_REASON, Encoder, Form, dead_letter, source
+from streamer.worker.encoding import MAX_REASON, Encoder, Form, dead_letter
 from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
 from streamer.worker.recent_dead_letters import RecentDeadLetters
 from streamer.worker.statistics import FlowTimes
+from streamer.worker.vector_messages import source
 
 log = structlog.get_logger(__name__)
 
-_Sent: TypeAlias = "tuple[Acknowledgement, list[_Departure], float]"
-_Place: TypeAlias = tuple[TopicPartition, int]
+_Sent: TypeAlias = "tuple[Acknowledgement, _Chunk, float]"
+_Source: TypeAlias = tuple[TopicPartition, int]
 
 CHUNK = 512  # outcomes encoded without a pause, as many as batches have: about 8 ms of the event loop
 UNACKNOWLEDGED_CHUNKS = 16
 
 
-_Refusal: TypeAlias = "Callable[[_Departure, DeadLetterKind, str], Message | None]"
-
-
 @dataclass(slots=True)
-class _Departure:
-    """An outcome on its way out, and the form in which it leaves. Both change when the broker refuses it."""
+class _Chunk:
+    """Outcomes on their way out, and the forms in which they leave by their places, WHOLE where nothing is said. Both
+    change when the broker refuses one."""
 
-    outcome: Outcome
-    form: Form
-    refused: _Refusal
-
-    def __call__(self, kind: DeadLetterKind, reason: str) -> Message | None:
-        """`Message.instead`."""
-        return self.refused(self, kind, reason)
+    outcomes: list[Outcome]
+    forms: dict[int, Form] = field(default_factory=dict)
 
 
 class Outbox:
@@ -71,7 +66,7 @@ class Outbox:
         self._waiting: deque[Outcome] = deque()
         self._released = Notify()
         # What the broker refused, with what leaves instead: it is also to be known when the partition is read again.
-        self._refused: dict[_Place, tuple[DeadLetterKind, str, Form]] = {}
+        self._refused: dict[_Source, tuple[DeadLetterKind, str, Form]] = {}
         self.counts: Counter[str] = Counter()
         self.recent_dead_letters = RecentDeadLetters()
         self.hour = DeadLetterHour()
@@ -95,7 +90,7 @@ class Outbox:
         while True:
             while not self._waiting:
                 await self._released.wait()
-            leaving = self._departures(self._current())
+            leaving = self._chunk(self._current())
             messages = self._messages(leaving)
             begun = self._clock()
             acknowledged = await self._sink.send(messages)
@@ -108,81 +103,83 @@ class Outbox:
         self.counts["stale"] += len(chunk) - len(current)
         return current
 
-    def _departures(self, outcomes: list[Outcome]) -> list[_Departure]:
-        if self._refused:
-            return [self._departure(outcome) for outcome in outcomes]
-        return [_Departure(outcome, Form.WHOLE, self._instead) for outcome in outcomes]
+    def _chunk(self, outcomes: list[Outcome]) -> _Chunk:
+        """In the forms that the broker has left over."""
+        chunk = _Chunk(outcomes)
+        for place, outcome in enumerate(outcomes) if self._refused else ():
+            if (known := self._refused.get(_source_of(outcome))) is None:
+                continue
+            kind, reason, form = known
+            if form >= Form.LETTER and not isinstance(outcome, DeadLetter):
+                chunk.outcomes[place] = dead_letter(outcome, kind, reason)
+            chunk.forms[place] = form
+        return chunk
 
-    def _departure(self, outcome: Outcome) -> _Departure:
-        """In the form that the broker has left over."""
-        known = self._refused.get(_place(outcome))
-        if known is None:
-            return _Departure(outcome, Form.WHOLE, self._instead)
-        kind, reason, form = known
-        if form >= Form.LETTER and not isinstance(outcome, DeadLetter):
-            outcome = dead_letter(outcome, kind, reason)
-        return _Departure(outcome, form, self._instead)
-
-    def _messages(self, departures: list[_Departure]) -> list[Message]:
-        made = self._encoder.whole([departure.outcome for departure in departures])
+    def _messages(self, chunk: _Chunk) -> Sequence[Message]:
+        made = self._encoder.whole(chunk.outcomes)
+        if isinstance(made, MessageColumns) and not chunk.forms:
+            made.instead = partial(self._instead, chunk)
+            return made
         now_ms = self._now_ms()
         messages = []
-        for departure, message in zip(departures, made, strict=True):
-            if message is None or departure.form != Form.WHOLE:
-                messages.append(self._message(departure, now_ms))
-            else:
-                message.instead = departure
-                messages.append(message)
+        for place, message in enumerate(made):
+            if message is None or place in chunk.forms:
+                message = self._message(chunk, place, now_ms)
+            message.instead = partial(self._instead, chunk, place)
+            messages.append(message)
         return messages
 
-    def _message(self, departure: _Departure, now_ms: int) -> Message:
+    def _message(self, chunk: _Chunk, place: int, now_ms: int) -> Message:
         """Never raises: what cannot be encoded leaves as a dead letter, which can."""
+        outcome, form = chunk.outcomes[place], chunk.forms.get(place, Form.WHOLE)
         try:
-            encoded = self._encoder.fitting(departure.outcome, now_ms, departure.form)
+            encoded = self._encoder.fitting(outcome, now_ms, form)
         except Exception as exc:  # one record must not end the worker, even if this is a bug
-            if isinstance(departure.outcome, DeadLetter):
+            if isinstance(outcome, DeadLetter):
                 raise
-            log.exception("outcome could not be encoded", source=str(departure.outcome.origin))
-            letter = dead_letter(departure.outcome, "unpublishable", f"encoding failed: {exc!r}")
+            log.exception("outcome could not be encoded", source=str(outcome.origin))
+            letter = dead_letter(outcome, "unpublishable", f"encoding failed: {exc!r}")
             encoded = self._encoder.fitting(letter, now_ms)
-        departure.outcome, message, departure.form = encoded
-        message.instead = departure
+        chunk.outcomes[place], message, chunk.forms[place] = encoded
         return message
 
-    def _instead(self, departure: _Departure, kind: DeadLetterKind, reason: str) -> Message | None:
-        lesser = self._encoder.lesser(departure.outcome, departure.form, kind, reason)
+    def _instead(self, chunk: _Chunk, place: int, kind: DeadLetterKind, reason: str) -> Message | None:
+        """`Message.instead` of the one at this place."""
+        lesser = self._encoder.lesser(chunk.outcomes[place], chunk.forms.get(place, Form.WHOLE), kind, reason)
         if lesser is None:
             return None
-        departure.outcome, departure.form = lesser
-        place = _place(departure.outcome)
+        chunk.outcomes[place], chunk.forms[place] = lesser
+        source_ = _source_of(chunk.outcomes[place])
         log.warning(
-            "message refused by the broker", source=f"{place[0]}/{place[1]}", reason=reason, next=departure.form.name
-        )
-        message = self._message(departure, self._now_ms())
-        if self._tracker.is_current(departure.outcome.origin):
-            self._refused[place] = (kind, reason, departure.form)
+            "message refused by the broker", source=f"{source_[0]}/{source_[1]}", reason=reason,
+            next=chunk.forms[place].name,
+        )  # fmt: skip
+        message = self._message(chunk, place, self._now_ms())
+        message.instead = partial(self._instead, chunk, place)
+        if self._tracker.is_current(chunk.outcomes[place].origin):
+            self._refused[source_] = (kind, reason, chunk.forms[place])
         return message
 
     async def _complete(self, acks: MemoryObjectReceiveStream[_Sent]) -> None:
-        async for acknowledged, departures, begun in acks:
-            outcomes = await self._published(acknowledged, departures)
+        async for acknowledged, chunk, begun in acks:
+            outcomes = await self._published(acknowledged, chunk)
             self._times.published(outcomes, self._clock() - begun, self._wall_clock())
             self._count(outcomes)
             self._tracker.complete(outcomes)
             if self._refused:
                 for outcome in outcomes:
-                    self._refused.pop(_place(outcome), None)
+                    self._refused.pop(_source_of(outcome), None)
             self._advanced.notify()
 
-    async def _published(self, acknowledged: Acknowledgement, departures: list[_Departure]) -> list[Outcome]:
+    async def _published(self, acknowledged: Acknowledgement, chunk: _Chunk) -> list[Outcome]:
         """What was published in the end, instead of what the broker refused."""
         try:
             await acknowledged()
         except PartitionLost as exc:
             log.warning("outcomes not published; their partitions are read again", reason=str(exc))
-            lost = exc.partitions or {departure.outcome.origin.tp for departure in departures}
-            return [d.outcome for d in departures if d.outcome.origin.tp not in lost]
-        return [departure.outcome for departure in departures]
+            lost = exc.partitions or {outcome.origin.tp for outcome in chunk.outcomes}
+            return [outcome for outcome in chunk.outcomes if outcome.origin.tp not in lost]
+        return chunk.outcomes
 
     def _count(self, outcomes: list[Outcome]) -> None:
         hits = [outcome.cache_hit for outcome in outcomes if isinstance(outcome, EmbeddedEvent)]
@@ -209,5 +206,5 @@ class Outbox:
         return int(self._wall_clock() * 1000)
 
 
-def _place(outcome: Outcome) -> _Place:
+def _source_of(outcome: Outcome) -> _Source:
     return outcome.origin.tp, outcome.origin.offset

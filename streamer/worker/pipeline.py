@@ -204,19 +204,17 @@ class Pipeline:
         now = self.clock()
         if records:
             self.times.read(max(map(_timestamp, records)), self._wall_clock(), now)
-        track, decode, note = self.tracker.track, self._decoder.decode, self._identity.note
-        for record in records:
-            if self._draining and record.tp in self._draining:
-                continue  # arrived while a rebalance drains; its next owner reads it
-            origin = track(record.tp, record.offset, len(record.value or b""), now)
-            if origin is None:
-                continue
-            self._records += 1
-            decoded = note(decode(record, origin))
-            if isinstance(decoded, Event):
-                self._batcher.add(decoded, now)
-            else:
-                self._settle([decoded])
+        if self._draining:  # what arrived meanwhile is read by its next owner
+            records = [record for record in records if record.tp not in self._draining]
+        origins = self.tracker.track_all(records, now)
+        decode = self._decoder.decode
+        inputs = [decode(record, origin) for record, origin in zip(records, origins, strict=True) if origin]
+        self._records += len(inputs)
+        self._identity.note(inputs)
+        events = [decoded for decoded in inputs if isinstance(decoded, Event)]
+        self._batcher.add_all(events, now)
+        if len(events) < len(inputs):
+            self._settle([decoded for decoded in inputs if not isinstance(decoded, Event)])
         if len(self._batcher):
             self._arrived.notify()
 

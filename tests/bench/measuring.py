@@ -36,7 +36,7 @@ from streamer.app.worker_overview import WorkerOverview
 from streamer.app.worker_state import Worker
 from streamer.core.decoding import Decoder
 from streamer.core.events import Message, Outcome, Record, TopicPartition
-from streamer.core.vectors import Purpose, Space
+from streamer.core.vectors import Purpose, Space, unit_rows
 from streamer.embedding.cached import CachedEmbedder
 from streamer.http.history import History
 from streamer.http.metrics import metrics_endpoint
@@ -93,7 +93,7 @@ class Stub:
     space = SPACE
 
     def __init__(self) -> None:
-        self._vectors = np.random.default_rng(0).standard_normal((4096, SPACE.dimensions)).astype(np.float32)
+        self._vectors = unit_rows(np.random.default_rng(0).standard_normal((4096, SPACE.dimensions)))
 
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
         await anyio.lowlevel.checkpoint()

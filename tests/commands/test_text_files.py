@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.commands import text_files as module
+from streamer.commands.file_format import FileFormat
 from streamer.commands.rows import AnyRow, BadRow, Row
-from streamer.commands.text_files import FileFormat, open_text_file
+from streamer.commands.text_files import open_text_file
 from streamer.errors import ConfigurationError
 
 # Of Kafka Connect's JsonConverter.

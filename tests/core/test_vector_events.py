@@ -23,7 +23,8 @@ from streamer.core.vector_events import (
     decode_vector_event,
 )
 from streamer.core.vectors import Space
-from streamer.worker.encoding import Encoder, OutputFormat
+from streamer.worker.encoding import Encoder
+from streamer.worker.vector_messages import OutputFormat
 
 SOURCE = TextSource(TopicPartition("my/texts", 2), 17, 1_700_000_000_000)
 VECTOR = np.array([0.6, -0.8, 0.0], np.float32)

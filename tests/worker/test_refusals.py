@@ -22,6 +22,7 @@ from streamer.worker.batching import BatchPolicy
 from streamer.worker.encoding import Encoder
 from streamer.worker.pipeline import Pipeline
 from streamer.worker.settings import PipelineSettings
+from streamer.worker.vector_messages import VectorMessages
 from tests.support.examples import examples
 from tests.support.refusing import RefusingSink
 
@@ -187,7 +188,7 @@ def test_an_outcome_that_cannot_be_encoded_is_a_dead_letter(monkeypatch: pytest.
     def broken(*_: object) -> Message:
         raise TypeError("Recursion limit reached")
 
-    monkeypatch.setattr(Encoder, "_vector", broken)
+    monkeypatch.setattr(VectorMessages, "made_of", broken)
     sink = RefusingSink(lambda m: None)
     anyio.run(run, [record(TP, 0, GOOD, b"a"), record(TP, 1, None, b"b")], sink)
     assert [m.topic for m in sink.sent] == ["dead", "vectors"]

@@ -22,11 +22,13 @@ _LONG = 256  # bytes; all keys take as much room here as the longest
 def partition_indices(keys: Sequence[bytes | None], count: int) -> list[int]:
     """The index of each key's partition among `count` of them; one at random for a record without a key."""
     lengths = [-1 if key is None else len(key) for key in keys]
-    short = [key for key, length in zip(keys, lengths, strict=True) if key is not None and length <= _LONG]
+    short = [key for key in keys if key is not None and len(key) <= _LONG]
+    if len(short) == len(keys) >= _FEW:  # nearly always
+        return _indices(short, count)
     if len(short) < _FEW:
         short_indices = iter([(murmur2(key) & 0x7FFFFFFF) % count for key in short])
     else:
-        short_indices = iter(((murmur2_of_all(short) & np.uint32(0x7FFFFFFF)) % np.uint32(count)).tolist())
+        short_indices = iter(_indices(short, count))
     found = []
     for key, length in zip(keys, lengths, strict=True):
         if key is None:
@@ -35,6 +37,11 @@ def partition_indices(keys: Sequence[bytes | None], count: int) -> list[int]:
             found.append(next(short_indices))
         else:
             found.append((murmur2(key) & 0x7FFFFFFF) % count)
+    return found
+
+
+def _indices(keys: Sequence[bytes], count: int) -> list[int]:
+    found: list[int] = ((murmur2_of_all(keys) & np.uint32(0x7FFFFFFF)) % np.uint32(count)).tolist()
     return found
 
 

@@ -22,7 +22,7 @@ from streamer.adapters.kafka.partitioning import partition_indices
 from streamer.adapters.kafka.record_batch import Records
 from streamer.adapters.kafka.refusals import reason_of, refusal_of
 from streamer.adapters.kafka.topic_limits import TopicLimits
-from streamer.core.events import Message, message_bytes
+from streamer.core.events import Message, MessageColumns, message_bytes
 
 MAX_BATCH_BYTES = 512 * 1024
 ABANDON_TIMEOUT = 5.0
@@ -97,32 +97,44 @@ class Publisher:
                 await self.abandon()
             raise
 
-    async def submit(self, messages: list[Message], positions: Sequence[int], *, singly: bool) -> list[RecordBatch]:
+    async def submit(
+        self, messages: list[Message] | MessageColumns, positions: Sequence[int], *, singly: bool
+    ) -> list[RecordBatch]:
         """Enqueue these of the messages, in order; `singly`: each in a batch of its own. What their topics are known to
-        refuse is replaced by what there is instead of it. Raises KafkaError, and then some may be on their way all the
-        same."""
-        if self._limits.has_learned:
+        refuse is replaced in a list by what there is instead of it. Raises KafkaError, and then some may be on their
+        way all the same."""
+        if self._limits.has_learned and isinstance(messages, list):
             for position in positions:
                 messages[position] = self._lessened(messages[position])
-        partitions = {topic: await self._partitions(topic) for topic in {messages[p].topic for p in positions}}
-        members: defaultdict[Target, list[int]] = defaultdict(list)
-        targets = _targets([messages[position] for position in positions], partitions)
-        for position, target in zip(positions, targets, strict=True):
-            members[target].append(position)
+        is_whole = len(positions) == len(messages)
+        leaving = messages if is_whole else [messages[position] for position in positions]
         queues = [
-            self._batches(target, own, [messages[position] for position in own], singly)
-            for target, own in members.items()
+            self._batches(target, [positions[place] for place in places], records, singly)
+            for target, places, records in await self._records(leaving)
         ]
         # The first ones of all partitions first: the second one of a partition waits until the first one has left.
         return [
             await self._enqueue(*batch) for batches in zip_longest(*queues) for batch in batches if batch is not None
         ]
 
+    async def _records(self, messages: Sequence[Message]) -> list[tuple[Target, list[int], Records]]:
+        """What goes to each partition, with the places of these messages, in order."""
+        fitted = self._limits.timestamps.fit_all(messages)
+        columns = fitted if isinstance(fitted, MessageColumns) else None
+        topics = {columns.topic} if columns else {message.topic for message in fitted}
+        targets = _targets(fitted, {topic: await self._partitions(topic) for topic in topics})
+        members: defaultdict[Target, list[int]] = defaultdict(list)
+        for place, target in enumerate(targets):
+            members[target].append(place)
+        if columns:
+            records = Records.of(columns)
+            return [(target, places, records.chosen(places)) for target, places in members.items()]
+        return [(target, places, Records.of([fitted[n] for n in places])) for target, places in members.items()]
+
     def _batches(
-        self, target: Target, positions: Sequence[int], messages: Sequence[Message], singly: bool
+        self, target: Target, positions: Sequence[int], records: Records, singly: bool
     ) -> Iterator[tuple[Target, Any, Sequence[int]]]:
         bound = min(MAX_BATCH_BYTES, self._limits.batch_bytes(target[0]) or MAX_BATCH_BYTES)
-        records = Records(self._limits.timestamps.fit_all(messages))
         for start, end in records.runs(0 if singly else bound):
             batch = records.batch(start, end, self._compression, is_transactional=self._is_transactional)
             yield target, batch, positions[start:end]
@@ -146,7 +158,8 @@ class Publisher:
 
     def _measure(self, message: Message) -> int:
         """Bytes of a batch with this message only."""
-        ((_, builder, _),) = self._batches((message.topic, 0), [0], [message], True)
+        records = Records.of(self._limits.timestamps.fit_all([message]))
+        ((_, builder, _),) = self._batches((message.topic, 0), [0], records, True)
         builder._build()  # noqa: SLF001  # which compresses it
         return int(builder.size())
 
@@ -248,7 +261,8 @@ def _targets(messages: Sequence[Message], partitions: Mapping[str, Sequence[int]
     if len(partitions) == 1:
         ((topic, choices),) = partitions.items()
         targets = [(topic, partition) for partition in choices]
-        return [targets[index] for index in partition_indices([message.key for message in messages], len(targets))]
+        keys = messages.keys if isinstance(messages, MessageColumns) else [message.key for message in messages]
+        return [targets[index] for index in partition_indices(keys, len(targets))]
     found: dict[str, Iterator[Target]] = {}
     for topic, choices in partitions.items():
         targets = [(topic, partition) for partition in choices]

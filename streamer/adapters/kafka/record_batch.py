@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
 
 import google_crc32c
 from aiokafka import codec
 
-from streamer.core.events import Headers, Message
+from streamer.core.events import HeaderColumn, Headers, Message, MessageColumns
 
 _CODECS: Final[dict[str, tuple[int, Callable[[bytes], bytes] | None]]] = {
     "none": (0, None),
@@ -37,7 +38,7 @@ BATCH_BYTES: Final = _PREAMBLE.size + _HEADER.size
 _RECORD_BYTES: Final = 16  # of a record's length, attributes, time and offset, at the most in a batch of megabytes
 _NOTHING: Final = b"\x01"  # the length -1
 
-Column = Sequence[bytes]
+Column: TypeAlias = Sequence[bytes | memoryview]
 
 
 @lru_cache(16_384)
@@ -52,78 +53,117 @@ def varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-class Records:
-    """Messages to one partition, encoded but for where in a batch they are."""
+_FEW: Final = 256
+_VARINTS: Final = [varint(size) for size in range(_FEW)]  # most lengths, in a third of the time
 
-    def __init__(self, messages: Sequence[Message]) -> None:
-        columns = [*_keys([message.key for message in messages]), *_values([message.value for message in messages])]
-        self._columns: list[Column] = columns + _headers([message.headers for message in messages])
-        self._sizes = [sum(sizes) for sizes in zip(*(map(len, column) for column in self._columns), strict=True)]
-        self._timestamps = [message.timestamp for message in messages]
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Messages, encoded but for where in a batch they are: `columns` hold what each consists of, one piece behind the
+    other, and `sizes` how long these are together."""
+
+    columns: Sequence[Column]
+    sizes: Sequence[int]
+    timestamps: Sequence[int | None]
+
+    @classmethod
+    def of(cls, messages: Sequence[Message] | MessageColumns) -> Records:
+        if isinstance(messages, MessageColumns):
+            columns = [*_measured([messages.keys]), *_measured(messages.values)]
+            timestamps: Sequence[int | None] = messages.timestamps
+            headers: Sequence[HeaderColumn] | None = messages.headers
+        else:
+            columns = [*_nullable([message.key for message in messages])]
+            columns += _nullable([message.value for message in messages])
+            timestamps = [message.timestamp for message in messages]
+            headers = _header_columns([message.headers for message in messages])
+        if headers is None:
+            columns.append([_encoded(message.headers) for message in messages])
+        else:
+            columns.append(_headers(headers, len(messages)))
+        return cls(columns, _sums(columns), timestamps)
+
+    def chosen(self, positions: Sequence[int]) -> Records:
+        """Those at these positions, in that order."""
+        if len(positions) == 1:  # of which an itemgetter makes no tuple
+            (position,) = positions
+            columns = [[column[position]] for column in self.columns]
+            return Records(columns, [self.sizes[position]], [self.timestamps[position]])
+        pick = itemgetter(*positions)
+        return Records([pick(column) for column in self.columns], pick(self.sizes), pick(self.timestamps))
 
     def runs(self, max_bytes: int) -> Iterator[tuple[int, int]]:
         """Where batches of at most so many bytes begin and end; a message that is larger has one to itself."""
         start, upto = 0, BATCH_BYTES
-        for place, size in enumerate(self._sizes):
+        for place, size in enumerate(self.sizes):
             upto += size + _RECORD_BYTES
             if upto > max_bytes and place > start:
                 yield start, place
                 start, upto = place, BATCH_BYTES + size + _RECORD_BYTES
-        yield start, len(self._sizes)
+        yield start, len(self.sizes)
 
     def batch(self, start: int, end: int, compression: str, *, is_transactional: bool) -> RecordBatchBuilder:
         """Those from `start` on up to `end` as a batch for `AIOKafkaProducer.send_batch`."""
         now = int(time.time() * 1000)
-        timestamps = [now if timestamp is None else timestamp for timestamp in self._timestamps[start:end]]
+        timestamps = [now if timestamp is None else timestamp for timestamp in self.timestamps[start:end]]
         first = timestamps[0]
         beginnings = []
-        for offset, (size, timestamp) in enumerate(zip(self._sizes[start:end], timestamps, strict=True)):
+        for offset, (size, timestamp) in enumerate(zip(self.sizes[start:end], timestamps, strict=True)):
             since, place = varint(timestamp - first), varint(offset)
             beginnings.append(varint(1 + len(since) + len(place) + size) + b"\0" + since + place)
-        columns = [beginnings, *(column[start:end] for column in self._columns)]
-        size = sum(map(len, beginnings)) + sum(self._sizes[start:end])
+        columns = [beginnings, *(column[start:end] for column in self.columns)]
+        size = sum(map(len, beginnings)) + sum(self.sizes[start:end])
         chunks = chain.from_iterable(zip(*columns, strict=True))
         return RecordBatchBuilder(list(chunks), size, timestamps, compression, is_transactional)
 
 
-def _keys(keys: Sequence[bytes | None]) -> list[Column]:
-    if None in keys:
-        return [[_NOTHING if key is None else varint(len(key)) + key for key in keys]]
-    return [*_measured(keys)]
+def _sums(columns: Sequence[Column]) -> list[int]:
+    """How long the pieces of each record are together."""
+    return [*map(sum, zip(*(map(len, column) for column in columns), strict=True))]
 
 
-def _values(values: Sequence[bytes | None]) -> list[Column]:
-    if None in values:
-        return [
-            [_NOTHING if value is None else varint(len(value)) for value in values],
-            [value or b"" for value in values],
-        ]
-    return [*_measured(values)]
+def _measured(pieces: Sequence[Column]) -> list[Column]:
+    """What consists of these pieces, with its length in front."""
+    sizes = _lengths(pieces[0]) if len(pieces) == 1 else [*map(varint, _sums(pieces))]
+    return [sizes, *pieces]
 
 
-def _measured(column: Any) -> tuple[Column, Column]:
-    return [varint(size) for size in map(len, column)], column
+def _lengths(column: Column) -> list[bytes]:
+    return [_VARINTS[size] if size < _FEW else varint(size) for size in map(len, column)]
 
 
-def _headers(headers: Sequence[Headers]) -> list[Column]:
-    """Where all messages have headers of the same names, which is nearly always, each name is encoded once."""
-    count = len(headers)
-    columns: list[Column] = []
+def _nullable(column: Sequence[bytes | None]) -> list[Column]:
+    return [
+        [_NOTHING if each is None else varint(len(each)) for each in column],
+        [b"" if each is None else each for each in column],
+    ]
+
+
+def _header_columns(headers: Sequence[Headers]) -> list[HeaderColumn] | None:
+    """None where not all have headers of the same names."""
     if len(set(map(len, headers))) > 1:
-        return [[_encoded(own) for own in headers]]
-    constant = varint(len(headers[0]))
+        return None
+    columns: list[HeaderColumn] = []
     for column in zip(*headers, strict=True):
-        name, value = column[0]
-        if column.count(column[0]) == count:
-            constant += _name(name) + varint(len(value)) + value
-            continue
         names, values = zip(*column, strict=True)
-        if names.count(name) < count:
-            return [[_encoded(own) for own in headers]]
+        if names.count(names[0]) < len(headers):
+            return None
+        columns.append((names[0], values[0] if values.count(values[0]) == len(headers) else values))
+    return columns
+
+
+def _headers(headers: Sequence[HeaderColumn], count: int) -> Column:
+    """Those of each message: names are encoded once, and so is what is the same in all of them."""
+    constant = varint(len(headers))
+    pieces: list[Sequence[bytes]] = []
+    for name, values in headers:
         constant += _name(name)
-        columns += ([constant + varint(size) for size in map(len, values)], values)
-        constant = b""
-    return [*columns, [constant] * count] if constant else columns
+        if isinstance(values, bytes):
+            constant += varint(len(values)) + values
+        else:
+            pieces += ([constant] * count, _lengths(values), values)
+            constant = b""
+    return [*map(b"".join, zip(*pieces, [constant] * count, strict=True))]
 
 
 def _encoded(headers: Headers) -> bytes:

@@ -20,7 +20,7 @@ from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.publisher import HeldBack, Publisher, RecordBatch, Target
 from streamer.adapters.kafka.refusals import is_doubtful, reason_of, refusal_of
 from streamer.adapters.kafka.topic_limits import TopicLimits
-from streamer.core.events import Message
+from streamer.core.events import Message, MessageColumns
 from streamer.errors import Refused, TooLarge, Unreachable
 from streamer.protocols import Acknowledgement
 
@@ -37,7 +37,7 @@ QUIET_DOWN_AFTER_REFUSAL = 20.0  # the brokers are well then, if perhaps slow
 class _Bundle:
     """What one `send` brought. `waiting`: positions of messages that are neither delivered nor refused for good."""
 
-    messages: list[Message]
+    messages: list[Message] | MessageColumns
     since: float
     waiting: list[int]
     batches: list[RecordBatch] = field(default_factory=list)
@@ -85,7 +85,7 @@ class _Bundle:
         lesser = message.instead(kind, reason_of(error))
         if lesser is None:
             return False  # it waits; what lies behind it does not have to
-        self.messages[position] = lesser
+        self.messages = [*self.messages[:position], lesser, *self.messages[position + 1 :]]
         if lesser.topic == message.topic:
             dirty.add(batch.target)
         return True
@@ -149,14 +149,20 @@ class KafkaSink:
     async def send(self, messages: Sequence[Message]) -> Acknowledgement:
         """Enqueue in order. The acknowledgement raises Refused when the broker takes all but some that have nothing to
         be sent instead of them; TooLarge when it finds those too large."""
-        bundle = _Bundle(list(messages), self._clock(), list(range(len(messages))))
+        leaving = messages if isinstance(messages, MessageColumns) else list(messages)
+        bundle = _Bundle(leaving, self._clock(), list(range(len(messages))))
         async with self._lock:
             self._pending.append(bundle)
             try:
-                bundle.batches = await self._publisher.submit(bundle.messages, bundle.waiting, singly=False)
+                await self._submit(bundle)
             except KafkaError as exc:
                 await self._replace(repr(exc))
         return partial(self._acknowledged, bundle)
+
+    async def _submit(self, bundle: _Bundle) -> None:
+        if self._limits.has_learned:
+            bundle.messages = list(bundle.messages)  # single ones may have to give way
+        bundle.batches = await self._publisher.submit(bundle.messages, bundle.waiting, singly=bundle.singly)
 
     async def _acknowledged(self, bundle: _Bundle) -> None:
         while True:
@@ -208,7 +214,7 @@ class KafkaSink:
             try:
                 await self._publisher.start()
                 for bundle in self._pending:
-                    bundle.batches = await self._publisher.submit(bundle.messages, bundle.waiting, singly=bundle.singly)
+                    await self._submit(bundle)
                 return
             except (KafkaError, Unreachable) as exc:
                 reason = str(exc) if isinstance(exc, Unreachable) else repr(exc)

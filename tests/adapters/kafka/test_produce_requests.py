@@ -45,7 +45,7 @@ class Connection:
 
 
 def request(acks: int = -1, transactional_id: str | None = None) -> ProduceRequest:
-    records = Records([Message("t", b"k", b"value", (), 5)])
+    records = Records.of([Message("t", b"k", b"value", (), 5)])
     batches = [records.batch(0, 1, "none", is_transactional=False)._build() for _ in range(3)]
     topics = [("t", [(0, batches[0]), (1, bytes(batches[1]))]), ("other", [(4, batches[2])]), ("none", [])]
     return ProduceRequest(transactional_id, acks, 1_000, topics)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.adapters.kafka.record_batch import BATCH_BYTES, Records, varint
-from streamer.core.events import Message
+from streamer.core.events import Message, MessageColumns, Origin, TopicPartition
 
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 NAMES = st.sampled_from(["a", "streamer-source", "ü"])
@@ -34,7 +34,7 @@ MESSAGES = st.lists(
 
 
 def ours(messages: list[Message], codec: str = "none", *, is_transactional: bool = False) -> Any:
-    return Records(messages).batch(0, len(messages), codec, is_transactional=is_transactional)
+    return Records.of(messages).batch(0, len(messages), codec, is_transactional=is_transactional)
 
 
 @given(MESSAGES, st.sampled_from(sorted(CODECS)), st.booleans(), st.integers(-1, 2**31 - 1))
@@ -60,6 +60,28 @@ def test_a_batch_is_what_the_client_makes(
     assert (made.record_count(), made.closed(), made.append()) == (len(messages), True, None)
 
 
+@given(
+    st.lists(st.tuples(*[st.binary(max_size=90)] * 5), min_size=1, max_size=60),
+    st.lists(st.sampled_from([("a", 0), ("ü", 1), ("a", b""), ("c", b"3")]), max_size=4),
+    st.data(),
+)
+def test_columns_are_encoded_as_their_messages_are(
+    rows: list[tuple[bytes, ...]], headers: list[tuple[str, int | bytes]], data: st.DataObject
+) -> None:
+    keys, *values = ([row[n] for row in rows] for n in range(3))
+    messages = MessageColumns(
+        topic="t",
+        keys=keys,
+        values=values,
+        headers=[(name, of if isinstance(of, bytes) else [row[3 + of] for row in rows]) for name, of in headers],
+        timestamps=range(100, 100 + len(rows)),
+        origins=[Origin(TopicPartition("in", 0), n, 1) for n in range(len(rows))],
+    )
+    positions = data.draw(st.lists(st.sampled_from(range(len(rows))), min_size=1, unique=True))
+    made = Records.of(messages).chosen(positions).batch(0, len(positions), "none", is_transactional=False)
+    assert bytes(made._build()) == bytes(ours([messages[n] for n in positions])._build())
+
+
 def test_without_a_timestamp_it_is_the_time_of_sending() -> None:
     (read,) = DefaultRecordBatch(bytes(ours([Message("t", b"k", b"v", ())])._build()))
     assert read.timestamp > 1_700_000_000_000
@@ -68,7 +90,7 @@ def test_without_a_timestamp_it_is_the_time_of_sending() -> None:
 @given(st.lists(st.integers(0, 3_000), min_size=1, max_size=60), st.integers(0, 8_000))
 def test_batches_keep_to_a_size_and_to_the_order(sizes: list[int], max_bytes: int) -> None:
     messages = [Message("t", b"k", bytes(size), (), 0) for size in sizes]
-    records = Records(messages)
+    records = Records.of(messages)
     runs = list(records.runs(max_bytes))
     assert [place for start, end in runs for place in range(start, end)] == list(range(len(sizes)))
     for start, end in runs:

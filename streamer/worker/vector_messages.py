@@ -1,0 +1,199 @@
+"""Vector events as messages, those of a batch at once: a part after the other, each for all of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import orjson
+
+from streamer.core.events import EmbeddedEvent, Event, HeaderColumn, Headers, MessageColumns, Record, TopicPartition
+from streamer.core.sketch import FORM_HEADER, SKETCH_HEADER
+from streamer.core.vectors import Space, Vector
+from streamer.worker.descriptions import descriptions
+from streamer.worker.json_vectors import json_vectors
+
+OutputFormat: TypeAlias = Literal["json", "binary"]
+
+_JSON: Final = ("content-type", b"application/json")
+_BINARY: Final = ("content-type", b"application/octet-stream")
+_BOOLEANS: Final = (b"false", b"true")
+_LITTLE: Final = np.dtype("<f4")
+_value: Final = itemgetter(1)
+
+
+class _Layout(NamedTuple):
+    """What differs between the headers of vector events: the names of those that pass through, and whether metadata are
+    one of them."""
+
+    foreign: tuple[str, ...]
+    has_metadata: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorMessages:
+    """What vector events look like in the vector topic."""
+
+    space: Space
+    topic: str
+    format: OutputFormat
+    include_text: bool
+    include_metadata: bool
+    space_headers: Headers = field(init=False, repr=False)
+    _about_space: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        space = self.space
+        constant = {"space": space.id, "model": space.model, "dimensions": str(space.dimensions)}
+        headers = tuple((f"streamer-{name}", value.encode()) for name, value in constant.items())
+        object.__setattr__(self, "space_headers", headers)
+        about = orjson.dumps({"model": space.model, "space": space.id, "dimensions": space.dimensions})
+        object.__setattr__(self, "_about_space", about[1:-1])
+
+    def made_of(
+        self, outcomes: Sequence[EmbeddedEvent], left_out: Sequence[str] = ()
+    ) -> Iterator[tuple[Sequence[int], MessageColumns]]:
+        """All of them, in groups whose headers have the same names, each with the places of its outcomes; nearly always
+        that is one group. `left_out`: what the events go without, of "text", "metadata" and "headers".
+
+        Raises ValueError for vectors of several lengths, which is a bug.
+        """
+        rows = [outcome.vector for outcome in outcomes]
+        vectors: Sequence[bytes | memoryview] = _binary(rows) if self.format == "binary" else json_vectors(rows)
+        # Of the texts as they came: prefixes and truncation are the model's business.
+        described = descriptions([outcome.event.text for outcome in outcomes])
+        groups = self._layouts([outcome.event for outcome in outcomes], left_out)
+        for layout, places in groups.items():
+            if len(groups) == 1:
+                yield places, self._columns(outcomes, vectors, described, layout, left_out)
+            else:
+                chosen = [outcomes[place] for place in places]
+                their_vectors, their_descriptions = [vectors[n] for n in places], [described[n] for n in places]
+                yield places, self._columns(chosen, their_vectors, their_descriptions, layout, left_out)
+
+    def _layouts(self, events: Sequence[Event], left_out: Sequence[str]) -> Mapping[_Layout, Sequence[int]]:
+        """The places of events by their layout."""
+        headers = [event.record.headers for event in events]
+        has_foreign = "headers" not in left_out and any(headers)
+        names: Sequence[tuple[str, ...]] = [*map(_foreign_names, headers)] if has_foreign else [()] * len(events)
+        may_have = self.format == "binary" and self.include_metadata and "metadata" not in left_out
+        has_metadata = [may_have and bool(event.metadata) for event in events]
+        if _is_same(names) and _is_same(has_metadata):
+            return {_Layout(names[0], has_metadata[0]): range(len(events))}
+        groups: defaultdict[_Layout, list[int]] = defaultdict(list)
+        for place, layout in enumerate(map(_Layout, names, has_metadata)):
+            groups[layout].append(place)
+        return groups
+
+    def _columns(
+        self,
+        outcomes: Sequence[EmbeddedEvent],
+        vectors: Sequence[bytes | memoryview],
+        described: Sequence[tuple[bytes, bytes]],
+        layout: _Layout,
+        left_out: Sequence[str],
+    ) -> MessageColumns:
+        events = [outcome.event for outcome in outcomes]
+        records = [event.record for event in events]
+        sketches, forms = zip(*described, strict=True)
+        sources = [b"%b%d" % (_as_path(record.tp), record.offset) for record in records]
+        headers: list[HeaderColumn] = [*_passing_through(layout.foreign, records), *self.space_headers]
+        headers.append(("streamer-source", sources))
+        if left_out:
+            headers.append(("streamer-left-out", ", ".join(left_out).encode()))
+        headers += [(SKETCH_HEADER, sketches), (FORM_HEADER, forms)]
+        texts = [event.text for event in events] if self.include_text and "text" not in left_out else None
+        if self.format == "binary":
+            headers += [
+                _BINARY,
+                ("streamer-tokens", _once([b"%d" % outcome.tokens for outcome in outcomes])),
+                ("streamer-truncated", _once([_BOOLEANS[outcome.truncated] for outcome in outcomes])),
+                ("streamer-cache-hit", _once([_BOOLEANS[outcome.cache_hit] for outcome in outcomes])),
+            ]
+            if texts is not None:
+                headers.append(("streamer-text", [text.encode() for text in texts]))
+            if layout.has_metadata:
+                headers.append(("streamer-metadata", [orjson.dumps(event.metadata) for event in events]))
+            values: tuple[Sequence[bytes | memoryview], ...] = (vectors,)
+        else:
+            headers.append(_JSON)
+            ids = [b'{"id":%b,"vector":' % orjson.dumps(event.id) for event in events]
+            values = (ids, vectors, self._behind_vectors(outcomes, texts, left_out))
+        return MessageColumns(
+            topic=self.topic,
+            keys=[event.id.encode() for event in events],
+            values=values,
+            headers=headers,
+            timestamps=[record.timestamp for record in records],
+            origins=[event.origin for event in events],
+        )
+
+    def _behind_vectors(
+        self, outcomes: Sequence[EmbeddedEvent], texts: Sequence[str] | None, left_out: Sequence[str]
+    ) -> list[bytes]:
+        """What is written after the vector in the JSON object."""
+        written_texts = (
+            [b""] * len(outcomes) if texts is None else [b',"text":%b' % orjson.dumps(text) for text in texts]
+        )
+        with_metadata = self.include_metadata and "metadata" not in left_out
+        written = []
+        for outcome, text in zip(outcomes, written_texts, strict=True):
+            record, metadata = outcome.event.record, outcome.event.metadata
+            written.append(
+                b',%b,"truncated":%b,"tokens":%d,"cache_hit":%b,"source":{%b,"offset":%d,"timestamp":%d}%b%b}'
+                % (
+                    self._about_space, _BOOLEANS[outcome.truncated], outcome.tokens, _BOOLEANS[outcome.cache_hit],
+                    _as_json(record.tp), record.offset, record.timestamp, text,
+                    b',"metadata":%b' % orjson.dumps(metadata) if with_metadata and metadata else b"",
+                )
+            )  # fmt: skip
+        return written
+
+
+def _is_same(column: Sequence[Any]) -> bool:
+    return column.count(column[0]) == len(column)
+
+
+def _once(column: Sequence[bytes]) -> bytes | Sequence[bytes]:
+    """A column of a header, or what is the same in all of it."""
+    return column[0] if _is_same(column) else column
+
+
+def _binary(vectors: Sequence[Vector]) -> list[bytes]:
+    return [(row if row.dtype == _LITTLE else row.astype(_LITTLE)).tobytes() for row in vectors]
+
+
+def is_foreign(header: tuple[str, bytes]) -> bool:
+    """Whether it passes through from the input."""
+    return header[0] != "content-type" and not header[0].startswith("streamer-")
+
+
+def _foreign_names(headers: Headers) -> tuple[str, ...]:
+    return tuple([name for name, _ in filter(is_foreign, headers)])
+
+
+def _passing_through(names: tuple[str, ...], records: Sequence[Record]) -> Iterator[HeaderColumn]:
+    if not names:
+        return iter(())
+    values = [map(_value, filter(is_foreign, record.headers)) for record in records]
+    return zip(names, zip(*values, strict=True), strict=True)
+
+
+def source(record: Record) -> bytes:
+    """`topic/partition/offset` of a record, as every output carries it."""
+    return b"%b%d" % (_as_path(record.tp), record.offset)
+
+
+@lru_cache(1024)
+def _as_path(tp: TopicPartition) -> bytes:
+    return f"{tp.topic}/{tp.partition}/".encode()
+
+
+@lru_cache(1024)
+def _as_json(tp: TopicPartition) -> bytes:
+    return orjson.dumps({"topic": tp.topic, "partition": tp.partition})[1:-1]
