@@ -11,7 +11,7 @@ usual is the reader's business.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from struct import Struct, pack
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -72,6 +72,26 @@ def unpack(value: bytes) -> bytes | None:
         return None
     split = 1 + 2 * words
     return value[1:split].ljust(2 * SKETCH_WORDS, b"\xff") + value[split:].ljust(2 * SKETCH_NUMBERS, b"\xff")
+
+
+def unpack_all(values: Sequence[bytes]) -> NDArray[np.uint8] | None:
+    """The same of many at once, (n, UNPACKED_BYTES); None where one of them is no sketch."""
+    sizes = np.array([*map(len, values)], np.int64)
+    if not (sizes % 2).all():
+        return None  # also those without a first byte
+    packed = np.frombuffer(b"".join(values), np.uint8)
+    first_bytes = np.cumsum(sizes) - sizes
+    words = packed[first_bytes].astype(np.int64)
+    numbers = sizes // 2 - words
+    if (words > SKETCH_WORDS).any() or (numbers < 0).any() or (numbers > SKETCH_NUMBERS).any():
+        return None
+    # Row by row, words before numbers, each from the left: the order of slots that are filled is that of the hashes.
+    slots = np.full((len(values), _SLOTS), EMPTY_SLOT, "<u2")
+    filled = np.concatenate(
+        (np.arange(SKETCH_WORDS) < words[:, None], np.arange(SKETCH_NUMBERS) < numbers[:, None]), axis=1
+    )
+    slots[filled] = np.delete(packed, first_bytes).view("<u2")
+    return slots.view(np.uint8)
 
 
 class Overlap(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamer.core.events import Record, TopicPartition
 from streamer.core.reading import MAX_DEPTH, Unreadable, check_id, read_json
 from streamer.core.sketch import FORM_HEADER, SKETCH_HEADER, TextForm, unpack, unpack_form
-from streamer.core.vectors import Vector
+from streamer.core.vectors import Matrix, Vector
 
 JSON = "application/json"
 BINARY = "application/octet-stream"
@@ -26,7 +26,7 @@ _LENGTH_TOLERANCE = 1e-2
 
 _LONGEST_TOPIC = 249  # characters, as Kafka allows
 _LONGEST_PLACE = _LONGEST_TOPIC + 11  # of a partition
-_LONGEST_NAME = 500  # characters, of a model or a space
+LONGEST_NAME = 500  # characters, of a model or a space
 
 _LITTLE = np.dtype("<f4")
 _NATIVE = np.dtype(np.float32) == _LITTLE
@@ -128,17 +128,28 @@ def decode_vector_events(records: Sequence[Record]) -> list[VectorInput]:
     read = [_read(record) for record in records]
     at = [i for i, event in enumerate(read) if isinstance(event, VectorEvent)]
     lengths = _lengths([read[i].vector for i in at])  # type: ignore[union-attr]  # those at `at` are events
-    for place in np.flatnonzero(~(np.abs(lengths - 1) <= _LENGTH_TOLERANCE)).tolist():  # NaN is not 1 either
+    for place in np.flatnonzero(~are_one(lengths)).tolist():
         read[at[place]] = Malformed(f"the vector's length is {lengths[place]:g}, not 1")
     return read
 
 
-def _lengths(rows: Sequence[Vector]) -> NDArray[np.floating[Any]]:
+def lengths_of(rows: Matrix) -> NDArray[np.float32]:
+    """Of vectors (n, dimensions), which may hold anything."""
     with np.errstate(all="ignore"):  # NaN, infinity and overflow are what this is looking for
-        if len({len(row) for row in rows}) == 1:
-            matrix = np.concatenate(rows).reshape(len(rows), -1)  # a third of the time of np.array
-            lengths: NDArray[np.float32] = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
-            return lengths
+        lengths: NDArray[np.float32] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        return lengths
+
+
+def are_one(lengths: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Which of these are those of unit vectors, as nearly as can be expected."""
+    near: NDArray[np.bool_] = np.abs(lengths - 1) <= _LENGTH_TOLERANCE  # NaN is not 1 either
+    return near
+
+
+def _lengths(rows: Sequence[Vector]) -> NDArray[np.floating[Any]]:
+    if len({len(row) for row in rows}) == 1:
+        return lengths_of(np.concatenate(rows).reshape(len(rows), -1))  # a third of the time of np.array
+    with np.errstate(all="ignore"):
         return np.array([np.linalg.norm(row) for row in rows])
 
 
@@ -225,8 +236,8 @@ def _decode_json(key: str | None, record: Record, headers: Mapping[str, bytes]) 
 
 
 def _checked(event: VectorEvent, dimensions: int) -> VectorInput:
-    if len(event.space) > _LONGEST_NAME or len(event.model) > _LONGEST_NAME:
-        return Malformed(f"the name of a space or a model has more than {_LONGEST_NAME} characters")
+    if len(event.space) > LONGEST_NAME or len(event.model) > LONGEST_NAME:
+        return Malformed(f"the name of a space or a model has more than {LONGEST_NAME} characters")
     if event.vector.shape != (dimensions,):
         return Malformed(f"{event.vector.size} numbers were sent as a vector of {dimensions} dimensions")
     return event
@@ -245,6 +256,17 @@ def _parse_source(source: str, timestamp: int) -> TextSource:
         return TextSource(_partition_of(place), int(offset), timestamp)
     topic, partition, offset = source.rsplit("/", 2)
     return _source(topic, partition, offset, timestamp)
+
+
+def are_sources(values: Iterable[bytes]) -> bool:
+    """Whether each of these headers is a source as a worker writes it, for a record with a time. Few that are not are
+    sources nevertheless, and some of those raise ValueError."""
+    parts = [value.rpartition(b"/") for value in values]
+    offsets = [offset for _, _, offset in parts]
+    if not all(map(bytes.isdigit, offsets)) or max(map(len, offsets), default=0) >= _OFFSET_DIGITS:
+        return False
+    places = [place.decode() for place in {place for place, _, _ in parts}]
+    return all(len(place) <= _LONGEST_PLACE and _partition_of(place) for place in places)
 
 
 @lru_cache(1024)

@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from streamer.core.events import Record
 from streamer.core.vector_events import Deletion, Malformed, VectorEvent, decode_vector_events
 from streamer.core.vectors import Space
 from streamer.core.verdicts import Verdict
+from streamer.indexer.vector_columns import read_columns
 from streamer.indexer.verdicts.judge import Judge
 
+_FEWEST_IN_COLUMNS: Final = 16  # below, columns cost more than objects
 _Step: TypeAlias = Literal["judge", "restore", "delete"]
 
 
@@ -37,6 +39,27 @@ def apply_records(
     Vectors of another space are left aside: a cosine between two spaces is a number without a meaning.
     """
     applied = AppliedRecords()
+    if not judge.takes_columns or any(map(is_new, records)):
+        _apply(judge, space, records, is_new, applied)
+        return applied
+    # Many events are remembered at once, where that gives the same: between two tombstones, and if they are plain.
+    for _, group in groupby(records, key=_is_tombstone):
+        run = list(group)
+        columns = read_columns(run, space) if len(run) >= _FEWEST_IN_COLUMNS else None
+        if columns is None:
+            _apply(judge, space, run, is_new, applied)
+        else:
+            judge.restore_columns(columns)
+    return applied
+
+
+def _is_tombstone(record: Record) -> bool:
+    return record.value is None
+
+
+def _apply(
+    judge: Judge, space: Space, records: Sequence[Record], is_new: Callable[[Record], bool], applied: AppliedRecords
+) -> None:
     steps: list[tuple[_Step, VectorEvent | Deletion]] = []
     for record, event in zip(records, decode_vector_events(records), strict=True):
         if isinstance(event, Malformed):
@@ -62,4 +85,3 @@ def apply_records(
             judge.restore(events)
         else:
             applied.deletions += sum(judge.forget(event.id) for event in inputs)
-    return applied

@@ -10,9 +10,10 @@ import orjson
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Matrix, Vector
 from streamer.core.verdicts import Match
-from streamer.indexer.index.payloads import Payload
+from streamer.indexer.index.payloads import NOTHING_MORE, Notes, Payload, PayloadColumns
 from streamer.indexer.index.read_view import ReadView
 from streamer.indexer.index.rotation import Rotation
+from streamer.indexer.vector_columns import VectorColumns
 
 _LONGEST_TEXT: Final = 1_000  # characters remembered of a text
 _LARGEST_METADATA: Final = 2_000  # bytes of JSON remembered with an event
@@ -102,7 +103,7 @@ class EventIndex(SearchableEvents, Protocol):
         vectors: Matrix,
         payloads: Sequence[Any] = (),
         times: Sequence[int] = (),
-        notes: Sequence[Any] = (),
+        notes: Notes = (),
     ) -> None:
         """Remember a batch, in order, without looking for neighbours."""
         ...
@@ -128,7 +129,7 @@ class EventIndex(SearchableEvents, Protocol):
         ...
 
     def take_back(
-        self, ids: Sequence[str], rows: Matrix, payloads: Sequence[Any], times: Sequence[int], notes: Sequence[Any]
+        self, ids: Sequence[str], rows: Matrix, payloads: Sequence[Any], times: Sequence[int], notes: Notes
     ) -> None:
         """Remember what a snapshot holds."""
         ...
@@ -144,6 +145,16 @@ def payload_of(event: VectorEvent) -> Payload | None:
         return None
     text = None if event.text is None else event.text[:_LONGEST_TEXT]
     return Payload(event.sketch, text, _bounded(event.metadata))
+
+
+def payloads_of(columns: VectorColumns) -> PayloadColumns:
+    """The same of many at once."""
+    metadata = map(_bounded, columns.metadata)
+    rest = [
+        NOTHING_MORE if text is None and more is None else Payload(None, text and text[:_LONGEST_TEXT], more)
+        for text, more in zip(columns.texts, metadata, strict=True)
+    ]
+    return PayloadColumns(columns.sketches, rest)
 
 
 def _bounded(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -8,7 +8,7 @@ earlier run and is only remembered. A snapshot never holds more than what was co
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 
@@ -16,7 +16,7 @@ import structlog
 from anyio import CancelScope, create_task_group, current_time, move_on_after
 from anyio.abc import TaskGroup
 
-from streamer.core.events import Record, TopicPartition
+from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Space, Vector
 from streamer.core.verdicts import Match
 from streamer.indexer.broadcast import Broadcast
@@ -40,7 +40,7 @@ from streamer.telemetry.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 
-_REMEMBERED = 512  # records in one go, when none of them is judged
+_REMEMBERED = 1024  # records in one go, when none of them is judged
 
 
 class Indexer:
@@ -199,7 +199,7 @@ class Indexer:
         # Partitions are not read in step. What is to be judged waits until all that is older has been remembered,
         # or near-duplicates of events in slower partitions would be missed after every restart.
         held: list[Record] = []
-        old: Sequence[Record] = []
+        old: list[Record] = []
         while not self._reading.ends and self._remaining(progress.judged):
             if len(held) > self._settings.max_held_back:
                 log.warning(
@@ -207,11 +207,10 @@ class Indexer:
                     held_back=len(held),
                 )
                 break
-            records = await self._reading.polling.beside(partial(self._process, old))
-            held += filter(progress.is_new, records)
-            old = [record for record in records if not progress.is_new(record)]
+            old, new = progress.divided(await self._reading.polling.beside(partial(self._remember, old)))
+            held += new
         if not self._reading.stopping:
-            await self._process(old)
+            await self._remember(old)
         if self._reading.ends:
             return  # what is held back would be judged against half a memory; the next run does better
         await self._process(held)
@@ -248,28 +247,44 @@ class Indexer:
 
     async def _process(self, records: Sequence[Record]) -> None:
         """Remember, judge and publish, in order; waits while too many verdicts are unacknowledged."""
-        most = self._settings.batch_events if any(map(self._progress.is_new, records)) else _REMEMBERED
-        for start in range(0, len(records), most):
-            if start and self._reading.stopping:
-                return  # the next run does it
-            batch = records[start : start + most]
-            begun = current_time()
-            try:
-                with self._tracing.span(batch) as span:
-                    messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic, span)
-            except Abandoned:
-                self._phase = "stopped"  # in the middle of a batch: what was learned is not to be kept
+        for batch in self._batches(records, self._settings.batch_events):
+            messages = await self._apply(batch)
+            if messages is None:
                 return
             sent = current_time()
-            self._times.judged([record.timestamp for record in batch], sent - begun, time.time(), sent)
             acknowledged = await self._sink.send(messages) if messages else None
             for message in messages:
                 self.live.send(message.value or b"")
-            new = [record for record in batch if self._progress.is_new(record)]
+            _, new = self._progress.divided(batch)
             if new:
                 offsets = {record.tp: record.offset + 1 for record in new}
                 times = [record.timestamp for record in new]
                 await self._commits.add(acknowledged, offsets, sent, times)
+
+    async def _remember(self, records: Sequence[Record]) -> None:
+        """The same for what an earlier run has judged, of which nothing is to be published or committed."""
+        for batch in self._batches(records, _REMEMBERED):
+            if await self._apply(batch) is None:
+                return
+
+    def _batches(self, records: Sequence[Record], most: int) -> Iterator[Sequence[Record]]:
+        for start in range(0, len(records), most):
+            if start and self._reading.stopping:
+                return  # the next run does it
+            yield records[start : start + most]
+
+    async def _apply(self, batch: Sequence[Record]) -> list[Message] | None:
+        """The verdicts to publish; None where this was not finished."""
+        begun = current_time()
+        try:
+            with self._tracing.span(batch) as span:
+                messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic, span)
+        except Abandoned:
+            self._phase = "stopped"  # in the middle of a batch: what was learned is not to be kept
+            return None
+        done = current_time()
+        self._times.judged([record.timestamp for record in batch], done - begun, time.time(), done)
+        return messages
 
     def _remaining(self, until: Offsets) -> int:
         return remaining(until, self._changelog.positions())

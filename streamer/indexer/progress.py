@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
@@ -70,6 +70,14 @@ class Progress:
     def is_new(self, record: Record) -> bool:
         """Whether no earlier run has judged it."""
         return record.offset >= self.judged.get(record.tp, 0)
+
+    def divided(self, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+        """Those that an earlier run has judged, and those that are new."""
+        old: list[Record] = []
+        new: list[Record] = []
+        for record in records:
+            (new if self.is_new(record) else old).append(record)
+        return old, new
 
     @property
     def restore_records(self) -> int:

@@ -74,6 +74,8 @@ def descriptions(texts: Sequence[str]) -> list[tuple[bytes, bytes]]:
     """The sketch and the form of each text."""
     found: list[tuple[bytes, bytes] | None] = [None] * len(texts)
     for group in _groups(texts):
+        if len(group) == len(texts):
+            return list(_described(texts))  # nearly always
         for place, made in zip(group, _described([texts[place] for place in group]), strict=True):
             found[place] = made
     return [made or (sketch(text), form_of(text)) for made, text in zip(found, texts, strict=True)]

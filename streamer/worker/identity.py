@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import structlog
 
 from streamer.core.decoding import Decoder
@@ -20,11 +22,12 @@ class IdentityCheck:
         self._tombstone: Tombstone | None = None
         self._is_over = decoder.id_field is None
 
-    def note(self, decoded: Input) -> Input:
-        """What has been read, handed on as it is."""
-        if not self._is_over:
+    def note(self, inputs: Iterable[Input]) -> None:
+        """These have been read."""
+        for decoded in inputs:
+            if self._is_over:
+                return
             self._compare(decoded)
-        return decoded
 
     def _compare(self, decoded: Input) -> None:
         if isinstance(decoded, Tombstone):

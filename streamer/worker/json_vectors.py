@@ -20,7 +20,7 @@ JsonText: TypeAlias = bytes | memoryview
 DECIMALS: Final = 8  # a number is off by half of the last one at the most
 
 _SCALE: Final = 10.0**DECIMALS
-_BASE: Final = 10_000
+_BASE: Final = np.uint32(10_000)
 _GROUP: Final = 64  # vectors in arrays at once: they stay in a processor's cache
 
 
@@ -28,7 +28,7 @@ def _words(*texts: str) -> NDArray[np.uint32]:
     return np.frombuffer("".join(texts).encode("ascii"), np.uint32)
 
 
-_DIGITS: Final = _words(*[f"{number:04}" for number in range(_BASE)])
+_DIGITS: Final = _words(*[f"{number:04}" for number in range(int(_BASE))])
 _POSITIVE: Final = _words(", 0.")[0]
 _MINUS: Final = _words(f"\0{chr(ord('-') - ord(' '))}\0\0")[0]  # on top of the blank
 _SIGN_BIT: Final = np.uint32(31)
@@ -63,11 +63,13 @@ def _write(matrix: Matrix, words: NDArray[np.uint32]) -> NDArray[np.bool_]:
     signs = matrix.view(np.uint32) >> _SIGN_BIT
     signs *= _MINUS
     signs += _POSITIVE
-    scaled = np.abs(matrix).astype(np.float64)
-    with np.errstate(all="ignore"):  # NaN and infinity are left to the caller
+    magnitudes = np.abs(matrix)
+    is_small: NDArray[np.bool_] = magnitudes.max(axis=1) < 1
+    scaled = magnitudes.astype(np.float64)
+    with np.errstate(all="ignore"):  # NaN and what is too large are left to the caller
         scaled *= _SCALE  # not rounded: 24 bits times 19, and a power of two
-        lower = np.rint(scaled, out=scaled).astype(np.intp)
-    is_small: NDArray[np.bool_] = scaled.max(axis=1) < _SCALE
+        # By way of signed numbers, for which processors have an instruction.
+        lower = np.rint(scaled, out=scaled).astype(np.int32).view(np.uint32)
     upper = lower // _BASE
     lower -= upper * _BASE
     words[:, 0:-1:3] = signs

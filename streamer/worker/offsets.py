@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from streamer.core.events import Origin, Outcome, Record, TopicPartition
 
@@ -70,22 +71,24 @@ class PartitionWindow:
             self._uncommitted_since = now
         return True
 
-    def settle(self, offset: int, outcome: Outcome, released: list[Outcome]) -> None:
-        """Note an outcome; `released` grows by the outcomes that may now leave, in offset order."""
-        if not self._settled and self._unreleased and self._unreleased[0] == offset:  # nearly always
-            self._unreleased.popleft()
-            released.append(outcome)
+    def settle(self, offsets: list[int], outcomes: list[Outcome], released: list[Outcome]) -> None:
+        """Note outcomes; `released` grows by the outcomes that may now leave, in offset order."""
+        if not self._settled and offsets == [*islice(self._unreleased, len(offsets))]:  # nearly always
+            for _ in offsets:
+                self._unreleased.popleft()
+            released += outcomes
             return
-        self._settled[offset] = outcome
+        self._settled.update(zip(offsets, outcomes, strict=True))
         while self._unreleased and self._unreleased[0] in self._settled:
             released.append(self._settled.pop(self._unreleased.popleft()))
 
-    def complete(self, offset: int) -> None:
-        if not self._completed and self._incomplete and self._incomplete[0][0] == offset:  # nearly always
-            self.in_flight_bytes -= self._incomplete.popleft()[1]
-            self.committable = offset + 1
+    def complete(self, offsets: list[int]) -> None:
+        if not self._completed and offsets == [offset for offset, _, _ in islice(self._incomplete, len(offsets))]:
+            for _ in offsets:  # nearly always
+                self.in_flight_bytes -= self._incomplete.popleft()[1]
+            self.committable = offsets[-1] + 1
             return
-        self._completed.add(offset)
+        self._completed.update(offsets)
         while self._incomplete and self._incomplete[0][0] in self._completed:
             done, size, _ = self._incomplete.popleft()
             self._completed.discard(done)
@@ -168,28 +171,39 @@ class OffsetTracker:
     def settle(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
         """Note outcomes; returns what may leave now, of each partition in offset order. Stale ones are ignored."""
         released: list[Outcome] = []
-        for outcome, origin, window in self._current(outcomes):
-            window.settle(origin.offset, outcome, released)
+        for window, offsets, stretch in self._stretches(outcomes):
+            window.settle(offsets, stretch, released)
         return released
 
     def current(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
         """Those that are not stale."""
-        return [outcome for outcome, _, _ in self._current(outcomes)]
+        return [outcome for _, _, stretch in self._stretches(outcomes) for outcome in stretch]
 
     def complete(self, outcomes: Iterable[Outcome]) -> None:
         """These are acknowledged. A stale one is ignored: its new owner reads it again."""
-        for _, origin, window in self._current(outcomes):
-            window.complete(origin.offset)
+        for window, offsets, _ in self._stretches(outcomes):
+            window.complete(offsets)
 
-    def _current(self, outcomes: Iterable[Outcome]) -> Iterator[tuple[Outcome, Origin, PartitionWindow]]:
-        tp, window = None, None
+    def _stretches(self, outcomes: Iterable[Outcome]) -> Iterator[tuple[PartitionWindow, list[int], list[Outcome]]]:
+        """Outcomes of one partition that follow each other, with their offsets; without those that are stale."""
+        offsets: list[int] = []
+        stretch: list[Outcome] = []
+        tp, epoch, window = None, 0, None
         for outcome in outcomes:
             origin = outcome.origin
-            if origin.tp is not tp:  # neighbours come from one partition
-                tp = origin.tp
+            if origin.tp is not tp or origin.epoch != epoch:
+                if window is not None and stretch:
+                    yield window, offsets, stretch
+                offsets, stretch = [], []
+                tp, epoch = origin.tp, origin.epoch
                 window = self._windows.get(tp)
-            if window is not None and window.epoch == origin.epoch:
-                yield outcome, origin, window
+                if window is not None and window.epoch != epoch:
+                    window = None
+            if window is not None:
+                offsets.append(origin.offset)
+                stretch.append(outcome)
+        if window is not None and stretch:
+            yield window, offsets, stretch
 
     def committable(self, tps: Iterable[TopicPartition] | None = None) -> dict[TopicPartition, int]:
         """The next offset to consume per partition, only where it moved since `committed`."""

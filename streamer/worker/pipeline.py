@@ -207,9 +207,10 @@ class Pipeline:
         if self._draining:  # what arrived meanwhile is read by its next owner
             records = [record for record in records if record.tp not in self._draining]
         origins = self.tracker.track_all(records, now)
-        decode, note = self._decoder.decode, self._identity.note
-        inputs = [note(decode(record, origin)) for record, origin in zip(records, origins, strict=True) if origin]
+        decode = self._decoder.decode
+        inputs = [decode(record, origin) for record, origin in zip(records, origins, strict=True) if origin]
         self._records += len(inputs)
+        self._identity.note(inputs)
         events = [decoded for decoded in inputs if isinstance(decoded, Event)]
         self._batcher.add_all(events, now)
         if len(events) < len(inputs):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.sketch import TextForm, form_of, overlaps, sketch, unpack, unpack_form
+from streamer.core.sketch import TextForm, form_of, overlaps, sketch, unpack, unpack_all, unpack_form
 
 STORY = "Oil prices rose to 47 dollars a barrel on Monday as fears about supply in Iraq and Nigeria outweighed hopes"
 # No two of these have the same 16 bits, as one pair of words in 65,535 does ("word6" and "word137").
@@ -99,6 +99,17 @@ def test_junk_is_refused_or_harmless(value: bytes) -> None:
     unpacked = unpack(value)
     if unpacked is not None:
         assert overlaps([unpacked], [unpacked]) == [(1, 1)]
+
+
+@given(st.lists(WORDS.map(lambda words: sketch(" ".join(words))) | st.binary(max_size=8), max_size=6))
+def test_many_are_unpacked_as_each_is(values: list[bytes]) -> None:
+    each = [unpack(value) for value in values]
+    found = unpack_all(values)
+    if None in each:
+        assert found is None
+    else:
+        assert found is not None
+        assert [row.tobytes() for row in found] == each
 
 
 def test_the_wire_form_is_fixed() -> None:

@@ -16,7 +16,9 @@ OFFSETS = st.dictionaries(st.sampled_from([P0, P1, TopicPartition("vectors", 2)]
 def test_what_an_earlier_run_has_judged_is_not_new() -> None:
     progress = Progress()
     assert progress.begin({P0: 0, P1: 0}, {P0: 10, P1: 10}, {P0: 4}) == []
-    assert [progress.is_new(Record(P0, offset, b"k", b"v", 0)) for offset in (3, 4, 5)] == [False, True, True]
+    records = [Record(P0, offset, b"k", b"v", 0) for offset in (3, 4, 5)]
+    assert [progress.is_new(record) for record in records] == [False, True, True]
+    assert progress.divided(records) == (records[:1], records[1:])
     assert progress.is_new(Record(P1, 0, b"k", b"v", 0)), "nothing of it is committed"
     assert progress.committed == {P0: 4}
 

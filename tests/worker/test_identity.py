@@ -60,7 +60,7 @@ def test_row_11_ids_that_differ_are_told_once_and_loudly(captured: LogCapture, o
     decoder = Decoder(text_field="payload.after.note", id_field="payload.after.id")
     check = IdentityCheck(decoder)
     for value in (*order, *order):
-        check.note(decode(decoder, value))
+        check.note([decode(decoder, value)])
     (line,) = captured.entries
     assert line["log_level"] == "error"
     assert "input.key_field" in line["event"]
@@ -79,6 +79,6 @@ def test_row_11_ids_that_differ_are_told_once_and_loudly(captured: LogCapture, o
 def test_row_11_nothing_is_told_where_they_agree(captured: LogCapture, settings: Any, key: bytes | None) -> None:
     decoder = Decoder(text_field="payload.after.note", **settings)
     check = IdentityCheck(decoder)
-    check.note(decode(decoder, VALUE, key))
-    check.note(decode(decoder, None, b"7" if key != KEY else KEY))
+    check.note([decode(decoder, VALUE, key)])
+    check.note([decode(decoder, None, b"7" if key != KEY else KEY)])
     assert captured.entries == []

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import takewhile
+
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -12,6 +14,14 @@ A, B = TopicPartition("texts", 0), TopicPartition("texts", 1)
 
 def outcome(origin: Origin) -> Outcome:
     return Tombstone(origin, Record(origin.tp, origin.offset, b"k", None, 0), "k")
+
+
+def drawn_from(origins: list[Origin], data: st.DataObject) -> list[Origin]:
+    """One or more, as likely as not a run of neighbours, taken out."""
+    start = data.draw(st.integers(0, len(origins) - 1))
+    drawn = origins[start : start + data.draw(st.integers(1, 4))]
+    del origins[start : start + len(drawn)]
+    return data.draw(st.permutations(drawn)) if data.draw(st.booleans()) else drawn
 
 
 class Tracking(RuleBasedStateMachine):
@@ -49,18 +59,19 @@ class Tracking(RuleBasedStateMachine):
     @precondition(lambda self: self.unsettled)
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
-        origin = self.unsettled.pop(data.draw(st.integers(0, len(self.unsettled) - 1)))
-        for released in self.tracker.settle([outcome(origin)]):
-            assert released.origin.tp == origin.tp
-            self.released[origin.tp].append(released.origin.offset)
+        some = drawn_from(self.unsettled, data)
+        among_stale = [*self.stale[-1:], *some, *self.stale[-1:]]
+        for released in self.tracker.settle(map(outcome, among_stale)):
+            assert released.origin in self.tracked[released.origin.tp], "of this assignment"
+            self.released[released.origin.tp].append(released.origin.offset)
             self.unacked.append(released.origin)
 
     @precondition(lambda self: self.unacked)
     @rule(data=st.data())
     def acknowledge(self, data: st.DataObject) -> None:
-        origin = self.unacked.pop(data.draw(st.integers(0, len(self.unacked) - 1)))
-        self.tracker.complete([outcome(origin)])
-        self.acked.add((origin.tp, origin.offset))
+        some = drawn_from(self.unacked, data)
+        self.tracker.complete(map(outcome, [*self.stale[-1:], *some, *self.stale[-1:]]))
+        self.acked.update((origin.tp, origin.offset) for origin in some)
 
     @rule()
     def commit(self) -> None:
@@ -80,21 +91,23 @@ class Tracking(RuleBasedStateMachine):
         self.tracker.revoke([A, B])
         assert self.tracker.track(A, 10_000) is None, "not ours"
         self.tracker.assign([A, B])
+        self.next = {A: 0, B: 0}  # the same offsets come again
         self.reset()
 
     @precondition(lambda self: self.stale)
-    @rule()
-    def finish_stale_work(self) -> None:
-        origin = self.stale.pop()
+    @rule(data=st.data())
+    def finish_stale_work(self, data: st.DataObject) -> None:
+        some = drawn_from(self.stale, data)
         before = self.tracker.statistics()
-        assert self.tracker.settle([outcome(origin)]) == []
-        self.tracker.complete([outcome(origin)])
+        assert self.tracker.settle(map(outcome, some)) == []
+        self.tracker.complete(map(outcome, some))
         assert self.tracker.statistics() == before
 
     @invariant()
     def released_in_offset_order_without_holes(self) -> None:
-        for tp, offsets in self.released.items():
-            assert offsets == [origin.offset for origin in self.tracked[tp]][: len(offsets)]
+        for tp, origins in self.tracked.items():
+            settled = takewhile(lambda origin: origin not in self.unsettled, origins)
+            assert self.released[tp] == [origin.offset for origin in settled]
 
     @invariant()
     def in_flight_is_what_lies_behind_the_completed_prefix(self) -> None:

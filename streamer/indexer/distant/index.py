@@ -11,12 +11,15 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
+
 from streamer.core.sketch import TextForm
 from streamer.core.vectors import Matrix
 from streamer.core.verdicts import Match
 from streamer.indexer.distant.groups import DistantGroups
 from streamer.indexer.distant.overlay import Overlay, as_given, form_of, matrix
 from streamer.indexer.distant.reader import Ask, DistantReader, once
+from streamer.indexer.index.payloads import NOTE, Notes
 from streamer.indexer.index.read_view import ReadView
 from streamer.indexer.index.rotation import Rotation
 from streamer.indexer.index.vector_index import VectorIndex
@@ -99,7 +102,7 @@ class DistantIndex(DistantReader):
         vectors: Matrix,
         payloads: Sequence[Any] = (),
         times: Sequence[int] = (),
-        notes: Sequence[Any] = (),
+        notes: Notes = (),
     ) -> None:
         """What the store has of the same record, or of a later one of its partition, stays as it is."""
         self._make_room(len(ids))
@@ -110,7 +113,8 @@ class DistantIndex(DistantReader):
             if (event := known.get(id)) is None or event.partition != payload.partition or event.offset < payload.offset
         ]
         ids, payloads = [ids[place] for place in new], [payloads[place] for place in new]
-        times, notes = [times[place] for place in new], [notes[place] for place in new]
+        told = np.array(notes, NOTE).tolist()  # as tuples
+        times, notes = [times[place] for place in new], [told[place] for place in new]
         with self._changing:
             self._overlay.index.insert(ids, vectors[new], self._overlay.plain(payloads), times, notes)
             self._overlay.note(ids, payloads, times, notes)

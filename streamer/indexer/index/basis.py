@@ -55,14 +55,14 @@ def find_basis(rows: VectorStorage, slots: NDArray[np.int64]) -> Basis | None:
     queries, others = (rows.get(slots[:: -(-len(slots) // most)]) for most in (_QUERIES, _OTHERS))
     dimensions = queries.shape[1]
     axes = PrincipalAxes(dimensions)
-    for piece in pieces:
-        axes.add(rows.get(piece))
-    basis = Basis(axes.complete(), dimensions)
     best: Matrix = np.empty((len(queries), 0), np.float32)
     for piece in pieces:
-        best = np.concatenate((best, queries @ rows.get(piece).T), axis=1)
+        vectors = rows.get(piece)
+        axes.add(vectors)
+        best = np.concatenate((best, queries @ vectors.T), axis=1)
         # One more than that, which is the query itself.
         best = np.partition(best, -min(_NEIGHBOURS + 1, best.shape[1]), axis=1)[:, -_NEIGHBOURS - 1 :]
+    basis = Basis(axes.complete(), dimensions)
     bars = best.min(axis=1, keepdims=True)
     queries, others = basis.into(queries), basis.into(others)
     costs = {

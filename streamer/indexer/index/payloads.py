@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamer.core.sketch import UNPACKED_BYTES
 from streamer.indexer.index.conditions import Scalar, holds
 
-__all__ = ["Payload", "Payloads", "Scalar"]
+__all__ = ["Notes", "Payload", "PayloadColumns", "Payloads", "Scalar"]
 
 
 # Not `frozen`, which would make it three times as slow to create; nobody changes one.
@@ -30,8 +30,34 @@ class Payload:
 
 
 NOTE: Final = np.dtype([("arrival", "<i8"), ("density", "<f4"), ("surprise", "<f4")])
+Notes: TypeAlias = Sequence[Any] | NDArray[np.void]
+"""Tuples, or an array, of what is in a NOTE."""
 
-_NOTHING_MORE: Final = Payload(None, None, None)
+NOTHING_MORE: Final = Payload(None, None, None)
+"""Of events of which nothing but the sketch is kept."""
+
+
+class PayloadColumns(Sequence[Payload]):
+    """Payloads of so many events, each of which has a sketch: these, (n, UNPACKED_BYTES), and what else there is."""
+
+    def __init__(self, sketches: NDArray[np.uint8], rest: Sequence[Payload]) -> None:
+        self.sketches = sketches
+        self.rest = rest
+
+    def __len__(self) -> int:
+        return len(self.rest)
+
+    @overload
+    def __getitem__(self, place: int) -> Payload: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> PayloadColumns: ...
+
+    def __getitem__(self, place: int | slice) -> Payload | PayloadColumns:
+        if isinstance(place, slice):
+            return PayloadColumns(self.sketches[place], self.rest[place])
+        more = self.rest[place]
+        return Payload(self.sketches[place].tobytes(), more.text, more.metadata)
 
 
 class Payloads:
@@ -62,27 +88,33 @@ class Payloads:
         if isinstance(payload, Payload) and payload.sketch is not None:
             self._put_sketches([slot], [payload])
 
-    def put(self, slots: NDArray[np.int64], payloads: Sequence[Any], notes: Sequence[Any] | NDArray[np.void]) -> None:
+    def put(self, slots: NDArray[np.int64], payloads: Sequence[Any], notes: Notes) -> None:
         """A payload and a note for each of these slots, which differ. Of no payloads each is None, no notes are 0."""
         at, rest = slots.tolist(), self._rest
-        self._sketched[slots] = False
-        for slot, payload in zip(at, payloads or [None] * len(at), strict=True):
+        more = payloads.rest if isinstance(payloads, PayloadColumns) else payloads or [None] * len(at)
+        for slot, payload in zip(at, more, strict=True):
             rest[slot] = payload
-        if sketched := [slot for slot in at if isinstance(rest[slot], Payload) and rest[slot].sketch is not None]:
+        self._sketched[slots] = False
+        if isinstance(payloads, PayloadColumns):
+            self._write_sketches(slots, payloads.sketches)
+        elif sketched := [slot for slot in at if isinstance(rest[slot], Payload) and rest[slot].sketch is not None]:
             self._put_sketches(sketched, [rest[slot] for slot in sketched])
         self.notes[slots] = np.array(notes, NOTE) if len(notes) else np.zeros((), NOTE)
 
     def _put_sketches(self, slots: Sequence[int], payloads: Sequence[Payload]) -> None:
         """Of payloads that have one; what else they hold stays an object."""
-        if self._sketches is None:
-            self._sketches = self._room()
         joined = b"".join([payload.sketch or b"" for payload in payloads])
-        self._sketches[slots] = np.frombuffer(joined, np.uint8).reshape(len(slots), UNPACKED_BYTES)
-        self._sketched[slots] = True
+        self._write_sketches(slots, np.frombuffer(joined, np.uint8).reshape(len(slots), UNPACKED_BYTES))
         rest = self._rest
         for slot, payload in zip(slots, payloads, strict=True):
             text, metadata = payload.text, payload.metadata
-            rest[slot] = _NOTHING_MORE if text is None and metadata is None else Payload(None, text, metadata)
+            rest[slot] = NOTHING_MORE if text is None and metadata is None else Payload(None, text, metadata)
+
+    def _write_sketches(self, slots: Sequence[int] | NDArray[np.int64], sketches: NDArray[np.uint8]) -> None:
+        if self._sketches is None:
+            self._sketches = self._room()
+        self._sketches[slots] = sketches
+        self._sketched[slots] = True
 
     def annotate(self, slots: Sequence[int], notes: Sequence[tuple[int, float, float]]) -> None:
         """Replace notes, where they are of the same arrivals."""

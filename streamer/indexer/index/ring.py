@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.indexer.index.payloads import Payloads
+from streamer.indexer.index.payloads import Notes, Payloads
 from streamer.indexer.index.slot_table import SlotTable
 
 _ALIVE: Final = np.iinfo(np.int64).max
@@ -72,7 +72,7 @@ class Ring:
         return columns, unseen_from[columns]
 
     def append(
-        self, ids: Sequence[str], payloads: Sequence[Any], times: Sequence[int], notes: Sequence[Any] = ()
+        self, ids: Sequence[str], payloads: Sequence[Any], times: Sequence[int], notes: Notes = ()
     ) -> tuple[int, int]:
         """Into slots that are free; the positions of the oldest entry that these can see and of the first of them.
 
@@ -83,12 +83,15 @@ class Ring:
         table, names, unseen_from, slots = self._table, self.names, self._unseen_from, self.slots
         new = np.arange(first, first + len(ids)) % slots
         unseen_from[new] = _ALIVE
+        room = self.capacity - len(table)
         for position, (id, slot) in enumerate(zip(ids, new.tolist(), strict=True), first):
             names[slot] = id
             older = table.put(id, slot, names)
             if older is not None:
                 unseen_from[older] = position  # not even by the one that replaces it
-            elif len(table) > self.capacity:
+            elif room:
+                room -= 1
+            else:
                 self.head = position
                 self.drop_dead()
                 leaving = self.tail % slots

@@ -15,9 +15,10 @@ from streamer.core.vectors import Matrix, Vector
 from streamer.core.verdicts import Match
 from streamer.indexer.index.blocks import Beside, VectorStorage
 from streamer.indexer.index.nearest import nearest
+from streamer.indexer.index.payloads import Notes
 from streamer.indexer.index.read_view import ReadView
 from streamer.indexer.index.ring import Ring
-from streamer.indexer.index.rotation import Rotation
+from streamer.indexer.index.rotation import TURNED, Rotation
 
 _QUERIES: Final = 64  # rows per product: enough for BLAS to be bound by arithmetic rather than by memory
 _INSERTED: Final = 256  # rows written in one go; not more than doubling makes room for
@@ -32,13 +33,15 @@ class VectorIndex:
     """The newest `capacity` unit vectors by id, searched exactly.
 
     Once there are enough of them, they are kept in coordinates in which a search need not look at all components (see
-    Basis), where such can be found; what `get` returns is exact to a bit or two of float32 then.
+    Basis), where such can be found; what `get` returns is exact to a bit or two of float32 then. A vector of a known id
+    replaces the older one and counts as having arrived now. A payload (any object) and a time (any integer) are kept
+    with each.
 
-    A vector of a known id replaces the older one and counts as having arrived now. A payload (any object) and a time
-    (any integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes (8 more in such
-    coordinates) for each of at most `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 60 bytes
-    a row, its id (50 bytes and one for each character) and its payload (a sketch: 120 bytes). Vectors take twice that
-    while coordinates change, or while rows are held that stand in the way of new ones.
+    Memory: 4 * dimensions bytes (8 more in such coordinates) for each of at most `capacity` + max(64, capacity / 64)
+    rows, reached by doubling, plus about 60 bytes a row, its id (50 bytes and one for each character) and its payload
+    (a sketch: 120 bytes). Arrays below 32 MiB that growing leaves behind stay with malloc: up to 45 bytes a row, and 60
+    of sketches below half a million rows. Vectors take twice their memory while coordinates change, or while rows are
+    held that stand in the way of new ones.
 
     One caller at a time, except that others may search and get while they hold `changing` (a lock), which is held here
     only while something changes, not while rows are compared. `beside`: where some of the products of a small batch
@@ -131,14 +134,13 @@ class VectorIndex:
         vectors: Matrix,
         payloads: Sequence[Any] = (),
         times: Sequence[int] = (),
-        notes: Sequence[Any] = (),
+        notes: Notes = (),
     ) -> None:
         """Remember a batch, in order, without looking for neighbours. Payloads default to None, the rest to 0."""
         self._check(vectors, len(ids))
-        for part in self._parts(len(ids), self._most_at_once):
+        for part in self._parts(len(ids), TURNED):
             turned = self._rotation.into(vectors[part])
-            with self._changing:
-                self._append(ids[part], turned, payloads[part], times[part], notes[part])
+            self.take_back(ids[part], turned, payloads[part], times[part], notes[part])
 
     def resume(self, rotation: Rotation) -> None:
         """Go on in those of another index. For a new one, which then is to `take_back` what was held."""
@@ -146,9 +148,9 @@ class VectorIndex:
         self._storage = rotation.storage(self._ring.slots)
 
     def take_back(
-        self, ids: Sequence[str], rows: Matrix, payloads: Sequence[Any], times: Sequence[int], notes: Sequence[Any]
+        self, ids: Sequence[str], rows: Matrix, payloads: Sequence[Any], times: Sequence[int], notes: Notes
     ) -> None:
-        """Remember what was `taken` from what another index held, to the last bit."""
+        """Remember vectors that are in these coordinates already, as `taken` from what another index held."""
         self._check(rows, len(ids))
         for start in range(0, len(ids), self._most_at_once):
             part = slice(start, start + self._most_at_once)
@@ -171,10 +173,7 @@ class VectorIndex:
 
     def expire(self, before: int) -> int:
         """Forget everything of a time before this one; how many there were."""
-        late = self._ring.before(before)
-        for id in late:
-            self.delete(id)
-        return len(late)
+        return sum(map(self.delete, self._ring.before(before)))
 
     def observe(
         self,
@@ -244,7 +243,7 @@ class VectorIndex:
             raise ValueError(f"expected {count} vectors of {self.dimensions} dimensions, got shape {vectors.shape}")
 
     def _append(
-        self, ids: Sequence[str], vectors: Matrix, payloads: Sequence[Any], times: Sequence[int], notes: Sequence[Any]
+        self, ids: Sequence[str], vectors: Matrix, payloads: Sequence[Any], times: Sequence[int], notes: Notes
     ) -> tuple[int, int]:
         """Write at most as many rows as are spare; the positions of the oldest one they can see and of the first one.
 

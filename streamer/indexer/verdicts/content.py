@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from math import nan
 from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.verdicts import Match
+from streamer.indexer.index.payloads import NOTE
 
 NEIGHBOURS: Final = 12  # that count
 CANDIDATES: Final = 16  # nearest earlier ones, of which the first NEIGHBOURS eligible ones count
@@ -34,9 +40,20 @@ class Note(NamedTuple):
     surprise: float = 0.0
 
 
-def restored(first: int, count: int) -> list[tuple[int, float, float]]:
+def restored(first: int, count: int) -> NDArray[np.void]:
     """The notes of so many events that were never judged, from the arrival `first` on."""
-    return [(arrival, nan, 0.0) for arrival in range(first, first + count)]
+    notes = np.zeros(count, NOTE)
+    notes["arrival"] = np.arange(first, first + count)
+    notes["density"] = nan
+    return notes
+
+
+def annotated(matches: Sequence[Match], notes: Sequence[Note]) -> Iterator[tuple[float, tuple[int, float, float]]]:
+    """Cosines and notes of matches, some of which may be members of a run; the notes of those are `notes`."""
+    first = notes[0].arrival
+    for match in matches:
+        place = match.note[0] - first
+        yield match.similarity, notes[place] if place >= 0 else match.note
 
 
 class ContentScore(NamedTuple):

@@ -6,7 +6,6 @@ into batches.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,18 +16,19 @@ from streamer.core.sketch import TextForm
 from streamer.core.vector_events import VectorEvent
 from streamer.core.vectors import Matrix, Vector
 from streamer.core.verdicts import Match, NearestEvent, Verdict, VerdictKind
-from streamer.indexer.event_index import EventIndex, payload_of
+from streamer.indexer.event_index import EventIndex, payload_of, payloads_of
 from streamer.indexer.index.payloads import Payload
+from streamer.indexer.vector_columns import VectorColumns
 from streamer.indexer.verdicts.anomalies import AnomalyDetector, Unusualness, noted
 from streamer.indexer.verdicts.background import Background
-from streamer.indexer.verdicts.content import CANDIDATES, FEWEST, ContentScore, Note, content_score, restored
+from streamer.indexer.verdicts.content import CANDIDATES, FEWEST, ContentScore, Note, annotated, content_score, restored
 from streamer.indexer.verdicts.groups import Groups, LocalGroups
 from streamer.indexer.verdicts.near_duplicates import Candidate, NearDuplicateDetector, Numbers, Threshold, candidates
 from streamer.indexer.verdicts.retention import EventTimeRetention
+from streamer.indexer.verdicts.unseen import Unseen
 
 _RUN: Final = 64  # events compared in one product
-_RESTORED_RUN: Final = 512  # events remembered in one go, in memory
-_CAUGHT_UP: Final = 2_048  # restored events whose scores are made up for
+_RESTORED_RUN: Final = 1024  # events remembered in one go, in memory
 # The most unusual events say nothing about what is usual of two events.
 _STRANGE: Final = 0.1
 _MOST_HOPS: Final = 16  # a search each; longer chains of restored near-duplicates are cut here
@@ -69,14 +69,14 @@ class Judge:
         self._groups = groups or LocalGroups()
         self._restored_run = _RESTORED_RUN if groups is None else _RUN  # else a database is asked about each of them
         self._payload = payload or payload_of
+        self.takes_columns = payload is None
         self._policy = policy
         self._near_duplicates = NearDuplicateDetector(policy.near_duplicate_similarity, policy.false_alarm_rate)
         self._background = Background(index.dimensions)
         self._anomalies = AnomalyDetector(policy.false_alarm_rate)
         self._retention = EventTimeRetention(policy.window)
         self._arrived = 0
-        # Restored and not yet learned from.
-        self._unseen: deque[tuple[str, TextForm | None]] = deque(maxlen=_CAUGHT_UP)
+        self._unseen = Unseen()
 
     def judge(self, events: Sequence[VectorEvent]) -> list[Verdict]:
         """Remember events, in order of arrival, and judge each.
@@ -85,18 +85,28 @@ class Judge:
         """
         self._groups.sweep(len(self.index), self.index.__contains__)
         self._catch_up()
-        return [verdict for run in self._runs(events, _RUN) for verdict in self._judge(run)]
+        times = [event.timestamp for event in events]
+        return [verdict for run in self._runs(times, _RUN) for verdict in self._judge(events[run])]
 
     def restore(self, events: Sequence[VectorEvent]) -> None:
         """Remember events whose verdicts were given by an earlier run."""
+        if not events:
+            return
+        self._restore([event.id for event in events], self._matrix(events), *self._payloads(events))
+        self._unseen.extend((event.id, event.form) for event in events)
+
+    def restore_columns(self, events: VectorColumns) -> None:
+        """The same. For a judge that `takes_columns`."""
+        self._restore(events.ids, events.vectors, payloads_of(events), events.timestamps)
+        self._unseen.extend(zip(events.ids, events.forms, strict=True))
+
+    def _restore(self, ids: Sequence[str], vectors: Matrix, payloads: Sequence[Any], times: Sequence[int]) -> None:
         self._groups.sweep(len(self.index), self.index.__contains__)
-        for run in self._runs(events, self._restored_run):
-            ids = [event.id for event in run]
-            notes = restored(self._arrived, len(ids))
-            self.index.insert(ids, self._matrix(run), *self._payloads(run), notes)
-            self._groups.restored(ids)
-            self._unseen += [(event.id, event.form) for event in run[-_CAUGHT_UP:]]
-            self._arrived += len(ids)
+        for run in self._runs(times, self._restored_run):
+            notes = restored(self._arrived, len(ids[run]))
+            self.index.insert(ids[run], vectors[run], payloads[run], times[run], notes)
+            self._groups.restored(ids[run])
+            self._arrived += len(ids[run])
 
     def forget(self, id: str) -> bool:
         """Forget an event; False when it was not known. Its near-duplicates go on naming it."""
@@ -127,7 +137,7 @@ class Judge:
             "horizon": self._retention.state,
             "arrived": self._arrived,
             **self._groups.state(),
-            "unseen": [(id, form and list(form)) for id, form in self._unseen],
+            "unseen": self._unseen.state(),
         }, recent
 
     def resume(self, state: Mapping[str, Any], recent: Matrix) -> None:
@@ -140,7 +150,7 @@ class Judge:
         self._retention.state = tuple(state["horizon"])
         self._arrived = state["arrived"]
         self._groups.resume(state)
-        self._unseen.extend((id, form and TextForm(*form)) for id, form in state["unseen"])
+        self._unseen.resume(state["unseen"])
 
     def trust_times_until(self, latest: int) -> None:
         """Events that say to be of a later time, in milliseconds since the epoch, let nothing expire."""
@@ -154,22 +164,19 @@ class Judge:
         """How many more ordinary events it takes before anomalies are told; 0 once they are."""
         return max(0, FEWEST - self._arrived) + self._anomalies.scores_missing
 
-    def _runs(self, events: Sequence[VectorEvent], most: int) -> Iterator[Sequence[VectorEvent]]:
-        """The events in pieces of at most so many, during which nothing expires."""
-        if not self._retention.window:
-            yield from (events[start : start + most] for start in range(0, len(events), most))
-            return
+    def _runs(self, times: Sequence[int], most: int) -> Iterator[slice]:
+        """Events of these times in pieces of at most so many, during which nothing expires."""
         start = 0
-        for i, event in enumerate(events):
-            before = self._retention.advance(event.timestamp)
+        for i, time in enumerate(times):
+            before = self._retention.advance(time) if self._retention.window else None
             if before is not None or i - start == most:
                 if i > start:
-                    yield events[start:i]
+                    yield slice(start, i)
                 start = i
             if before is not None:
                 self.index.expire(before)
-        if start < len(events):
-            yield events[start:]
+        if start < len(times):
+            yield slice(start, len(times))
 
     def _matrix(self, events: Sequence[VectorEvent]) -> Matrix:
         # A third of the time of np.array.
@@ -186,7 +193,7 @@ class Judge:
         compared = self._compare([event.sketch for event in events], nearest)
         verdicts: list[Verdict] = []
         for i, event in enumerate(events):
-            verdict, notes[i] = self._verdict(event, vectors[i], compared[i], _near(found[i], notes))
+            verdict, notes[i] = self._verdict(event, vectors[i], compared[i], annotated(found[i], notes))
             verdicts.append(verdict)
         self.index.annotate(ids, notes)
         return verdicts
@@ -270,8 +277,7 @@ class Judge:
 
         Its nearest are those of now, later ones among them: of a memory that is nearly full, nearly the same.
         """
-        forms = {id: form for id, form in self._unseen if id in self.index}
-        self._unseen.clear()
+        forms = {id: form for id, form in self._unseen.take() if id in self.index}
         ids = list(forms)
         for start in range(0, len(ids), _RUN):
             part = ids[start : start + _RUN]
@@ -286,14 +292,6 @@ class Judge:
 
     def _payloads(self, events: Sequence[VectorEvent]) -> tuple[list[Payload | None], list[int]]:
         return [self._payload(event) for event in events], [event.timestamp for event in events]
-
-
-def _near(matches: Sequence[Match], notes: Sequence[Note]) -> Iterator[tuple[float, tuple[int, float, float]]]:
-    """Cosines and notes of matches, some of which may be members of this run."""
-    first = notes[0].arrival
-    for match in matches:
-        place = match.note[0] - first
-        yield match.similarity, notes[place] if place >= 0 else match.note
 
 
 def _rounded(p_value: float | None) -> float | None:

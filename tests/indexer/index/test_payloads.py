@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.sketch import sketch, unpack
+from streamer.core.sketch import UNPACKED_BYTES, sketch, unpack
 from streamer.indexer.index import vector_index
-from streamer.indexer.index.payloads import Payload, Payloads
+from streamer.indexer.index.payloads import NOTHING_MORE, Payload, PayloadColumns, Payloads
 from streamer.indexer.index.vector_index import VectorIndex
 
 SKETCHES = st.sampled_from([None, *(unpack(sketch(f"text number {i}")) for i in range(4))])
@@ -56,3 +56,20 @@ def test_notes_stay_with_their_vectors(arrivals: list[tuple[int, Any]], capacity
             if len(model) > capacity:
                 del model[next(iter(model))]
         assert {str(i): index.payload(str(i)) for i in range(9)} == dict.fromkeys(map(str, range(9))) | model
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.none() | st.text(max_size=3)), max_size=6), st.integers(0, 6))
+def test_columns_are_a_sequence_of_payloads_and_kept_like_one(events: list[tuple[int, str | None]], cut: int) -> None:
+    whole = [Payload(unpack(sketch(f"text number {n}")), text, None) for n, text in events]
+    sketches = np.frombuffer(b"".join(payload.sketch or b"" for payload in whole), np.uint8).reshape(-1, UNPACKED_BYTES)
+    rest = [NOTHING_MORE if text is None else Payload(None, text, None) for _, text in events]
+    columns = PayloadColumns(sketches, rest)
+    assert list(columns) == whole
+    assert list(columns[cut:]) == whole[cut:]
+    one, other = Payloads(8), Payloads(8)
+    slots = np.arange(len(events), 0, -1)
+    for payloads, come in ((one, columns), (other, whole)):
+        payloads[1] = "replaced"
+        payloads.put(slots, come, [(n, 0.5, 0.25) for n in range(len(events))])
+    assert [one[slot] for slot in range(8)] == [other[slot] for slot in range(8)]
+    assert one.notes.tobytes() == other.notes.tobytes()
