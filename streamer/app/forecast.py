@@ -22,9 +22,9 @@ from streamer.worker.batching import BatchPolicy
 
 # Seconds of a processor, measured as `streamer bench overhead` does on machine A of docs/benchmarks.md.
 MEASURED = "2026-11-28"
-INTAKE_SECONDS = 7e-6
-OUTPUT_SECONDS = 14e-6
-COMPONENT_SECONDS = {"json": 0.027e-6, "binary": 0.007e-6}  # of each number of a vector, on its way out
+INTAKE_SECONDS = 5e-6
+OUTPUT_SECONDS = 9e-6
+COMPONENT_SECONDS = {"json": 0.018e-6, "binary": 0.003e-6}  # of each number of a vector, on its way out
 CALL_SECONDS = 2e-3  # of a request over HTTP
 REMOTE_ANSWER_SECONDS = 0.3  # assumed: no vendor promises any
 LOCAL_TOKEN_SECONDS = 100e-6  # of one core: the bundled model in integers, texts of 60 tokens

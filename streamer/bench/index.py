@@ -19,7 +19,8 @@ from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 
 K = 5
 ARRIVING = 64  # new events in a batch, as an indexer takes them
-CHUNK = 10_000
+CHUNK = 1_000  # made at a time: what is left of more of them would count as memory of the index
+OUTGROWN = 32 << 20  # bytes: smaller arrays that are left stay with malloc
 POLLED = 500  # events that come at a time: what is made of them is gone before the next ones come
 BATCHES = (1, 8, 64)  # queries in one search
 # More contenders of a search, given the rows and the queries.
@@ -89,7 +90,8 @@ def _judge(make: Maker, count: int, dimensions: int, words: Sequence[bytes | Non
 def _promised(vectors: int, dimensions: int) -> float:
     """Bytes of a vector with its id and its sketch, by the docstrings of VectorIndex and LocalGroups."""
     rows = vectors + max(64, vectors // 64)
-    return rows * (4 * dimensions + 8 + 60 + UNPACKED_BYTES) / vectors + 50 + len(f"event-{vectors}") + 34
+    left = 45 + (UNPACKED_BYTES // 2 if rows <= OUTGROWN // (UNPACKED_BYTES // 2) else 0)
+    return rows * (4 * dimensions + 8 + 60 + UNPACKED_BYTES + left) / vectors + 50 + len(f"event-{vectors}") + 54
 
 
 def _parts(make: Maker, count: int, dimensions: int) -> Any:

@@ -33,13 +33,15 @@ class VectorIndex:
     """The newest `capacity` unit vectors by id, searched exactly.
 
     Once there are enough of them, they are kept in coordinates in which a search need not look at all components (see
-    Basis), where such can be found; what `get` returns is exact to a bit or two of float32 then.
+    Basis), where such can be found; what `get` returns is exact to a bit or two of float32 then. A vector of a known id
+    replaces the older one and counts as having arrived now. A payload (any object) and a time (any integer) are kept
+    with each.
 
-    A vector of a known id replaces the older one and counts as having arrived now. A payload (any object) and a time
-    (any integer) are kept with each vector for as long as it is kept. Memory: 4 * dimensions bytes (8 more in such
-    coordinates) for each of at most `capacity` + max(64, capacity / 64) rows, reached by doubling, plus about 60 bytes
-    a row, its id (50 bytes and one for each character) and its payload (a sketch: 120 bytes). Vectors take twice that
-    while coordinates change, or while rows are held that stand in the way of new ones.
+    Memory: 4 * dimensions bytes (8 more in such coordinates) for each of at most `capacity` + max(64, capacity / 64)
+    rows, reached by doubling, plus about 60 bytes a row, its id (50 bytes and one for each character) and its payload
+    (a sketch: 120 bytes). Arrays below 32 MiB that growing leaves behind stay with malloc: up to 45 bytes a row, and 60
+    of sketches below half a million rows. Vectors take twice their memory while coordinates change, or while rows are
+    held that stand in the way of new ones.
 
     One caller at a time, except that others may search and get while they hold `changing` (a lock), which is held here
     only while something changes, not while rows are compared. `beside`: where some of the products of a small batch
@@ -171,10 +173,7 @@ class VectorIndex:
 
     def expire(self, before: int) -> int:
         """Forget everything of a time before this one; how many there were."""
-        late = self._ring.before(before)
-        for id in late:
-            self.delete(id)
-        return len(late)
+        return sum(map(self.delete, self._ring.before(before)))
 
     def observe(
         self,
