@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from streamer.adapters.sqlite import SqliteVectorCache, rows
+from streamer.adapters.sqlite.entries import Entries
 from streamer.bench.figures import Figure, Sample
 from streamer.core.vectors import Matrix, Space, cache_key
 from streamer.embedding.recent_vectors import RecentVectors
@@ -83,13 +84,13 @@ async def _from_memory(cache: Tier, wanted: Sequence[Sequence[bytes]], dimension
 
 def _bare(path: Path, wanted: Sequence[Sequence[bytes]]) -> Sample:
     """What one would write by hand: one query for a batch, a row of a matrix for each vector."""
-    statement = f"SELECT key, vector FROM entry WHERE space_id = 1 AND key IN ({','.join('?' * BATCH)})"  # noqa: S608
+    ours = Entries(1)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(rows.FIND_TABLES).fetchall()
         began, cpu = time.perf_counter(), time.process_time()
         found = 0
         for keys in wanted:
-            got = {key: np.frombuffer(vector, "<f4") for key, vector in connection.execute(statement, keys)}
+            got = {row[1]: np.frombuffer(row[2], "<f4") for row in connection.execute(*ours.find(keys))}
             found += len(got)
         return _rate(found, began, cpu)
 

@@ -32,7 +32,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.topics import TopicSpec, check_topics
 from streamer.bench.vectors import KINDS, Maker
-from streamer.core.sketch import SKETCH_HEADER, sketch
+from streamer.core.sketch import FORM_HEADER, SKETCH_HEADER, form_of, sketch
 from tests.support.brokers import Java
 from tests.support.processes import StreamerProcess, streamer
 from tests.support.stages import free_port
@@ -56,7 +56,9 @@ class Events:
             document = {"id": key.decode(), "vector": row, "model": "m", "space": space, "dimensions": DIMENSIONS}
             self.values.append(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
             text = " ".join(f"word{words.randrange(VOCABULARY)}" for _ in range(30))
-            self.headers.append([("content-type", b"application/json"), (SKETCH_HEADER, sketch(text))])
+            self.headers.append(
+                [("content-type", b"application/json"), (SKETCH_HEADER, sketch(text)), (FORM_HEADER, form_of(text))]
+            )
 
 
 class Load:
@@ -141,20 +143,25 @@ async def search(make: Maker, url: str, seconds: list[float], seed: int) -> None
             assert len(response.json()["matches"]) == 10, response.text
 
 
-class Cores:
-    """How many cores were busy inside the `with`: the indexer's and all of the machine's."""
+class Processors:
+    """What the processors did inside the `with`: how many cores were `busy`, the indexer's and all of the machine's,
+    and the indexer's processor time for each of so many `events`, in milliseconds, which load beside it changes less.
+    """
 
-    def __init__(self, indexer: StreamerProcess) -> None:
+    def __init__(self, indexer: StreamerProcess, events: int) -> None:
         self._indexer = indexer
+        self._events = events
         self.busy: dict[str, float] = {}
+        self.ms_per_event = 0.0
 
-    def __enter__(self) -> Cores:
+    def __enter__(self) -> Processors:
         self._began = self._spent()
         return self
 
     def __exit__(self, *_: object) -> None:
-        wall, *spent = (now - then for now, then in zip(self._spent(), self._began, strict=True))
-        self.busy = {name: round(seconds / wall, 2) for name, seconds in zip(("indexer", "all"), spent, strict=True)}
+        wall, indexer, everyone = (now - then for now, then in zip(self._spent(), self._began, strict=True))
+        self.busy = {"indexer": round(indexer / wall, 2), "all": round(everyone / wall, 2)}
+        self.ms_per_event = round(1000 * indexer / self._events, 2)
 
     def _spent(self) -> tuple[float, float, float]:
         everyone = psutil.cpu_times()
@@ -206,18 +213,21 @@ async def measure(
         first = options.vectors
         await run_sync(load.burst, Events(make, space, first, 64))  # all that happens only once happens now
         first += 64
-        rate = await run_sync(load.burst, Events(make, space, first, options.burst))
+        events = Events(make, space, first, options.burst)
+        with Processors(indexer, options.burst) as bursting:
+            rate = await run_sync(load.burst, events)
         first += options.burst
         offered = options.rate or rate / 2
         count = round(options.seconds * offered)
         events = Events(make, space, first, count)
-        with Cores(indexer) as cores:
+        with Processors(indexer, count) as steady:
             latencies = await run_sync(load.steadily, events, offered)
         events = Events(make, space, first + count, count)
         async with anyio.create_task_group() as searchers:
             for seed in range(SEARCHERS):
                 searchers.start_soon(search, make, url, searches, seed)
-            beside = await run_sync(load.steadily, events, offered)
+            with Processors(indexer, count) as searching:
+                beside = await run_sync(load.steadily, events, offered)
             searchers.cancel_scope.cancel()
         with anyio.move_on_after(options.seconds / 4):
             await search(make, url, alone, SEARCHERS)
@@ -229,7 +239,12 @@ async def measure(
         "maximum_events_per_second": round(rate),
         "events_per_second": round(offered),
         "event_to_verdict_ms": milliseconds(latencies),
-        "cores_busy": cores.busy,
+        "cores_busy": steady.busy,
+        "indexer_processor_ms_per_event": {
+            "at_the_maximum": bursting.ms_per_event,
+            "steadily": steady.ms_per_event,
+            "with_the_searches_beside": searching.ms_per_event,
+        },
         "event_to_verdict_beside_searches_ms": milliseconds(beside),
         "searches_per_second": round(len(searches) / options.seconds, 1),
         "search_ms": milliseconds(searches),

@@ -16,6 +16,7 @@ from typing import TypeAlias, TypeVar
 import aiosqlite
 import structlog
 
+from streamer.adapters.sqlite.entries import Entries
 from streamer.adapters.sqlite.file import CacheFile, NoTurn, code_of, is_damage
 from streamer.core.outages import Outage
 from streamer.core.vectors import Space
@@ -24,9 +25,9 @@ from streamer.errors import ConfigurationError
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-# Given the connection and the number of our space in this file.
-Read: TypeAlias = Callable[[aiosqlite.Connection, int], Awaitable[T]]
-Write: TypeAlias = Callable[[aiosqlite.Connection, int], Awaitable[bool | None]]
+# Given the connection and the entries of our space in this file.
+Read: TypeAlias = Callable[[aiosqlite.Connection, Entries], Awaitable[T]]
+Write: TypeAlias = Callable[[aiosqlite.Connection, Entries], Awaitable[bool | None]]
 
 PATIENCE_SECONDS = 2.0  # of a caller with the disk
 MOST_WRITES = 32  # waiting or under way
@@ -49,7 +50,7 @@ class Access:
         self._space = space
         self._retry_seconds = retry_seconds
         self._connection: aiosqlite.Connection | None = None
-        self._space_id = 0
+        self._entries = Entries(0)  # until there is a connection
         self._closed = False
         # Times of the loop's clock, which nobody sets.
         self._retry_at = self._write_again_at = self._damaged_at = -math.inf
@@ -73,7 +74,7 @@ class Access:
         """Open the file. Raises ConfigurationError if it is somebody else's; any other fault is for later."""
         try:
             async with self._file.turn():
-                self._connection, self._space_id = await self._file.open(self._space)
+                self._connection, self._entries = await self._file.open(self._space)
         except ConfigurationError:
             raise
         except FAULTS as exc:
@@ -86,7 +87,7 @@ class Access:
             return None
         try:
             async with asyncio.timeout(give_up_after):
-                return await work(connection, self._space_id)
+                return await work(connection, self._entries)
         except FAULTS as exc:
             await self._fault(connection, exc)
             return None
@@ -166,7 +167,7 @@ class Access:
 
     async def _undone_if_it_fails(self, connection: aiosqlite.Connection, work: Write) -> bool | None:
         try:
-            return await work(connection, self._space_id)
+            return await work(connection, self._entries)
         except FAULTS:
             await connection.rollback()
             raise
@@ -209,7 +210,7 @@ class Access:
                     if again:  # a disk that damages one file after the other
                         self._leave_alone(exc)
                         return
-                self._connection, self._space_id = await self._file.open(self._space)
+                self._connection, self._entries = await self._file.open(self._space)
             if asyncio.get_running_loop().time() >= self._write_again_at:
                 self._tell(None)
         except FAULTS as second:

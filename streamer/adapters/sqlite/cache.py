@@ -10,7 +10,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +20,7 @@ import aiosqlite
 
 from streamer.adapters.sqlite import rows
 from streamer.adapters.sqlite.access import PATIENCE_SECONDS, Access, Write
+from streamer.adapters.sqlite.entries import MOST_KEYS, Entries
 from streamer.adapters.sqlite.file import CacheFile, to_the_end
 from streamer.adapters.sqlite.spend import SqliteSpendLedger
 from streamer.adapters.sqlite.upkeep import CacheContents, clear, contents_of, make_room, purge, run, shrink
@@ -109,35 +110,37 @@ class SqliteVectorCache:
             await to_the_end(access.aclose())
 
     async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Embedding]:
-        wanted = list(dict.fromkeys(keys))
+        wanted = dict.fromkeys(keys)
 
-        async def find(connection: aiosqlite.Connection, space_id: int) -> list[rows.Row]:
+        async def find(connection: aiosqlite.Connection, ours: Entries) -> tuple[Entries, list[rows.Row]]:
             found: list[rows.Row] = []
-            for start in range(0, len(wanted), rows.MOST_KEYS):
-                statement, parameters = rows.get(space_id, wanted[start : start + rows.MOST_KEYS])
+            sought = list(wanted)
+            for start in range(0, len(sought), MOST_KEYS):
+                statement, parameters = ours.find(sought[start : start + MOST_KEYS])
                 found += await connection.execute_fetchall(statement, parameters)  # type: ignore[arg-type]
-            return found
+            return ours, found
 
-        return self._checked(await self._access.read(find) or []) if wanted else {}
+        answer = await self._access.read(find) if wanted else None
+        return self._checked(*answer, wanted) if answer else {}
 
     async def put_many(self, entries: Mapping[bytes, Embedding]) -> None:
         if not entries:
             return
         now = self._clock()
 
-        async def store(connection: aiosqlite.Connection, space_id: int) -> None:
-            encoded = [rows.encode(space_id, key, embedding, now) for key, embedding in entries.items()]
+        async def store(connection: aiosqlite.Connection, ours: Entries) -> None:
+            encoded = [ours.encode(key, embedding, now) for key, embedding in entries.items()]
             await connection.execute_fetchall("BEGIN IMMEDIATE")
             freed = await self._make_room(connection, len(encoded))
             numbers = [*(number for (number,) in freed), *[None] * len(encoded)]
-            await run(connection, rows.PUT, [(number, *row) for number, row in zip(numbers, encoded, strict=False)])
+            await run(connection, ours.PUT, [(number, *row) for number, row in zip(numbers, encoded, strict=False)])
             await connection.execute_fetchall("COMMIT")
             self._stored += len(encoded)
             if abs(now - self._tidied_at) >= TIDY_SECONDS:
                 self._tidied_at = now
                 self._access.write(tidy)
 
-        async def tidy(connection: aiosqlite.Connection, _: int) -> bool:
+        async def tidy(connection: aiosqlite.Connection, _: Entries) -> bool:
             if await purge(connection, now=now, ttl=self._ttl):
                 return True
             await shrink(connection, keep=SPARE_PAGES)
@@ -178,7 +181,7 @@ class SqliteVectorCache:
     async def prune(self) -> None:
         """Delete what has expired or is beyond the size, and return the room. Raises StreamerError if that fails."""
 
-        async def prune(connection: aiosqlite.Connection, _: int) -> bool:
+        async def prune(connection: aiosqlite.Connection, _: Entries) -> bool:
             more = await purge(connection, now=self._clock(), ttl=self._ttl)
             return more or bool(await self._make_room(connection, 0)) or await shrink(connection)
 
@@ -187,7 +190,7 @@ class SqliteVectorCache:
     async def clear(self) -> None:
         """Delete the entries of all spaces, and return the room. Raises StreamerError if that fails."""
 
-        async def delete(connection: aiosqlite.Connection, _: int) -> bool:
+        async def delete(connection: aiosqlite.Connection, _: Entries) -> bool:
             return await clear(connection) or await shrink(connection)
 
         await self._do(delete)
@@ -225,15 +228,18 @@ class SqliteVectorCache:
     def _useless(self) -> StreamerError:
         return StreamerError(f"cache.path = {self._file.path} cannot be used: {self._access.reason or 'busy'}")
 
-    def _checked(self, found: Sequence[rows.Row]) -> dict[bytes, Embedding]:
-        """The entries that count, by key. The others are deleted, and last uses noted, when there is time for it."""
+    def _checked(self, ours: Entries, found: Sequence[rows.Row], wanted: Container[bytes]) -> dict[bytes, Embedding]:
+        """The entries that count, by key. What is damaged or expired is deleted, and last uses are noted, when there is
+        time for it."""
         now = self._clock()
         hour = int(now // rows.HOUR)
         hits: dict[bytes, Embedding] = {}
         refused: list[rows.Row] = []
         touched: list[rows.Row] = []
-        for row, embedding in zip(found, rows.decode(found, self._dimensions), strict=True):
+        for row, embedding in zip(found, ours.decode(found, self._dimensions), strict=True):
             number, key, _, _, _, _, created, used = row
+            if embedding and key not in wanted:  # another text at the same place
+                continue
             # An entry of the future was stored before the clock was set back; it must not live the longer for that.
             if embedding and abs(now - created) < self._ttl:
                 hits[key] = embedding
@@ -246,7 +252,7 @@ class SqliteVectorCache:
             else:
                 self._damaged += 1
 
-        async def settle(connection: aiosqlite.Connection, _: int) -> None:
+        async def settle(connection: aiosqlite.Connection, _: Entries) -> None:
             await connection.execute_fetchall("BEGIN IMMEDIATE")
             # By the time of storing as well: the row may have been stored again in the meantime.
             await run(connection, rows.DISCARD, refused)

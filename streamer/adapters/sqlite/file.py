@@ -28,10 +28,11 @@ import aiosqlite
 import anyio
 import structlog
 
+from streamer.adapters.sqlite import rows
 from streamer.adapters.sqlite.claims import Claims
+from streamer.adapters.sqlite.entries import VERSIONS, Entries
 from streamer.adapters.sqlite.locks import TURN, LockFile, identity, why_not_shared
 from streamer.adapters.sqlite.mounts import network_file_system
-from streamer.adapters.sqlite.rows import ADD_SPACE, EXCLUSIVE, FIND_SPACE, FIND_TABLES, PRAGMAS, TABLES, VERSION, get
 from streamer.core.vectors import Space
 from streamer.errors import ConfigurationError
 
@@ -84,8 +85,8 @@ class CacheFile:
             else:
                 yield
 
-    async def open(self, space: Space) -> tuple[aiosqlite.Connection, int]:
-        """In a turn: a connection in autocommit mode, and the number of the space. A damaged file is set aside first.
+    async def open(self, space: Space) -> tuple[aiosqlite.Connection, Entries]:
+        """In a turn: a connection in autocommit mode, and the entries of the space. A damaged file is set aside first.
 
         Raises sqlite3.Error or OSError when there can be no such file just now, and ConfigurationError when the file is
         somebody else's database.
@@ -145,32 +146,34 @@ class CacheFile:
                 os.rename(f"{self.path}{suffix}", aside + suffix)
         log.warning("cache file damaged; starting an empty one", path=str(self.path), set_aside=aside, reason=reason)
 
-    async def _connect(self, space: Space) -> tuple[aiosqlite.Connection, int]:
+    async def _connect(self, space: Space) -> tuple[aiosqlite.Connection, Entries]:
         self._forget_old_logs()
         await asyncio.to_thread(_create_for_us_alone, self.path)
         connection = await aiosqlite.connect(self.path, isolation_level=None, timeout=BUSY_SECONDS)
         try:
             # The tables first: a database of something else is to stay as it is.
-            for pragma in () if self.is_shared else (EXCLUSIVE,):
+            for pragma in () if self.is_shared else (rows.EXCLUSIVE,):
                 await connection.execute_fetchall(pragma)
-            tables = {name for (name,) in await connection.execute_fetchall(FIND_TABLES)}
+            tables = {name for (name,) in await connection.execute_fetchall(rows.FIND_TABLES)}
             if tables and not {"space", "entry"} <= tables:
                 raise ConfigurationError(f"cache.path = {self.path} is an SQLite file that streamer did not create")
-            for pragma in PRAGMAS:
+            for pragma in (f"PRAGMA page_size = {rows.page_size(space.dimensions)}", *rows.PRAGMAS):
                 await connection.execute_fetchall(pragma)
-            for statement in () if tables else ("BEGIN IMMEDIATE", *TABLES, "COMMIT"):
+            for statement in () if tables else ("BEGIN IMMEDIATE", *rows.TABLES, "COMMIT"):
                 await connection.execute_fetchall(statement)
+            [[page_bytes]] = await connection.execute_fetchall("PRAGMA page_size")
+            await connection.execute_fetchall(f"PRAGMA wal_autocheckpoint = {rows.LOG_BYTES // page_bytes}")
             [[version]] = await connection.execute_fetchall("PRAGMA user_version")
-            if version != VERSION:
-                raise Unusable(f"version {version} of the tables, where {VERSION} is ours")
-            space_id = await _number_of(space, connection)
-            await connection.execute_fetchall(*get(space_id, []))
+            if version not in VERSIONS:
+                raise Unusable(f"version {version} of the tables, where those up to {max(VERSIONS)} are known")
+            entries = VERSIONS[version](await _number_of(space, connection))
+            await connection.execute_fetchall(*entries.find([]))
             found = {suffix: _identity_of(f"{self.path}{suffix}") for suffix in COMPANIONS}
             self._identities = {suffix: known for suffix, known in found.items() if known}
         except BaseException:
             await connection.close()
             raise
-        return connection, space_id
+        return connection, entries
 
     def _forget_old_logs(self) -> None:
         """Delete the logs of a file that is no longer there: SQLite would take them for those of the one to come."""
@@ -213,9 +216,9 @@ class CacheFile:
 
 async def _number_of(space: Space, connection: aiosqlite.Connection) -> int:
     # Looked for before it is added, as a file that can only be read may still have it.
-    if not (found := list(await connection.execute_fetchall(FIND_SPACE, [space.id]))):
-        await connection.execute_fetchall(ADD_SPACE, [space.id, f"{space.provider} {space.model}"])
-        found = list(await connection.execute_fetchall(FIND_SPACE, [space.id]))
+    if not (found := list(await connection.execute_fetchall(rows.FIND_SPACE, [space.id]))):
+        await connection.execute_fetchall(rows.ADD_SPACE, [space.id, f"{space.provider} {space.model}"])
+        found = list(await connection.execute_fetchall(rows.FIND_SPACE, [space.id]))
     return int(found[0][0])
 
 

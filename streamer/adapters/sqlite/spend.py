@@ -15,6 +15,7 @@ from typing import Any
 import aiosqlite
 
 from streamer.adapters.sqlite.access import Access
+from streamer.adapters.sqlite.entries import Entries
 from streamer.adapters.sqlite.file import code_of
 from streamer.protocols import Booking, Ceiling, Cost
 
@@ -59,7 +60,7 @@ class SqliteSpendLedger:
         return None if booking is None else booking.spent
 
     async def spent(self, periods: Sequence[str]) -> Mapping[str, Cost] | None:
-        async def find(connection: aiosqlite.Connection, _: int) -> Mapping[str, Cost]:
+        async def find(connection: aiosqlite.Connection, _: Entries) -> Mapping[str, Cost]:
             columns = await _columns(connection)
             if not columns:
                 return {period: self._known.get(period, Cost()) for period in periods}
@@ -71,7 +72,7 @@ class SqliteSpendLedger:
         booking: Booking | None = None
         statement, parameters = self._statement(cost, ceilings)
 
-        async def add(connection: aiosqlite.Connection, _: int) -> None:
+        async def add(connection: aiosqlite.Connection, _: Entries) -> None:
             nonlocal booking
             try:
                 await connection.execute_fetchall(statement, parameters)

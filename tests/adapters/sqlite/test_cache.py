@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from streamer.adapters.sqlite import cache as cache_module
 from streamer.adapters.sqlite import file as file_module
 from streamer.adapters.sqlite import read_contents, rows
+from streamer.adapters.sqlite.entries import Entries
 from streamer.errors import ConfigurationError, StreamerError
 from tests.adapters.sqlite.cached_entries import (
     SPACE,
@@ -81,9 +82,9 @@ async def test_statements_use_the_index(path: Path) -> None:
     async with opened(path):
         pass
     with closing(sqlite3.connect(path)) as connection:
-        for statement in rows.GET.values():
+        for statement in Entries.FIND.values():
             plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", [None] * statement.count("?")).fetchall()
-            assert "(space_id=? AND key=?)" in plan[0][-1]
+            assert "(space_id=? AND place=?)" in plan[0][-1]
         plan = connection.execute(f"EXPLAIN QUERY PLAN {rows.LEAST_USED}", [1]).fetchall()
         assert [step[-1] for step in plan] == ["SCAN entry USING COVERING INDEX entry_used"]
 

@@ -20,6 +20,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from streamer.adapters.sqlite import SqliteVectorCache
+from streamer.adapters.sqlite.entries import Entries
 from streamer.errors import StreamerError
 from tests.adapters.sqlite.cached_entries import embedding_of, entries, find, key_of, no_thread_is_left, opened
 
@@ -314,7 +315,7 @@ async def test_what_cannot_be_written_can_still_be_read(path: Path, fault: str, 
 
 
 async def test_a_write_that_fails_half_way_is_undone(path: Path) -> None:
-    async def fail(connection: aiosqlite.Connection, _: int) -> None:
+    async def fail(connection: aiosqlite.Connection, _: Entries) -> None:
         for statement in (
             "BEGIN IMMEDIATE",
             "DELETE FROM entry WHERE id < 50",

@@ -85,6 +85,13 @@ def test_few_scores_are_asked_for_where_bounds_tell() -> None:
     assert sum(asked) < 0.005 * 4 * 80_000
 
 
+def test_a_few_pairs_in_a_hundred_are_asked_for_one_by_one() -> None:
+    """As with the 16 neighbours that a verdict looks at among texts: all scores at once would double the products."""
+    scores, asked = np.random.default_rng(0).normal(0, 0.1, (12, 8000)).astype(np.float32), list[int]()
+    top_k.Best(12, 16).offer_bounds(scores + np.float32(0.1), 0, Known(scores, asked))
+    assert 0.02 * scores.size < max(asked) < 0.06 * scores.size
+
+
 def test_all_scores_are_asked_for_at_once_where_bounds_tell_little() -> None:
     scores = np.random.default_rng(0).normal(0, 0.1, (4, 8000)).astype(np.float32)
     asked = list[int]()
