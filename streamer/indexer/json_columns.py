@@ -7,7 +7,6 @@ index is restored.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from secrets import randbits
 from typing import Any, Final
 
 import numpy as np
@@ -21,8 +20,10 @@ _WEIGHTS: Final = np.array([0, 0, 0, 0, *(10.0**power for power in range(7, -1, 
 _SCALE: Final = 1e8
 _COMMA, _BLANK, _MINUS, _ZERO, _POINT = b", -0."
 _GROUP: Final = 64  # vectors at a time: what is made of more would stay with the process
-# Stands in for the vector. Nobody knows it, so whoever finds it there knows that no second "vector" came behind.
-_MARK: Final = randbits(62)
+# Stands in for the vector. Where it is found there, and not in the rest, no second "vector" came behind. No float equals
+# it.
+_MARK: Final = 10**17 + 1
+_MARK_TEXT: Final = b"%d" % _MARK
 
 
 def read_json_values(
@@ -36,9 +37,10 @@ def read_json_values(
     for id, value in zip(ids, values, strict=True):
         head = b'{"id":%b,"vector":' % orjson.dumps(id)
         start, stop = len(head), len(head) + size
-        if not value.startswith(head + b"[") or value[stop : stop + 1] != b"]":
+        rest = value[stop + 1 :]
+        if not value.startswith(head + b"[") or value[stop : stop + 1] != b"]" or _MARK_TEXT in rest:
             return None
-        document = read_json(b"%b%d%b" % (head, _MARK, value[stop + 1 :]), MAX_DEPTH + 1)
+        document = read_json(head + _MARK_TEXT + rest, MAX_DEPTH + 1)
         if not isinstance(document, dict) or document["vector"] != _MARK:
             return None
         numbers.append(b"," + value[start + 1 : stop])

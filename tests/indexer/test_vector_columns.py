@@ -95,7 +95,8 @@ EDITS: list[tuple[bytes, bytes]] = [
     )),
 ]  # fmt: skip
 MORE: list[bytes] = [
-    b'"vector":null', b'"vector":[0.6,0.8]', b'"\\u0076ector":null', b'"vector":1', b'"id":"other"', b'"space":"x"',
+    b'"vector":null', b'"vector":[0.6,0.8]', b'"\\u0076ector":null',
+    b'"vector":100000000000000001', b'"vector":100000000000000001.0', b'"id":"other"', b'"space":"x"',
     b'"dimensions":3', b'"dimensions":2.0', b'"dimensions":true', b'"space":7', b'"model":7', b'"model":null',
     b'"model":"%b"' % (b"m" * 501), b'"source":null', b'"source":{}', b'"source":7', b'"text":7', b'"text":null',
     b'"source":{"topic":"t","partition":0,"offset":1}', b'"source":{"topic":7,"partition":0,"offset":1}',
