@@ -20,8 +20,8 @@ _WEIGHTS: Final = np.array([0, 0, 0, 0, *(10.0**power for power in range(7, -1, 
 _SCALE: Final = 1e8
 _COMMA, _BLANK, _MINUS, _ZERO, _POINT = b", -0."
 _GROUP: Final = 64  # vectors at a time: what is made of more would stay with the process
-# Stands in for the vector. Where it is found there, and not in the rest, no second "vector" came behind. No float equals
-# it.
+# Stands in for the vector. Where it is found there, and not in the rest, no second "vector" came behind. There is no
+# float that equals it.
 _MARK: Final = 10**17 + 1
 _MARK_TEXT: Final = b"%d" % _MARK
 
