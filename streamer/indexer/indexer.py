@@ -40,7 +40,7 @@ from streamer.telemetry.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 
-_REMEMBERED = 1024  # records in one go, when none of them is judged
+_REMEMBERED = 2048  # records in one go, when none of them is judged
 
 
 class Indexer:

@@ -46,7 +46,7 @@ class KafkaChangelog:
         *,
         session_timeout: float = 10.0,
         isolation_level: str = "read_uncommitted",
-        max_poll_records: int = 1000,
+        max_poll_records: int = 2000,
         timeouts: ConsumerTimeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
         shared: bool = False,
