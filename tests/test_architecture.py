@@ -148,7 +148,6 @@ TESTED_THROUGH = {
     "indexer/distant/reader": "indexer/distant/test_index",
     "indexer/event_index": "indexer/verdicts/test_judge",
     "indexer/index/nearest": "indexer/index/test_vector_index",
-    "indexer/polling": "indexer/test_indexer",
     "indexer/report": "http/test_metrics",
     "indexer/showcase": "http/test_showcase",
     "indexer/snapshots/schedule": "indexer/snapshots/test_store",

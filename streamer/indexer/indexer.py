@@ -13,7 +13,7 @@ from contextlib import aclosing, suppress
 from functools import partial
 
 import structlog
-from anyio import CancelScope, create_task_group, current_time, move_on_after
+from anyio import CancelScope, Event, create_task_group, current_time, move_on_after
 from anyio.abc import TaskGroup
 
 from streamer.core.events import Message, Record, TopicPartition
@@ -261,10 +261,10 @@ class Indexer:
                 times = [record.timestamp for record in new]
                 await self._commits.add(acknowledged, offsets, sent, times)
 
-    async def _remember(self, records: Sequence[Record]) -> None:
+    async def _remember(self, records: Sequence[Record], at_work: Event | None = None) -> None:
         """The same for what an earlier run has judged, of which nothing is to be published or committed."""
         for batch in self._batches(records, _REMEMBERED):
-            if await self._apply(batch) is None:
+            if await self._apply(batch, at_work) is None:
                 return
 
     def _batches(self, records: Sequence[Record], most: int) -> Iterator[Sequence[Record]]:
@@ -273,12 +273,13 @@ class Indexer:
                 return  # the next run does it
             yield records[start : start + most]
 
-    async def _apply(self, batch: Sequence[Record]) -> list[Message] | None:
+    async def _apply(self, batch: Sequence[Record], at_work: Event | None = None) -> list[Message] | None:
         """The verdicts to publish; None where this was not finished."""
         begun = current_time()
         try:
             with self._tracing.span(batch) as span:
-                messages = await self._state.apply(batch, self._progress, self._settings.verdict_topic, span)
+                topic = self._settings.verdict_topic
+                messages = await self._state.apply(batch, self._progress, topic, span, at_work)
         except Abandoned:
             self._phase = "stopped"  # in the middle of a batch: what was learned is not to be kept
             return None

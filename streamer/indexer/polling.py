@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from anyio import CancelScope, create_task_group, current_time
+from anyio import CancelScope, Event, create_task_group, current_time
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from streamer.core.events import Record
@@ -38,10 +38,23 @@ class Polling:
         await checkpoint_if_cancelled()  # idle, the loop would never meet another chance to notice
         return records
 
-    async def beside(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Sequence[Record]:
-        """What a poll brings, when `work` is done as well. An error of either is raised in an ExceptionGroup."""
+    async def beside(self, work: Callable[[Event], Coroutine[Any, Any, None]]) -> Sequence[Record]:
+        """What a poll brings, when `work` is done as well. An error of either is raised in an ExceptionGroup.
+
+        `work` sets the event when it can do without the event loop for a while. A poll keeps the loop busy as long as
+        it reads what has been fetched: had it begun before, the one would only be done after the other.
+        """
         records: list[Record] = []
+        at_work = Event()
+
+        async def working() -> None:
+            try:
+                await work(at_work)
+            finally:
+                at_work.set()
+
         async with create_task_group() as both:
-            both.start_soon(work)
+            both.start_soon(working)
+            await at_work.wait()
             records += await self.poll()
         return records

@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 from typing import Final, TypeVar
 
 import structlog
-from anyio import Lock
+from anyio import Event, Lock, from_thread
 from anyio.to_thread import run_sync
 
 from streamer.core.events import Message, Record, TopicPartition
@@ -86,11 +86,23 @@ class IndexerState:
         return Judge(VectorIndex(self.space.dimensions, self.capacity, self._changing, beside), self.policy)
 
     async def apply(
-        self, records: Sequence[Record], progress: Progress, verdict_topic: str, span: Span | None = None
+        self,
+        records: Sequence[Record],
+        progress: Progress,
+        verdict_topic: str,
+        span: Span | None = None,
+        at_work: Event | None = None,
     ) -> list[Message]:
-        """Remember a batch, in order, and judge what is new; the verdicts to publish. `span`: around this work."""
+        """Remember a batch, in order, and judge what is new; the verdicts to publish. `span`: around this work.
+        `at_work`: set when this goes on in another thread."""
+
+        def begin() -> tuple[Sequence[Verdict], list[Message]]:
+            if at_work is not None:
+                from_thread.run_sync(at_work.set)
+            return self._apply(records, progress, verdict_topic, span)
+
         async with self._judging:
-            verdicts, messages = await run_sync(self._apply, records, progress, verdict_topic, span)
+            verdicts, messages = await run_sync(begin)
         self.recent.add(verdicts, int(time.time() * 1000))
         return messages
 

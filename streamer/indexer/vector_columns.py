@@ -1,4 +1,4 @@
-"""Vector events as workers write them in the binary format, many at once: a column for each of their parts.
+"""Vector events as workers write them, many at once: a column for each of their parts.
 
 An object for each event, and for each of its parts, costs several times what is in them. That counts where a topic is
 read whole. Nothing is decided here about events that are out of the ordinary: those are read one by one.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import orjson
@@ -17,9 +17,20 @@ from numpy.typing import NDArray
 from streamer.core.events import Record
 from streamer.core.reading import MAX_DEPTH, MAX_ID_BYTES, Unreadable, read_json
 from streamer.core.sketch import FORM_HEADER, SKETCH_HEADER, unpack_all
-from streamer.core.vector_events import BINARY, LONGEST_NAME, SOURCE_TIMESTAMP, are_one, are_sources, lengths_of
+from streamer.core.vector_events import (
+    BINARY,
+    JSON,
+    LONGEST_NAME,
+    SOURCE_TIMESTAMP,
+    are_one,
+    are_sources,
+    lengths_of,
+    read_source,
+)
 from streamer.core.vectors import Matrix, Space
+from streamer.indexer.json_columns import read_json_values
 
+_Found: TypeAlias = tuple[Matrix, list[str | None], list[Mapping[str, Any] | None]]  # vectors, texts, metadata
 _SHALLOW: Final = 2 * MAX_DEPTH  # bytes: each level of shorter JSON would need two of them
 
 
@@ -45,47 +56,35 @@ class VectorColumns:
 
 
 def read_columns(records: Sequence[Record], space: Space) -> VectorColumns | None:
-    """None where any of the records is not, beyond doubt, a vector event of this space in the binary format, with a
-    key and a sketch. `decode_vector_events` tells what they are then."""
+    """None where any of the records is not, beyond doubt, a vector event of this space as a worker writes it, or where
+    they are of several formats. `decode_vector_events` tells what they are then."""
     try:
         return _read(records, space)
-    except (Unreadable, ValueError):  # which one, and why, is told there
+    except (Unreadable, ValueError, TypeError, OverflowError):  # which one, and why, is told there
         return None
 
 
 def _read(records: Sequence[Record], space: Space) -> VectorColumns | None:
     headers = [dict(record.headers) for record in records]  # of one that occurs twice the last one counts
-
-    def column(name: str) -> list[bytes | None]:
-        return [each.get(name) for each in headers]
-
-    about = {"content-type": BINARY, "streamer-space": space.id, "streamer-dimensions": str(space.dimensions)}
-    if not all(column(name).count(value.encode()) == len(records) for name, value in about.items()):
-        return None
+    formats = {each.get("content-type") for each in headers}
     if any(SOURCE_TIMESTAMP in each for each in headers) or any(record.unreadable is not None for record in records):
         return None
     timestamps = [record.timestamp for record in records]
-    models, sources = set(column("streamer-model")), column("streamer-source")
-    if (
-        min(timestamps) < 0
-        or not all(len(model.decode()) <= LONGEST_NAME for model in models if model is not None)
-        or not are_sources([source for source in sources if source is not None])
-    ):
-        return None
     ids = _ids(records)
-    vectors = _vectors(records, space.dimensions)
     sketches = unpack_all([each.get(SKETCH_HEADER, b"") for each in headers])
-    if ids is None or vectors is None or sketches is None:
+    if ids is None or sketches is None or min(timestamps) < 0:
         return None
-    return VectorColumns(
-        ids,
-        vectors,
-        timestamps,
-        sketches,
-        [each.get(FORM_HEADER, b"") for each in headers],
-        [None if text is None else text.decode() for text in column("streamer-text")],
-        _metadata(column("streamer-metadata")),
-    )
+    values = [record.value or b"" for record in records]
+    if formats == {BINARY.encode()}:
+        found = _binary(values, headers, space)
+    elif formats == {JSON.encode()}:
+        found = _json(ids, values, space)
+    else:
+        return None
+    if found is None or not are_one(lengths_of(found[0])).all():
+        return None
+    forms = [each.get(FORM_HEADER, b"") for each in headers]
+    return VectorColumns(ids, found[0], timestamps, sketches, forms, *found[1:])
 
 
 def _ids(records: Sequence[Record]) -> list[str] | None:
@@ -95,16 +94,42 @@ def _ids(records: Sequence[Record]) -> list[str] | None:
     return ids if plain else None
 
 
-def _vectors(records: Sequence[Record], dimensions: int) -> Matrix | None:
-    values = [record.value or b"" for record in records]
-    if {*map(len, values)} != {4 * dimensions}:
+def _binary(values: Sequence[bytes], headers: Sequence[Mapping[str, bytes]], space: Space) -> _Found | None:
+    def column(name: str) -> list[bytes | None]:
+        return [each.get(name) for each in headers]
+
+    about = {"streamer-space": space.id, "streamer-dimensions": str(space.dimensions)}
+    if not all(column(name).count(value.encode()) == len(headers) for name, value in about.items()):
         return None
-    vectors = np.frombuffer(b"".join(values), "<f4").reshape(len(values), dimensions).astype(np.float32, copy=False)
-    return vectors if are_one(lengths_of(vectors)).all() else None
-
-
-def _metadata(values: Sequence[bytes | None]) -> list[Mapping[str, Any] | None]:
-    longest = max((len(value) for value in values if value is not None), default=0)
+    if {*map(len, values)} != {4 * space.dimensions}:
+        return None
+    if not all(len(model.decode()) <= LONGEST_NAME for model in {*column("streamer-model")} if model is not None):
+        return None
+    if not are_sources([source for source in column("streamer-source") if source is not None]):
+        return None
+    vectors = np.frombuffer(b"".join(values), "<f4").reshape(len(values), -1).astype(np.float32, copy=False)
+    texts = [None if text is None else text.decode() for text in column("streamer-text")]
+    described = column("streamer-metadata")
+    longest = max((len(value) for value in described if value is not None), default=0)
     read = orjson.loads if longest <= _SHALLOW else read_json
-    documents = [None if value is None else read(value) for value in values]
-    return [document if isinstance(document, dict) else None for document in documents]
+    return vectors, texts, [None if value is None else _object(read(value)) for value in described]
+
+
+def _json(ids: Sequence[str], values: Sequence[bytes], space: Space) -> _Found | None:
+    if (read := read_json_values(ids, values, space.dimensions)) is None:
+        return None
+    vectors, documents = read
+    for document in documents:
+        dimensions, source = document.get("dimensions"), document.get("source")
+        if document.get("space") != space.id or type(dimensions) is not int or dimensions != space.dimensions:
+            return None
+        if len(str(document.get("model", ""))) > LONGEST_NAME:
+            return None
+        if source is not None:
+            read_source(source)  # raises ValueError or its like for what is none
+    texts = [text if isinstance(text := document.get("text"), str) else None for document in documents]
+    return vectors, texts, [_object(document.get("metadata")) for document in documents]
+
+
+def _object(document: Any) -> Mapping[str, Any] | None:
+    return document if isinstance(document, dict) else None

@@ -106,7 +106,9 @@ class Outbox:
     def _chunk(self, outcomes: list[Outcome]) -> _Chunk:
         """In the forms that the broker has left over."""
         chunk = _Chunk(outcomes)
-        for place, outcome in enumerate(outcomes) if self._refused else ():
+        if not self._refused:
+            return chunk
+        for place, outcome in enumerate(outcomes):
             if (known := self._refused.get(_source_of(outcome))) is None:
                 continue
             kind, reason, form = known

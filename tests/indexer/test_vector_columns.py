@@ -23,13 +23,19 @@ from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.vector_columns import read_columns
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
 from streamer.worker.encoding import Encoder
+from streamer.worker.vector_messages import OutputFormat
 from tests.support.examples import examples
 
-Change: TypeAlias = dict[str, Any]  # of a record's fields; "headers": values by name, None to leave one out
+# Of a record's fields; "headers": values by name, None to leave one out; in JSON, "edit": what to replace by what, and
+# "more": what else is in the object.
+Change: TypeAlias = dict[str, Any]
 Arrival: TypeAlias = tuple[str, int, int, int, Change, Headers]
 
 SPACE = Space(provider="p", model="m", dimensions=2)
-ENCODER = Encoder(space=SPACE, vectors_topic="vectors", dead_letters_topic="", format="binary")
+FORMATS: list[OutputFormat] = ["binary", "json"]
+ENCODERS = {
+    format: Encoder(space=SPACE, vectors_topic="vectors", dead_letters_topic="", format=format) for format in FORMATS
+}
 TEXTS = ["", "one report", "another report of 3 pages", "one report in 3 parts", "word " * 400]
 METADATA: list[dict[str, Any] | None] = [
     None,
@@ -40,8 +46,6 @@ METADATA: list[dict[str, Any] | None] = [
 
 PLAIN: list[Change] = [
     {},
-    {"key": b""},
-    {"key": "é".encode()},
     {"headers": {"streamer-model": None}},
     {"headers": {"streamer-source": None}},
     {"headers": {FORM_HEADER: None}},
@@ -68,7 +72,43 @@ HEADERS: dict[str, list[bytes | None]] = {
         b'{"a":' * 200 + b"1" + b"}" * 200, b"[" * 200, b'{"a":' * 120 + b"1" + b"}" * 120,
     ],
 }  # fmt: skip
+DEEP = [b'{"a":' * count + b"1" + b"}" * count for count in (120, 127, 128, 129, 200)]
+EDITS: list[tuple[bytes, bytes]] = [
+    *((b'"vector":[ 0.', b'"vector":[' + other) for other in (b"-0.", b"+0.", b" 1.", b"00.", b" .0", b" 0,", b"0.0,")),
+    *((b'"vector":[ 0.', b'"vector":[ 0.' + other) for other in (b"x", b" ", b"1", b"e")),
+    (b'"vector":[', b'"vector": ['),
+    (b'"vector":[', b'"vectors":['),
+    (b'"vector":[', b'"vector":[['),
+    (b"],", b"]],"),
+    (b"],", b",0.00000000],"),
+    (b"],", b";"),
+    (b'"id":', b'"no":'),
+    (b'{"id":', b'{ "id":'),
+    (b'{"id":', b'\xef\xbb\xbf{"id":'),
+    (b'{"id":', b'{"vector":[0.6,0.8],"id":'),
+    (b"],", b";,"),
+    (b'"vector":[', b'"vectoR":['),
+    (b'"cache_hit":false', b'"cache_hit":false}'),
+    *((b"05, 0.139", other) for other in (
+        b"05; 0.139", b"05,x0.139", b"05,+0.139", b"05, 1.139", b"05, x.139", b"05, 0,139", b"05, 0.x39", b"05, 0./39",
+        b"05, 0.:39", b"05, 0. 39", b"05, 0.1e9", b"0x, 0.139", b"05,-0.139",
+    )),
+]  # fmt: skip
+MORE: list[bytes] = [
+    b'"vector":null', b'"vector":[0.6,0.8]', b'"\\u0076ector":null',
+    b'"vector":100000000000000001', b'"vector":100000000000000001.0', b'"id":"other"', b'"space":"x"',
+    b'"dimensions":3', b'"dimensions":2.0', b'"dimensions":true', b'"space":7', b'"model":7', b'"model":null',
+    b'"model":"%b"' % (b"m" * 501), b'"source":null', b'"source":{}', b'"source":7', b'"text":7', b'"text":null',
+    b'"source":{"topic":"t","partition":0,"offset":1}', b'"source":{"topic":7,"partition":0,"offset":1}',
+    b'"source":{"topic":"t","partition":null,"offset":1}', b'"source":{"topic":"t","partition":0,"offset":1e999}',
+    b'"source":{"topic":"t","partition":0,"offset":1,"timestamp":"x"}', b'"x":NaN', b'"text":"\\ud800"',
+    b'"text":"\xff"', b'"text":"\\u0041 \\"vector\\":["', b'"metadata":[]', b'"metadata":{}',
+    b'"metadata":{"a":NaN}', b"",
+    *(b'"metadata":' + deep for deep in DEEP),
+]  # fmt: skip
 HOSTILE: list[Change] = [
+    {"key": b""},
+    {"key": "é".encode()},
     {"value": None},
     {"value": None, "key": None},
     {"key": None},
@@ -93,13 +133,15 @@ HOSTILE: list[Change] = [
         "headers": {"content-type": b"application/json"},
     },
     *({"headers": {name: value}} for name, values in HEADERS.items() for value in values),
+    *({"edit": edit} for edit in EDITS),
+    *({"more": more} for more in MORE),
 ]
 
 
 # Id, direction in degrees, which text and metadata, timestamp, how it is changed, headers that come twice.
 ARRIVALS: st.SearchStrategy[list[Arrival]] = st.lists(
     st.tuples(
-        st.sampled_from("abcdefgh"),
+        st.sampled_from("abcdefgé"),
         st.integers(0, 90).map(lambda n: n * 4),
         st.integers(0, len(TEXTS) * len(METADATA) - 1),
         st.integers(0, 100),
@@ -110,18 +152,24 @@ ARRIVALS: st.SearchStrategy[list[Arrival]] = st.lists(
 )
 
 
-def record_of(offset: int, arrival: Arrival) -> Record:
+def record_of(offset: int, arrival: Arrival, format: OutputFormat) -> Record:
     """What a worker writes, and what may be found in its place."""
     id, degrees, about, timestamp, change, twice = arrival
     text, metadata = TEXTS[about % len(TEXTS)], METADATA[about // len(TEXTS)]
     tp = TopicPartition("texts", offset % 2)
     event = Event(Origin(tp, offset, 0), Record(tp, offset, None, b"", timestamp), id, text, metadata)
     vector = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], np.float32)
-    _, message = ENCODER.encode(EmbeddedEvent(event, vector, 1, truncated=False, cache_hit=False), 0)
+    _, message = ENCODERS[format].encode(EmbeddedEvent(event, vector, 1, truncated=False, cache_hit=False), 0)
     record = Record(TopicPartition("vectors", 0), offset, message.key, message.value, timestamp, message.headers)
     headers = dict(record.headers) | change.get("headers", {})
     kept = tuple((name, value) for name, value in headers.items() if value is not None)
-    return replace(record, **(change | {"headers": (*kept, *twice)}))
+    fields = {name: value for name, value in change.items() if name not in ("headers", "edit", "more")}
+    if format == "json":
+        old, new = change.get("edit", (b"", b""))
+        value = (record.value or b"").replace(old, new, 1)
+        more = b"," + change["more"] if "more" in change else b""
+        fields = {"value": value[:-1] + more + value[-1:]} | fields
+    return replace(record, headers=(*kept, *twice), **fields)
 
 
 def remembered(judge: Judge) -> tuple[Any, ...]:
@@ -145,9 +193,18 @@ def always_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apply, "_FEWEST_IN_COLUMNS", 1)
 
 
-def assert_no_difference(arrivals: Sequence[Arrival], edges: Sequence[int], capacity: int, window: int | None) -> None:
-    """Between what is remembered in columns and one by one, batch by batch, nor between verdicts given afterwards."""
-    records = [record_of(offset, arrival) for offset, arrival in enumerate(arrivals)]
+def assert_no_difference(
+    arrivals: Sequence[Arrival],
+    formats: Sequence[OutputFormat],
+    edges: Sequence[int],
+    capacity: int = 10,
+    window: int | None = None,
+) -> None:
+    """Between what is remembered in columns and one by one, batch by batch, nor between verdicts given afterwards.
+
+    `formats`: of the arrivals in turn.
+    """
+    records = [record_of(offset, arrival, formats[offset % len(formats)]) for offset, arrival in enumerate(arrivals)]
     policy = VerdictPolicy(window=window)
     one_by_one, in_columns = (Judge(VectorIndex(2, capacity), policy) for _ in range(2))
     one_by_one.takes_columns = False
@@ -158,7 +215,7 @@ def assert_no_difference(arrivals: Sequence[Arrival], edges: Sequence[int], capa
         assert (found.deletions, found.malformed) == (expected.deletions, expected.malformed)
         assert foreign(found) == foreign(expected)
         assert remembered(in_columns) == remembered(one_by_one)
-    new = [record_of(len(records) + n, (id, 40 * n, n, 100, {}, ())) for n, id in enumerate("abxyz")]
+    new = [record_of(len(records) + n, (id, 40 * n, n, 100, {}, ()), "json") for n, id in enumerate("abxyz")]
     said = [apply_records(judge, SPACE, new, lambda _: True).verdicts for judge in (in_columns, one_by_one)]
     assert said[0] == said[1]
     assert remembered(in_columns) == remembered(one_by_one)
@@ -166,35 +223,46 @@ def assert_no_difference(arrivals: Sequence[Arrival], edges: Sequence[int], capa
 
 @pytest.mark.usefixtures("always_columns")
 @pytest.mark.parametrize("window", [None, 40])
-@given(ARRIVALS, st.lists(st.integers(0, 30), max_size=4), st.integers(1, 12))
+@given(
+    ARRIVALS,
+    st.lists(st.sampled_from(FORMATS), min_size=1, max_size=3),
+    st.lists(st.integers(0, 30), max_size=4),
+    st.integers(1, 12),
+)
 @settings(max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_columns_make_no_difference(
-    window: int | None, arrivals: list[Arrival], cuts: list[int], capacity: int
+    window: int | None, arrivals: list[Arrival], formats: list[OutputFormat], cuts: list[int], capacity: int
 ) -> None:
     """Whatever there is in a topic, and in whatever batches."""
     edges = sorted({0, len(arrivals), *(cut for cut in cuts if cut < len(arrivals))})
-    assert_no_difference(arrivals, edges, capacity, window)
+    assert_no_difference(arrivals, formats, edges, capacity, window)
 
 
 @pytest.mark.usefixtures("always_columns")
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("change", PLAIN + HOSTILE)
-def test_none_among_plain_ones_makes_a_difference(change: Change) -> None:
+def test_none_among_plain_ones_makes_a_difference(format: OutputFormat, change: Change) -> None:
     """One alone: among many, another one may be why they are read one by one."""
-    plain: list[Arrival] = [(id, 4 * n, n, 5, {}, ()) for n, id in enumerate("abc")]
-    assert_no_difference([*plain[:2], ("d", 8, 6, 5, change, ()), plain[2]], [0, 4], 10, None)
+    plain: list[Arrival] = [(id, 4 + 80 * n, n, 5, {}, ()) for n, id in enumerate("abc")]
+    changed: Arrival = ("d", 8, 6, 5, change, ())
+    if format == "json" and change.keys() & {"edit", "more"}:
+        assert record_of(2, changed, format) != record_of(2, ("d", 8, 6, 5, {}, ()), format), "nothing to replace"
+    assert_no_difference([*plain[:2], changed, plain[2]], [format], [0, 4])
 
 
 @pytest.mark.usefixtures("always_columns")
 def test_what_one_vector_has_too_much_does_not_fill_up_another() -> None:
     values = [np.array([0.6, 0.8, 0], "<f4"), np.array([1], "<f4")]
     arrivals: list[Arrival] = [("a", 0, 1, 5, {"value": value.tobytes()}, ()) for value in values]
-    assert_no_difference(arrivals, [0, 2], 10, None)
+    assert_no_difference(arrivals, ["binary"], [0, 2])
 
 
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("change", PLAIN)
-def test_what_a_worker_writes_is_read_in_columns(change: Change) -> None:
+def test_what_a_worker_writes_is_read_in_columns(format: OutputFormat, change: Change) -> None:
     """Mixed with others, too: a header need not be there in all of them."""
-    records = [record_of(0, ("a", 0, 1, 5, {}, ())), record_of(1, ("b", 4, 7, 6, change, ()))]
+    plain: Arrival = ("a", 4, 1, 5, {}, ())
+    records = [record_of(0, plain, format), record_of(1, ("b", 4, 7, 6, change, ()), format)]
     columns = read_columns(records, SPACE)
     assert columns is not None
     assert len(columns) == 2
@@ -208,7 +276,7 @@ def test_a_tombstone_keeps_the_rest_of_a_batch_from_columns_no_more_than_it_has_
     monkeypatch.setattr(apply, "_FEWEST_IN_COLUMNS", 2)
     monkeypatch.setattr(apply, "read_columns", lambda records, space: read.append(len(records)))
     changes: list[Change] = [{}, {}, {}, {"value": None}, {}, {"value": None}, {}, {}]
-    records = [record_of(offset, (str(offset), 0, 1, 0, change, ())) for offset, change in enumerate(changes)]
+    records = [record_of(offset, (str(offset), 0, 1, 0, change, ()), "binary") for offset, change in enumerate(changes)]
     judge = Judge(VectorIndex(2, 10), VerdictPolicy())
     apply_records(judge, SPACE, records, lambda _: False)
     assert read == [3, 2]

@@ -23,7 +23,7 @@ from streamer.adapters.kafka.publisher import Publisher, RecordBatch
 from streamer.adapters.kafka.refusals import is_doubtful, reason_of, refusal_of
 from streamer.adapters.kafka.sink import SinkStatistics
 from streamer.adapters.kafka.topic_limits import TopicLimits
-from streamer.core.events import Message, TopicPartition
+from streamer.core.events import Message, MessageColumns, TopicPartition
 from streamer.errors import ConfigurationError, PartitionLost, Unreachable
 from streamer.protocols import Acknowledgement
 
@@ -45,14 +45,18 @@ class _PartitionProducer:
         self._batches: list[RecordBatch] = []
         self._next_offset = 0
 
-    async def send(self, messages: list[Message], positions: Sequence[int], *, singly: bool) -> Sequence[RecordBatch]:
+    async def send(
+        self, messages: list[Message] | MessageColumns, positions: Sequence[int], *, singly: bool
+    ) -> Sequence[RecordBatch]:
         async with self.lock, asyncio.timeout(STEP_TIMEOUT):
             if self.failure is not None:
                 raise PartitionLost(self.failure)
             with self._over_before_its_time():
                 return await self._send(messages, positions, singly)
 
-    async def _send(self, messages: list[Message], positions: Sequence[int], singly: bool) -> Sequence[RecordBatch]:
+    async def _send(
+        self, messages: list[Message] | MessageColumns, positions: Sequence[int], singly: bool
+    ) -> Sequence[RecordBatch]:
         if not self._open:
             await self.publisher.producer.begin_transaction()
             self._open = True
@@ -157,14 +161,15 @@ class KafkaTransactions:
     async def send(self, messages: Sequence[Message]) -> Acknowledgement:
         """Into the open transactions. The acknowledgement raises PartitionLost, naming partitions, when their messages
         will never be committed."""
+        leaving = messages if isinstance(messages, MessageColumns) and not self._limits.has_learned else list(messages)
+        origins = leaving.origins if isinstance(leaving, MessageColumns) else [message.origin for message in leaving]
         # Before the first await: a producer that is replaced later must not get what was meant for this one.
         shares: dict[TopicPartition, tuple[_PartitionProducer | None, list[int]]] = {}
-        for position, message in enumerate(messages):
-            tp = message.origin.tp if message.origin else TopicPartition("", -1)
+        for position, origin in enumerate(origins):
+            tp = origin.tp if origin else TopicPartition("", -1)
             shares.setdefault(tp, (self._producers.get(tp), []))[1].append(position)
         lost: set[TopicPartition] = set()
         underway: list[tuple[TopicPartition, _PartitionProducer, Sequence[RecordBatch]]] = []
-        leaving = list(messages)
         for tp, (producer, positions) in shares.items():
             if producer is None:
                 lost.add(tp)

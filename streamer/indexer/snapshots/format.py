@@ -26,8 +26,9 @@ from streamer.indexer.index.rotation import Rotation
 from streamer.indexer.verdicts.judge import Judge
 
 MAGIC: Final = b"streamer index\n"
-VERSION: Final = 6  # raise it whenever what is written changes its meaning
-_UNDERSTOOD: Final = (5, VERSION)  # 5 says less about recent scores, which is learned within 32 events
+VERSION: Final = 7  # raise it whenever what is written changes its meaning
+# 5 says less about recent scores, which is learned within 32 events, and both nothing about new forms, within 400.
+_UNDERSTOOD: Final = (5, 6, VERSION)
 
 _PIECE: Final = 4 << 20  # bytes of vectors in a frame, the most that writing and reading hold on to at once
 _LENGTH: Final = 8

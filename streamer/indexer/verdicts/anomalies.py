@@ -36,7 +36,16 @@ _BY_CHANCE: Final = (0.01, 0.02)  # the share of events that stand out: by chanc
 _UNUSUAL: Final = (0.2, 0.5)  # the mean normal score of their content: no trust up to, full trust from
 _MEMORY: Final = 1_000
 _MEMORY_OF_FORMS: Final = 40
-_RESPECTED: Final = 0.3  # trust from which form may lower a joint p-value as content may
+# Forms are new where the -log p of their ranks exceeds _PLAIN_FORMS by so many times as much as by chance. While they
+# come, form counts for all that it says, and content for what its -log p exceeds a limit by. Beyond the larger numbers
+# there are so many that it is the stream that changes.
+_NEW_FORMS: Final = (1.5, 2.0)
+_NEW_STREAM: Final = (6.0, 9.0)
+_MEMORY_OF_NEW: Final = 400
+_BESIDE_NEW_FORMS: Final = 1.0
+# Trust or novelty from which form may lower a joint p-value as content may, down to such a share of the rank.
+_RESPECTED: Final = 0.5
+_AT_LEAST_RESPECTED: Final = 0.25
 
 # Which of the two is named as the reason: whichever is this unusual by itself.
 _PLAIN: Final = 3.0
@@ -47,7 +56,7 @@ _normal = NormalDist()
 @dataclass(frozen=True, slots=True)
 class Unusualness:
     """How unusual an event is. `surprise`: -log2 of the rank of its content among all. `form_score`: see FormScorer.
-    `alone`: the rank of its content without its company."""
+    `form_rank`: the rank of its form among all. `alone`: the rank of its content without its company."""
 
     score: float
     p_value: float
@@ -55,6 +64,7 @@ class Unusualness:
     form_p_value: float | None
     surprise: float
     form_score: float | None
+    form_rank: float | None
     alone: float
 
 
@@ -70,13 +80,14 @@ class AnomalyDetector:
         self._judged = 0
         self._standing_out = 0.0
         self._their_content, self._their_weight = 0.0, 0.0
+        self._newness = 1.0  # what the -log p of forms exceeds _PLAIN_FORMS by, compared with chance
 
     def state(self) -> dict[str, Any]:
         """A copy of all it knows, as JSON can hold it."""
         return {
             "references": [reference.whole_state() for reference in self._references()],
             "forms": self._forms.state(),
-            "trust": [self._judged, self._standing_out, self._their_content, self._their_weight],
+            "trust": [self._judged, self._standing_out, self._their_content, self._their_weight, self._newness],
         }
 
     def resume(self, state: Any) -> None:
@@ -84,7 +95,8 @@ class AnomalyDetector:
         for reference, known in zip(self._references(), state["references"], strict=True):
             reference.resume(known)
         self._forms.resume(state["forms"])
-        self._judged, self._standing_out, self._their_content, self._their_weight = state["trust"]
+        self._judged, self._standing_out, self._their_content, self._their_weight, *newness = state["trust"]
+        self._newness = newness[0] if newness else 1.0  # which version 6 of snapshots does not know
 
     def _references(self) -> Sequence[RobustReference]:
         return self._content, self._form, self._joint
@@ -96,10 +108,16 @@ class AnomalyDetector:
         return _ramp(self._standing_out, *_BY_CHANCE) * _ramp(content, *_UNUSUAL)
 
     @property
+    def form_novelty(self) -> float:
+        """How sure it is that some events have forms that did not come before: from 0 to 1, learned."""
+        return _ramp(self._newness, *_NEW_FORMS) * (1 - _ramp(self._newness, *_NEW_STREAM))
+
+    @property
     def form_limit(self) -> float:
         """What the -log p of a form must exceed in order to count."""
         limit = _PLAIN_FORMS - (_PLAIN_FORMS - _TELLING) * _ramp(self._standing_out, *_BY_CHANCE)
-        return limit - self.form_trust * (limit - _TRUSTED)
+        limit -= self.form_trust * (limit - _TRUSTED)
+        return limit * (1 - self.form_novelty)
 
     @property
     def scores_missing(self) -> int:
@@ -114,29 +132,40 @@ class AnomalyDetector:
         """How unusual an event is; None while there are too few to tell."""
         if content is None or not self._content.suffices:
             return None
-        limit = self.form_limit
+        limit, novelty = self.form_limit, self.form_novelty
+        respected = max(novelty, self.form_trust) >= _RESPECTED
         unusual = self._in_company(content)
-        p_content = self._content.p_value(unusual)
-        score = by_content = -log(p_content)
+        by_content = self._content.standing(unusual)
+        score = max(0.0, by_content.evidence - novelty * _BESIDE_NEW_FORMS)
+        counted = -log(by_content.p_value)
         form_score = None if form is None else self._forms.score(form)
-        p_form = None
+        form_rank = form_p_value = None
         if form_score is not None and self._form.suffices:
-            p_form = self._form.p_value(form_score)
-            score += max(0.0, -log(self._form.rank(form_score)) - limit)
+            form_rank, form_p_value, _ = self._form.standing(form_score)
+            # The p-value sets strange forms apart, but mistakes rare ones that are usual for them; the rank does not.
+            told = -(1 - novelty) * log(form_rank) - novelty * log(form_p_value)
+            score += max(0.0, told - limit)
+            # A form that is not respected may raise the rank, and nothing more.
+            if respected:
+                counted += max(0.0, told - limit)
         # The sum of content's -log p and of what form's exceeds a limit by, where the two are independent.
-        # A form that is not trusted may raise the rank, and nothing more.
-        trusted = self.form_trust >= _RESPECTED
-        counted = score if trusted else by_content
         p_value = min(1.0, exp(-counted) * (1 + exp(-limit) * counted))
         if not self._joint.suffices:
-            p_value = max(p_value, self._content.rank(unusual))  # few scores say no more than that
+            p_value = max(p_value, by_content.rank)  # few scores say no more than that
         else:
             by_rank = self._joint.rank(score)
-            at_least = min(self._content.at_least, self._form.at_least if trusted else 1.0)
+            at_least = min(self._content.at_least, _AT_LEAST_RESPECTED if respected else 1.0)
             p_value = min(by_rank, max(p_value, by_rank * at_least))
-        surprise = -log2(self._content.rank(unusual))
-        alone = self._content.rank(content.score)
-        return Unusualness(round(score, 6), p_value, p_content, p_form, surprise, form_score, alone)
+        return Unusualness(
+            score=round(score, 6),
+            p_value=p_value,
+            content_p_value=by_content.p_value,
+            form_p_value=form_p_value,
+            surprise=-log2(by_content.rank),
+            form_score=form_score,
+            form_rank=form_rank,
+            alone=by_content.rank if unusual == content.score else self._content.rank(content.score),
+        )
 
     def _in_company(self, content: ContentScore) -> float:
         """Its score, raised by the company that it keeps."""
@@ -160,8 +189,10 @@ class AnomalyDetector:
             return
         self._joint.add(judged.score)
         self._judged += 1
-        if judged.form_p_value is None:
+        if judged.form_p_value is None or judged.form_rank is None:
             return
+        exceeding = max(0.0, -log(judged.form_rank) - _PLAIN_FORMS) * exp(_PLAIN_FORMS)
+        self._newness += (exceeding - self._newness) / min(_MEMORY_OF_NEW, 150 + self._judged)
         stands_out = judged.form_p_value <= _STANDS_OUT
         self._standing_out += (stands_out - self._standing_out) / min(_MEMORY, 150 + self._judged)
         if stands_out:
@@ -188,4 +219,6 @@ def noted(arrival: int, content: ContentScore | None, judged: Unusualness | None
 
 
 def _ramp(value: float, low: float, high: float) -> float:
-    return min(1.0, max(0.0, (value - low) / (high - low)))
+    if low < value < high:
+        return (value - low) / (high - low)
+    return 0.0 if value <= low else 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
-from math import erfc, sqrt
+from math import erfc, log, sqrt
 from typing import Any, Final, NamedTuple
 
 from streamer.indexer.verdicts.calibration import Reference
@@ -37,11 +37,19 @@ _NOTHING: Final = 1e-9  # a deviation that is none
 # not exceed the rate without bound: this where no strangers are to be seen, down to a lesser one where many are.
 _AT_LEAST_ALONE: Final = 0.75
 _AT_LEAST: Final = 0.4
-# A tail that is heavier in each third of the scores is of strangers rather than of a stream that changes.
-_AT_LEAST_LASTING: Final = 0.2
+# A tail that is heavier in each third of the scores is of strangers rather than of a stream that changes. But where the
+# bulk leans, its upper half wider than its lower one by so much of both, ordinary scores have a heavy tail themselves.
+# Of real text it does not lean, however many strangers there are. Few scores lean by chance: of those, less is enough.
+_AT_LEAST_LASTING: Final = 0.15
 _PARTS: Final = 3
 _FEWEST_PARTED: Final = 300  # of fewer scores, a third says nothing
-_TAKEN: Final = 80.0  # of a rate of a hundredth: what strangers take, compared with their share
+_UNSTEADY: Final = 0.25  # of the difference between the thirds: a stream that changes has a large one
+_LEANS: Final = 0.1
+_LEANS_OF: Final = 700
+_TAKEN: Final = 160.0  # of a rate of a hundredth: what strangers take, compared with their share
+# So many deviations beyond the bulk, scores are hardly ordinary, even if the bulk has not been looked at since.
+_FAR: Final = 4.0
+_AT_LEAST_COMPARED: Final = 0.35  # of the p-value behind `evidence`
 # Where strangers stand apart, it is clear whose the tail is: there are more scores beyond the farther of two deviations
 # than between both, and not so many that it is the stream that changes.
 _AT_LEAST_APART: Final = 0.1
@@ -59,6 +67,19 @@ class Bulk(NamedTuple):
     strangers: float
     apart: bool
     lasting: float = 0.0
+
+
+class Standing(NamedTuple):
+    """Where a score stands among the recent ones.
+
+    `rank`: the share of all that are at least as large, this one included. `p_value`: the share of the ordinary ones,
+    see RobustReference. `evidence`: -log of a p-value that does not depend on how clear it is whose the tail is, so
+    that the scores of different times compare.
+    """
+
+    rank: float
+    p_value: float
+    evidence: float
 
 
 class RobustReference(Reference):
@@ -95,22 +116,33 @@ class RobustReference(Reference):
         self.bulk = bulk
 
     def _lasting(self, bulk: Bulk) -> float:
+        """The share of strangers in that third of the scores where they are fewest, or less where the thirds differ."""
+        low, middle, high = (self.quantile(level) for level in _LEVELS)
+        if high - 2 * middle + low > _LEANS * min(1.0, len(self) / _LEANS_OF) * (high - low):
+            return 0.0
         if len(self) < _FEWEST_PARTED:
             return bulk.strangers
         limit = bulk.middle + bulk.deviation * _Z_CHECKED
         beyond = [score > limit for score, _ in self._arrived]
         size = len(beyond) // _PARTS
-        least = min(sum(beyond[start : start + size]) for start in range(0, _PARTS * size, size)) / size
-        return max(0.0, least - _CHECKED)
+        thirds = [sum(beyond[start : start + size]) / size for start in range(0, _PARTS * size, size)]
+        least = min(thirds)
+        return max(0.0, least - _UNSTEADY * (max(thirds) - least) - _CHECKED)
 
     def p_value(self, score: float, crowd: int | None = None) -> float:
         """The share of ordinary scores that are at least as large; above 0, at most 1."""
-        by_rank = super().p_value(score, crowd)
+        return self.standing(score, crowd).p_value
+
+    def standing(self, score: float, crowd: int | None = None) -> Standing:
+        """Where a score stands, among all and among the ordinary ones."""
+        rank = super().p_value(score, crowd)
         if self.bulk is None:
-            return by_rank
-        by_bulk = erfc((score - self.bulk.middle) / self.bulk.deviation / sqrt(2)) / 2
-        expected = by_bulk * self._tolerance * (1 + _UNSURE / sqrt(len(self) + 1))
-        return min(by_rank, max(expected, by_rank * min(self._at_least, self.at_least)))
+            return Standing(rank, rank, -log(rank))
+        away = (score - self.bulk.middle) / self.bulk.deviation
+        expected = erfc(away / sqrt(2)) / 2 * self._tolerance * (1 + _UNSURE / sqrt(len(self) + 1))
+        at_least = min(self._at_least, self.at_least, _AT_LEAST if away > _FAR else 1.0)
+        compared = min(rank, max(expected, rank * _AT_LEAST_COMPARED))
+        return Standing(rank, min(rank, max(expected, rank * at_least)), -log(compared))
 
     @property
     def at_least(self) -> float:
@@ -119,7 +151,9 @@ class RobustReference(Reference):
             return _AT_LEAST_ALONE
         if self.bulk.apart:
             return _AT_LEAST_APART
-        at_least = max(_AT_LEAST, _AT_LEAST_ALONE / (1 + _TAKEN * self.bulk.strangers))
+        at_least = _AT_LEAST_ALONE
+        if len(self) >= _FEWEST_PARTED:
+            at_least = max(_AT_LEAST, at_least / (1 + _TAKEN * self.bulk.strangers))
         return max(_AT_LEAST_LASTING, min(at_least, 1 / (1 + _TAKEN * self.bulk.lasting)))
 
     def rank(self, score: float) -> float:

@@ -59,7 +59,8 @@ REPLACED: list[list[Arrival] | str] = [[("a", 0), ("c", 0), ("b", 0)], [("c", 0)
 @given(
     st.lists(
         st.one_of(
-            st.lists(st.tuples(st.sampled_from("abcdefghij"), st.integers(0, 90).map(lambda n: n * 4)), max_size=5),
+            # Of two that are equally far from a third, by multiples of 4, the cosines may be rounded differently.
+            st.lists(st.tuples(st.sampled_from("abcdefghij"), st.integers(0, 72).map(lambda n: n * 5)), max_size=5),
             st.sampled_from("abcdefghij"),
         ),
         max_size=30,

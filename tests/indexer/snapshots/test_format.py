@@ -188,12 +188,13 @@ def test_frames_that_were_exchanged_are_noticed(whole: bytes, where: str) -> Non
 def test_what_is_something_else_is_refused_by_name(whole: bytes) -> None:
     assert refused(b"SQLite format 3\0" + whole) == "it is not a snapshot of an index"
     judge = new_judge(VerdictPolicy(), 100)
-    with patch.object(snapshot_format, "VERSION", 7):
+    with patch.object(snapshot_format, "VERSION", 8):
         newer = saved(judge)
-    assert refused(newer) == "its format has version 7, but ours is 6"
-    with patch.object(snapshot_format, "VERSION", 5):
-        older = saved(judge)
-    assert load(older, new_judge(VerdictPolicy(), 100)).header == header_of(judge)
+    assert refused(newer) == "its format has version 8, but ours is 7"
+    for understood in (5, 6):
+        with patch.object(snapshot_format, "VERSION", understood):
+            older = saved(judge)
+        assert load(older, new_judge(VerdictPolicy(), 100)).header == header_of(judge)
     with patch.object(Judge, "state", lambda self: ({"another": "version"}, np.zeros((0, DIMENSIONS), np.float32))):
         unclear = saved(judge)
     assert "cannot be understood: KeyError" in refused(unclear)

@@ -184,7 +184,7 @@ def test_a_stranger_is_an_anomaly_once_there_is_enough_to_compare_with() -> None
     assert verdict.p_value is not None
     assert verdict.p_value <= 0.01
     assert verdict.score is not None
-    assert verdict.score > np.quantile([verdict.score or 0 for verdict in said[first:]], 0.99)
+    assert verdict.score > max(verdict.score or 0 for verdict in said[first:])
     assert (verdict.reason, verdict.form_p_value) == ("content", None)
     restarted = indexing.new_judge(VerdictPolicy(), 32)
     restarted.restore([VectorEvent(id=f"u{i}", vector=row, space="s", model="m") for i, row in enumerate(usual)])
@@ -271,7 +271,7 @@ def test_form_is_a_reason_of_its_own() -> None:
     judge = Judge(VectorIndex(32, 2000), VerdictPolicy())
     said = judge.judge([shaped(i, text) for i, text in enumerate(texts)])
     rate = np.mean([verdict.verdict == "anomaly" for verdict in said if verdict.p_value is not None])
-    assert rate < 0.035
+    assert rate < 0.02
     # In a place where many vectors lie, so that only the form is strange.
     usual = int((vectors @ vectors.mean(axis=0)).argmax())
     loud = replace(
