@@ -71,7 +71,10 @@ class Prometheus:
         found = set()
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=10) as client:
             for trouble, expression in EXPRESSIONS.items():
-                answer = (await client.get("/api/v1/query", params={"query": expression})).json()
+                response = await client.get("/api/v1/query", params={"query": expression})
+                if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                    return {"Prometheus is not ready yet"}
+                answer = response.json()
                 assert answer["status"] == "success", (expression, answer)
                 if answer["data"]["result"]:
                     found.add(trouble)
