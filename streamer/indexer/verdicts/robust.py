@@ -45,7 +45,7 @@ _PARTS: Final = 3
 _FEWEST_PARTED: Final = 300  # of fewer scores, a third says nothing
 _UNSTEADY: Final = 0.25  # of the difference between the thirds: a stream that changes has a large one
 _LEANS: Final = 0.1
-_LEANS_OF: Final = 700
+_LEANS_OF: Final = 300
 _TAKEN: Final = 160.0  # of a rate of a hundredth: what strangers take, compared with their share
 # So many deviations beyond the bulk, scores are hardly ordinary, even if the bulk has not been looked at since.
 _FAR: Final = 4.0

@@ -271,7 +271,7 @@ def test_form_is_a_reason_of_its_own() -> None:
     judge = Judge(VectorIndex(32, 2000), VerdictPolicy())
     said = judge.judge([shaped(i, text) for i, text in enumerate(texts)])
     rate = np.mean([verdict.verdict == "anomaly" for verdict in said if verdict.p_value is not None])
-    assert rate < 0.02
+    assert rate < 0.03
     # In a place where many vectors lie, so that only the form is strange.
     usual = int((vectors @ vectors.mean(axis=0)).argmax())
     loud = replace(
