@@ -105,8 +105,7 @@ class Decoder:
             text = clean_text(text)
             if is_blank(text):
                 return None
-        id = check_id(key_text(record.key)) if record.key and not self.key_field else ""
-        return Event(origin, record, id or self._record_id(record, {}), text, document)
+        return Event(origin, record, self._record_id(record, {}), text, document)
 
     def _event(self, record: Record, origin: Origin, headers: Mapping[str, bytes]) -> Input:
         content = self._content(record.value or b"", headers)

@@ -146,16 +146,9 @@ class OffsetTracker:
         window = self._windows.get(origin.tp)
         return window is not None and window.epoch == origin.epoch
 
-    def track(self, tp: TopicPartition, offset: int, size: int = 0, now: float = 0.0) -> Origin | None:
-        """None when the partition is not ours or the offset was tracked before in this epoch. `now`: seconds of any
-        clock that never jumps, the one of `committed` and `statistics`."""
-        window = self._windows.get(tp)
-        if window is None or not window.track(offset, size, now):
-            return None
-        return Origin(tp, offset, window.epoch)
-
-    def track_all(self, records: Iterable[Record], now: float) -> list[Origin | None]:
-        """The same for each of these records, and for many at half the cost."""
+    def track(self, records: Iterable[Record], now: float) -> list[Origin | None]:
+        """Where each of these records is from; None when its partition is not ours or its offset was tracked before in
+        this epoch. `now`: seconds of any clock that never jumps, the one of `committed` and `statistics`."""
         origins: list[Origin | None] = []
         tp, window = None, None
         for record in records:

@@ -206,7 +206,7 @@ class Pipeline:
             self.times.read(max(map(_timestamp, records)), self._wall_clock(), now)
         if self._draining:  # what arrived meanwhile is read by its next owner
             records = [record for record in records if record.tp not in self._draining]
-        origins = self.tracker.track_all(records, now)
+        origins = self.tracker.track(records, now)
         decode = self._decoder.decode
         inputs = [decode(record, origin) for record, origin in zip(records, origins, strict=True) if origin]
         self._records += len(inputs)

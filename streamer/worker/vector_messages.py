@@ -101,9 +101,8 @@ class VectorMessages:
         events = [outcome.event for outcome in outcomes]
         records = [event.record for event in events]
         sketches, forms = zip(*described, strict=True)
-        sources = [b"%b%d" % (_as_path(record.tp), record.offset) for record in records]
         headers: list[HeaderColumn] = [*_passing_through(layout.foreign, records), *self.space_headers]
-        headers.append(("streamer-source", sources))
+        headers.append(("streamer-source", [*map(source, records)]))
         if left_out:
             headers.append(("streamer-left-out", ", ".join(left_out).encode()))
         headers += [(SKETCH_HEADER, sketches), (FORM_HEADER, forms)]

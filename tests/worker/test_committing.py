@@ -29,9 +29,10 @@ class Source(MemorySource):
 
 
 def complete(tracker: OffsetTracker, offset: int) -> None:
-    origin = tracker.track(A, offset)
+    record = Record(A, offset, None, b"", 0)
+    (origin,) = tracker.track([record], 0.0)
     assert origin is not None
-    letter = DeadLetter(origin, Record(A, offset, None, b"", 0), "empty_text", "")
+    letter = DeadLetter(origin, record, "empty_text", "")
     tracker.complete(tracker.settle([letter]))
 
 

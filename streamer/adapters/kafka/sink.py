@@ -85,7 +85,9 @@ class _Bundle:
         lesser = message.instead(kind, reason_of(error))
         if lesser is None:
             return False  # it waits; what lies behind it does not have to
-        self.messages = [*self.messages[:position], lesser, *self.messages[position + 1 :]]
+        if isinstance(self.messages, MessageColumns):
+            self.messages = list(self.messages)
+        self.messages[position] = lesser
         if lesser.topic == message.topic:
             dirty.add(batch.target)
         return True
