@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import tempfile
 import time
@@ -22,14 +21,7 @@ from streamer.adapters.kafka.topics import check_topics
 from streamer.app.kafka import connection_of, open_changelog, open_sink, topic_specs
 from streamer.app.signals import until_signalled
 from streamer.commands.demo_ledger import Ledger
-from streamer.commands.demo_services import (
-    beside,
-    demo_services,
-    demo_settings,
-    environment_of,
-    running,
-    until_ready,
-)
+from streamer.commands.demo_services import beside, demo_settings, started
 from streamer.commands.demo_view import open_view, say, summary_table, try_next
 from streamer.commands.sample import SampleRecord, sample_records
 from streamer.commands.trickle import Trickle
@@ -97,15 +89,11 @@ class _Play:
             with self._console.status("starting broker, worker and indexer …"):
                 broker = await stack.enter_async_context(EmbeddedBroker())
                 await stack.enter_async_context(beside(broker.watch))
-                indexer, worker = demo_services()
-                values = demo_settings(broker.bootstrap_servers, self._folder, indexer, worker)
+                values = demo_settings(broker.bootstrap_servers, self._folder)
                 settings = Settings.model_validate(values)
                 await check_topics(connection_of(settings), topic_specs(settings), create=True)
-                environment = environment_of(values, os.environ)
-                for service in (indexer, worker):
-                    await stack.enter_async_context(running(service, environment, self._folder))
-                for service in (indexer, worker):
-                    await until_ready(service)
+                services, indexer, worker = await started(values, self._folder)
+                await stack.enter_async_context(services)
             say(self._console, f"broker {broker.bootstrap_servers}, worker {worker.url}, indexer {indexer.url}")
             say(self._console, "")
             await self._stream(settings)

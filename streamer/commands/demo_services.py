@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from streamer.settings import ENV_DELIMITER, ENV_PREFIX
 
 HOST = "127.0.0.1"
 PREFERRED_PORTS = (8080, 8081)  # what the documentation speaks of
+ATTEMPTS = 3  # to find ports that are still free when the services listen there
 READY_TIMEOUT = 45.0
 PROBE_TIMEOUT = 2.0
 PROBE_INTERVAL = 0.05
@@ -30,6 +31,10 @@ STOP_TIMEOUT = 25.0  # longer than the worker's drain
 LAST_LINES = 6
 
 Values: TypeAlias = Mapping[str, Mapping[str, Any]]  # section -> key -> value
+
+
+class PortTaken(StreamerError):
+    """A service has ended, and somebody else listens on its port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +56,8 @@ def demo_services() -> tuple[Service, Service]:
     return Service("indexer", "index", indexer), Service("worker", "run", worker)
 
 
-def demo_settings(bootstrap_servers: str, folder: Path, indexer: Service, worker: Service) -> Values:
-    """What differs from the defaults, for all of the demo's processes."""
+def demo_settings(bootstrap_servers: str, folder: Path) -> Values:
+    """What differs from the defaults, for all of the demo's processes, except where they listen."""
     return {
         "kafka": {
             "bootstrap_servers": bootstrap_servers,
@@ -66,8 +71,12 @@ def demo_settings(bootstrap_servers: str, folder: Path, indexer: Service, worker
         "provider": {"name": "onnx"},
         "cache": {"path": folder / "cache.sqlite"},
         "index": {"near_duplicate_similarity": NEAR_DUPLICATE_SIMILARITY},
-        "http": {"host": HOST, "port": indexer.port, "worker_port": worker.port},
     }
+
+
+def listening(indexer: Service, worker: Service) -> Values:
+    """The settings that say where the two listen."""
+    return {"http": {"host": HOST, "port": indexer.port, "worker_port": worker.port}}
 
 
 def environment_of(values: Values, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -81,6 +90,28 @@ def environment_of(values: Values, inherited: Mapping[str, str]) -> dict[str, st
     # The processes run in a folder of their own, away from the user's `streamer.toml`, and still import this package.
     path = [str(Path(streamer.__file__).parent.parent), *filter(None, [inherited.get("PYTHONPATH")])]
     return kept | settings | {"PYTHONPATH": os.pathsep.join(path)}
+
+
+async def started(values: Values, folder: Path) -> tuple[AsyncExitStack, Service, Service]:
+    """Indexer and worker, ready, and what stops them in reverse when it is closed.
+
+    Raises StreamerError, in a group when one of them ends, and as it is when one takes too long.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        services = demo_services()
+        environment = environment_of({**values, **listening(*services)}, os.environ)
+        try:
+            async with AsyncExitStack() as stack:
+                for service in services:
+                    await stack.enter_async_context(running(service, environment, folder))
+                for service in services:
+                    await until_ready(service)
+                return stack.pop_all(), *services
+        except ExceptionGroup as ended:
+            # Another demo that was started at the same time had found the same ports free.
+            if attempt == ATTEMPTS or ended.subgroup(PortTaken) is None:
+                raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 @asynccontextmanager
@@ -131,7 +162,8 @@ async def until_ready(service: Service) -> None:
 async def _watch(service: Service, child: ChildProcess) -> None:
     code = await child.wait()
     words = "\n".join(f"  {line}" for line in child.last_lines(LAST_LINES))
-    raise StreamerError(f"the {service.name} ended unexpectedly (exit code {code}); its last words:\n{words}")
+    kind = StreamerError if _is_free(service.port) else PortTaken
+    raise kind(f"the {service.name} ended unexpectedly (exit code {code}); its last words:\n{words}")
 
 
 def _is_setting(name: str) -> bool:
@@ -139,12 +171,26 @@ def _is_setting(name: str) -> bool:
 
 
 def _free_port(preferred: int) -> int:
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server does: connections may linger
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise StreamerError(f"no free port on {HOST}")
+    if _is_free(preferred):
+        return preferred
+    with _bound(0) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    try:
+        with _bound(port):
+            return True
+    except OSError:
+        return False
+
+
+def _bound(port: int) -> socket.socket:
+    probe = socket.socket()
+    try:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server does: connections may linger
+        probe.bind((HOST, port))
+    except OSError:
+        probe.close()
+        raise
+    return probe

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
+from streamer.adapters.broker import EmbeddedBroker
+from streamer.adapters.kafka.topics import check_topics
+from streamer.app.kafka import connection_of, topic_specs
+from streamer.commands import demo_services as demo_services_module
 from streamer.commands.demo import PACKAGES
 from streamer.commands.demo import demo as run_demo
 from streamer.commands.demo_services import (
+    HOST,
     Service,
     demo_services,
     demo_settings,
     environment_of,
+    listening,
     running,
+    started,
     until_ready,
 )
 from streamer.commands.running import report
 from streamer.errors import MissingExtra
-from streamer.settings import load_settings
+from streamer.settings import Settings, load_settings
+from tests.support.stages import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -35,7 +44,7 @@ async def test_a_missing_package_is_one_clear_line(module: str, monkeypatch: pyt
 
 def test_the_processes_get_the_demo_s_settings_and_nobody_else_s(tmp_path: Path) -> None:
     indexer, worker = Service("indexer", "index", 1111), Service("worker", "run", 2222)
-    values = demo_settings("127.0.0.1:9", tmp_path, indexer, worker)
+    values = {**demo_settings("127.0.0.1:9", tmp_path), **listening(indexer, worker)}
     mine = {
         "STREAMER_KAFKA__GROUP_ID": "production",
         "streamer_topics__input": "real",
@@ -72,3 +81,23 @@ async def test_a_service_that_dies_says_why_in_one_error(tmp_path: Path, capsys:
     said = capsys.readouterr().err
     assert "the worker ended unexpectedly (exit code 2)" in said
     assert "unknown key kafka.sesion_timeout_ms" in said
+
+
+@pytest.mark.slow
+@pytest.mark.own_broker
+@pytest.mark.anyio
+async def test_ports_that_others_take_meanwhile_are_changed_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server((HOST, 0)) as other:
+        taken = iter([other.getsockname()[1]])  # it was free when it was looked at
+        monkeypatch.setattr(demo_services_module, "_free_port", lambda preferred: next(taken, None) or free_port())
+        async with EmbeddedBroker() as broker:
+            values = demo_settings(broker.bootstrap_servers, tmp_path)
+            settings = Settings.model_validate(values)
+            await check_topics(connection_of(settings), topic_specs(settings), create=True)
+            services, indexer, worker = await started(values, tmp_path)
+            async with services:
+                assert other.getsockname()[1] not in (indexer.port, worker.port)
+                for service in (indexer, worker):
+                    await until_ready(service)

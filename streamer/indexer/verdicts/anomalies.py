@@ -46,6 +46,8 @@ _BESIDE_NEW_FORMS: Final = 1.0
 # Trust or novelty from which form may lower a joint p-value as content may, down to such a share of the rank.
 _RESPECTED: Final = 0.5
 _AT_LEAST_RESPECTED: Final = 0.25
+# Such a share of the rate is content's, whatever form says: after a wave of new forms, their scores outrank all others.
+_OF_CONTENT_ALONE: Final = 0.5
 
 # Which of the two is named as the reason: whichever is this unusual by itself.
 _PLAIN: Final = 3.0
@@ -155,7 +157,7 @@ class AnomalyDetector:
         else:
             by_rank = self._joint.rank(score)
             at_least = min(self._content.at_least, _AT_LEAST_RESPECTED if respected else 1.0)
-            p_value = min(by_rank, max(p_value, by_rank * at_least))
+            p_value = min(by_rank, max(p_value, by_rank * at_least), by_content.p_value / _OF_CONTENT_ALONE)
         return Unusualness(
             score=round(score, 6),
             p_value=p_value,

@@ -104,6 +104,19 @@ def test_where_most_forms_are_new_it_is_the_stream_that_changes() -> None:
     assert np.mean([found.p_value <= 0.01 for found in judged]) < 0.02
 
 
+@pytest.mark.slow
+def test_strange_content_is_told_after_a_wave_of_new_forms() -> None:
+    detector = AnomalyDetector(0.01)
+    run(detector, 2000, 1)
+    run(detector, 200, 2, strange=1.0)  # a producer's new format, which everybody has from now on
+    for count in (0, 500, 500):
+        judged, _ = run(detector, count, 3 + count, strange=1.0)
+        assert np.mean([found.p_value <= 0.01 for found in judged] or 0) < 0.02
+        found = detector.judge(ContentScore(6.0, 0.5), unpack_form(form_of(LOUD)))
+        assert found is not None
+        assert found.p_value <= 0.01
+
+
 def test_unusual_company_makes_an_event_more_unusual_but_is_no_alarm() -> None:
     detector = AnomalyDetector(0.01)
     run(detector, 1000, 1)
