@@ -201,11 +201,9 @@ class Ledger:
         return copy.of if copy and copy.of else id
 
     def _found(self, kind: Literal["repeat", "reworded"]) -> Found:
-        """A copy is found when it is linked to its family, or its original to it: the two may have overtaken each
-        other on their way through different partitions, and then it is the original that comes second."""
+        """A copy is found when it is linked to its family."""
         planted = {id for id, copy in self._copies.items() if copy.kind == kind}
         linked = {id for id, first in self._duplicates.items() if self._first(id) == self._first(first)}
-        linked |= {self._duplicates.get(self._first(id), "") for id in planted}
         return Found(len(planted & linked), len(planted))
 
 

@@ -61,6 +61,7 @@ def demo_settings(bootstrap_servers: str, folder: Path) -> Values:
     return {
         "kafka": {
             "bootstrap_servers": bootstrap_servers,
+            "partitions": 1,  # so that messages arrive in the order of the sample, and every run finds the same
             # The embedded broker has no idempotence, makes a first member wait for others for half of its session
             # timeout, and looks for new records only now and then while it holds a fetch.
             "idempotent": False,
@@ -102,10 +103,11 @@ async def started(values: Values, folder: Path) -> tuple[AsyncExitStack, Service
         environment = environment_of({**values, **listening(*services)}, os.environ)
         try:
             async with AsyncExitStack() as stack:
-                for service in services:
-                    await stack.enter_async_context(running(service, environment, folder))
-                for service in services:
-                    await until_ready(service)
+                children = [
+                    await stack.enter_async_context(running(service, environment, folder)) for service in services
+                ]
+                for service, child in zip(services, children, strict=True):
+                    await until_ready(service, child)
                 return stack.pop_all(), *services
         except ExceptionGroup as ended:
             # Another demo that was started at the same time had found the same ports free.
@@ -115,7 +117,7 @@ async def started(values: Values, folder: Path) -> tuple[AsyncExitStack, Service
 
 
 @asynccontextmanager
-async def running(service: Service, environment: Mapping[str, str], folder: Path) -> AsyncIterator[None]:
+async def running(service: Service, environment: Mapping[str, str], folder: Path) -> AsyncIterator[ChildProcess]:
     """The service's process, for as long as the block runs; its log is `NAME.log` in `folder`.
 
     Raises StreamerError, in a group, when it ends unasked or does not end well when asked to.
@@ -125,7 +127,7 @@ async def running(service: Service, environment: Mapping[str, str], folder: Path
     child = await ChildProcess.start(command, environment=environment, folder=str(folder), log=log)
     try:
         async with beside(partial(_watch, service, child)):
-            yield
+            yield child
     finally:
         await child.stop(STOP_TIMEOUT)
     if child.exit_code:
@@ -141,8 +143,11 @@ async def beside(watch: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterato
         tasks.cancel_scope.cancel()
 
 
-async def until_ready(service: Service) -> None:
-    """Wait for `/readyz`. Raises StreamerError with what it last answered when that takes too long."""
+async def until_ready(service: Service, child: ChildProcess) -> None:
+    """Wait until it is this process that answers, and is ready.
+
+    Raises StreamerError with what was last answered when that takes too long.
+    """
     answer = "nothing"
     # Proxies of the environment have no business on loopback.
     async with httpx.AsyncClient(base_url=service.url, timeout=PROBE_TIMEOUT, trust_env=False) as client:
@@ -150,7 +155,7 @@ async def until_ready(service: Service) -> None:
             while True:
                 try:
                     response = await client.get("/readyz")
-                    if response.is_success:
+                    if response.is_success and (await client.get("/v1/status")).json().get("pid") == child.pid:
                         return
                     answer = response.text
                 except httpx.TransportError as exc:

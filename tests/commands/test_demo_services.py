@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
+import httpx
 import pytest
 
 from streamer.adapters.broker import EmbeddedBroker
@@ -75,29 +78,49 @@ async def test_a_service_that_dies_says_why_in_one_error(tmp_path: Path, capsys:
     service = Service("worker", "run", 1)
     environment = environment_of({"kafka": {"sesion_timeout_ms": 1}}, os.environ)
     with pytest.raises(ExceptionGroup) as raised:
-        async with running(service, environment, tmp_path):
-            await until_ready(service)
+        async with running(service, environment, tmp_path) as child:
+            await until_ready(service, child)
     assert report(raised.value, debug=False) == 1
     said = capsys.readouterr().err
     assert "the worker ended unexpectedly (exit code 2)" in said
     assert "unknown key kafka.sesion_timeout_ms" in said
 
 
+@pytest.fixture
+def ready_server() -> Iterator[int]:
+    """The port of somebody else, who is ready: the indexer of another demo, say."""
+
+    class Ready(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"ready": true}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer((HOST, 0), Ready) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
 @pytest.mark.slow
 @pytest.mark.own_broker
 @pytest.mark.anyio
 async def test_ports_that_others_take_meanwhile_are_changed_for_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ready_server: int
 ) -> None:
-    with socket.create_server((HOST, 0)) as other:
-        taken = iter([other.getsockname()[1]])  # it was free when it was looked at
-        monkeypatch.setattr(demo_services_module, "_free_port", lambda preferred: next(taken, None) or free_port())
-        async with EmbeddedBroker() as broker:
-            values = demo_settings(broker.bootstrap_servers, tmp_path)
-            settings = Settings.model_validate(values)
-            await check_topics(connection_of(settings), topic_specs(settings), create=True)
-            services, indexer, worker = await started(values, tmp_path)
-            async with services:
-                assert other.getsockname()[1] not in (indexer.port, worker.port)
-                for service in (indexer, worker):
-                    await until_ready(service)
+    taken = iter([ready_server])  # it was free when it was looked at
+    monkeypatch.setattr(demo_services_module, "_free_port", lambda preferred: next(taken, None) or free_port())
+    async with EmbeddedBroker() as broker:
+        values = demo_settings(broker.bootstrap_servers, tmp_path)
+        settings = Settings.model_validate(values)
+        await check_topics(connection_of(settings), topic_specs(settings), create=True)
+        services, indexer, worker = await started(values, tmp_path)
+        async with services, httpx.AsyncClient() as client:
+            assert ready_server not in (indexer.port, worker.port)
+            roles = [(await client.get(f"{service.url}/v1/status")).json()["role"] for service in (indexer, worker)]
+            assert roles == ["indexer", "worker"]

@@ -20,8 +20,7 @@ from streamer.commands.sample import sample_records
 
 ROOT = Path(__file__).parent.parent.parent
 
-# One after the other: two that start at once may both find the usual ports free.
-pytestmark = [pytest.mark.own_broker, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.own_broker
 
 
 class Demo:
@@ -129,6 +128,9 @@ def test_once_everything_that_was_planted_is_found_and_nothing_is_left(start_dem
     assert "dead letters 3 (empty_text 1, too_long 1, undecodable 1)" in lines
     assert f"exact repeats {repeats} of {repeats} found" in lines
     assert f"rewordings {rewordings} of {rewordings} found" in lines
+    strange = counts["strange"]
+    assert f"out of place {strange} of {strange} found" in lines
+    assert "other anomalies 0" in lines
     assert "false near-duplicates 0" in lines
     assert len(demo.seen) >= 3
     assert demo.leaves() == []
