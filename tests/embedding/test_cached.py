@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio
 import numpy as np
@@ -69,6 +69,32 @@ async def test_one_read_and_one_write_per_batch() -> None:
         2,
         2,
     )
+
+
+async def test_who_has_paid_waits_until_it_is_stored_and_who_waits_for_that_need_not() -> None:
+    class Slow(MemoryCache):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = anyio.Event()
+
+        async def put_many(self, entries: Mapping[bytes, Embedding]) -> None:
+            await self.gate.wait()
+            await super().put_many(entries)
+
+    cache, done = Slow(), list[str]()
+    embedder = CachedEmbedder(HashEmbedder(), cache)
+
+    async def ask(name: str) -> None:
+        await embedder.embed(["a"], "document")
+        done.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask, "first")
+        tasks.start_soon(ask, "second")
+        await anyio.wait_all_tasks_blocked()
+        assert done == ["second"]
+        cache.gate.set()
+    assert done == ["second", "first"]
 
 
 async def test_a_query_is_not_answered_with_a_document_vector() -> None:
