@@ -155,13 +155,20 @@ async def until_ready(service: Service, child: ChildProcess) -> None:
             while True:
                 try:
                     response = await client.get("/readyz")
-                    if response.is_success and (await client.get("/v1/status")).json().get("pid") == child.pid:
+                    if response.is_success and await _is_answering(child, client):
                         return
                     answer = response.text
                 except httpx.TransportError as exc:
                     answer = repr(exc)
                 await anyio.sleep(PROBE_INTERVAL)
     raise StreamerError(f"the {service.name} was not ready within {READY_TIMEOUT:g} s; it last answered: {answer}")
+
+
+async def _is_answering(child: ChildProcess, client: httpx.AsyncClient) -> bool:
+    try:
+        return bool((await client.get("/v1/status")).json()["pid"] == child.pid)
+    except (ValueError, LookupError, TypeError):
+        return False  # somebody else has the port, and says other things
 
 
 async def _watch(service: Service, child: ChildProcess) -> None:

@@ -88,13 +88,13 @@ async def test_a_service_that_dies_says_why_in_one_error(tmp_path: Path, capsys:
 
 @pytest.fixture
 def ready_server() -> Iterator[int]:
-    """The port of somebody else, who is ready: the indexer of another demo, say."""
+    """The port of somebody else, who says to be ready."""
 
     class Ready(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b'{"ready": true}')
+            self.wfile.write({"/readyz": b'{"ready": true}'}.get(self.path, b"<html>"))
 
         def log_message(self, *_: object) -> None:
             pass
