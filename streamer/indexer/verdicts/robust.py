@@ -19,7 +19,7 @@ _Z_CHECKED: Final = 1.644854
 _SUPPOSED: Final = 0.1  # strangers, until it is known better
 # Beyond the expected ones, so many may be ordinary, too; and for two strangers that are counted, a third one looks more
 # ordinary than that.
-_MAY_BE_ORDINARY: Final = 0.01
+_MAY_BE_ORDINARY: Final = 0.005
 _WITH_HIDDEN: Final = 1.5
 _MOST_STRANGERS: Final = 0.15
 _ROUNDS: Final = 6
