@@ -105,6 +105,20 @@ def test_a_tail_that_has_been_there_all_along_is_of_strangers() -> None:
     assert lasting.at_least < wave.at_least
 
 
+def test_strangers_that_have_been_there_all_along_widen_the_bulk_no_more() -> None:
+    rng = np.random.default_rng(5)
+    reference = RobustReference(RATE, 80)
+    for i in range(3000):
+        reference.add(float(rng.normal(3, 0.5) if i % 12 == 0 else rng.normal()))
+    bulk = reference.bulk
+    assert bulk is not None
+    score = bulk.middle + 2.2 * bulk.deviation
+    told = NormalDist().cdf(-2.2)
+    assert told / 2 < reference.p_value(score) < told
+    reference.bulk = bulk._replace(lasting=0.0)
+    assert reference.p_value(score) > told
+
+
 def test_where_the_bulk_leans_the_tail_is_of_ordinary_scores() -> None:
     rng = np.random.default_rng(9)
     leaning = RobustReference(RATE, 80)
