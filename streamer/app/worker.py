@@ -166,6 +166,7 @@ def make_pipeline(settings: Settings, source: KafkaSource, embedding: EmbeddingS
         max_in_flight_events=batch.max_in_flight_events,
         max_in_flight_bytes=batch.max_in_flight_bytes,
         commit_interval=delivery.commit_interval_ms / 1000,
+        max_uncommitted_events=batch.max_in_flight_events // 2 if delivery.guarantee == "at-least-once" else None,
         drain_timeout=delivery.drain_timeout_ms / 1000,
     )
     tracing = ConsumerTracing(find_tracing(), settings.kafka.group_id)

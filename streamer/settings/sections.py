@@ -168,7 +168,9 @@ class BatchSettings(Section):
         25, description="a micro-batch is cut so long after its first event; longer means fewer, larger requests"
     )
     max_in_flight_events: Positive = Field(
-        4_000, description="events per partition between read and acknowledged; at the limit intake pauses"
+        4_000,
+        description="events per partition between read and acknowledged; at the limit intake pauses, as it does at "
+        "half of it between acknowledged and committed (at least once)",
     )
     max_in_flight_bytes: Positive = Field(
         16_000_000, description="bytes per partition between read and acknowledged; at the limit intake pauses"

@@ -19,6 +19,7 @@ Reason: TypeAlias = Literal[
     "consuming",  # no answer from the brokers, or they reject the credentials
     "index",  # the database of vectors does not answer
     "partition",  # one of them cannot be read, the others flow
+    "commit",  # so much is done and not committed that nothing more is read
     "dead_letters",  # nearly all records become dead letters
     "provider_down",
     "provider_rate_limited",
@@ -39,7 +40,7 @@ _DISK_FULL: Final = re.compile(
 )  # SQLite's, ENOSPC's and EDQUOT's words
 _PROVIDER: Final = ("provider_down", "provider_rate_limited", "provider_key", "provider_quota", "provider_blocked")
 WORKER_REASONS: Final[tuple[Reason, ...]] = (
-    "group", "stopping", "publishing", "consuming", "partition", "dead_letters", *_PROVIDER, "spend_limit",
+    "group", "stopping", "publishing", "consuming", "partition", "commit", "dead_letters", *_PROVIDER, "spend_limit",
 )  # fmt: skip
 INDEXER_REASONS: Final[tuple[Reason, ...]] = (
     "starting", "loading_snapshot", "restoring", "stopped", "publishing", "consuming", "index", *_PROVIDER,

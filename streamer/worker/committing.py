@@ -39,15 +39,15 @@ class Committing:
         self._wall_clock = wall_clock
         self._lock = anyio.Lock()
 
-    async def commit(self, tps: Collection[TopicPartition]) -> None:
-        """What is complete of these partitions. What fails is left for the next commit."""
+    async def commit(self, tps: Collection[TopicPartition]) -> bool:
+        """What is complete of these partitions; False where that fails and is left for the next commit."""
         # The lock keeps a slow periodic commit from landing after the final one of a rebalance and moving it back.
         async with self._lock:
             offsets = self._tracker.committable(tps)
             if not offsets:
                 if not self._tracker.committable():
                     self.health.succeeded()
-                return
+                return True
             begun = self._clock()
             self.health.begins(begun, self._wall_clock())
             try:
@@ -56,9 +56,10 @@ class Committing:
                 self.failures += 1
                 self.health.failed(str(exc))
                 log.warning("offsets not committed", reason=str(exc), partitions=sorted(map(str, offsets)))
-            else:
-                self.commits += 1
-                self.health.succeeded()
-                now = self._clock()
-                self._times.stages["commit"].observe(now - begun)
-                self._tracker.committed(offsets, now)
+                return False
+            self.commits += 1
+            self.health.succeeded()
+            now = self._clock()
+            self._times.stages["commit"].observe(now - begun)
+            self._tracker.committed(offsets, now)
+            return True

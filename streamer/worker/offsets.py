@@ -2,7 +2,7 @@
 
 Per partition there is a window of tracked offsets. An offset is *settled* when its outcome is known and *complete*
 when the broker has acknowledged that outcome. Outcomes are released in offset order (the window is the reorder
-buffer), and only the completed prefix is committable.
+buffer), and only the completed prefix is committable. Until it is committed a crash repeats it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class PartitionWindow:
         self._incomplete: deque[tuple[int, int, float]] = deque()  # offset, bytes, when it was read
         self._completed: set[int] = set()
         self._uncommitted_since: float | None = None  # since the last commit, or since the first record after it
+        self.uncommitted = 0  # events of the completed prefix
+        self._uncommitted: deque[tuple[int, int]] = deque()  # what became committable at a time, how many events
 
     def __repr__(self) -> str:
         return (
@@ -86,17 +88,26 @@ class PartitionWindow:
         if not self._completed and offsets == [offset for offset, _, _ in islice(self._incomplete, len(offsets))]:
             for _ in offsets:  # nearly always
                 self.in_flight_bytes -= self._incomplete.popleft()[1]
-            self.committable = offsets[-1] + 1
+            self._grow(offsets[-1] + 1, len(offsets))
             return
         self._completed.update(offsets)
+        before, last = len(self._incomplete), None
         while self._incomplete and self._incomplete[0][0] in self._completed:
-            done, size, _ = self._incomplete.popleft()
-            self._completed.discard(done)
+            last, size, _ = self._incomplete.popleft()
+            self._completed.discard(last)
             self.in_flight_bytes -= size
-            self.committable = done + 1
+        if last is not None:
+            self._grow(last + 1, before - len(self._incomplete))
+
+    def _grow(self, committable: int, count: int) -> None:
+        self.committable = committable
+        self.uncommitted += count
+        self._uncommitted.append((committable, count))
 
     def committed(self, offset: int, now: float) -> None:
         self._uncommitted_since = None if offset > self._highest else now
+        while self._uncommitted and self._uncommitted[0][0] <= offset:
+            self.uncommitted -= self._uncommitted.popleft()[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +234,19 @@ class OffsetTracker:
         chosen = self._windows if tps is None else [tp for tp in tps if tp in self._windows]
         return sum(self._windows[tp].in_flight for tp in chosen)
 
-    def with_room(self, max_events: int, max_bytes: int) -> list[TopicPartition]:
-        """Partitions that may read on: fewer events and fewer bytes in flight than these bounds."""
+    def most_uncommitted(self) -> int:
+        """Events that are complete and not committed, of the partition that has most of them."""
+        return max((window.uncommitted for window in self._windows.values()), default=0)
+
+    def with_room(self, max_events: int, max_bytes: int, max_uncommitted: int | None = None) -> list[TopicPartition]:
+        """Partitions that may read on: fewer events and fewer bytes in flight than these bounds, and fewer events that
+        are complete and not committed."""
         return [
             tp
             for tp, window in self._windows.items()
-            if window.in_flight < max_events and window.in_flight_bytes < max_bytes
+            if window.in_flight < max_events
+            and window.in_flight_bytes < max_bytes
+            and (max_uncommitted is None or window.uncommitted < max_uncommitted)
         ]
 
     def statistics(self, now: float = 0.0) -> OffsetStatistics:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from operator import attrgetter
 
 import anyio
@@ -72,6 +72,7 @@ class Pipeline:
         self._joined = False
         self._arrived = Notify()  # events wait in the batcher, or a drain begins
         self._advanced = Notify()  # offsets became complete: room to read, maybe drained
+        self._crowded = Notify()  # much is complete and not committed
         self._outbox = Outbox(
             sink, encoder, self.tracker, self._advanced, self.times, clock=clock, wall_clock=wall_clock
         )
@@ -147,7 +148,15 @@ class Pipeline:
             return Waiting("stopping", "stopping")
         if not self._joined:
             return Waiting("group", "waiting to join the consumer group")
+        if (uncommitted := self._held_up_by_commits()) is not None:
+            return uncommitted
         return Waiting("dead_letters", str(useless)) if (useless := self._share.problem(self.clock())) else None
+
+    def _held_up_by_commits(self) -> Waiting | None:
+        lack, most = self.commit_health.lack(self.clock()), self._settings.max_uncommitted_events
+        if lack is None or most is None or self.tracker.most_uncommitted() < most:
+            return None
+        return replace(lack, text=f"{lack.text}; nothing more is read until they succeed")
 
     def ready(self) -> str | None:
         """The same as a sentence."""
@@ -188,7 +197,10 @@ class Pipeline:
         """Backpressure is not asking: a partition with a full window keeps its prefetched records in the client."""
         settings = self._settings
         while not self._stopping.is_set():
-            room = self.tracker.with_room(settings.max_in_flight_events, settings.max_in_flight_bytes)
+            uncommitted = settings.max_uncommitted_events
+            if uncommitted is not None and 2 * self.tracker.most_uncommitted() >= uncommitted:
+                self._crowded.notify()
+            room = self.tracker.with_room(settings.max_in_flight_events, settings.max_in_flight_bytes, uncommitted)
             tps = [tp for tp in room if tp not in self._draining]
             if not tps:
                 with anyio.move_on_after(settings.poll_timeout):
@@ -264,8 +276,12 @@ class Pipeline:
 
     async def _commit_regularly(self) -> None:
         while True:
-            await anyio.sleep(self._settings.commit_interval)
-            await self._committing.commit(self.tracker.partitions)
+            with anyio.move_on_after(self._settings.commit_interval):
+                await self._crowded.wait()
+            if await self._committing.commit(self.tracker.partitions):
+                self._advanced.notify()
+            else:
+                await anyio.sleep(self._settings.commit_interval)
 
 
 def _names(tps: Collection[TopicPartition]) -> list[str]:

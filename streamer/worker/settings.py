@@ -9,7 +9,8 @@ from streamer.worker.batching import BatchPolicy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineSettings:
-    """Seconds and counts. The in-flight bounds are per partition: beyond them it is not polled."""
+    """Seconds and counts. The bounds are per partition: beyond them it is not polled. `max_uncommitted_events`: that
+    are complete, so that only a crash repeats them; None where it does not. Half of them are committed at once."""
 
     batch: BatchPolicy
     max_batches: int
@@ -17,4 +18,5 @@ class PipelineSettings:
     max_in_flight_bytes: int
     commit_interval: float
     drain_timeout: float
+    max_uncommitted_events: int | None = None
     poll_timeout: float = 0.2

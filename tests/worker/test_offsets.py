@@ -78,6 +78,14 @@ class Tracking(RuleBasedStateMachine):
         self.tracker.complete(map(outcome, [*self.stale[-1:], *some, *self.stale[-1:]]))
         self.acked.update((origin.tp, origin.offset) for origin in some)
 
+    @precondition(lambda self: self.unacked)
+    @rule(data=st.data())
+    def acknowledge_while_a_commit_is_underway(self, data: st.DataObject) -> None:
+        offsets = self.tracker.committable()
+        self.acknowledge(data)
+        self.tracker.committed(offsets)
+        self.last_commit.update(offsets)
+
     @rule()
     def commit(self) -> None:
         offsets = self.tracker.committable()
@@ -126,6 +134,15 @@ class Tracking(RuleBasedStateMachine):
         assert statistics.in_flight == expected
         assert statistics.in_flight_bytes == 10 * expected
 
+    @invariant()
+    def uncommitted_is_the_completed_prefix_beyond_the_last_commit(self) -> None:
+        most = 0
+        for tp in (A, B):
+            prefix = takewhile(lambda origin: (origin.tp, origin.offset) in self.acked, self.tracked[tp])
+            since = self.last_commit.get(tp, 0)
+            most = max(most, sum(origin.offset >= since for origin in prefix))
+        assert self.tracker.most_uncommitted() == most
+
 
 TestTracking = Tracking.TestCase
 
@@ -153,6 +170,22 @@ def test_room_counts_events_and_bytes() -> None:
     track(tracker, B, 0, 100)
     assert tracker.with_room(3, 1000) == [B]
     assert tracker.with_room(10, 100) == [A]
+
+
+def test_what_is_complete_and_not_committed_takes_room() -> None:
+    tracker = OffsetTracker()
+    tracker.assign([A])
+    origins = [track(tracker, A, offset) for offset in (0, 7, 8, 9)]
+    tracker.complete(tracker.settle(outcome(origin) for origin in origins[:3] if origin))
+    assert tracker.in_flight() == 1
+    assert tracker.most_uncommitted() == 3
+    assert tracker.with_room(2, 1) == tracker.with_room(2, 1, 4) == [A]
+    assert tracker.with_room(2, 1, 3) == []
+    tracker.committed({A: 8})
+    assert tracker.most_uncommitted() == 3, "an offset in the midst of what was completed at once"
+    tracker.committed({A: 9})
+    assert tracker.most_uncommitted() == 0
+    assert tracker.with_room(2, 1, 3) == [A]
 
 
 def test_a_sought_back_consumer_does_not_track_twice() -> None:

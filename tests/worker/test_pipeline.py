@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ from streamer.core.events import Message, Record, TopicPartition
 from streamer.core.vectors import Purpose
 from streamer.errors import PartitionLost
 from streamer.protocols import Acknowledgement, Embedding, Rejection
+from streamer.telemetry.commit_health import LASTING_SECONDS
 from streamer.testing import HashEmbedder, MemorySink, MemorySource, record, vector_of
 from streamer.worker.pipeline import Pipeline
 from tests.worker.flows import pipeline, until
@@ -298,6 +300,43 @@ async def test_a_refused_commit_is_survived() -> None:
         source.lost = set()
         await until(lambda: source.committed == {A: 39})
         flow.stop()
+
+
+async def test_nothing_more_is_read_while_so_much_is_not_committed() -> None:
+    source = MemorySource({A: texts(A, 1000), B: texts(B, 40)}, max_records=10)
+    source.lost = {A, B}
+    later = 0.0
+    flow = pipeline(source, HashEmbedder(), MemorySink(), max_uncommitted=50, clock=lambda: time.monotonic() + later)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A, B])
+        await until(lambda: flow.done() >= 50 + 40 and not flow.statistics().in_flight)
+        failures = flow.statistics().commit_failures_total
+        done = flow.done()
+        await until(lambda: flow.statistics().commit_failures_total > failures + 5)
+        assert flow.done() == done
+        assert flow.done() - 40 < 50 + 100, "of A what was in flight, too, at the most"
+        assert flow.statistics().in_flight == 0
+        assert flow.ready() is None, "commits fail now and then"
+        later = LASTING_SECONDS
+        assert flow.ready() == "commits: another member owns the partition now; nothing more is read until they succeed"
+        source.lost = set()
+        await until(lambda: source.committed == {A: 2 * 1000 - 1, B: 2 * 40 - 1})
+        assert flow.ready() is None
+        flow.stop()
+    assert flow.done() == 1000 + 40
+
+
+@pytest.mark.parametrize("most", [50, None])
+async def test_offsets_are_committed_for_each_half_of_what_may_be_uncommitted(most: int | None) -> None:
+    source, sink = MemorySource({A: texts(A, 1000)}, max_records=10), MemorySink()
+    flow = pipeline(source, HashEmbedder(), sink, max_in_flight=50, commit_interval=3600, max_uncommitted=most)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A])
+        await until(lambda: len(sink.acknowledged) == 1000)
+        flow.stop()
+    assert (len(source.commits) > 1000 // (50 + 50)) is (most is not None)
 
 
 @pytest.mark.slow
