@@ -166,8 +166,8 @@ def make_pipeline(settings: Settings, source: KafkaSource, embedding: EmbeddingS
         max_in_flight_events=batch.max_in_flight_events,
         max_in_flight_bytes=batch.max_in_flight_bytes,
         commit_interval=delivery.commit_interval_ms / 1000,
-        max_uncommitted_events=batch.max_in_flight_events // 2 if delivery.guarantee == "at-least-once" else None,
         drain_timeout=delivery.drain_timeout_ms / 1000,
+        repeats_uncommitted=delivery.guarantee == "at-least-once",
     )
     tracing = ConsumerTracing(find_tracing(), settings.kafka.group_id)
     return Pipeline(source, embedding.embedder, sink, decoder, encoder, flow, tracing=tracing)

@@ -91,7 +91,6 @@ def _settings(settings: Settings) -> PipelineSettings:
         max_batches=BATCHES,
         max_in_flight_events=batch.max_in_flight_events,
         max_in_flight_bytes=batch.max_in_flight_bytes,
-        max_uncommitted_events=batch.max_in_flight_events // 2,
         commit_interval=delivery.commit_interval_ms / 1000,
         drain_timeout=delivery.drain_timeout_ms / 1000,
     )

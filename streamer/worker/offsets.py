@@ -22,6 +22,7 @@ class PartitionWindow:
         self.epoch = epoch
         self.in_flight_bytes = 0
         self.committable: int | None = None  # NEXT offset to consume once everything before it is complete
+        self.uncommitted = 0  # events of the completed prefix
         self.first: int | None = None  # offset that was read
         self._highest = -1
         self._unreleased: deque[int] = deque()
@@ -29,7 +30,6 @@ class PartitionWindow:
         self._incomplete: deque[tuple[int, int, float]] = deque()  # offset, bytes, when it was read
         self._completed: set[int] = set()
         self._uncommitted_since: float | None = None  # since the last commit, or since the first record after it
-        self.uncommitted = 0  # events of the completed prefix
         self._uncommitted: deque[tuple[int, int]] = deque()  # what became committable at a time, how many events
 
     def __repr__(self) -> str:

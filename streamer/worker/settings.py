@@ -9,8 +9,8 @@ from streamer.worker.batching import BatchPolicy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineSettings:
-    """Seconds and counts. The bounds are per partition: beyond them it is not polled. `max_uncommitted_events`: that
-    are complete, so that only a crash repeats them; None where it does not. Half of them are committed at once."""
+    """Seconds and counts. The bounds are per partition: beyond them it is not polled. `repeats_uncommitted`: whether a
+    crash repeats what is complete and not committed."""
 
     batch: BatchPolicy
     max_batches: int
@@ -18,5 +18,10 @@ class PipelineSettings:
     max_in_flight_bytes: int
     commit_interval: float
     drain_timeout: float
-    max_uncommitted_events: int | None = None
+    repeats_uncommitted: bool = True
     poll_timeout: float = 0.2
+
+    @property
+    def max_uncommitted_events(self) -> int | None:
+        """That are complete; None where there may be any number. Half of them are committed at once."""
+        return max(1, self.max_in_flight_events // 2) if self.repeats_uncommitted else None

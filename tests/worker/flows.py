@@ -28,7 +28,7 @@ def pipeline(
     max_in_flight: int = 100,
     commit_interval: float = 0.003,
     poll_timeout: float = 0.01,
-    max_uncommitted: int | None = 50,
+    repeats_uncommitted: bool = True,
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
     tracing: ConsumerTracing | None = None,
@@ -41,7 +41,7 @@ def pipeline(
         commit_interval=commit_interval,
         drain_timeout=drain_timeout,
         poll_timeout=poll_timeout,
-        max_uncommitted_events=max_uncommitted,
+        repeats_uncommitted=repeats_uncommitted,
     )
     encoder = Encoder(space=SPACE, vectors_topic="vectors", dead_letters_topic="dead-letters")
     return Pipeline(

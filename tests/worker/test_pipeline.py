@@ -306,7 +306,7 @@ async def test_nothing_more_is_read_while_so_much_is_not_committed() -> None:
     source = MemorySource({A: texts(A, 1000), B: texts(B, 40)}, max_records=10)
     source.lost = {A, B}
     later = 0.0
-    flow = pipeline(source, HashEmbedder(), MemorySink(), max_uncommitted=50, clock=lambda: time.monotonic() + later)
+    flow = pipeline(source, HashEmbedder(), MemorySink(), max_in_flight=100, clock=lambda: time.monotonic() + later)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(flow.run)
         await flow.on_assigned([A, B])
@@ -327,16 +327,26 @@ async def test_nothing_more_is_read_while_so_much_is_not_committed() -> None:
     assert flow.done() == 1000 + 40
 
 
-@pytest.mark.parametrize("most", [50, None])
-async def test_offsets_are_committed_for_each_half_of_what_may_be_uncommitted(most: int | None) -> None:
+@pytest.mark.parametrize("repeats", [True, False])
+async def test_offsets_are_committed_early_where_a_crash_would_repeat_what_is_not(repeats: bool) -> None:
     source, sink = MemorySource({A: texts(A, 1000)}, max_records=10), MemorySink()
-    flow = pipeline(source, HashEmbedder(), sink, max_in_flight=50, commit_interval=3600, max_uncommitted=most)
+    flow = pipeline(source, HashEmbedder(), sink, max_in_flight=50, commit_interval=3600, repeats_uncommitted=repeats)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(flow.run)
         await flow.on_assigned([A])
         await until(lambda: len(sink.acknowledged) == 1000)
         flow.stop()
-    assert (len(source.commits) > 1000 // (50 + 50)) is (most is not None)
+    assert (len(source.commits) > 1000 // (25 + 50)) is repeats
+
+
+async def test_the_smallest_window_flows() -> None:
+    source, sink = MemorySource({A: texts(A, 20)}, max_records=1), MemorySink()
+    flow = pipeline(source, HashEmbedder(), sink, max_in_flight=1, commit_interval=3600)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A])
+        await until(lambda: len(sink.acknowledged) == 20)
+        flow.stop()
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ _AT_LEAST: Final = 0.4
 # bulk leans, its upper half wider than its lower one by so much of both, ordinary scores have a heavy tail themselves.
 # Of real text it hardly leans, however many strangers there are. Few scores lean by chance: of those, less is enough.
 _AT_LEAST_LASTING: Final = 0.15
-_NARROWER: Final = 0.8  # then some are in the bulk, too, and widen it: so much of what it tells is of ordinary scores
+_NARROWER: Final = 0.8  # such strangers widen the bulk, too: so much of what it tells is of ordinary scores
 _PARTS: Final = 3
 _FEWEST_PARTED: Final = 300  # of fewer scores, a third says nothing
 _UNSTEADY: Final = 0.25  # of the difference between the thirds: a stream that changes has a large one
