@@ -32,20 +32,27 @@ class AppliedRecords:
 
 
 def apply_records(
-    judge: Judge, space: Space, records: Sequence[Record], is_new: Callable[[Record], bool]
+    judge: Judge,
+    space: Space,
+    records: Sequence[Record],
+    is_new: Callable[[Record], bool],
+    decoded: Callable[[], object] = lambda: None,
 ) -> AppliedRecords:
     """Remember, judge (new records) or restore (older ones), and forget, in order of arrival. Never raises.
 
+    `decoded` is called, perhaps several times, before what leaves the interpreter to other threads for the most part.
     Vectors of another space are left aside: a cosine between two spaces is a number without a meaning.
     """
     applied = AppliedRecords()
     if not judge.takes_columns or any(map(is_new, records)):
+        decoded()
         _apply(judge, space, records, is_new, applied)
         return applied
     # Many events are remembered at once, where that gives the same: between two tombstones, and if they are plain.
     for _, group in groupby(records, key=_is_tombstone):
         run = list(group)
         columns = read_columns(run, space) if len(run) >= _FEWEST_IN_COLUMNS else None
+        decoded()
         if columns is None:
             _apply(judge, space, run, is_new, applied)
         else:

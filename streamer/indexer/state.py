@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import Counter
@@ -11,7 +12,7 @@ from contextlib import nullcontext, suppress
 from typing import Final, TypeVar
 
 import structlog
-from anyio import Event, Lock, from_thread
+from anyio import Event, Lock
 from anyio.to_thread import run_sync
 
 from streamer.core.events import Message, Record, TopicPartition
@@ -94,15 +95,15 @@ class IndexerState:
         at_work: Event | None = None,
     ) -> list[Message]:
         """Remember a batch, in order, and judge what is new; the verdicts to publish. `span`: around this work.
-        `at_work`: set when this goes on in another thread."""
+        `at_work`: set when the event loop may go on beside this for a while."""
+        loop = asyncio.get_running_loop()
 
-        def begin() -> tuple[Sequence[Verdict], list[Message]]:
+        def decoded() -> None:
             if at_work is not None:
-                from_thread.run_sync(at_work.set)
-            return self._apply(records, progress, verdict_topic, span)
+                loop.call_soon_threadsafe(at_work.set)  # which this thread does not wait for, as it would with anyio's
 
         async with self._judging:
-            verdicts, messages = await run_sync(begin)
+            verdicts, messages = await run_sync(self._apply, records, progress, verdict_topic, span, decoded)
         self.recent.add(verdicts, int(time.time() * 1000))
         return messages
 
@@ -143,12 +144,17 @@ class IndexerState:
         return lambda: begun.cancel() or begun.result()
 
     def _apply(
-        self, records: Sequence[Record], progress: Progress, verdict_topic: str, span: Span | None
+        self,
+        records: Sequence[Record],
+        progress: Progress,
+        verdict_topic: str,
+        span: Span | None,
+        decoded: Callable[[], None],
     ) -> tuple[Sequence[Verdict], list[Message]]:
         self.judge.trust_times_until(int((time.time() + _AHEAD_SECONDS) * 1000))
         if self._distant is not None:
             self.judge.hear_of(self._distant.arrived)
-        applied = apply_records(self.judge, self.space, records, progress.is_new)
+        applied = apply_records(self.judge, self.space, records, progress.is_new, decoded)
         progress.remembered.update({record.tp: record.offset + 1 for record in records})
         self._write(progress, _SAVED_EVERY)
         self.records += len(records)

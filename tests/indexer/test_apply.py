@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from streamer.core.events import Record, TopicPartition
+from streamer.core.sketch import SKETCH_HEADER, sketch
 from streamer.core.vectors import Space
+from streamer.indexer import apply
 from streamer.indexer.apply import AppliedRecords, apply_records
 from streamer.indexer.index.vector_index import VectorIndex
 from streamer.indexer.verdicts.judge import Judge, VerdictPolicy
@@ -22,6 +27,10 @@ def record(offset: int, id: str | None, *vector: float, space: Space = SPACE) ->
     )
     value = np.array(vector, "<f4").tobytes() if vector else None
     return Record(TopicPartition("vectors", 0), offset, None if id is None else id.encode(), value, 0, headers)
+
+
+def with_sketch(plain: Record) -> Record:
+    return replace(plain, headers=(*plain.headers, (SKETCH_HEADER, sketch(f"report {plain.offset}"))))
 
 
 def absorb_all(judge: Judge, records: list[Record], *, new_from: int = 0) -> AppliedRecords:
@@ -55,3 +64,19 @@ def test_other_spaces_and_bad_records_are_left_aside() -> None:
     assert [event.space for event in applied.foreign] == [OTHER.id]
     assert applied.malformed == [(wrong, "3 dimensions, but its space has 2"), (no_key, "a tombstone needs a key")]
     assert len(judge.index) == 1
+
+
+@pytest.mark.parametrize("fewest_in_columns", [1, 9])
+@pytest.mark.parametrize("judged_until", [0, 9])
+def test_it_says_when_records_are_decoded_and_nothing_is_done_yet(
+    monkeypatch: pytest.MonkeyPatch, fewest_in_columns: int, judged_until: int
+) -> None:
+    monkeypatch.setattr(apply, "_FEWEST_IN_COLUMNS", fewest_in_columns)
+    judge = Judge(VectorIndex(2, 10), VerdictPolicy())
+    held: list[int] = []
+    records = [with_sketch(record(0, "a", 1, 0)), with_sketch(record(1, "b", 0.8, 0.6))]
+    apply_records(
+        judge, SPACE, records, lambda each: each.offset >= judged_until, lambda: held.append(len(judge.index))
+    )
+    assert held == [0]
+    assert len(judge.index) == 2

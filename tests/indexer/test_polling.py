@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 import pytest
 from anyio import Event, from_thread
 from anyio.to_thread import run_sync
@@ -66,8 +67,9 @@ async def test_an_error_of_the_work_is_raised() -> None:
     assert str(caught.value.exceptions[0]) == "broken"
 
 
-async def test_a_batch_is_applied_in_a_thread_that_says_so() -> None:
+async def test_a_poll_may_begin_beside_a_batch_that_is_applied() -> None:
     at_work = Event()
     state = Running(Topic()).indexer._state
-    assert await state.apply([], Progress(), "verdicts", at_work=at_work) == []
-    assert at_work.is_set()
+    assert await state.apply([RECORD], Progress(), "verdicts", at_work=at_work) == []
+    with anyio.fail_after(10):
+        await at_work.wait()

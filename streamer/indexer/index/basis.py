@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamer.core.projection import PrincipalAxes
 from streamer.core.vectors import Matrix
-from streamer.indexer.index.blocks import VectorStorage
+from streamer.indexer.index.blocks import Beside, VectorStorage, at_once
 
 # Turning a vector costs dimensions squared, and finding the axes dimensions cubed: all of it takes 0.2 s for 16,384
 # vectors of 384 dimensions, and 7 s for those of so many.
@@ -45,28 +46,24 @@ class Basis:
         return (turned.astype(np.float64) @ self.axes).astype(np.float32)
 
 
-def find_basis(rows: VectorStorage, slots: NDArray[np.int64]) -> Basis | None:
+def find_basis(rows: VectorStorage, slots: NDArray[np.int64], beside: Beside = at_once) -> Basis | None:
     """The principal axes of the unit vectors in these slots, None where they would not make searches faster.
 
     They are tried: for some of the vectors, how many others have so much in common with it by their leading components
     that they might be among its nearest. Vectors that extend equally far in all directions have no axes that tell more
-    than others, those of texts do.
+    than others, those of texts do. `beside`: where half of the work is done.
     """
     pieces = [slots[start : start + _PIECE] for start in range(0, len(slots), _PIECE)]
     queries, others = (rows.get(slots[:: -(-len(slots) // most)]) for most in (_QUERIES, _OTHERS))
+    found: list[Matrix] = []
+    wait = beside(lambda: found.append(_bars(queries, rows, pieces)))
     dimensions = queries.shape[1]
     axes = PrincipalAxes(dimensions)
-    every = max(1, len(slots) // (_FITTED * dimensions))
-    best: Matrix = np.empty((len(queries), 0), np.float32)
-    for number, piece in enumerate(pieces):
-        vectors = rows.get(piece)
-        if number % every == 0:
-            axes.add(vectors)
-        best = np.concatenate((best, queries @ vectors.T), axis=1)
-        # One more than that, which is the query itself.
-        best = np.partition(best, -min(_NEIGHBOURS + 1, best.shape[1]), axis=1)[:, -_NEIGHBOURS - 1 :]
+    for piece in pieces[:: max(1, len(slots) // (_FITTED * dimensions))]:
+        axes.add(rows.get(piece))
     basis = Basis(axes.complete(), dimensions)
-    bars = best.min(axis=1, keepdims=True)
+    wait()
+    bars = found[0] if found else _bars(queries, rows, pieces)
     queries, others = basis.into(queries), basis.into(others)
     costs = {
         leading: leading / dimensions + _REST * float((_bounds(queries, others, leading) > bars).mean())
@@ -74,6 +71,17 @@ def find_basis(rows: VectorStorage, slots: NDArray[np.int64]) -> Basis | None:
     }
     cheapest = min(costs, key=costs.__getitem__, default=dimensions)
     return Basis(basis.axes, cheapest) if costs.get(cheapest, 1) < _WORTHWHILE else None
+
+
+def _bars(queries: Matrix, rows: VectorStorage, pieces: Sequence[NDArray[np.int64]]) -> Matrix:
+    """What a product with each of the queries must exceed to be among its largest, (n, 1)."""
+    best: Matrix = np.empty((len(queries), 0), np.float32)
+    for piece in pieces:
+        best = np.concatenate((best, queries @ rows.get(piece).T), axis=1)
+        # One more than that, which is the query itself.
+        best = np.partition(best, -min(_NEIGHBOURS + 1, best.shape[1]), axis=1)[:, -_NEIGHBOURS - 1 :]
+    bars: Matrix = best.min(axis=1, keepdims=True)
+    return bars
 
 
 def _bounds(queries: Matrix, others: Matrix, leading: int) -> Matrix:

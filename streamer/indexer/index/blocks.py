@@ -24,6 +24,12 @@ Beside: TypeAlias = Callable[[Callable[[], object]], Callable[[], object]]
 """Submits work to a helper thread. The function it returns waits for the work, or cancels it if it has not started."""
 
 
+def at_once(work: Callable[[], object]) -> Callable[[], object]:
+    """Where there is no helper thread: the work is done before this returns."""
+    done = work()
+    return lambda: done
+
+
 class Exact(Protocol):
     """Tells the products of queries and slots of which only bounds are known."""
 

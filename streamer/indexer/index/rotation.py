@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamer.core.vectors import Matrix
 from streamer.indexer.index.basis import LONGEST, Basis, find_basis
-from streamer.indexer.index.blocks import VectorBlocks, VectorStorage
+from streamer.indexer.index.blocks import Beside, VectorBlocks, VectorStorage, at_once
 from streamer.indexer.index.split_blocks import SplitBlocks
 
 _SOUGHT_AT: Final = 16_384  # vectors: enough for their axes, and fewer are searched in no time
@@ -35,9 +35,9 @@ class Rotation:
         """After how many more vectors than `count` others are to be looked for; None: never."""
         return None if self.final else max(0, _SOUGHT_AT - count)
 
-    def improved(self, rows: VectorStorage, alive: NDArray[np.int64]) -> Rotation:
-        """The final ones, chosen for the vectors in the slots `alive`."""
-        return replace(self, basis=find_basis(rows, alive), final=True)
+    def improved(self, rows: VectorStorage, alive: NDArray[np.int64], beside: Beside = at_once) -> Rotation:
+        """The final ones, chosen for the vectors in the slots `alive`. `beside`: where half of the work is done."""
+        return replace(self, basis=find_basis(rows, alive, beside), final=True)
 
     def storage(self, slots: int) -> VectorStorage:
         """Empty, for vectors in these coordinates."""
@@ -53,10 +53,17 @@ class Rotation:
         """The vectors that these were."""
         return turned if self.basis is None else self.basis.back(turned)
 
-    def moved(self, rows: VectorStorage, slots: NDArray[np.int64]) -> VectorStorage:
-        """As many slots, with what others keep in the vectors' own coordinates in those of `slots`."""
+    def moved(self, rows: VectorStorage, slots: NDArray[np.int64], beside: Beside = at_once) -> VectorStorage:
+        """As many slots, with what others keep in the vectors' own coordinates in those of `slots`. `beside`: where
+        half of the work is done."""
         target = self.storage(len(rows))
-        for start in range(0, len(slots), _PIECE):
-            piece = slots[start : start + _PIECE]
-            target.put(piece, self.into(rows.get(piece)))
+        pieces = iter([slots[start : start + _PIECE] for start in range(0, len(slots), _PIECE)])
+
+        def work() -> None:
+            for piece in pieces:  # whoever is faster takes more of them
+                target.put(piece, self.into(rows.get(piece)))
+
+        wait = beside(work)
+        work()
+        wait()
         return target

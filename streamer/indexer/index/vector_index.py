@@ -13,7 +13,7 @@ import numpy as np
 
 from streamer.core.vectors import Matrix, Vector
 from streamer.core.verdicts import Match
-from streamer.indexer.index.blocks import Beside, VectorStorage
+from streamer.indexer.index.blocks import Beside, VectorStorage, at_once
 from streamer.indexer.index.nearest import nearest
 from streamer.indexer.index.payloads import Notes
 from streamer.indexer.index.read_view import ReadView
@@ -269,11 +269,12 @@ class VectorIndex:
 
     def _improve(self) -> None:
         """Go over to coordinates in which searches are faster, if there are any. Searches go on meanwhile."""
-        rotation = self._rotation.improved(self._storage, self._ring.alive() % self._ring.slots)
+        beside = self._beside or at_once
+        rotation = self._rotation.improved(self._storage, self._ring.alive() % self._ring.slots, beside)
         if rotation.basis is None:
             self._rotation = rotation
             return
-        rows = rotation.moved(self._storage, self._ring.span())
+        rows = rotation.moved(self._storage, self._ring.span(), beside)
         with self._changing:
             self._rotation, self._storage = rotation, rows
             self._view = None  # what is left of it has the old rows to itself

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
 
 import numpy as np
@@ -45,6 +47,29 @@ def test_vectors_that_are_moved_into_better_coordinates_are_the_same_vectors() -
     np.testing.assert_allclose(better.back(moved.get(slots)), vectors, atol=1e-6)
     np.testing.assert_allclose(moved.get(slots), better.into(vectors), atol=1e-7)
     assert not np.allclose(moved.get(slots), vectors, atol=0.01)
+
+
+@pytest.mark.parametrize("has_time", [True, False])
+def test_a_helper_changes_nothing_whether_it_has_time_or_not(has_time: bool) -> None:
+    rows = VectorBlocks(2000, 64)
+    slots = np.arange(2000)
+    rows.put(slots, like_texts(np.random.default_rng(1), 2000, 64))
+    submitted: list[Callable[[], object]] = []
+    with ThreadPoolExecutor(1) as pool:
+
+        def beside(work: Callable[[], object]) -> Callable[[], object]:
+            submitted.append(work)
+            return pool.submit(work).result if has_time else lambda: True
+
+        with patch.object(basis, "_WORTHWHILE", np.inf):
+            alone = Rotation.initial(64, ENOUGH).improved(rows, slots)
+            helped = Rotation.initial(64, ENOUGH).improved(rows, slots, beside)
+        assert alone.basis is not None
+        assert helped.basis is not None
+        assert helped.basis.leading == alone.basis.leading
+        assert (helped.basis.axes == alone.basis.axes).all()
+        assert (helped.moved(rows, slots, beside).get(slots) == alone.moved(rows, slots).get(slots)).all()
+    assert len(submitted) == 2
 
 
 def test_in_their_own_coordinates_vectors_stay_as_they_are() -> None:
