@@ -49,6 +49,16 @@ _AT_LEAST_RESPECTED: Final = 0.25
 # Such a share of the rate is content's, whatever form says: after a wave of new forms, their scores outrank all others.
 _OF_CONTENT_ALONE: Final = 0.5
 
+# Strangers that have been among the scores all along are each unlike anything else: a class would have become familiar.
+# Content alone tells them, and what is meant for a class does harm: probation takes from small subjects the few
+# neighbours that they have. Then all but the most surprising events are neighbours at once; company counts for less,
+# and so does a form that is not trusted.
+_LASTING: Final = (0.002, 0.01)  # the mean share of such strangers: not sure up to, sure from
+_MEMORY_OF_LASTING: Final = 1_000
+_EXEMPT: Final = 3.0  # bits of surprise
+_COMPANY_LOST: Final = 0.5
+_BESIDE_CONTENT: Final = 3.0  # by which the limit of form is higher
+
 # Which of the two is named as the reason: whichever is this unusual by itself.
 _PLAIN: Final = 3.0
 
@@ -82,6 +92,7 @@ class AnomalyDetector:
         self._judged = 0
         self._standing_out = 0.0
         self._their_content, self._their_weight = 0.0, 0.0
+        self._lasting = 0.0  # the share of strangers that have been there all along, on the average
         self._newness = 1.0  # what the -log p of forms exceeds _PLAIN_FORMS by, compared with chance
 
     def state(self) -> dict[str, Any]:
@@ -89,7 +100,14 @@ class AnomalyDetector:
         return {
             "references": [reference.whole_state() for reference in self._references()],
             "forms": self._forms.state(),
-            "trust": [self._judged, self._standing_out, self._their_content, self._their_weight, self._newness],
+            "trust": [
+                self._judged,
+                self._standing_out,
+                self._their_content,
+                self._their_weight,
+                self._newness,
+                self._lasting,
+            ],
         }
 
     def resume(self, state: Any) -> None:
@@ -97,8 +115,9 @@ class AnomalyDetector:
         for reference, known in zip(self._references(), state["references"], strict=True):
             reference.resume(known)
         self._forms.resume(state["forms"])
-        self._judged, self._standing_out, self._their_content, self._their_weight, *newness = state["trust"]
-        self._newness = newness[0] if newness else 1.0  # which version 6 of snapshots does not know
+        # Earlier snapshots do not know the last two.
+        trust = [*state["trust"], *(1.0, 0.0)[len(state["trust"]) - 4 :]]
+        self._judged, self._standing_out, self._their_content, self._their_weight, self._newness, self._lasting = trust
 
     def _references(self) -> Sequence[RobustReference]:
         return self._content, self._form, self._joint
@@ -110,6 +129,16 @@ class AnomalyDetector:
         return _ramp(self._standing_out, *_BY_CHANCE) * _ramp(content, *_UNUSUAL)
 
     @property
+    def content_trust(self) -> float:
+        """How sure it is that a stream's content alone tells what is strange in it: from 0 to 1, learned."""
+        return _ramp(self._lasting, *_LASTING)
+
+    @property
+    def exempt(self) -> float:
+        """Bits of surprise up to which an event is a neighbour of others at once, see content_score."""
+        return _EXEMPT * self.content_trust
+
+    @property
     def form_novelty(self) -> float:
         """How sure it is that some events have forms that did not come before: from 0 to 1, learned."""
         return _ramp(self._newness, *_NEW_FORMS) * (1 - _ramp(self._newness, *_NEW_STREAM))
@@ -119,6 +148,7 @@ class AnomalyDetector:
         """What the -log p of a form must exceed in order to count."""
         limit = _PLAIN_FORMS - (_PLAIN_FORMS - _TELLING) * _ramp(self._standing_out, *_BY_CHANCE)
         limit -= self.form_trust * (limit - _TRUSTED)
+        limit += (1 - self.form_trust) * self.content_trust * _BESIDE_CONTENT
         return limit * (1 - self.form_novelty)
 
     @property
@@ -174,7 +204,7 @@ class AnomalyDetector:
         bulk = self._content.bulk
         if bulk is None or not content.company:
             return content.score
-        raised = content.score + _COMPANY * bulk.deviation * content.company
+        raised = content.score + _COMPANY * bulk.deviation * content.company * (1 - _COMPANY_LOST * self.content_trust)
         limit = self._content.quantile(_BY_COMPANY)
         return raised if raised <= limit else max(content.score, limit + _BEYOND * (raised - limit))
 
@@ -191,6 +221,8 @@ class AnomalyDetector:
             return
         self._joint.add(judged.score)
         self._judged += 1
+        lasting = 0.0 if self._content.bulk is None else self._content.bulk.lasting
+        self._lasting += (lasting - self._lasting) / min(_MEMORY_OF_LASTING, 150 + self._judged)
         if judged.form_p_value is None or judged.form_rank is None:
             return
         exceeding = max(0.0, -log(judged.form_rank) - _PLAIN_FORMS) * exp(_PLAIN_FORMS)

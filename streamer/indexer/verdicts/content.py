@@ -66,12 +66,13 @@ class ContentScore(NamedTuple):
 
 
 def content_score(
-    arrival: int, near: Iterable[tuple[float, tuple[int, float, float]]], background: float
+    arrival: int, near: Iterable[tuple[float, tuple[int, float, float]]], background: float, exempt: float = 0.0
 ) -> ContentScore | None:
     """The score of the event of this number by its CANDIDATES nearest earlier ones, best first, each with its cosine
     and what is in its Note.
 
-    `background`: mean cosine of two unrelated events. None where there are too few earlier events.
+    `background`: mean cosine of two unrelated events. `exempt`: bits of surprise that put nobody on probation. None
+    where there are too few earlier events.
     """
     if arrival < FEWEST:
         return None
@@ -80,11 +81,13 @@ def content_score(
     asked, counted, known = 0, 0, 0
     for last, (earlier, density, surprise) in near:
         asked += 1
-        age, probation = arrival - earlier, surprise * min(_PROBATION, _SHARE_ON_PROBATION * earlier)
-        if age < probation:
-            if asked <= _COMPANY:
-                company += surprise * (1 - age / probation)
-            continue
+        if surprise > exempt:
+            age = arrival - earlier
+            probation = (surprise - exempt) * min(_PROBATION, _SHARE_ON_PROBATION * earlier)
+            if age < probation:
+                if asked <= _COMPANY:
+                    company += surprise * (1 - age / probation)
+                continue
         if counted < _DENSITY:
             nearest += last
             if density == density:  # not nan

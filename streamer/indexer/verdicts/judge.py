@@ -209,7 +209,7 @@ class Judge:
         copies = self._near_duplicates.copies(nearest, background, min(arrival, self.index.capacity))
         self._arrived += 1
         first = self._join(event.id, copies)
-        content = content_score(arrival, near, background)
+        content = content_score(arrival, near, background, self._anomalies.exempt)
         judged = self._anomalies.judge(content, event.form)
         kind: VerdictKind = "near_duplicate"
         reason, form_reason = None, None
@@ -285,7 +285,7 @@ class Judge:
             for id, vector, found in zip(part, vectors, self.index.search(vectors, CANDIDATES + 1), strict=True):
                 near = [(match.similarity, match.note) for match in found if match.id != id][:CANDIDATES]
                 arrival = next((match.note[0] for match in found if match.id == id), self._arrived)
-                content = content_score(self._arrived, near, self._background.value)
+                content = content_score(self._arrived, near, self._background.value, self._anomalies.exempt)
                 judged = self._anomalies.judge(content, forms[id])
                 self._learn(vector, content, forms[id], judged)
                 self.index.annotate([id], [noted(arrival, content, judged)])

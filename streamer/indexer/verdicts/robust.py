@@ -19,7 +19,7 @@ _Z_CHECKED: Final = 1.644854
 _SUPPOSED: Final = 0.1  # strangers, until it is known better
 # Beyond the expected ones, so many may be ordinary, too; and for two strangers that are counted, a third one looks more
 # ordinary than that.
-_MAY_BE_ORDINARY: Final = 0.005
+_MAY_BE_ORDINARY: Final = 0.01
 _WITH_HIDDEN: Final = 1.5
 _MOST_STRANGERS: Final = 0.15
 _ROUNDS: Final = 6
@@ -34,9 +34,8 @@ _DELAY: Final = 1_000
 _SHARE_DELAYED: Final = 4
 _NOTHING: Final = 1e-9  # a deviation that is none
 # A p-value is at least such a share of the rank, so that ordinary scores with a heavier tail than a normal variable do
-# not exceed the rate without bound: this where no strangers are to be seen, down to a lesser one where many are.
-_AT_LEAST_ALONE: Final = 0.75
-_AT_LEAST: Final = 0.4
+# not exceed the rate without bound.
+_AT_LEAST: Final = 0.85
 # A tail that is heavier in each third of the scores is of strangers rather than of a stream that changes. But where the
 # bulk leans, its upper half wider than its lower one by so much of both, ordinary scores have a heavy tail themselves.
 # Of real text it hardly leans, however many strangers there are. Few scores lean by chance: of those, less is enough.
@@ -47,9 +46,12 @@ _FEWEST_PARTED: Final = 300  # of fewer scores, a third says nothing
 _UNSTEADY: Final = 0.25  # of the difference between the thirds: a stream that changes has a large one
 _LEANS: Final = 0.1
 _LEANS_OF: Final = 300
-_TAKEN: Final = 320.0  # of a rate of a hundredth: what strangers take, compared with their share
 # So many deviations beyond the bulk, scores are hardly ordinary, even if the bulk has not been looked at since.
 _FAR: Final = 4.0
+_AT_LEAST_FAR: Final = 0.4
+_TAKEN: Final = 500.0  # of a rate of a hundredth: what strangers take, compared with their share
+_BY_CHANCE: Final = 0.0025  # a share that may be
+_BY_CHANCE_OF_FEW: Final = 0.5  # of the standard deviation of a share
 _AT_LEAST_COMPARED: Final = 0.35  # of the p-value behind `evidence`
 # Where strangers stand apart, it is clear whose the tail is: there are more scores beyond the farther of two deviations
 # than between both, and not so many that it is the stream that changes.
@@ -122,7 +124,7 @@ class RobustReference(Reference):
         if high - 2 * middle + low > _LEANS * min(1.0, len(self) / _LEANS_OF) * (high - low):
             return 0.0
         if len(self) < _FEWEST_PARTED:
-            return bulk.strangers
+            return max(0.0, bulk.strangers - _BY_CHANCE_OF_FEW * sqrt(_CHECKED / len(self)))
         limit = bulk.middle + bulk.deviation * _Z_CHECKED
         beyond = [score > limit for score, _ in self._arrived]
         size = len(beyond) // _PARTS
@@ -141,7 +143,7 @@ class RobustReference(Reference):
             return Standing(rank, rank, -log(rank))
         away = (score - self.bulk.middle) / self.bulk.deviation
         expected = erfc(away / sqrt(2)) / 2 * self._tolerance * (1 + _UNSURE / sqrt(len(self) + 1))
-        at_least = min(self._at_least, self.at_least, _AT_LEAST if away > _FAR else 1.0)
+        at_least = min(self._at_least, self.at_least, _AT_LEAST_FAR if away > _FAR else 1.0)
         compared = min(rank, max(expected, rank * _AT_LEAST_COMPARED))
         if self.bulk.lasting:
             expected *= _NARROWER
@@ -150,14 +152,10 @@ class RobustReference(Reference):
     @property
     def at_least(self) -> float:
         """The share of the rank that a p-value is at least, as far as it is clear whose the tail is."""
-        if self.bulk is None:
-            return _AT_LEAST_ALONE
-        if self.bulk.apart:
+        if self.bulk is not None and self.bulk.apart:
             return _AT_LEAST_APART
-        at_least = _AT_LEAST_ALONE
-        if len(self) >= _FEWEST_PARTED:
-            at_least = max(_AT_LEAST, at_least / (1 + _TAKEN * self.bulk.strangers))
-        return max(_AT_LEAST_LASTING, min(at_least, 1 / (1 + _TAKEN * self.bulk.lasting)))
+        lasting = 0.0 if self.bulk is None else self.bulk.lasting
+        return max(_AT_LEAST_LASTING, min(_AT_LEAST, 1 / (1 + _TAKEN * max(0.0, lasting - _BY_CHANCE))))
 
     def rank(self, score: float) -> float:
         """The share of all scores that are at least as large, this one included; at most 1."""

@@ -119,7 +119,8 @@ def test_strange_content_is_told_after_a_wave_of_new_forms() -> None:
 
 def test_unusual_company_makes_an_event_more_unusual_but_is_no_alarm() -> None:
     detector = AnomalyDetector(0.01)
-    run(detector, 1000, 1)
+    run(detector, 3000, 1)
+    assert detector.content_trust == 0
 
     def told(score: float, company: float) -> Unusualness:
         found = detector.judge(ContentScore(score, 0.5, company), None)
@@ -131,6 +132,30 @@ def test_unusual_company_makes_an_event_more_unusual_but_is_no_alarm() -> None:
     assert told(0.0, 1.0).score < told(0.0, 2.0).score < told(0.0, 8.0).score
     assert told(0.0, 4.0).content_p_value > 0.02
     assert told(3.0, 8.0) == told(3.0, 0.0)  # nor is it of any weight beside what is strange by itself
+
+
+def test_where_strangers_come_all_along_content_is_trusted_and_what_tells_of_classes_counts_for_less() -> None:
+    def scored(seed: int, share: float) -> AnomalyDetector:
+        rng = np.random.default_rng(seed)
+        detector = AnomalyDetector(0.01)
+        for strange in rng.random(3000) < share:
+            content = ContentScore(float(rng.normal(3 * strange, 1 - strange / 2)), 0.5)
+            detector.learn(content, None, detector.judge(content, None))
+        return detector
+
+    def raised_by_company(detector: AnomalyDetector) -> float:
+        alone, along = (detector.judge(ContentScore(0.0, 0.5, company), None) for company in (0.0, 1.0))
+        assert alone is not None
+        assert along is not None
+        return along.score - alone.score
+
+    clean, mixed = scored(3, 0.0), scored(1, 0.06)
+    assert (clean.content_trust, clean.exempt) == (0, 0)
+    assert (mixed.content_trust, mixed.exempt) == (1, 3)
+    assert mixed.form_limit == clean.form_limit + 3
+    assert 0.2 < raised_by_company(mixed) / raised_by_company(clean) < 0.7
+    run(mixed, 4000, 2)
+    assert mixed.content_trust == 0  # there are none any more
 
 
 def test_an_event_without_a_form_is_judged_by_content_alone() -> None:
@@ -168,6 +193,7 @@ def test_new_forms_are_learned_anew_from_an_older_snapshot() -> None:
     through, resumed = AnomalyDetector(0.01), AnomalyDetector(0.01)
     run(through, 400, 3)
     state = through.state()
-    resumed.resume({**state, "trust": state["trust"][:4]})
-    assert resumed.form_novelty == 0
+    for known in (4, 5):
+        resumed.resume({**state, "trust": state["trust"][:known]})
+        assert (resumed.form_novelty, resumed.content_trust) == (0, 0)
     assert run(resumed, 1, 4)[0]

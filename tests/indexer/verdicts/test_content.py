@@ -39,6 +39,22 @@ def test_strange_neighbours_do_not_count_until_their_probation_is_over() -> None
         assert abs(soon - 0.3) < 1e-9
 
 
+def test_surprise_that_is_exempt_puts_nobody_on_probation() -> None:
+    others = [(0.3, Note(i, 0.5)) for i in range(CANDIDATES - 1)]
+
+    def found(surprise: float, age: int) -> ContentScore:
+        near = [(0.9, Note(9000, 0.1, surprise)), *others]
+        score = content_score(9000 + age, near, 0.0, exempt=3.0)
+        assert score is not None
+        return score
+
+    for surprise, age in ((3.0, 1), (5.0, 2000)):  # 2 bits of 1,000 events are left
+        assert abs(found(surprise, age).density - (0.9 + 7 * 0.3) / 8) < 1e-9
+        assert found(surprise, age).company == 0
+    assert abs(found(5.0, 1999).density - 0.3) < 1e-9
+    assert abs(found(5.0, 1000).company - 5 / 2 / 8) < 1e-9
+
+
 def test_what_is_missing_lies_no_nearer_than_the_farthest_found() -> None:
     on_probation = [(0.9 - i / 100, Note(3999, 0.1, 9.0)) for i in range(CANDIDATES)]
     assert abs(scored(on_probation).density - 0.75) < 1e-9
