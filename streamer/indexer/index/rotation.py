@@ -13,7 +13,7 @@ from streamer.indexer.index.basis import LONGEST, Basis, find_basis
 from streamer.indexer.index.blocks import Beside, VectorBlocks, VectorStorage, at_once
 from streamer.indexer.index.split_blocks import SplitBlocks
 
-_SOUGHT_AT: Final = 16_384  # vectors: enough for their axes, and fewer are searched in no time
+_SOUGHT_AT: Final = 8_192  # vectors: enough for their axes, and fewer are searched in no time
 TURNED: Final = 1024  # vectors that are worth waiting for to turn them in one go: other threads run meanwhile
 _PIECE: Final = 256  # vectors turned at a time: what is made of more would stay with the process
 
