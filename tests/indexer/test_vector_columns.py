@@ -269,6 +269,24 @@ def test_what_a_worker_writes_is_read_in_columns(format: OutputFormat, change: C
     assert columns.timestamps == [5, 6]
 
 
+def test_a_header_that_one_record_lacks_is_not_taken_from_the_next_one() -> None:
+    """Together they have as many headers as three have, and in the same order."""
+    first, second, third = (record_of(n, (str(n), 4, 6, 5, {}, ()), "binary") for n in range(3))
+    *others, last = first.headers
+    assert last[0] == "streamer-metadata"
+    records = [first, replace(second, headers=tuple(others)), replace(third, headers=(last, *third.headers))]
+    columns = read_columns(records, SPACE)
+    assert columns is not None
+    assert columns.metadata == [{"lang": "en"}, None, {"lang": "en"}]
+
+
+def test_of_a_header_that_all_have_twice_the_last_one_counts() -> None:
+    twice: Headers = (("streamer-metadata", b"[]"), ("streamer-metadata", b'{"lang":"de"}'))
+    columns = read_columns([record_of(n, (str(n), 4, 6, 5, {}, twice), "binary") for n in range(2)], SPACE)
+    assert columns is not None
+    assert columns.metadata == [{"lang": "de"}] * 2
+
+
 def test_a_tombstone_keeps_the_rest_of_a_batch_from_columns_no_more_than_it_has_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
