@@ -61,7 +61,9 @@ async def new_topic(
     name = f"{stem}-{uuid.uuid4().hex[:8]}"
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
     await admin.start()
-    await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=dict(configs or {}))])
+    # For ever: others say that their records are of 1970, and those in a segment of their own would be gone in minutes.
+    kept = {"retention.ms": "-1", **(configs or {})}
+    await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=kept)])
     await admin.close()
     return name
 
