@@ -73,11 +73,11 @@ class Progress:
 
     def divided(self, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
         """Those that an earlier run has judged, and those that are new."""
-        judged = self.judged.get
-        new = [record for record in records if record.offset >= judged(record.tp, 0)]
-        if not new:
-            return list(records), []  # nearly always
-        return [record for record in records if not self.is_new(record)], new
+        old: list[Record] = []
+        new: list[Record] = []
+        for record in records:
+            (new if self.is_new(record) else old).append(record)
+        return old, new
 
     @property
     def restore_records(self) -> int:
