@@ -6,6 +6,7 @@ import sys
 from asyncio import Transport
 from typing import Any, Final
 
+from anyio import Event
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -59,10 +60,14 @@ class BoundedProtocol(H11Protocol):
 
     A connection beyond the most that may be open takes the place of the one that has waited longest without a request,
     so that whoever holds many unfinished requests keeps nobody else out.
+
+    A connection that comes while its server is `closing` is not served: uvicorn closes only those that it knows by
+    then, and whoever holds a later one would be answered by what has ended.
     """
 
     header_seconds = HEADER_SECONDS
     most = _MOST_CONNECTIONS
+    closing: Event | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -77,7 +82,9 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.waiting_since = self.loop.time()
-        if len(self.connections) > self.most:
+        if self.closing is not None and self.closing.is_set():
+            self.drop()
+        elif len(self.connections) > self.most:
             idle = [other for other in self.connections if isinstance(other, BoundedProtocol) and other.is_waiting]
             min(idle, key=lambda other: other.waiting_since, default=self).drop()
         if not transport.is_closing():

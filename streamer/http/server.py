@@ -29,6 +29,7 @@ async def serve(
     Reports the port once it listens; port 0 takes a free one. Raises ConfigurationError, which
     names the port's `setting`, when it cannot listen there.
     """
+    closing = Event()
     with _listen(host, port, setting) as listener:
         server = _Server(
             uvicorn.Config(
@@ -39,7 +40,7 @@ async def serve(
                 log_level="warning",
                 access_log=False,
                 server_header=False,
-                http=type("_Protocol", (BoundedProtocol,), {"most": most_connections()}),
+                http=type("_Protocol", (BoundedProtocol,), {"most": most_connections(), "closing": closing}),
                 timeout_graceful_shutdown=2,
             )
         )
@@ -50,6 +51,7 @@ async def serve(
                 task_status.started(listener.getsockname()[1])
                 await sleep_forever()
             finally:
+                closing.set()
                 server.should_exit = True
 
 

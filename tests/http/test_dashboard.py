@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -13,8 +15,10 @@ from urllib.parse import urlsplit
 import anyio
 import pytest
 from anyio.to_thread import run_sync
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamer.core.events import DeadLetter, Origin, Record, TopicPartition
+from streamer.http.answers import json_response
 from streamer.http.health import create_health_app
 from streamer.http.history import History
 from streamer.http.role_state import RoleState
@@ -178,6 +182,48 @@ async def test_after_a_restart_it_goes_on_with_its_history(page: Page, tmp_path:
             await beside(lambda: page.js("fetch('v1/overview').then(a => a.json()).then(a => a.history.at.length)")) > 3
         )
         await beside(lambda: is_well(page, url))
+
+
+class Cutting:
+    """Cuts the second answer of each path in the middle, and gives the next two as something else might give them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._answers = Counter[str]()
+        self.is_done = anyio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        self._answers[path] += path.startswith("/v1/")
+        if answer := {3: ["something"], 4: {"something": "else"}}.get(self._answers[path]):
+            await json_response(answer)(scope, receive, send)
+        else:
+            await self._app(scope, receive, partial(self._cut, send) if self._answers[path] == 2 else send)
+        if all(self._answers[path] > 4 for path in ("/v1/recent", "/v1/map", "/v1/overview")):
+            self.is_done.set()
+
+    async def _cut(self, send: Send, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": message["body"][: len(message["body"]) // 2], "more_body": True}
+        await send(message)
+
+
+async def test_an_answer_that_cannot_be_read_is_one_that_is_asked_for_again(page: Page) -> None:
+    stream, between = Stream(), list[Cutting]()
+    stream.publish_sample()
+
+    def behind(app: ASGIApp) -> ASGIApp:
+        between.append(Cutting(app))
+        return between[0]
+
+    async with dashboard(stream, behind=behind) as (url, _):
+        await beside(lambda: page.open(url))
+        with anyio.fail_after(60):
+            await between[0].is_done.wait()
+        stream.publish("after", "Could the driver please not block the fire lane in front of the kindergarten")
+        await beside(lambda: page.until("document.querySelector('#feed').innerText.includes('after')", 20))
+        await beside(lambda: page.until("document.querySelector('#words').innerText.includes('334 remembered')", 20))
+        await beside(lambda: page.until("document.querySelector('#map-share').innerText.includes('334 events')", 20))
 
 
 async def test_a_flood_makes_it_no_larger(page: Page) -> None:

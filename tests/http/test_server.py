@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 
 import anyio
 import httpx
 import pytest
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -86,3 +88,38 @@ async def test_a_stop_lets_running_requests_end() -> None:
         serving_tasks.cancel_scope.cancel()
         release.set()
     assert answers == ["finished"]
+
+
+async def test_a_connection_that_comes_while_it_stops_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would stay open, and its caller would be answered by what has ended for as long as it asks."""
+    ours, late = socket.socketpair()
+    accepted = [late]
+    servers: list[uvicorn.Server] = []
+
+    async def shutdown(server: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
+        servers.append(server)
+        await ended(server, sockets)
+
+    async def sleep(seconds: float) -> None:
+        """uvicorn has asked all that it knew to end, and gives them a moment."""
+        if servers and accepted:
+            await connect(servers[0], accepted.pop())
+        await slept(seconds)
+
+    async def connect(server: uvicorn.Server, connection: socket.socket) -> None:
+        protocol = server.config.http_protocol_class
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: protocol(server.config, server.server_state, {}),  # type: ignore[call-arg]
+            connection,
+        )
+
+    ended, slept = uvicorn.Server.shutdown, asyncio.sleep
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(serve, APP, "127.0.0.1", 0)
+        monkeypatch.setattr(uvicorn.Server, "shutdown", shutdown)
+        monkeypatch.setattr("uvicorn.server.asyncio.sleep", sleep)
+        tasks.cancel_scope.cancel()
+    with ours:
+        ours.settimeout(10)
+        assert servers
+        assert ours.recv(1) == b"", "closed, not kept for requests"

@@ -88,7 +88,7 @@ class Page:
             except PageError as exc:  # what it looks at is not there yet
                 error = str(exc)
             assert time.monotonic() < deadline, (
-                f"never true: {expression}\n{error}\n{self.js('document.body.innerText')}"
+                f"never true: {expression}\n{error}\n{self.problems[-5:]}\n{self.js('document.body.innerText')}"
             )
             self.settle(0.05)
 

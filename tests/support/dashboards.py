@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import numpy as np
+from starlette.types import ASGIApp
 
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.app.indexer_overview import IndexerOverview
@@ -137,8 +138,10 @@ async def dashboard(
     port: int = 0,
     step: float = 1.0,
     without: Callable[[], str | None] = lambda: None,
+    behind: Callable[[ASGIApp], ASGIApp] = lambda app: app,
 ) -> AsyncIterator[tuple[str, Running]]:
-    """Its address, and the indexer. `kept`: the file of its history; `step`: seconds between two samples."""
+    """Its address, and the indexer. `kept`: the file of its history; `step`: seconds between two samples; `behind`:
+    what stands between the page and the API."""
     this = Running(stream.topic, SETTINGS, space=SPACE_OF_WORDS, per_poll=200)
     history = History(step=step)
     overview = IndexerOverview(this.indexer, workers)
@@ -158,7 +161,7 @@ async def dashboard(
     app = create_api(this.indexer, stream.embedder, state=state, history=history, facts=overview.facts)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(this.indexer.run)
-        bound = await tasks.start(serve, app, "127.0.0.1", port)
+        bound = await tasks.start(serve, behind(app), "127.0.0.1", port)
         tasks.start_soon(sample_regularly, history, overview.sample)
         await this.settle()
         yield f"http://127.0.0.1:{bound}", this

@@ -9,7 +9,7 @@ export class History {
 
   async refresh() {
     const last = this.times.at(-1) ?? 0
-    const answer = await ask(`v1/overview?since=${last}`)
+    const answer = await ask(`v1/overview?since=${last}`, "history")
     this.add(answer.history)
     return answer
   }

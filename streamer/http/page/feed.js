@@ -41,7 +41,7 @@ export class Feed {
   async refresh(always = false) {
     if ((this.paused || this.read) && !always) return
     const chosen = this.chosen, kinds = CHOICES[chosen][1].map(kind => `&kind=${kind}`).join("")
-    const answer = await ask(`v1/recent?after=${this.latest}&limit=${MOST}${kinds}`)
+    const answer = await ask(`v1/recent?after=${this.latest}&limit=${MOST}${kinds}`, "verdicts")
     if (chosen !== this.chosen || (this.latest && (this.paused || this.read) && !always)) return
     const first = this.latest === 0
     if (answer.latest < this.latest) return this.choose(chosen)  // the numbers begin anew
@@ -53,7 +53,7 @@ export class Feed {
 
   // While nothing of what was chosen is there, what else is.
   async meanwhile() {
-    const { verdicts, texts } = await ask(`v1/recent?limit=${MEANWHILE}`)
+    const { verdicts, texts } = await ask(`v1/recent?limit=${MEANWHILE}`, "verdicts")
     if (this.shown) return
     at("feed").replaceChildren(...verdicts.map(verdict => this.item(verdict, texts, false)))
     if (verdicts.length) at("feed").prepend(make("li", { class: "more" }, "Meanwhile, the latest events:"))

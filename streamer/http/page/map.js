@@ -18,7 +18,7 @@ export class StreamMap {
   }
 
   async refresh() {
-    const { points, share } = await ask("v1/map")
+    const { points, share } = await ask("v1/map", "points")
     const before = new Map(this.points.map(point => [point.id, this.place(point)]))
     this.points = points
     // The farthest few lie at the edge, rather than press all others together.

@@ -59,7 +59,8 @@ function agoWords(ms) {
 
 setInterval(() => document.querySelectorAll("time.ago").forEach(time => { time.textContent = agoWords(Date.parse(time.dateTime)) }), 5000)
 
-export async function ask(path, body) {
+// `wanted`: what the answer must hold. What lacks it was cut off, or comes from something else at this address.
+export async function ask(path, wanted, body) {
   const options = body && { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) }
   let response
   try {
@@ -67,8 +68,9 @@ export async function ask(path, body) {
   } catch {
     throw new Error("the server does not answer")
   }
-  const answer = await response.json().catch(() => ({}))
-  if (!response.ok) throw new Error(answer.error ?? `HTTP status ${response.status}`)
+  const answer = await response.json().catch(() => null)
+  if (!response.ok) throw new Error(answer?.error ?? `HTTP status ${response.status}`)
+  if (answer?.[wanted] == null) throw new Error("the answer cannot be read")
   return answer
 }
 

@@ -40,7 +40,7 @@ export class Search {
     const turn = this.turn = {}
     at("failure").textContent = ""
     try {
-      const answer = await ask("v1/search", { ...(like ? { id: like } : { text }), k: MOST, ...this.filters() })
+      const answer = await ask("v1/search", "matches", { ...(like ? { id: like } : { text }), k: MOST, ...this.filters() })
       if (turn !== this.turn) return
       const words = like ? this.known.get(like) : text
       this.show(answer.matches, like ? `Nearest to ${like}` : `Nearest to “${text}”`, like ? words : null)
