@@ -63,7 +63,6 @@ class KafkaChangelog:
             "isolation_level": isolation_level,
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
-            "max_partition_fetch_bytes": 2 * 1024 * 1024,
         }
         self._consumer: Any = None
         place = Share if shared else Seat

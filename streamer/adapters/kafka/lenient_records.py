@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+import google_crc32c
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
@@ -33,8 +34,16 @@ _MAGIC_OFFSET = 16
 _HEADER = struct.Struct(">21xh12xq14xi")
 # Before that a batch was one message in the format v0 or v1, its value the packed messages: attributes; timestamp.
 _MESSAGE = (struct.Struct(">17xb"), struct.Struct(">17xbq"))
+_CHECKSUM = struct.Struct(">17xI")  # in the format v2, of all that follows it
+_CHECKED_FROM = 21
 _CODEC_MASK = 7
 _KNOWN = ((GZIP, SNAPPY), (GZIP, SNAPPY, LZ4), (GZIP, SNAPPY, LZ4, ZSTD))  # by format; LZ4 in v0 is another one
+
+
+class Reread(_DefaultRecordPy):  # type: ignore[misc]  # the client is not typed
+    """A record that the client could not read. Only of these a header's name may have surrogates."""
+
+    __slots__ = ()
 
 
 class LenientRecords:
@@ -81,6 +90,13 @@ class _Batch:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._strict, name)
+
+    def validate_crc(self) -> bool:
+        """By the processor's own instruction: an eighth of the time, which is a tenth of what a record costs."""
+        if self._data[_MAGIC_OFFSET] < 2:
+            return bool(self._strict.validate_crc())
+        (checksum,) = _CHECKSUM.unpack_from(self._data)
+        return bool(google_crc32c.value(bytes(self._data[_CHECKED_FROM:])) == checksum)
 
     def __next__(self) -> Any:
         """The client takes the one record of a control batch like this, which has no headers."""
@@ -129,7 +145,7 @@ def _stand_in(data: memoryview, strict: Any) -> Any | None:
 
 
 def _instead(offset: int, timestamp: int, reason: str) -> Any:
-    return _DefaultRecordPy(offset, timestamp, 0, None, None, [(STANDS_IN, reason.encode())])
+    return Reread(offset, timestamp, 0, None, None, [(STANDS_IN, reason.encode())])
 
 
 def _value(data: memoryview, position: int) -> memoryview:
@@ -166,7 +182,7 @@ def _read(data: memoryview) -> Iterator[Any]:
         if position != end:
             raise CorruptRecordException("a record does not end where its length says")
         moment = batch.max_timestamp if appended else batch.first_timestamp + timestamp
-        yield _DefaultRecordPy(batch.base_offset + offset, moment, batch.timestamp_type, key, value, headers)
+        yield Reread(batch.base_offset + offset, moment, batch.timestamp_type, key, value, headers)
 
 
 def _bytes(buffer: bytearray, position: int) -> tuple[bytes | None, int]:

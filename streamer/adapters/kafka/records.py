@@ -11,10 +11,11 @@ from itertools import chain
 from typing import Any
 
 import structlog
+from aiokafka import conn
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
 
-from streamer.adapters.kafka.lenient_records import STANDS_IN  # which has the client hand over what it could not read
+from streamer.adapters.kafka.lenient_records import STANDS_IN, Reread  # has the client hand over what it cannot read
 from streamer.core.events import Record, TopicPartition
 
 log = structlog.get_logger(__name__)
@@ -36,13 +37,15 @@ def record_of(tp: TopicPartition, record: Any) -> Record:
 
     A header whose name is not UTF-8 is left out, and `unreadable` says so; or it says what the record stands in for.
     """
-    timestamp = record.timestamp
+    timestamp, headers = record.timestamp, record.headers
     if timestamp is None:
         timestamp = -1
-    for name, value in record.headers:  # as a loop, which takes a third of the time of a generator
-        if value is None or not name.isascii():
+    if type(record) is Reread:
+        return _with_mended_headers(tp, record, timestamp)
+    for _, value in headers:  # as a loop, which takes a third of the time of a generator
+        if value is None:
             return _with_mended_headers(tp, record, timestamp)
-    return Record(tp, record.offset, record.key, record.value, timestamp, tuple(record.headers))
+    return Record(tp, record.offset, record.key, record.value, timestamp, tuple(headers))
 
 
 def _with_mended_headers(tp: TopicPartition, record: Any, timestamp: int) -> Record:
@@ -81,3 +84,6 @@ class _PartitionRecords(PartitionRecords):  # type: ignore[misc]  # the client i
 
 
 fetcher.PartitionRecords = _PartitionRecords
+# The client stops reading a connection at two of its 64 KiB and begins again, thirty times for what one fetch brings.
+# It collects all of that before it looks at it, whatever the limit.
+conn.READER_LIMIT = 1 << 22

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from aiokafka.errors import CorruptRecordException
+from aiokafka.record.memory_records import MemoryRecords
 
 from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.connection import KafkaConnection
@@ -69,6 +70,18 @@ def test_a_damaged_record_is_still_refused() -> None:
     assert batch is not None
     with pytest.raises((CorruptRecordException, IndexError)):
         list(batch)
+
+
+def test_a_byte_that_is_another_one_anywhere_is_noticed() -> None:
+    """As the client notices it, of which the checksum is taken over here."""
+    intact = batch_of([b"good"])
+    for place in range(17, len(intact)):
+        data = bytearray(intact)
+        data[place] ^= 1
+        batch = LenientRecords(bytes(data)).next_batch()
+        assert batch is not None
+        assert not batch.validate_crc(), place
+        assert not MemoryRecords(bytes(data)).next_batch().validate_crc()
 
 
 def test_the_record_says_what_is_missing() -> None:
