@@ -57,20 +57,18 @@ class PrincipalAxes:
         dimensions = len(self._moments)
         if not 1 <= k < dimensions:
             raise ValueError(f"vectors of {dimensions} dimensions can be reduced to 1 to {dimensions - 1}, not to {k}")
-        values, axes = self._principal()
+        values, axes = principal_axes(self._moments)
         rank = int((values > values[0] * dimensions * np.finfo(np.float64).eps).sum())
         if k > rank:
             raise ValueError(f"the {self.count} vectors of the sample span {rank} dimensions, too few for {k} axes")
         return Projection(axes[:k].astype(np.float32), space, float(values[:k].sum() / values.sum()))
 
-    def complete(self) -> NDArray[np.float64]:
-        """All axes, (dimensions, dimensions) orthonormal rows, in some order where the sample does not determine it."""
-        return self._principal()[1]
 
-    def _principal(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The squared extents, the largest first, and their axes, one a row."""
-        values, columns = np.linalg.eigh(self._moments)
-        axes = np.ascontiguousarray(columns[:, ::-1].T)
-        # An axis has no sign of its own; with one chosen, the same sample gives the same axes.
-        axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
-        return values[::-1], axes
+def principal_axes(moments: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of a sample with these products of its components with each other, (dimensions, dimensions): the squared extents,
+    the largest first, and all axes, orthonormal rows, in some order where the sample does not determine it."""
+    values, columns = np.linalg.eigh(moments)
+    axes = np.ascontiguousarray(columns[:, ::-1].T)
+    # An axis has no sign of its own; with one chosen, the same sample gives the same axes.
+    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
+    return values[::-1], axes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -35,29 +35,37 @@ def apply_records(
     judge: Judge,
     space: Space,
     records: Sequence[Record],
-    is_new: Callable[[Record], bool],
+    is_new: Callable[[Record], bool] | None,
     decoded: Callable[[], object] = lambda: None,
 ) -> AppliedRecords:
     """Remember, judge (new records) or restore (older ones), and forget, in order of arrival. Never raises.
 
-    `decoded` is called, perhaps several times, before what leaves the interpreter to other threads for the most part.
+    `is_new`: whether no earlier run has judged a record; None where one has judged all of them. `decoded` is called,
+    perhaps several times, before what leaves the interpreter to other threads for the most part.
     Vectors of another space are left aside: a cosine between two spaces is a number without a meaning.
     """
     applied = AppliedRecords()
-    if not judge.takes_columns or any(map(is_new, records)):
+    if is_new is not None or not judge.takes_columns:
         decoded()
         _apply(judge, space, records, is_new, applied)
         return applied
     # Many events are remembered at once, where that gives the same: between two tombstones, and if they are plain.
-    for _, group in groupby(records, key=_is_tombstone):
-        run = list(group)
+    for run in _runs(records):
         columns = read_columns(run, space) if len(run) >= _FEWEST_IN_COLUMNS else None
         decoded()
         if columns is None:
-            _apply(judge, space, run, is_new, applied)
+            _apply(judge, space, run, None, applied)
         else:
             judge.restore_columns(columns)
     return applied
+
+
+def _runs(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """Of tombstones, and of records that are none."""
+    if [record.value for record in records].count(None) in (0, len(records)):  # nearly always, and in no time
+        yield records
+    else:
+        yield from (list(run) for _, run in groupby(records, key=_is_tombstone))
 
 
 def _is_tombstone(record: Record) -> bool:
@@ -65,7 +73,11 @@ def _is_tombstone(record: Record) -> bool:
 
 
 def _apply(
-    judge: Judge, space: Space, records: Sequence[Record], is_new: Callable[[Record], bool], applied: AppliedRecords
+    judge: Judge,
+    space: Space,
+    records: Sequence[Record],
+    is_new: Callable[[Record], bool] | None,
+    applied: AppliedRecords,
 ) -> None:
     steps: list[tuple[_Step, VectorEvent | Deletion]] = []
     for record, event in zip(records, decode_vector_events(records), strict=True):
@@ -79,7 +91,7 @@ def _apply(
             reason = f"{event.vector.size} dimensions, but its space has {space.dimensions}"
             applied.malformed.append((record, reason))
         else:
-            new = is_new(record)
+            new = is_new is not None and is_new(record)
             steps.append(("judge" if new else "restore", event))
             if new:
                 applied.judged.append(record)

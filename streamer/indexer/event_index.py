@@ -149,9 +149,11 @@ def payload_of(event: VectorEvent) -> Payload | None:
 
 def payloads_of(columns: VectorColumns) -> PayloadColumns:
     """The same of many at once."""
-    metadata = map(_bounded, columns.metadata)
+    metadata = columns.metadata
+    if max(map(len, map(orjson.dumps, metadata)), default=0) > _LARGEST_METADATA:  # else, nearly always, all may stay
+        metadata = [*map(_bounded, metadata)]
     rest = [
-        NOTHING_MORE if text is None and more is None else Payload(None, text and text[:_LONGEST_TEXT], more)
+        Payload(None, text and text[:_LONGEST_TEXT], more or None) if more or text is not None else NOTHING_MORE
         for text, more in zip(columns.texts, metadata, strict=True)
     ]
     return PayloadColumns(columns.sketches, rest)

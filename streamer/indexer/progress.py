@@ -71,6 +71,10 @@ class Progress:
         """Whether no earlier run has judged it."""
         return record.offset >= self.judged.get(record.tp, 0)
 
+    def goes_beyond_judged(self, upto: Offsets) -> bool:
+        """Whether any record before these offsets may be new."""
+        return any(offset > self.judged.get(tp, 0) for tp, offset in upto.items())
+
     def divided(self, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
         """Those that an earlier run has judged, and those that are new."""
         old: list[Record] = []

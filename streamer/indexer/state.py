@@ -154,8 +154,10 @@ class IndexerState:
         self.judge.trust_times_until(int((time.time() + _AHEAD_SECONDS) * 1000))
         if self._distant is not None:
             self.judge.hear_of(self._distant.arrived)
-        applied = apply_records(self.judge, self.space, records, progress.is_new, decoded)
-        progress.remembered.update({record.tp: record.offset + 1 for record in records})
+        upto = {record.tp: record.offset + 1 for record in records}
+        is_new = progress.is_new if progress.goes_beyond_judged(upto) else None
+        applied = apply_records(self.judge, self.space, records, is_new, decoded)
+        progress.remembered.update(upto)
         self._write(progress, _SAVED_EVERY)
         self.records += len(records)
         self.deletions += applied.deletions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -67,16 +68,14 @@ def test_other_spaces_and_bad_records_are_left_aside() -> None:
 
 
 @pytest.mark.parametrize("fewest_in_columns", [1, 9])
-@pytest.mark.parametrize("judged_until", [0, 9])
+@pytest.mark.parametrize("is_new", [None, lambda _: True, lambda _: False])
 def test_it_says_when_records_are_decoded_and_nothing_is_done_yet(
-    monkeypatch: pytest.MonkeyPatch, fewest_in_columns: int, judged_until: int
+    monkeypatch: pytest.MonkeyPatch, fewest_in_columns: int, is_new: Callable[[Record], bool] | None
 ) -> None:
     monkeypatch.setattr(apply, "_FEWEST_IN_COLUMNS", fewest_in_columns)
     judge = Judge(VectorIndex(2, 10), VerdictPolicy())
     held: list[int] = []
     records = [with_sketch(record(0, "a", 1, 0)), with_sketch(record(1, "b", 0.8, 0.6))]
-    apply_records(
-        judge, SPACE, records, lambda each: each.offset >= judged_until, lambda: held.append(len(judge.index))
-    )
+    apply_records(judge, SPACE, records, is_new, lambda: held.append(len(judge.index)))
     assert held == [0]
     assert len(judge.index) == 2

@@ -21,6 +21,8 @@ def test_what_an_earlier_run_has_judged_is_not_new() -> None:
     assert progress.divided(records) == (records[:1], records[1:])
     assert progress.is_new(Record(P1, 0, b"k", b"v", 0)), "nothing of it is committed"
     assert progress.committed == {P0: 4}
+    assert [progress.goes_beyond_judged({P0: upto}) for upto in (3, 4, 5)] == [False, False, True]
+    assert progress.goes_beyond_judged({P0: 4, P1: 1})
 
 
 def test_a_commit_beyond_the_end_belongs_to_a_topic_that_is_gone() -> None:

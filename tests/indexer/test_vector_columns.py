@@ -209,9 +209,7 @@ def assert_no_difference(
     one_by_one, in_columns = (Judge(VectorIndex(2, capacity), policy) for _ in range(2))
     one_by_one.takes_columns = False
     for start, stop in pairwise(edges):
-        expected, found = (
-            apply_records(judge, SPACE, records[start:stop], lambda _: False) for judge in (one_by_one, in_columns)
-        )
+        expected, found = (apply_records(judge, SPACE, records[start:stop], None) for judge in (one_by_one, in_columns))
         assert (found.deletions, found.malformed) == (expected.deletions, expected.malformed)
         assert foreign(found) == foreign(expected)
         assert remembered(in_columns) == remembered(one_by_one)
@@ -296,6 +294,6 @@ def test_a_tombstone_keeps_the_rest_of_a_batch_from_columns_no_more_than_it_has_
     changes: list[Change] = [{}, {}, {}, {"value": None}, {}, {"value": None}, {}, {}]
     records = [record_of(offset, (str(offset), 0, 1, 0, change, ()), "binary") for offset, change in enumerate(changes)]
     judge = Judge(VectorIndex(2, 10), VerdictPolicy())
-    apply_records(judge, SPACE, records, lambda _: False)
+    apply_records(judge, SPACE, records, None)
     assert read == [3, 2]
     assert len(judge.index) == 6

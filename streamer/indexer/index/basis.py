@@ -9,17 +9,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.projection import PrincipalAxes
+from streamer.core.projection import principal_axes
 from streamer.core.vectors import Matrix
 from streamer.indexer.index.blocks import Beside, VectorStorage, at_once
 
-# Turning a vector costs dimensions squared, and finding the axes dimensions cubed: all of it takes 0.1 s for 8,192
+# Turning a vector costs dimensions squared, and finding the axes dimensions cubed: all of it takes 0.05 s for 4,096
 # vectors of 384 dimensions, and 5 s for those of so many.
 LONGEST: Final = 2048
-_NEIGHBOURS: Final = 8  # that the trial looks for
+FITTED: Final = 10  # times as many vectors as dimensions tell the axes; more hardly change them
+_NEAREST: Final = 1024  # of so many vectors the trial looks for one that is nearest
 _QUERIES: Final = 64
 _OTHERS: Final = 1024
-_FITTED: Final = 10  # times as many vectors as dimensions tell the axes; more hardly change them
 # What it costs to look at the rest of one pair, in products of whole vectors of many pairs.
 _REST: Final = 20.0
 _WORTHWHILE: Final = 0.85  # of what the products of whole vectors cost
@@ -39,7 +39,9 @@ class Basis:
     def into(self, vectors: Matrix) -> Matrix:
         """Vectors (n, dimensions) in these coordinates."""
         # In float64, so that a vector's components do not depend on those it comes with but for one in a billion.
-        return (vectors.astype(np.float64) @ self.axes.T).astype(np.float32)
+        # All in one call: after each there is the interpreter's lock to wait for.
+        turned = np.empty(vectors.shape, np.float32)
+        return np.matmul(vectors, self.axes.T, out=turned, dtype=np.float64, casting="same_kind")
 
     def back(self, turned: Matrix) -> Matrix:
         """The vectors that these were, (n, dimensions), to the last bit or two."""
@@ -58,34 +60,48 @@ def find_basis(rows: VectorStorage, slots: NDArray[np.int64], beside: Beside = a
     found: list[Matrix] = []
     wait = beside(lambda: found.append(_bars(queries, rows, pieces)))
     dimensions = queries.shape[1]
-    axes = PrincipalAxes(dimensions)
-    for piece in pieces[:: max(1, len(slots) // (_FITTED * dimensions))]:
-        axes.add(rows.get(piece))
-    basis = Basis(axes.complete(), dimensions)
+    moments = np.zeros((dimensions, dimensions))
+    for piece in pieces[:: max(1, len(slots) // (FITTED * dimensions))]:
+        some = rows.get(piece)
+        moments += some.T @ some  # their last bits move the axes a little, and leave them orthonormal
+    basis = Basis(principal_axes(moments)[1], dimensions)
     wait()
     bars = found[0] if found else _bars(queries, rows, pieces)
-    queries, others = basis.into(queries), basis.into(others)
-    costs = {
-        leading: leading / dimensions + _REST * float((_bounds(queries, others, leading) > bars).mean())
-        for leading in range(max(1, dimensions // 4), dimensions, max(1, dimensions // 16))
-    }
+    costs = _costs(basis.into(queries), basis.into(others), bars)
     cheapest = min(costs, key=costs.__getitem__, default=dimensions)
     return Basis(basis.axes, cheapest) if costs.get(cheapest, 1) < _WORTHWHILE else None
 
 
 def _bars(queries: Matrix, rows: VectorStorage, pieces: Sequence[NDArray[np.int64]]) -> Matrix:
     """What a product with each of the queries must exceed to be among its largest, (n, 1)."""
+    count = sum(map(len, pieces)) // _NEAREST + 2  # one more than that, which is the query itself
     best: Matrix = np.empty((len(queries), 0), np.float32)
     for piece in pieces:
         best = np.concatenate((best, queries @ rows.get(piece).T), axis=1)
-        # One more than that, which is the query itself.
-        best = np.partition(best, -min(_NEIGHBOURS + 1, best.shape[1]), axis=1)[:, -_NEIGHBOURS - 1 :]
+        best = np.partition(best, -min(count, best.shape[1]), axis=1)[:, -count:]
     bars: Matrix = best.min(axis=1, keepdims=True)
     return bars
 
 
-def _bounds(queries: Matrix, others: Matrix, leading: int) -> Matrix:
-    """What their products cannot exceed, judging by the leading components (Cauchy and Schwarz)."""
-    rests = np.outer(*(np.linalg.norm(rows[:, leading:], axis=1) for rows in (queries, others)))
-    bounds: Matrix = queries[:, :leading] @ others[:, :leading].T + rests
-    return bounds
+def _costs(queries: Matrix, others: Matrix, bars: Matrix) -> dict[int, float]:
+    """By the number of leading components, what a search costs that begins with these, in products of whole vectors."""
+    dimensions = queries.shape[1]
+    step = max(1, dimensions // 16)
+    edges = list(range(max(1, dimensions // 4), dimensions, step))
+    if not edges:
+        return {}
+    own, theirs = _rests(queries, edges), _rests(others, edges)
+    costs, products, start = {}, np.zeros((len(queries), len(others)), np.float32), 0
+    for i, leading in enumerate(edges):
+        products += queries[:, start:leading] @ others[:, start:leading].T
+        # Their whole products cannot exceed that (Cauchy and Schwarz).
+        looked_at = (products + np.outer(own[i], theirs[i]) > bars).mean()
+        costs[leading], start = leading / dimensions + _REST * float(looked_at), leading
+    return costs
+
+
+def _rests(rows: Matrix, edges: Sequence[int]) -> Matrix:
+    """The lengths of what lies beyond each of the edges, (edges, n)."""
+    squares = np.add.reduceat(rows * rows, edges, axis=1)
+    lengths: Matrix = np.sqrt(squares[:, ::-1].cumsum(axis=1)[:, ::-1]).T
+    return lengths

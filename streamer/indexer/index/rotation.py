@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.vectors import Matrix
-from streamer.indexer.index.basis import LONGEST, Basis, find_basis
+from streamer.indexer.index.basis import FITTED, LONGEST, Basis, find_basis
 from streamer.indexer.index.blocks import Beside, VectorBlocks, VectorStorage, at_once
 from streamer.indexer.index.split_blocks import SplitBlocks
 
-_SOUGHT_AT: Final = 8_192  # vectors: enough for their axes, and fewer are searched in no time
-TURNED: Final = 1024  # vectors that are worth waiting for to turn them in one go: other threads run meanwhile
+_SOUGHT_AT: Final = 4_096  # vectors: fewer are searched in no time
+_MOST_AWAITED: Final = 16_384
+TURNED: Final = 2048  # vectors that are worth waiting for to turn them in one go: other threads run meanwhile
 _PIECE: Final = 256  # vectors turned at a time: what is made of more would stay with the process
 
 
@@ -29,11 +30,11 @@ class Rotation:
     @classmethod
     def initial(cls, dimensions: int, capacity: int) -> Rotation:
         """Those of a new index."""
-        return cls(dimensions, None, capacity < _SOUGHT_AT or dimensions > LONGEST)
+        return cls(dimensions, None, capacity < _enough(dimensions) or dimensions > LONGEST)
 
     def due_after(self, count: int) -> int | None:
         """After how many more vectors than `count` others are to be looked for; None: never."""
-        return None if self.final else max(0, _SOUGHT_AT - count)
+        return None if self.final else max(0, _enough(self.dimensions) - count)
 
     def improved(self, rows: VectorStorage, alive: NDArray[np.int64], beside: Beside = at_once) -> Rotation:
         """The final ones, chosen for the vectors in the slots `alive`. `beside`: where half of the work is done."""
@@ -67,3 +68,8 @@ class Rotation:
         work()
         wait()
         return target
+
+
+def _enough(dimensions: int) -> int:
+    """Vectors to look for their axes among."""
+    return max(_SOUGHT_AT, min(FITTED * dimensions, _MOST_AWAITED))

@@ -28,7 +28,7 @@ from streamer.indexer.verdicts.retention import EventTimeRetention
 from streamer.indexer.verdicts.unseen import Unseen
 
 _RUN: Final = 64  # events compared in one product
-_RESTORED_RUN: Final = 1024  # events remembered in one go, in memory
+_RESTORED_RUN: Final = 2048  # events remembered in one go, in memory
 # The most unusual events say nothing about what is usual of two events.
 _STRANGE: Final = 0.1
 _MOST_HOPS: Final = 16  # a search each; longer chains of restored near-duplicates are cut here

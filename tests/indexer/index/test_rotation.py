@@ -16,12 +16,12 @@ from streamer.indexer.index.blocks import VectorBlocks
 from streamer.indexer.index.rotation import Rotation
 from streamer.indexer.index.split_blocks import SplitBlocks
 
-ENOUGH = rotation._SOUGHT_AT
+ENOUGH, MOST = rotation._enough(384), rotation._enough(LONGEST)
 
 
 @pytest.mark.parametrize(
     ("dimensions", "capacity", "due_after_ten"),
-    [(384, ENOUGH, ENOUGH - 10), (384, ENOUGH - 1, None), (LONGEST, ENOUGH, ENOUGH - 10), (LONGEST + 1, ENOUGH, None)],
+    [(384, ENOUGH, ENOUGH - 10), (384, ENOUGH - 1, None), (LONGEST, MOST, MOST - 10), (LONGEST + 1, MOST, None)],
 )
 def test_others_are_looked_for_once_and_only_where_they_can_pay(
     dimensions: int, capacity: int, due_after_ten: int | None
@@ -29,7 +29,13 @@ def test_others_are_looked_for_once_and_only_where_they_can_pay(
     coordinates = Rotation.initial(dimensions, capacity)
     assert coordinates.due_after(10) == due_after_ten
     if due_after_ten is not None:
-        assert coordinates.due_after(ENOUGH + 1) == 0
+        assert coordinates.due_after(capacity + 1) == 0
+
+
+def test_more_dimensions_need_more_vectors() -> None:
+    assert [rotation._enough(dimensions) for dimensions in (3, 384, 768, 1536, LONGEST)] == [
+        4096, 4096, 7680, 15_360, 16_384,
+    ]  # fmt: skip
 
 
 def test_vectors_that_are_moved_into_better_coordinates_are_the_same_vectors() -> None:

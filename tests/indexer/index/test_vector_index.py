@@ -57,7 +57,7 @@ class Model:
 @contextmanager
 def other_coordinates_from(count: int) -> Iterator[None]:
     """So many vectors on, whether that pays or not."""
-    with patch.object(rotation, "_SOUGHT_AT", count), patch.object(basis, "_WORTHWHILE", np.inf):
+    with patch.object(rotation, "_enough", lambda _: count), patch.object(basis, "_WORTHWHILE", np.inf):
         yield
 
 
@@ -285,7 +285,7 @@ def test_a_snapshot_begun_in_old_coordinates_is_finished_in_them() -> None:
 
 def test_a_snapshot_stays_whole_where_no_better_coordinates_are_found() -> None:
     stream = units(1600, 64, 16)
-    with patch.object(rotation, "_SOUGHT_AT", 1000):
+    with patch.object(rotation, "_enough", lambda _: 1000):
         index = VectorIndex(64, 1000)
         index.insert([str(i) for i in range(900)], stream[:900])
         view = index.read_view()

@@ -34,7 +34,7 @@ def soon_warmed_up() -> Iterator[None]:
         patch.object(anomalies, "_SCORES", 8),
         patch.object(calibration, "_FEWEST", 8),
         patch.object(snapshot_format, "_PIECE", 4 * DIMENSIONS * 5),
-        patch.object(rotation, "_SOUGHT_AT", 40),
+        patch.object(rotation, "_enough", lambda _: 40),
         patch.object(basis, "_WORTHWHILE", np.inf),
     ):
         yield
@@ -131,7 +131,7 @@ def test_what_is_written_is_of_one_moment_whatever_happens_meanwhile(seed: int, 
 
 @pytest.fixture(scope="module")
 def whole() -> bytes:
-    with patch.object(rotation, "_SOUGHT_AT", 20), patch.object(basis, "_WORTHWHILE", np.inf):
+    with patch.object(rotation, "_enough", lambda _: 20), patch.object(basis, "_WORTHWHILE", np.inf):
         judge = Judge(VectorIndex(DIMENSIONS, 100), VerdictPolicy())
         judge.judge(stream(1, 30))
     assert judge.index.read_view().rotation.basis is not None
