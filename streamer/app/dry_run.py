@@ -11,8 +11,8 @@ import anyio
 from streamer.adapters.kafka.recent import RecentRecords, read_last
 from streamer.adapters.projection_file import load_projection
 from streamer.app.caches import open_caches
+from streamer.app.connection import connection_of
 from streamer.app.forecast import delays_for, model_for
-from streamer.app.kafka import connection_of
 from streamer.app.providers import contract_of, open_provider, remote_space
 from streamer.app.spending import price_for
 from streamer.core.decoding import Decoder

@@ -21,12 +21,13 @@ from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.topics import TopicHome, find_home
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.adapters.worker_pages import WorkerPages
+from streamer.app.connection import connection_of
 from streamer.app.embedder import EmbeddingStack, open_embedding
 from streamer.app.http import allowed_hosts, build_info, token_of, workers_of
 from streamer.app.index_store import open_store
 from streamer.app.indexer_overview import IndexerOverview
 from streamer.app.indexer_state import Surroundings
-from streamer.app.kafka import connection_of, ensure_topics, open_changelog, open_sink
+from streamer.app.kafka import ensure_topics, open_changelog, open_sink
 from streamer.app.kept_history import KeptHistory
 from streamer.app.loop_lag import LoopLag
 from streamer.app.outages import watch_outages

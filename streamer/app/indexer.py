@@ -18,12 +18,13 @@ from anyio.to_thread import run_sync
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamer.adapters.kafka.topics import existing_topics
-from streamer.app.garbage import seldom_collected
+from streamer.app.connection import connection_of
 from streamer.app.handles import check_file_handles
 from streamer.app.http import warn_if_open
 from streamer.app.index_side import IndexSide, run_side
-from streamer.app.kafka import connection_of, open_changelog
+from streamer.app.kafka import open_changelog
 from streamer.app.migrations import catch_up, read_history, settings_of, take
+from streamer.app.runtime import runtime_for_streaming
 from streamer.app.signals import Lifetime, until_signalled
 from streamer.embedding.backoff import BackoffPolicy
 from streamer.errors import StreamerError, without_credentials
@@ -47,7 +48,7 @@ async def run_indexer(settings: Settings) -> None:
     """Until a signal; or until a part of the index that answers fails, whose error is raised."""
     check_file_handles()
     async with until_signalled() as lifetime:
-        with seldom_collected():
+        with runtime_for_streaming():
             await IndexHost(settings, await read_history(settings), lifetime).run()
 
 

@@ -9,9 +9,9 @@ import anyio
 import structlog
 
 from streamer.adapters.kafka.changelog import KafkaChangelog
-from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.topics import TopicSpec, check_existence, check_topics
+from streamer.app.connection import connection_of
 from streamer.errors import Unreachable
 from streamer.settings import Settings
 
@@ -19,22 +19,6 @@ LONGEST_SUCCESSION = 10.0  # seconds that an indexer waits for one that was kill
 CLOSE_SECONDS = 5.0  # for a client to say goodbye to brokers that answer
 
 log = structlog.get_logger(__name__)
-
-
-def connection_of(settings: Settings) -> KafkaConnection:
-    kafka = settings.kafka
-    return KafkaConnection(
-        bootstrap_servers=kafka.bootstrap_servers,
-        security_protocol=kafka.security_protocol,
-        sasl_mechanism=kafka.sasl_mechanism,
-        sasl_username=kafka.sasl_username,
-        sasl_password=kafka.sasl_password.get_secret_value() if kafka.sasl_password else None,
-        ssl_cafile=kafka.ssl_cafile,
-        ssl_certfile=kafka.ssl_certfile,
-        ssl_keyfile=kafka.ssl_keyfile,
-        connect_timeout=kafka.connect_timeout_ms / 1000,
-        fetch_max_wait=kafka.fetch_max_wait_ms / 1000,
-    )
 
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:

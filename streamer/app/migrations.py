@@ -12,7 +12,8 @@ import anyio
 from streamer.adapters.kafka.changelog import KafkaChangelog
 from streamer.adapters.kafka.connection import KafkaConnection
 from streamer.adapters.kafka.topics import TopicSpec, check_topics, existing_topics
-from streamer.app.kafka import CLOSE_SECONDS, connection_of, open_sink
+from streamer.app.connection import connection_of
+from streamer.app.kafka import CLOSE_SECONDS, open_sink
 from streamer.core.events import Message, Record
 from streamer.errors import ConfigurationError, StreamerError
 from streamer.migration.decisions import Change, Decision, Side, encode_decision

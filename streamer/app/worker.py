@@ -13,15 +13,16 @@ import structlog
 from streamer.adapters.kafka.sink import KafkaSink
 from streamer.adapters.kafka.source import KafkaSource
 from streamer.adapters.kafka.transactions import KafkaTransactions
+from streamer.app.connection import connection_of
 from streamer.app.embedder import EmbeddingStack, open_embedding
-from streamer.app.garbage import seldom_collected
 from streamer.app.handles import check_file_handles
 from streamer.app.http import allowed_hosts, build_info, token_of, warn_if_open
-from streamer.app.kafka import CLOSE_SECONDS, connection_of, ensure_topics, open_sink, require_topics
+from streamer.app.kafka import CLOSE_SECONDS, ensure_topics, open_sink, require_topics
 from streamer.app.loop_lag import LoopLag
 from streamer.app.migrations import refuse_retired, settings_for_new_side
 from streamer.app.outages import watch_outages
 from streamer.app.providers import batches_at_once
+from streamer.app.runtime import runtime_for_streaming
 from streamer.app.sampling import sample_regularly
 from streamer.app.signals import Lifetime, until_signalled
 from streamer.app.tracing import find_tracing
@@ -59,7 +60,7 @@ async def run_worker(
             await refuse_retired(settings)
         await ensure_topics(settings, [settings.topics.vectors, settings.topics.dead_letters])
         async with open_outlet(settings) as sink:
-            with seldom_collected():
+            with runtime_for_streaming():
                 await _serve_and_work(settings, embedding, sink, lifetime, report)
 
 

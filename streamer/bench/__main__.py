@@ -32,10 +32,10 @@ def _part(name: str) -> Callable[..., Awaitable[Any]]:
 
 PARTS = {
     "point": ("points", "measure"),
-    "reading": ("restore", "reading"),
+    "reading": ("bare", "reading"),
     "restoring": ("restore", "restoring"),
     "worker": ("flow", "worker"),
-    "bare": ("flow", "bare"),
+    "passing_on": ("bare", "passing_on"),
 }
 
 

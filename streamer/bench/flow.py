@@ -1,11 +1,10 @@
-"""A worker's flow with a provider that costs nothing, and the loop that one would write in its place by hand.
+"""A worker's flow with a provider that costs nothing.
 
-Each is a part of a bench and has a process to itself, so that its memory and processor time are its own.
+It is a part of a bench and has a process to itself, so that its memory and processor time are its own.
 """
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import time
 import uuid
@@ -13,13 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import anyio
-import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from streamer.adapters.kafka.source import KafkaSource
-from streamer.app.garbage import seldom_collected
-from streamer.app.kafka import connection_of, open_sink
-from streamer.bench.job import POOL, Stub, pool, settings_of
+from streamer.app.connection import connection_of
+from streamer.app.kafka import open_sink
+from streamer.app.runtime import runtime_for_streaming
+from streamer.bench.job import WARM, Stub, settings_of
 from streamer.bench.measuring import peak, resident
 from streamer.core.decoding import Decoder
 from streamer.embedding.cached import CachedEmbedder
@@ -31,7 +29,6 @@ from streamer.worker.settings import PipelineSettings
 from streamer.worker.vector_messages import OutputFormat
 
 BATCHES = 2  # at once
-WARM = 10  # a tenth of the events passes before anything is measured
 LOOK = 0.05  # seconds between two looks at how far it has come
 
 
@@ -62,7 +59,7 @@ async def worker(
         encoder = Encoder(space=stub.space, vectors_topic=target, dead_letters_topic=f"{target}-dead", format=format)
         flow = Pipeline(source, CachedEmbedder(stub, None), sink, Decoder(), encoder, _settings(settings))
         began, cpu, first = time.perf_counter(), time.process_time(), 0
-        with seldom_collected():  # as `streamer run` does
+        with runtime_for_streaming():  # as `streamer run` does
             async with anyio.create_task_group() as tasks:
                 await source.start(flow)
                 tasks.start_soon(flow.run)
@@ -100,52 +97,3 @@ async def _signalled() -> None:
     with anyio.open_signal_receiver(signal.SIGTERM) as received:
         async for _ in received:
             return
-
-
-async def bare(
-    *, where: Mapping[str, Any], topic: str, target: str, format: OutputFormat, dimensions: int, events: int
-) -> Any:
-    """What one would write by hand: getmany, send for each record, await all, commit. `rate`: as `worker` has it."""
-    settings = settings_of(where)
-    connection = connection_of(settings)
-    consumer = AIOKafkaConsumer(
-        topic,
-        **connection.consumer_options(),
-        group_id=f"streamer-bench-{uuid.uuid4().hex[:8]}",
-        session_timeout_ms=settings.kafka.session_timeout_ms,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-    )
-    producer = AIOKafkaProducer(
-        **connection.client_options(), enable_idempotence=settings.kafka.idempotent, linger_ms=5,
-        max_batch_size=512 * 1024,
-    )  # fmt: skip
-    vectors = pool(dimensions)
-    headers = [("space", b"stub")]
-    await consumer.start()
-    await producer.start()
-    try:
-        done = first = 0
-        began, cpu = time.perf_counter(), time.process_time()
-        while done < events:
-            futures = []
-            for batch in (await consumer.getmany(timeout_ms=200, max_records=1000)).values():
-                for record in batch:
-                    document = orjson.loads(record.value)
-                    vector = vectors[done % POOL]
-                    if format == "binary":
-                        value = vector.tobytes()
-                    else:
-                        body = {"id": record.key.decode(), "vector": vector, **document}
-                        value = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-                    futures.append(await producer.send(target, value, record.key, headers=headers))
-                    done += 1
-            await asyncio.gather(*futures)
-            await consumer.commit()
-            if done < events // WARM:
-                began, cpu, first = time.perf_counter(), time.process_time(), done
-        seconds, busy = time.perf_counter() - began, time.process_time() - cpu
-        return {"rate": ((events - first) / seconds, 1e6 * busy / max(1, events - first))}
-    finally:
-        await consumer.stop()
-        await producer.stop()

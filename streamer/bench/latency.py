@@ -13,10 +13,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from anyio.abc import TaskGroup
 
 from streamer.adapters.kafka.partitioning import partition_indices
-from streamer.app.kafka import connection_of, open_sink
+from streamer.app.connection import connection_of
+from streamer.app.kafka import open_sink
 from streamer.bench.child import answer_of, started
 from streamer.bench.figures import Figure, Sample, percentile
-from streamer.bench.job import new_topic, settings_of, text_event, topics
+from streamer.bench.job import settings_of, text_event
+from streamer.bench.topics import new_topic, topics
 from streamer.core.events import Message
 from streamer.protocols import Acknowledgement, Sink
 from streamer.settings import Settings

@@ -35,6 +35,12 @@ def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dic
     return {name: Sample(1e3 * median(values), 1e6 * costs[name] / rounds) for name, values in times.items()}
 
 
+def rate_since(began: float, cpu: float, count: int) -> tuple[float, float]:
+    """So many things a second, and microseconds of a processor for each. `began`: by the performance counter; `cpu`:
+    the process's time then."""
+    return count / (time.perf_counter() - began), 1e6 * (time.process_time() - cpu) / count
+
+
 def resident_after_collection() -> int:
     """The same, once garbage is collected."""
     gc.collect()

@@ -7,7 +7,8 @@ from typing import Any
 
 from streamer.bench.child import ask
 from streamer.bench.figures import Figure, Sample
-from streamer.bench.job import new_topic, publish_texts, settings_of, topics
+from streamer.bench.job import settings_of
+from streamer.bench.topics import new_topic, publish_texts, topics
 from streamer.worker.vector_messages import OutputFormat
 
 
@@ -29,7 +30,7 @@ async def measure_overhead(
     async with topics(settings, partitions, source):
         await publish_texts(settings, source, events)
         for _ in range(runs):
-            loops = {name: await _run("bare", settings, partitions, source, where, name, dimensions, events)
+            loops = {name: await _run("passing_on", settings, partitions, source, where, name, dimensions, events)
                      for name in dict.fromkeys((format, "json"))}  # fmt: skip
             told = await _run("worker", settings, partitions, source, where, format, dimensions, events)
             own = Sample(*told["rate"])

@@ -10,15 +10,15 @@ from typing import Any
 
 import anyio
 import numpy as np
-import orjson
 
 from streamer.adapters.snapshot_file import SnapshotFile
-from streamer.app.garbage import seldom_collected
-from streamer.app.kafka import connection_of, open_changelog
+from streamer.app.kafka import open_changelog
+from streamer.app.runtime import runtime_for_streaming
 from streamer.bench.child import ask
 from streamer.bench.figures import Figure, Sample
-from streamer.bench.job import new_topic, publish, settings_of, topics
-from streamer.bench.measuring import peak
+from streamer.bench.job import settings_of
+from streamer.bench.measuring import peak, rate_since
+from streamer.bench.topics import new_topic, publish, topics
 from streamer.bench.vectors import like_texts
 from streamer.core.events import EmbeddedEvent, Event, Message, Origin, Record, TopicPartition
 from streamer.core.vectors import Matrix, Space
@@ -87,40 +87,12 @@ def vector_messages(topic: str, count: int, dimensions: int, format: OutputForma
     return message
 
 
-async def reading(
-    *, where: Mapping[str, Any], topic: str, partitions: int, vectors: int, dimensions: int, format: str
-) -> Any:
-    """What one would write by hand, and nothing is checked. `rate`: vectors a second, and microseconds of each."""
-    from aiokafka import AIOKafkaConsumer, TopicPartition
-
-    settings = settings_of(where)
-    rows = np.empty((vectors, dimensions), np.float32)
-    consumer = AIOKafkaConsumer(**connection_of(settings).consumer_options(), enable_auto_commit=False)
-    await consumer.start()
-    try:
-        consumer.assign([TopicPartition(topic, partition) for partition in range(partitions)])
-        await consumer.seek_to_beginning()
-        began, cpu, done = time.perf_counter(), time.process_time(), 0
-        while done < vectors:
-            for batch in (await consumer.getmany(timeout_ms=500)).values():
-                for record in batch:
-                    rows[done] = (
-                        np.frombuffer(record.value, "<f4")
-                        if format == "binary"
-                        else orjson.loads(record.value)["vector"]
-                    )
-                    done += 1
-        return {"rate": _rate(vectors, began, cpu), "peak": peak()}
-    finally:
-        await consumer.stop()
-
-
 async def restoring(
     *, where: Mapping[str, Any], topic: str, group: str, vectors: int, dimensions: int, path: str
 ) -> Any:
     """An indexer until it is ready; it leaves a snapshot, which the next one finds."""
     settings = settings_of(where)
-    with seldom_collected():  # as `streamer index` does
+    with runtime_for_streaming():  # as `streamer index` does
         async with open_changelog(settings, topic, group) as changelog:
             await changelog.commit(await changelog.end_offsets())  # judged before: this is about restarts
             snapshots = Snapshots(SnapshotFile(Path(path)), {"topic": topic})
@@ -132,7 +104,7 @@ async def restoring(
                 while indexer.ready() is not None:  # noqa: ASYNC110 - readiness is a plain question
                     await anyio.sleep(0.01)
                 loaded = snapshots.statistics().loaded
-                rate, most = _rate(vectors, began, cpu), peak()
+                rate, most = rate_since(began, cpu, vectors), peak()
                 indexer.stop()
             if indexer.statistics().vectors != vectors:
                 raise AssertionError(
@@ -148,7 +120,3 @@ class _NoSink:
 
 
 async def _acknowledged() -> None: ...
-
-
-def _rate(count: int, began: float, cpu: float) -> tuple[float, float]:
-    return count / (time.perf_counter() - began), 1e6 * (time.process_time() - cpu) / count

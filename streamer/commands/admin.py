@@ -15,7 +15,8 @@ from streamer.adapters.kafka.topics import check_topics
 from streamer.adapters.redis.statistics import SharedContents
 from streamer.adapters.sqlite import CacheContents, read_contents
 from streamer.app.caches import open_link, open_named_file
-from streamer.app.kafka import connection_of, topic_specs
+from streamer.app.connection import connection_of
+from streamer.app.kafka import topic_specs
 from streamer.app.providers import open_provider
 from streamer.errors import ConfigurationError, Unreachable
 from streamer.settings import SECRETS, Settings

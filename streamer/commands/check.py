@@ -18,8 +18,9 @@ from streamer.adapters.kafka.groups import Watcher, watching
 from streamer.adapters.kafka.topics import check_topics
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.adapters.sqlite import CacheContents
+from streamer.app.connection import connection_of
 from streamer.app.index_store import look_at_store
-from streamer.app.kafka import connection_of, topic_specs
+from streamer.app.kafka import topic_specs
 from streamer.app.probe import probe
 from streamer.app.providers import open_provider, ways_of
 from streamer.commands.admin import cached, contents_line

@@ -18,7 +18,8 @@ from rich.console import Console
 
 from streamer.adapters.broker import EmbeddedBroker
 from streamer.adapters.kafka.topics import check_topics
-from streamer.app.kafka import connection_of, open_changelog, open_sink, topic_specs
+from streamer.app.connection import connection_of
+from streamer.app.kafka import open_changelog, open_sink, topic_specs
 from streamer.app.signals import until_signalled
 from streamer.commands.demo_ledger import Ledger
 from streamer.commands.demo_services import beside, demo_settings, started

@@ -10,8 +10,9 @@ import orjson
 
 from streamer.adapters.kafka.groups import watching
 from streamer.adapters.kafka.topics import TopicSpec, check_topics, existing_topics, find_spec
+from streamer.app.connection import connection_of
 from streamer.app.dry_run import decoded_by, recent_records, try_out
-from streamer.app.kafka import connection_of, topic_specs
+from streamer.app.kafka import topic_specs
 from streamer.app.migrations import create_topic, decide, read_history, settings_of
 from streamer.app.probe import probe
 from streamer.app.providers import contract_of, open_provider

@@ -11,7 +11,7 @@ import anyio
 
 from streamer.adapters.kafka.groups import watching
 from streamer.adapters.kafka.topics import delete_topics
-from streamer.app.kafka import connection_of
+from streamer.app.connection import connection_of
 from streamer.app.migrations import decide
 from streamer.commands.migrate_status import ask_indexer, found, indexer_url, look
 from streamer.errors import ConfigurationError, StreamerError

@@ -11,7 +11,7 @@ import anyio
 from streamer.adapters.kafka.groups import Watcher, watching
 from streamer.app.accounts import open_account
 from streamer.app.caches import open_caches
-from streamer.app.kafka import connection_of
+from streamer.app.connection import connection_of
 from streamer.app.migrations import read_history, settings_of
 from streamer.app.providers import contract_of, remote_space
 from streamer.app.spending import budget_name, price_for

@@ -10,7 +10,7 @@ import anyio
 import httpx
 
 from streamer.adapters.kafka.groups import Group, Watcher, watching
-from streamer.app.kafka import connection_of
+from streamer.app.connection import connection_of
 from streamer.errors import StreamerError
 from streamer.settings import Settings
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamer.adapters.kafka.topics import find_spec
-from streamer.app.kafka import connection_of
+from streamer.app.connection import connection_of
 from streamer.app.migrations import (
     KEPT_FOREVER,
     create_topic,

@@ -24,8 +24,8 @@ import psutil
 
 from streamer.adapters.snapshot_file import SnapshotFile
 from streamer.app.kafka import open_changelog
-from streamer.bench.job import new_topic, publish, topics
 from streamer.bench.restore import space_of, vector_messages
+from streamer.bench.topics import new_topic, publish, topics
 from streamer.core.events import Message
 from streamer.indexer.indexer import Indexer
 from streamer.indexer.settings import IndexerSettings

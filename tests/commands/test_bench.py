@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,15 @@ async def measured(*arguments: str) -> list[dict[str, Any]]:
 
 def figures_of(line: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {figure["name"]: figure for figure in line["figures"]}
+
+
+def test_the_loops_that_are_compared_with_read_by_the_client_as_it_comes() -> None:
+    """Ours reads otherwise, see adapters/kafka/records.py; what is said about these loops must be theirs."""
+    look = "import streamer.bench.bare; from aiokafka.consumer import fetcher; from aiokafka import conn; "
+    look += "print(fetcher.MemoryRecords.__module__, fetcher.PartitionRecords.__module__, conn.READER_LIMIT)"
+    said = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
+    assert all(module.startswith("aiokafka.") for module in said.split()[:2])
+    assert said.split()[2] == "65536"
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ import pytest
 
 from streamer.adapters.broker import EmbeddedBroker
 from streamer.adapters.kafka.topics import check_topics
-from streamer.app.kafka import connection_of, topic_specs
+from streamer.app.connection import connection_of
+from streamer.app.kafka import topic_specs
 from streamer.commands import demo_services as demo_services_module
 from streamer.commands.demo import PACKAGES
 from streamer.commands.demo import demo as run_demo

@@ -29,8 +29,9 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from rich.console import Console
 
 from streamer.bench.figures import Figure, Sample
-from streamer.bench.job import Stub, publish_texts, settings_of, topics
+from streamer.bench.job import Stub, settings_of
 from streamer.bench.measuring import machine
+from streamer.bench.topics import publish_texts, topics
 from streamer.commands.bench_view import table
 from tests.support.brokers import Java
 
