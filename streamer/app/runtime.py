@@ -12,9 +12,7 @@ from typing import Final
 
 _OBJECTS: Final = 50_000  # more than before, until the youngest are looked at; Python's own value is 700
 _TIMES: Final = 20
-_TURN: Final = (
-    0.0005  # seconds until a thread lets another one go on; Python's own value is ten times that
-)
+_TURN: Final = 0.0005  # seconds until a thread lets another one go on; Python's own value is ten times that
 # Parameters of mallopt(3), and what they are set to, in bytes. glibc's own values are 128 KiB for all three, and the
 # largest that it takes for the second is this one.
 _TRIM_THRESHOLD: Final = (-1, 64 << 20)  # so much freed memory at the end of a heap is kept
