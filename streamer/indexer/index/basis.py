@@ -17,7 +17,7 @@ from streamer.indexer.index.blocks import Beside, VectorStorage, at_once
 # vectors of 384 dimensions, and 5 s for those of so many.
 LONGEST: Final = 2048
 FITTED: Final = 10  # times as many vectors as dimensions tell the axes; more hardly change them
-_NEAREST: Final = 1024  # of so many vectors the trial looks for one that is nearest
+_NEIGHBOURS: Final = 8  # that the trial looks for
 _QUERIES: Final = 64
 _OTHERS: Final = 1024
 # What it costs to look at the rest of one pair, in products of whole vectors of many pairs.
@@ -74,7 +74,7 @@ def find_basis(rows: VectorStorage, slots: NDArray[np.int64], beside: Beside = a
 
 def _bars(queries: Matrix, rows: VectorStorage, pieces: Sequence[NDArray[np.int64]]) -> Matrix:
     """What a product with each of the queries must exceed to be among its largest, (n, 1)."""
-    count = sum(map(len, pieces)) // _NEAREST + 2  # one more than that, which is the query itself
+    count = _NEIGHBOURS + 1  # one more than that, which is the query itself
     best: Matrix = np.empty((len(queries), 0), np.float32)
     for piece in pieces:
         best = np.concatenate((best, queries @ rows.get(piece).T), axis=1)
