@@ -45,12 +45,17 @@ async def measure_latency(
     provider_ms: float,
     where: Mapping[str, Any],
 ) -> list[Figure]:
-    """`events`: of a burst, which shows the maximum; then each share of it is offered for so many `seconds`."""
+    """`events`: of a burst, which shows the maximum; then each share of it is offered for so many `seconds`.
+
+    Beside an event on an idle system there is a record that no worker has to do with: what its way through the broker
+    takes on this machine, an event takes twice.
+    """
     settings = settings_of(where)
     linger = settings.batch.linger_ms
     least = linger + provider_ms
     maximum = Figure("maximum", "events/s")
     alone = {share: Figure(f"idle, p{share}", "ms", "linger and provider") for share in (50, 99)}
+    bare = Figure("idle, a record from producer to consumer, p50", "ms")
     loaded = {
         share: (Figure(f"at {share} % of the maximum, p50", "ms", "linger and provider"),
                 Figure(f"at {share} % of the maximum, p99", "ms", "three times p50 and linger"))
@@ -63,6 +68,7 @@ async def measure_latency(
             found = await load.steadily(1 / BETWEEN, ALONE)
             for share, figure in alone.items():
                 figure.add(Sample(percentile(found, share / 100)), Sample(least))
+            bare.add(Sample(percentile(await load.steadily(1 / BETWEEN, ALONE, past_the_worker=True), 0.5)))
             rate = await load.burst(events)
             maximum.add(Sample(rate))
             for share, (middle, late) in loaded.items():
@@ -73,7 +79,7 @@ async def measure_latency(
                 late.add(Sample(p99), Sample(3 * p50 + linger))
         for name, mean in load.stages.items():
             stages.setdefault(name, Figure(f"stage {name}, mean", "ms")).add(Sample(1000 * mean))
-    return [*alone.values(), maximum, *(figure for pair in loaded.values() for figure in pair), *stages.values()]
+    return [*alone.values(), bare, maximum, *(figure for pair in loaded.values() for figure in pair), *stages.values()]
 
 
 class _Load:
@@ -127,11 +133,11 @@ class _Load:
             self._news.set()
             self._news = anyio.Event()
 
-    async def _publish(self, count: int) -> None:
+    async def _publish(self, count: int, topic: str) -> None:
         messages = []
         for number in range(self._number, self._number + count):
             key, value = text_event(number)
-            messages.append(Message(self._topic, key, value, ()))
+            messages.append(Message(topic, key, value, ()))
         self._number += count
         self._tasks.start_soon(_seen, await self._sink.send(messages))
 
@@ -159,13 +165,15 @@ class _Load:
                 came, changed = now, time.perf_counter()
             await anyio.sleep(TICK)
 
-    async def steadily(self, rate: float, count: int) -> list[float]:
-        """Milliseconds of an event, from when it was due; so many a second."""
+    async def steadily(self, rate: float, count: int, *, past_the_worker: bool = False) -> list[float]:
+        """Milliseconds of an event, from when it was due; so many a second. Past the worker they are published where
+        vectors are."""
+        topic = self._target if past_the_worker else self._topic
         first, began = self._number, time.perf_counter()
         while (sent := self._number - first) < count:
             due = min(count, int((time.perf_counter() - began) * rate) + 1)
             if due > sent:
-                await self._publish(due - sent)
+                await self._publish(due - sent, topic)
             else:
                 await anyio.sleep(max(TICK, began + sent / rate - time.perf_counter()))
         times = await self._times(first, count)
@@ -176,7 +184,7 @@ class _Load:
         """Vectors a second while more is published than the worker can do."""
         first, began = self._number, time.perf_counter()
         while self._number - first < count:
-            await self._publish(min(BURST, count - (self._number - first)))
+            await self._publish(min(BURST, count - (self._number - first)), self._topic)
         came = sorted((await self._times(first, count)).values())
         await self._settled()
         tenth = len(came) // 10  # the first ones came before a backlog had built up

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from streamer.indexer.index.payloads import Notes, Payloads
 from streamer.indexer.index.slot_table import SlotTable
 
-_ALIVE: Final = np.iinfo(np.int64).max
 _CHUNK: Final = 1024
 
 
@@ -34,7 +33,9 @@ class Ring:
         self._table = SlotTable(capacity)
         # The first position that no longer sees the entry. Entries die in the middle of a batch; members before that
         # moment must still find them, members after it must not.
-        self._unseen_from: NDArray[np.int64] = np.full(slots, _ALIVE, np.int64)
+        self._unseen_from: NDArray[np.int64] = np.zeros(slots, np.int64)  # of the dead
+        # Each search looks for them among all slots: of bytes, numpy skips eight at a time.
+        self._dead: NDArray[np.bool_] = np.zeros(slots, np.bool_)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -55,21 +56,23 @@ class Ring:
     def alive(self) -> NDArray[np.int64]:
         """Positions of all that are remembered, in order."""
         span = np.arange(self.tail, self.head)
-        alive: NDArray[np.int64] = span[self._unseen_from[span % self.slots] == _ALIVE]
+        alive: NDArray[np.int64] = span[~self._dead[span % self.slots]]
         return alive
 
     def dead_before(self, position: int) -> NDArray[np.int64]:
         """Positions from the tail up to this one whose entries are not remembered any more."""
         span = np.arange(self.tail, position)
-        dead: NDArray[np.int64] = span[self._unseen_from[span % self.slots] != _ALIVE]
+        dead: NDArray[np.int64] = span[self._dead[span % self.slots]]
         return dead
 
     def dying(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Of these positions, which do not run over the seam, those that are dead or dying: how far from `start` each
         is, and from which position on it is not seen."""
-        unseen_from = self._unseen_from[start % self.slots :][: stop - start]
-        columns = np.flatnonzero(unseen_from != _ALIVE)
-        return columns, unseen_from[columns]
+        if start >= self.tail and self.head - self.tail == len(self):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        first = start % self.slots
+        columns = np.flatnonzero(self._dead[first : first + stop - start])
+        return columns, self._unseen_from[first + columns]
 
     def append(
         self, ids: Sequence[str], payloads: Sequence[Any], times: Sequence[int], notes: Notes = ()
@@ -80,15 +83,15 @@ class Ring:
         their place until `drop_dead`. Payloads default to None, times and notes to 0.
         """
         oldest, first = self.tail, self.head
-        table, names, unseen_from, slots = self._table, self.names, self._unseen_from, self.slots
+        table, names, slots = self._table, self.names, self.slots
         new = np.arange(first, first + len(ids)) % slots
-        unseen_from[new] = _ALIVE
+        self._dead[new] = False
         room = self.capacity - len(table)
         for position, (id, slot) in enumerate(zip(ids, new.tolist(), strict=True), first):
             names[slot] = id
             older = table.put(id, slot, names)
             if older is not None:
-                unseen_from[older] = position  # not even by the one that replaces it
+                self._die(older, position)  # not even by the one that replaces it
             elif room:
                 room -= 1
             else:
@@ -96,7 +99,7 @@ class Ring:
                 self.drop_dead()
                 leaving = self.tail % slots
                 table.remove(names[leaving], names)
-                unseen_from[leaving] = position + 1  # the one that displaces it has seen it
+                self._die(leaving, position + 1)  # the one that displaces it has seen it
         self.head = first + len(ids)
         self.payloads.put(new, payloads, notes)
         self.times[new] = times if len(times) else 0
@@ -106,10 +109,13 @@ class Ring:
         """Forget an id; False when it was not known."""
         slot = self._table.remove(id, self.names)
         if slot is not None:
-            self._unseen_from[slot] = self.head
+            self._die(slot, self.head)
             self.names[slot] = ""  # ids may be long
             self.payloads[slot] = None
         return slot is not None
+
+    def _die(self, slot: int, unseen_from: int) -> None:
+        self._unseen_from[slot], self._dead[slot] = unseen_from, True
 
     def before(self, time: int) -> list[str]:
         """The ids of an older time than this."""
@@ -118,7 +124,7 @@ class Ring:
 
     def drop_dead(self) -> None:
         """The dead at the tail leave, and nothing can see them any more."""
-        while self.tail < self.head and self._unseen_from[self.tail % self.slots] != _ALIVE:
+        while self.tail < self.head and self._dead[self.tail % self.slots]:
             self.tail += 1
 
     def contents(self) -> tuple[list[str], Payloads, NDArray[np.int64]]:
@@ -150,5 +156,5 @@ class Ring:
         self._table.renumber(moved)
         self.names, self.payloads, self.times, self.slots = names, payloads, times, slots
         self.head = self.tail + len(source)
-        self._unseen_from = np.full(slots, _ALIVE, np.int64)
+        self._unseen_from, self._dead = np.zeros(slots, np.int64), np.zeros(slots, np.bool_)
         return source, destination
