@@ -1,8 +1,9 @@
-"""The worker's publishing end: outcomes leave in the order of their release and are complete once acknowledged."""
+"""The worker's publishing end: outcomes of a partition leave in the order of their release, and are complete once they
+are acknowledged."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +18,7 @@ from streamer.errors import DeadLetterKind, PartitionLost, without_quotes
 from streamer.protocols import Acknowledgement, Sink
 from streamer.telemetry.dead_letters import DeadLetterHour
 from streamer.worker.encoding import MAX_REASON, Encoder, Form, dead_letter
+from streamer.worker.leaving import Leaving
 from streamer.worker.notify import Notify
 from streamer.worker.offsets import OffsetTracker
 from streamer.worker.recent_dead_letters import RecentDeadLetters
@@ -28,7 +30,7 @@ log = structlog.get_logger(__name__)
 _Sent: TypeAlias = "tuple[Acknowledgement, _Chunk, float]"
 _Source: TypeAlias = tuple[TopicPartition, int]
 
-CHUNK = 512  # outcomes encoded without a pause, as many as batches have: about 8 ms of the event loop
+CHUNK = 1024  # outcomes encoded without a pause: about 10 ms of the event loop
 UNACKNOWLEDGED_CHUNKS = 16
 
 
@@ -63,7 +65,7 @@ class Outbox:
         self._times = times
         self._clock = clock
         self._wall_clock = wall_clock
-        self._waiting: deque[Outcome] = deque()
+        self._leaving = Leaving()
         self._released = Notify()
         # What the broker refused, with what leaves instead: it is also to be known when the partition is read again.
         self._refused: dict[_Source, tuple[DeadLetterKind, str, Form]] = {}
@@ -73,9 +75,9 @@ class Outbox:
         self.dead_letters: Counter[str] = Counter(dict.fromkeys(get_args(DeadLetterKind), 0))
 
     def add(self, released: Iterable[Outcome]) -> None:
-        """In the order in which they are to leave."""
-        self._waiting.extend(released)
-        if self._waiting:
+        """In the order in which they are to leave, of each partition."""
+        self._leaving.add(released)
+        if self._leaving:
             self._released.notify()
 
     async def run(self) -> None:
@@ -86,9 +88,9 @@ class Outbox:
             tasks.start_soon(self._complete, receive)
 
     async def _publish(self, acks: MemoryObjectSendStream[_Sent]) -> None:
-        """The only sender, so that the order of release is the order on the wire."""
+        """The only sender, so that a partition's order of release is its order on the wire."""
         while True:
-            while not self._waiting:
+            while not self._leaving:
                 await self._released.wait()
             leaving = self._chunk(self._current())
             messages = self._messages(leaving)
@@ -98,7 +100,7 @@ class Outbox:
 
     def _current(self) -> list[Outcome]:
         """The next ones to leave, at most CHUNK."""
-        chunk = [self._waiting.popleft() for _ in range(min(CHUNK, len(self._waiting)))]
+        chunk = self._leaving.take(CHUNK)
         current = self._tracker.current(chunk)
         self.counts["stale"] += len(chunk) - len(current)
         return current
