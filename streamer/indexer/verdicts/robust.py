@@ -33,9 +33,6 @@ _LONG: Final = 10_000
 _DELAY: Final = 1_000
 _SHARE_DELAYED: Final = 4
 _NOTHING: Final = 1e-9  # a deviation that is none
-# A p-value is at least such a share of the rank, so that ordinary scores with a heavier tail than a normal variable do
-# not exceed the rate without bound.
-_AT_LEAST: Final = 0.85
 # A tail that is heavier in each third of the scores is of strangers rather than of a stream that changes. But where the
 # bulk leans, its upper half wider than its lower one by so much of both, ordinary scores have a heavy tail themselves.
 # Of real text it hardly leans, however many strangers there are. Few scores lean by chance: of those, less is enough.
@@ -90,8 +87,8 @@ class RobustReference(Reference):
 
     `p_value` is the rank of a score among them (see Reference) unless the tail is heavier than the bulk tells: then it
     is what the bulk tells, times a `tolerance`, but never less than a share of the rank: `at_least`, or less as far as
-    it is clear that the tail is of strangers. So strangers do not use up the rate, and a stream that changes
-    altogether does not raise alarms for ever.
+    it is clear that the tail is of strangers, because ordinary scores may have such a tail. So strangers do not use up
+    the rate, and a stream that changes altogether does not raise alarms for ever.
 
     Early in a stream only the latest third of the scores counts: distances shrink while a memory grows.
     """
@@ -155,7 +152,7 @@ class RobustReference(Reference):
         if self.bulk is not None and self.bulk.apart:
             return _AT_LEAST_APART
         lasting = 0.0 if self.bulk is None else self.bulk.lasting
-        return max(_AT_LEAST_LASTING, min(_AT_LEAST, 1 / (1 + _TAKEN * max(0.0, lasting - _BY_CHANCE))))
+        return max(_AT_LEAST_LASTING, 1 / (1 + _TAKEN * max(0.0, lasting - _BY_CHANCE)))
 
     def rank(self, score: float) -> float:
         """The share of all scores that are at least as large, this one included; at most 1."""

@@ -147,7 +147,7 @@ def test_a_slight_lean_says_something_of_few_scores_alone() -> None:
         assert reference.bulk.strangers > 0.05
         return reference
 
-    assert judged(60).at_least == 0.85
+    assert judged(60).at_least == 1.0
     assert judged(2000).at_least < 1 / 3
 
 
