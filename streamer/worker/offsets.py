@@ -234,6 +234,11 @@ class OffsetTracker:
         chosen = self._windows if tps is None else [tp for tp in tps if tp in self._windows]
         return sum(self._windows[tp].in_flight for tp in chosen)
 
+    def mean_bytes(self) -> float:
+        """Of the values of the records in flight; 0.0 where there are none."""
+        count = self.in_flight()
+        return sum(window.in_flight_bytes for window in self._windows.values()) / count if count else 0.0
+
     def most_uncommitted(self) -> int:
         """Events that are complete and not committed, of the partition that has most of them."""
         return max((window.uncommitted for window in self._windows.values()), default=0)

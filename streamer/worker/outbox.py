@@ -30,7 +30,9 @@ log = structlog.get_logger(__name__)
 _Sent: TypeAlias = "tuple[Acknowledgement, _Chunk, float]"
 _Source: TypeAlias = tuple[TopicPartition, int]
 
-CHUNK = 1024  # outcomes encoded without a pause: about 10 ms of the event loop
+# Outcomes, and bytes of their records, that are encoded without a pause: either takes about 10 ms of the event loop.
+CHUNK = 1024
+CHUNK_BYTES = 1 << 18
 UNACKNOWLEDGED_CHUNKS = 16
 
 
@@ -99,8 +101,10 @@ class Outbox:
             await acks.send((acknowledged, leaving, begun))
 
     def _current(self) -> list[Outcome]:
-        """The next ones to leave, at most CHUNK."""
-        chunk = self._leaving.take(CHUNK)
+        """The next ones to leave: at most CHUNK, fewer where texts are long."""
+        bytes_each = self._tracker.mean_bytes()
+        most = CHUNK if bytes_each * CHUNK <= CHUNK_BYTES else max(1, int(CHUNK_BYTES / bytes_each))
+        chunk = self._leaving.take(most)
         current = self._tracker.current(chunk)
         self.counts["stale"] += len(chunk) - len(current)
         return current

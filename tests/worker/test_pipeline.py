@@ -167,6 +167,30 @@ async def test_a_full_partition_is_not_polled_and_nothing_grows() -> None:
         flow.stop()
 
 
+@pytest.mark.parametrize("words", [1, 4000])
+async def test_the_event_loop_is_not_held_up_by_many_long_texts_that_leave_at_once(words: int) -> None:
+    class Gated(MemorySink):
+        async def send(self, messages: Sequence[Message]) -> Acknowledgement:
+            counts.append(len(messages))
+            await gate.wait()
+            return await super().send(messages)
+
+    counts: list[int] = []
+    gate = anyio.Event()
+    value = orjson.dumps({"text": "word " * words})  # 20 kB, or a few bytes
+    source = MemorySource({A: [record(A, n, value, b"%d" % n) for n in range(47)]})
+    sink = Gated()
+    flow = pipeline(source, HashEmbedder(), sink)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(flow.run)
+        await flow.on_assigned([A])
+        await until(lambda: flow.statistics().batches_total == 7 and flow.statistics().batches_in_flight == 0)
+        gate.set()
+        await until(lambda: len(sink.acknowledged) == 47)
+        flow.stop()
+    assert (max(counts) <= 13) is (words > 1)  # of 256 KiB
+
+
 async def test_a_rebalance_drains_and_commits_before_it_lets_go() -> None:
     source = MemorySource({A: texts(A, 200)})
     embedder, sink = HashEmbedder(random.Random(1)), MemorySink(random.Random(2))
