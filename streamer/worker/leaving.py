@@ -6,7 +6,7 @@ broker's answer batch by batch, while requests and the broker's threads have roo
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from itertools import groupby
 from operator import attrgetter
@@ -23,7 +23,7 @@ class Leaving:
     """A queue for each partition that has any; whichever was served longest ago is the next one."""
 
     def __init__(self) -> None:
-        self._queues: dict[TopicPartition, deque[Outcome]] = {}  # in the order of their turns
+        self._queues: OrderedDict[TopicPartition, deque[Outcome]] = OrderedDict()  # in the order of their turns
 
     def __repr__(self) -> str:
         return f"<Leaving: {', '.join(f'{tp}: {len(queue)}' for tp, queue in self._queues.items()) or 'nothing'}>"
@@ -39,12 +39,10 @@ class Leaving:
     def take(self, most: int) -> list[Outcome]:
         """At most so many, and as many as there are: equal shares of the partitions, or of as many as share well."""
         taken: list[Outcome] = []
+        share = max(_LEAST, -(-most // max(1, len(self._queues))))
         while self._queues and len(taken) < most:
-            left = most - len(taken)
-            share = max(_LEAST, -(-left // len(self._queues)))
-            for tp in list(self._queues)[: -(-left // share)]:
-                queue = self._queues.pop(tp)
-                taken += [queue.popleft() for _ in range(min(share, len(queue), most - len(taken)))]
-                if queue:
-                    self._queues[tp] = queue
+            tp, queue = self._queues.popitem(last=False)
+            taken += [queue.popleft() for _ in range(min(share, len(queue), most - len(taken)))]
+            if queue:
+                self._queues[tp] = queue
         return taken

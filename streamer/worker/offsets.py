@@ -237,7 +237,10 @@ class OffsetTracker:
     def mean_bytes(self) -> float:
         """Of the values of the records in flight; 0.0 where there are none."""
         count = self.in_flight()
-        return sum(window.in_flight_bytes for window in self._windows.values()) / count if count else 0.0
+        return self._in_flight_bytes() / count if count else 0.0
+
+    def _in_flight_bytes(self) -> int:
+        return sum(window.in_flight_bytes for window in self._windows.values())
 
     def most_uncommitted(self) -> int:
         """Events that are complete and not committed, of the partition that has most of them."""
@@ -258,7 +261,7 @@ class OffsetTracker:
         return OffsetStatistics(
             partitions=len(self._windows),
             in_flight=self.in_flight(),
-            in_flight_bytes=sum(window.in_flight_bytes for window in self._windows.values()),
+            in_flight_bytes=self._in_flight_bytes(),
             oldest={tp: w.oldest for tp, w in self._windows.items() if w.oldest is not None},
             oldest_age={tp: _age(w.oldest_read_at, now) for tp, w in self._windows.items()},
             commit_age={tp: _age(w.uncommitted_since, now) for tp, w in self._windows.items()},

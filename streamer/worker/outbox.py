@@ -102,9 +102,8 @@ class Outbox:
 
     def _current(self) -> list[Outcome]:
         """The next ones to leave: at most CHUNK, fewer where texts are long."""
-        bytes_each = self._tracker.mean_bytes()
-        most = CHUNK if bytes_each * CHUNK <= CHUNK_BYTES else max(1, int(CHUNK_BYTES / bytes_each))
-        chunk = self._leaving.take(most)
+        as_many = int(CHUNK_BYTES / max(1.0, self._tracker.mean_bytes()))
+        chunk = self._leaving.take(max(1, min(CHUNK, as_many)))
         current = self._tracker.current(chunk)
         self.counts["stale"] += len(chunk) - len(current)
         return current

@@ -105,7 +105,7 @@ class Best:
 
     @staticmethod
     def _surpassed(scores: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-        """Per query, a score that `count` of these clearly exceed: the largest but so many of the maxima of pieces."""
+        """Per query, a score that `count` of these clearly exceed: the `count`-th largest of the maxima of pieces."""
         pieces = 8 * count
         length = scores.shape[1] // pieces
         if not length:
