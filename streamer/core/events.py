@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
 from streamer.core.vectors import Vector
 from streamer.errors import DeadLetterKind
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 # What there is of every event is not `frozen`, which would make it three times as slow to create. Nobody changes these
 # objects, but for `Message.instead`.
@@ -86,23 +89,28 @@ class DeadLetter:
     attempts: int = 0
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True, init=False, unsafe_hash=True)
 class EmbeddedEvent:
-    """An event with its unit vector. `tokens`: what the model saw, 0 when it does not say."""
+    """An event with its unit vector. `tokens`: what the model saw, 0 when it does not say. `origin` and `record` are
+    the event's, as every outcome has them."""
 
     event: Event
     vector: Vector
     tokens: int
     truncated: bool
     cache_hit: bool
+    origin: Origin = field(repr=False, compare=False)
+    record: Record = field(repr=False, compare=False)
 
-    @property
-    def origin(self) -> Origin:
-        return self.event.origin
-
-    @property
-    def record(self) -> Record:
-        return self.event.record
+    # By hand: properties of the event would be called several times for each.
+    def __init__(self, event: Event, vector: Vector, tokens: int, truncated: bool, cache_hit: bool) -> None:
+        self.event = event
+        self.vector = vector
+        self.tokens = tokens
+        self.truncated = truncated
+        self.cache_hit = cache_hit
+        self.origin = event.origin
+        self.record = event.record
 
 
 Input: TypeAlias = Event | Tombstone | DeadLetter
@@ -139,8 +147,9 @@ class MessageColumns(Sequence[Message]):
     """Messages to one topic that have headers of the same names, a column for each of their parts.
 
     A column holds a part of every message, in the order of the messages. `values`: pieces that make a message's value
-    one behind the other. `headers`: names with their columns; bytes in place of a column are the same in all messages.
-    `instead`: as `Message.instead`, with the place of the message before its arguments.
+    one behind the other, each of them anything that holds its bytes in one piece; `value_bytes`: how many these are
+    together. `headers`: names with their columns; bytes in place of a column are the same in all messages. `instead`:
+    as `Message.instead`, with the place of the message before its arguments.
 
     It is also the sequence of these messages, each made when it is asked for: who looks into every one of thousands a
     second takes the columns.
@@ -148,7 +157,8 @@ class MessageColumns(Sequence[Message]):
 
     topic: str
     keys: Sequence[bytes]
-    values: Sequence[Sequence[bytes | memoryview]]
+    values: Sequence[Sequence[Buffer]]
+    value_bytes: Sequence[int]
     headers: Sequence[HeaderColumn]
     timestamps: Sequence[int]
     origins: Sequence[Origin]

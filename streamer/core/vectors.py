@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import orjson
@@ -72,15 +72,14 @@ def cache_key(prepared: str, purpose: Purpose) -> bytes:
 
 def cache_keys(prepared: Sequence[str], purpose: Purpose) -> list[bytes]:
     """The key of each text."""
-    begun = hashlib.blake2b(digest_size=32, person=purpose.encode())
-    return [_digest(begun.copy(), text) for text in prepared]
-
-
-def _digest(begun: Any, text: str) -> bytes:
-    # `surrogatepass`: a lone surrogate must not crash the worker; equal texts still give equal bytes.
-    begun.update(text.encode("utf-8", "surrogatepass"))
-    digest: bytes = begun.digest()
-    return digest
+    begin = hashlib.blake2b(digest_size=32, person=purpose.encode()).copy
+    keys = []
+    for text in prepared:
+        digest = begin()
+        # `surrogatepass`: a lone surrogate must not crash the worker; equal texts still give equal bytes.
+        digest.update(text.encode() if text.isascii() else text.encode("utf-8", "surrogatepass"))
+        keys.append(digest.digest())
+    return keys
 
 
 def unit_rows(rows: ArrayLike) -> Matrix:

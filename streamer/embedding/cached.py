@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from streamer.core.reading import EMPTY, clean_text, is_blank
+from streamer.core.reading import EMPTY, any_blank, clean_text, is_blank
 from streamer.core.vectors import Purpose, Space, cache_keys
 from streamer.protocols import Claims, Embedder, Embedding, Rejection, VectorCache
 from streamer.telemetry.histogram import STEP_SECONDS, Histogram
@@ -60,8 +60,8 @@ class CachedEmbedder:
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
         """Result i belongs to texts[i]; every occurrence but the one that was paid for is marked as a cache hit. A text
         in which nothing can be seen is rejected: all of those would get the same vector."""
-        read = [clean_text(text) for text in texts]
-        if not any(map(is_blank, read)):
+        read = texts if all(map(str.isascii, texts)) else [clean_text(text) for text in texts]
+        if not any_blank(read):
             return await self._embed(read, purpose)
         results = iter(await self._embed([text for text in read if not is_blank(text)], purpose))
         return [Rejection("empty_text", EMPTY, attempts=0) if is_blank(text) else next(results) for text in read]
@@ -69,14 +69,16 @@ class CachedEmbedder:
     async def _embed(self, texts: Sequence[str], purpose: Purpose) -> Sequence[Embedding | Rejection]:
         prepared = self.space.prepare_all(texts, purpose)
         keys = cache_keys(prepared, purpose)
-        wanted = dict(zip(keys, prepared, strict=True))
+        distinct = dict(zip(keys, prepared, strict=True))
         self._texts += len(texts)
-        self._repeats += len(texts) - len(wanted)
+        self._repeats += len(texts) - len(distinct)
         paid: set[bytes] = set()
         results: dict[bytes, Embedding | Rejection] = {}
         pause = POLL_SECONDS
         claimed_since: float | None = None  # by another process: when that was first found
-        while wanted:
+        while len(results) < len(distinct):
+            # A flight that failed or was cancelled left no result: its texts are ours to ask for now.
+            wanted = {key: text for key, text in distinct.items() if key not in results} if results else distinct
             # Own texts first: waiting for another call before finishing ours could make two calls wait for each other.
             elsewhere = {key: flight for key in wanted if (flight := self._flights.get(key))} if self._flights else {}
             mine = {key: text for key, text in wanted.items() if key not in elsewhere} if elsewhere else wanted
@@ -88,9 +90,7 @@ class CachedEmbedder:
                 if key in flight.results:
                     self._joined += 1
                     results[key] = _as_hit(flight.results[key])
-            # A flight that failed or was cancelled left no result: its texts are ours to ask for now.
-            wanted = {key: text for key, text in wanted.items() if key not in results}
-            if not wanted.keys().isdisjoint(mine):
+            if len(results) < len(distinct) and not mine.keys() <= results.keys():
                 claimed_since = claimed_since or anyio.current_time()
                 await anyio.sleep(pause)
                 pause = min(1.5 * pause, LONGEST_POLL_SECONDS)

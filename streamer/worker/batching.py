@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice, repeat
 from typing import Literal, TypeAlias
 
 from streamer.core.events import Event
@@ -38,14 +36,17 @@ class Batcher:
 
     def __init__(self, policy: BatchPolicy) -> None:
         self._policy = policy
-        self._queue: deque[tuple[Event, int, float]] = deque()  # event, bytes, arrival
+        # Of each event that waits: itself, its bytes, and when it arrived. A batch is cut off the front of all three.
+        self._events: list[Event] = []
+        self._sizes: list[int] = []
+        self._arrivals: list[float] = []
         self._bytes = 0
 
     def __repr__(self) -> str:
         return f"<Batcher: {len(self)} events of {self._bytes} bytes, window ends at {self.deadline:.3f}>"
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._events)
 
     def add(self, event: Event, now: float) -> None:
         """Queue one event that arrived at `now` (seconds, any monotonic clock)."""
@@ -54,18 +55,20 @@ class Batcher:
     def add_all(self, events: Sequence[Event], now: float) -> None:
         """The same for several."""
         sizes = [len(event.record.value or b"") for event in events]  # the raw value bounds its text, unencoded
-        self._queue.extend(zip(events, sizes, repeat(now)))
+        self._events += events
+        self._sizes += sizes
+        self._arrivals += [now] * len(sizes)
         self._bytes += sum(sizes)
 
     @property
     def is_full(self) -> bool:
         """Waiting longer would not make the next batch any bigger."""
-        return len(self._queue) >= self._policy.max_events or self._bytes >= self._policy.max_bytes
+        return len(self) >= self._policy.max_events or self._bytes >= self._policy.max_bytes
 
     @property
     def oldest(self) -> float:
         """When the first event arrived; infinity while nothing waits."""
-        return self._queue[0][2] if self._queue else math.inf
+        return self._arrivals[0] if self._arrivals else math.inf
 
     @property
     def deadline(self) -> float:
@@ -77,7 +80,7 @@ class Batcher:
 
     def cut(self, now: float, slot_free_since: float) -> Cut:
         """What would cut a batch at `now`."""
-        if len(self._queue) >= self._policy.max_events:
+        if len(self) >= self._policy.max_events:
             return "full"
         if self._bytes >= self._policy.max_bytes:
             return "bytes"
@@ -87,10 +90,12 @@ class Batcher:
 
     def take(self) -> list[Event]:
         """Remove and return the next batch; empty when nothing waits."""
-        count, total = 0, 0
-        for _, size, _ in islice(self._queue, self._policy.max_events):
-            if count and total + size > self._policy.max_bytes:
-                break
-            count, total = count + 1, total + size
+        sizes = self._sizes[: self._policy.max_events]
+        total = sum(sizes)
+        while total > self._policy.max_bytes and len(sizes) > 1:
+            total -= sizes.pop()
+        batch = self._events[: len(sizes)]
+        for waiting in (self._events, self._sizes, self._arrivals):
+            del waiting[: len(sizes)]
         self._bytes -= total
-        return [self._queue.popleft()[0] for _ in range(count)]
+        return batch

@@ -36,6 +36,7 @@ _UPPER: Final = (_BYTES >= 65) & (_BYTES <= 90)
 _LOWER: Final = (_BYTES >= 97) & (_BYTES <= 122)
 _DIGIT: Final = (_BYTES >= 48) & (_BYTES <= 57)
 _WORDY: Final = _UPPER | _LOWER | _DIGIT | (_BYTES == 95)
+_BYTE: Final = [bytes([byte]) for byte in range(256)]
 _PRINTED: Final = ~np.isin(_BYTES, [*range(9, 14), *range(28, 33)])  # what str.split() leaves
 _LOWERED: Final = np.where(_UPPER, _BYTES + 32, _BYTES).astype(np.uint8)
 _MARKED: Final = _BYTES == 33
@@ -70,37 +71,41 @@ _LETTERS: Final = np.array(
 )
 
 
-def descriptions(texts: Sequence[str]) -> list[tuple[bytes, bytes]]:
-    """The sketch and the form of each text."""
-    found: list[tuple[bytes, bytes] | None] = [None] * len(texts)
-    for group in _groups(texts):
-        if len(group) == len(texts):
-            return list(_described(texts))  # nearly always
-        for place, made in zip(group, _described([texts[place] for place in group]), strict=True):
-            found[place] = made
-    return [made or (sketch(text), form_of(text)) for made, text in zip(found, texts, strict=True)]
-
-
-def _groups(texts: Sequence[str]) -> Iterator[list[int]]:
-    """Places of the texts that are described together: groups about as long as each other, as none costs less for being
-    short."""
+def descriptions(texts: Sequence[str]) -> tuple[list[bytes], list[bytes]]:
+    """The sketch of each text, and its form."""
     places = [place for place, text in enumerate(texts) if len(text) <= LONGEST_FORM and text.isascii()]
     if len(places) < _FEW:
-        return
-    ends = list(accumulate([len(texts[place]) for place in places]))
+        return [*map(sketch, texts)], [*map(form_of, texts)]
+    are_all = len(places) == len(texts)  # nearly always
+    together = texts if are_all else [texts[place] for place in places]
+    sketches: list[bytes] = []
+    forms: list[bytes] = []
+    for start, end in _groups(together):
+        of_sketch, of_form = _described(together[start:end])
+        sketches += of_sketch
+        forms += of_form
+    if are_all:
+        return sketches, forms
+    made = dict(zip(places, zip(sketches, forms, strict=True), strict=True))
+    described = [made.get(place) or (sketch(text), form_of(text)) for place, text in enumerate(texts)]
+    return [one for one, _ in described], [other for _, other in described]
+
+
+def _groups(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """From where to where texts are described together: groups about as long as each other, as none costs less for
+    being short."""
+    ends = list(accumulate([len(text) + len(_GAP) for text in texts]))
     count = 1 + ends[-1] // _GROUP_CHARACTERS
     cuts = [bisect_left(ends, ends[-1] * n // count) for n in range(count)]
-    for start, end in pairwise([*cuts, len(places)]):
-        if start < end:
-            yield places[start:end]
+    return ((start, end) for start, end in pairwise([*cuts, len(texts)]) if start < end)
 
 
-def _described(texts: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
+def _described(texts: Sequence[str]) -> tuple[list[bytes], list[bytes]]:
     raw = f"{_GAP}{_GAP.join(texts)}{_GAP}".encode("ascii")
     sizes = np.fromiter(map(len, texts), np.intp, len(texts))
     ends = (sizes + 1).cumsum()  # of each text: where the gap behind it lies
     words = _Words.of(raw.lower())
-    return zip(_sketches(words, ends), _forms(raw, words, ends - sizes, ends), strict=True)
+    return _sketches(words, ends), _forms(raw, words, ends - sizes, ends)
 
 
 class _Words(NamedTuple):
@@ -113,7 +118,7 @@ class _Words(NamedTuple):
     @classmethod
     def of(cls, lowered: bytes) -> _Words:
         inside = _marked(lowered, _WORDY)
-        return cls(*_runs(inside), np.frombuffer(lowered, np.uint8)[inside])
+        return cls(*_runs(inside), np.frombuffer(lowered, np.uint8).compress(inside))
 
 
 def _marked(raw: bytes, kind: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -126,52 +131,60 @@ def _runs(inside: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]
     return edges[0::2], edges[1::2]
 
 
+def _increases(upto: NDArray[np.intp]) -> NDArray[np.intp]:
+    """By how much each is more than the one before it, the first one than 0."""
+    found = upto.copy()
+    found[1:] -= upto[:-1]
+    return found
+
+
 def _sketches(words: _Words, ends: NDArray[np.intp]) -> list[bytes]:
     count = len(ends)
     lengths = words.stops - words.starts
     firsts = lengths.cumsum() - lengths
     # Two parts of each text: 2n are its words, 2n + 1 its numbers.
-    parts_of = 2 * ends.searchsorted(words.starts) + _DIGIT[words.spelled[firsts]]
+    texts_of = np.repeat(np.arange(count, dtype=np.uint32), _increases(words.starts.searchsorted(ends)))
+    parts_of = 2 * texts_of + _DIGIT.take(words.spelled.take(firsts))
     keys = parts_of << 16 | _checksums(words.spelled, firsts, lengths) % EMPTY_SLOT
     keys.sort()
-    keys = keys[np.diff(keys, prepend=-1) != 0]
+    keys = np.concatenate((keys[:1], keys[1:].compress(keys[1:] != keys[:-1])))
     parts = np.bincount(keys >> 16, minlength=2 * count)
     most = np.tile([SKETCH_WORDS, SKETCH_NUMBERS], count)
     if (parts > most).any():
         ranks = np.arange(len(keys)) - np.repeat(np.cumsum(parts) - parts, parts)
-        keys = keys[ranks < np.repeat(most, parts)]
+        keys = keys.compress(ranks < np.repeat(most, parts))
         parts = np.minimum(parts, most)
-    hashes = (keys & 0xFFFF).astype("<u2").tobytes()
+    hashes = keys.astype("<u2").tobytes()  # the lower half of each
     bounds = [0, *(2 * np.cumsum(parts)[1::2]).tolist()]
-    counts = parts[0::2].astype(np.uint8).tobytes()
-    return [counts[n : n + 1] + hashes[bounds[n] : bounds[n + 1]] for n in range(count)]
+    counts = parts[0::2].tolist()
+    return [_BYTE[n] + hashes[start:end] for n, start, end in zip(counts, bounds, bounds[1:], strict=False)]
 
 
-def _checksums(spelled: NDArray[np.uint8], firsts: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.int64]:
+def _checksums(spelled: NDArray[np.uint8], firsts: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.uint32]:
     """CRC-32 of each word. `firsts`: where its letters begin."""
     if not len(lengths):
-        return lengths
+        return np.empty(0, np.uint32)
     distances = np.repeat(firsts + lengths - 1, lengths) - np.arange(len(spelled))
     has_long = int(lengths.max()) > _LONGEST_WORD
     if has_long:
         distances = np.minimum(distances, _LONGEST_WORD - 1)
-    sums = np.bitwise_xor.reduceat(_LETTERS[distances << 8 | spelled], firsts)
-    sums ^= _ZEROS[np.minimum(lengths, _LONGEST_WORD)]
+    sums = np.bitwise_xor.reduceat(_LETTERS.take(distances << 8 | spelled), firsts)
+    sums ^= _ZEROS.take(np.minimum(lengths, _LONGEST_WORD))
     if has_long:
         for place in np.flatnonzero(lengths > _LONGEST_WORD).tolist():
             sums[place] = crc32(spelled[firsts[place] :][: lengths[place]].tobytes())
-    return sums.astype(np.int64)
+    return sums
 
 
 def _forms(raw: bytes, words: _Words, begins: NDArray[np.intp], ends: NDArray[np.intp]) -> list[bytes]:
-    letters = np.frombuffer(raw, np.uint8)
-    counts = np.add.reduceat(_COUNTS[letters], begins)
+    letters = np.frombuffer(raw, np.uint8).astype(np.intp)  # as an index is wanted, three times
+    counts = np.add.reduceat(_COUNTS.take(letters), begins)
     printed, alphabetic, capitals, digits, marks = (
         counts >> np.uint64(_COUNT_BITS * place) & np.uint64(2**_COUNT_BITS - 1) for place in range(len(_COUNTED))
     )
     starts, stops = _runs(_marked(raw, _PRINTED))
     upto = starts.searchsorted(ends)
-    stretches = np.diff(upto, prepend=0)
+    stretches = _increases(upto)
     longest = np.zeros(len(ends), np.intp)
     if len(starts):
         has_any = stretches > 0
@@ -193,8 +206,8 @@ def _forms(raw: bytes, words: _Words, begins: NDArray[np.intp], ends: NDArray[np
     made = np.zeros((len(ends), len(TextForm._fields)), "<u2")
     for name, column in columns.items():
         made[:, TextForm._fields.index(name)] = column
-    packed, size = made.tobytes(), 2 * made.shape[1]
-    return [packed[at : at + size] for at in range(0, len(packed), size)]
+    packed: list[bytes] = made.view(f"V{made.itemsize * made.shape[1]}").ravel().tolist()
+    return packed
 
 
 def _places(raw: bytes, byte: bytes) -> NDArray[np.intp]:
@@ -210,7 +223,7 @@ def _by_text(places: NDArray[np.intp] | list[int], ends: NDArray[np.intp]) -> ND
 
 def _shouted(raw: bytes, words: _Words) -> list[int]:
     """Where words of two or more capitals stand."""
-    is_capital = _UPPER[np.frombuffer(raw, np.uint8)]
+    is_capital = _UPPER.take(np.frombuffer(raw, np.uint8))
     likely = is_capital[words.starts] & is_capital[words.starts + 1]
     bounds = zip(words.starts[likely].tolist(), words.stops[likely].tolist(), strict=True)
     return [start for start, stop in bounds if is_capital[start:stop].all()]
@@ -227,11 +240,11 @@ def _links(raw: bytes, begins: NDArray[np.intp], ends: NDArray[np.intp]) -> NDAr
 
 
 def _distinct(
-    raw: bytes, letters: NDArray[np.uint8], begins: NDArray[np.intp], ends: NDArray[np.intp]
+    raw: bytes, letters: NDArray[np.intp], begins: NDArray[np.intp], ends: NDArray[np.intp]
 ) -> NDArray[np.uint8]:
-    seen = np.bitwise_count(np.bitwise_or.reduceat(_USUAL_BIT[letters], begins))
+    seen = np.bitwise_count(np.bitwise_or.reduceat(_USUAL_BIT.take(letters), begins))
     if len(raw) - len(raw.translate(None, _OTHERS)) > len(ends) + 1:  # besides the gaps
-        bits = _OTHER_BIT[letters]
+        bits = _OTHER_BIT.take(letters)
         bits[ends] = 0
         seen += np.bitwise_count(np.bitwise_or.reduceat(bits, begins))
     return seen

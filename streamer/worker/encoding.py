@@ -184,8 +184,8 @@ class Encoder:
 
 def _longest(columns: MessageColumns) -> int:
     """A bound of the bytes of each of these messages; `message_bytes` is exact and has to look at each."""
-    parts = [columns.keys, *columns.values, *(of for _, of in columns.headers)]
-    size = sum(len(part) if isinstance(part, bytes) else max(map(len, part)) for part in parts)
+    parts = [columns.keys, *(of for _, of in columns.headers)]
+    size = max(columns.value_bytes) + sum(len(of) if isinstance(of, bytes) else max(map(len, of)) for of in parts)
     return 40 + size + sum(10 + len(name.encode()) for name, _ in columns.headers)
 
 

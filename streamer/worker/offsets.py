@@ -8,9 +8,10 @@ buffer), and only the completed prefix is committable. Until it is committed a c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, compress, groupby, islice, repeat
+from operator import lt
 
 from streamer.core.events import Origin, Outcome, Record, TopicPartition
 
@@ -59,19 +60,23 @@ class PartitionWindow:
         committed."""
         return self._uncommitted_since
 
-    def track(self, offset: int, size: int, now: float) -> bool:
+    def track(self, offsets: Sequence[int], sizes: Sequence[int], now: float) -> Sequence[bool]:
         """Start tracking; False for an offset seen before (the consumer was sought back over it)."""
-        if offset <= self._highest:
-            return False
+        is_new = [*map(lt, (self._highest, *offsets), offsets)]
+        if not all(is_new):
+            is_new = [*map(lt, accumulate(offsets, max, initial=self._highest), offsets)]
+            offsets, sizes = [*compress(offsets, is_new)], [*compress(sizes, is_new)]
+        if not offsets:
+            return is_new
         if self.first is None:
-            self.first = offset
-        self._highest = offset
-        self._unreleased.append(offset)
-        self._incomplete.append((offset, size, now))
-        self.in_flight_bytes += size
+            self.first = offsets[0]
+        self._highest = offsets[-1]
+        self._unreleased.extend(offsets)
+        self._incomplete.extend(zip(offsets, sizes, repeat(now)))
+        self.in_flight_bytes += sum(sizes)
         if self._uncommitted_since is None:
             self._uncommitted_since = now
-        return True
+        return is_new
 
     def settle(self, offsets: list[int], outcomes: list[Outcome], released: list[Outcome]) -> None:
         """Note outcomes; `released` grows by the outcomes that may now leave, in offset order."""
@@ -157,19 +162,18 @@ class OffsetTracker:
         window = self._windows.get(origin.tp)
         return window is not None and window.epoch == origin.epoch
 
-    def track(self, records: Iterable[Record], now: float) -> list[Origin | None]:
+    def track(self, records: Sequence[Record], now: float) -> list[Origin | None]:
         """Where each of these records is from; None when its partition is not ours or its offset was tracked before in
         this epoch. `now`: seconds of any clock that never jumps, the one of `committed` and `statistics`."""
         origins: list[Origin | None] = []
-        tp, window = None, None
-        for record in records:
-            if record.tp is not tp:  # neighbours come from one partition
-                tp = record.tp
-                window = self._windows.get(tp)
-            if window is not None and window.track(record.offset, len(record.value or b""), now):
-                origins.append(Origin(tp, record.offset, window.epoch))
-            else:
-                origins.append(None)
+        for tp, neighbours in groupby([record.tp for record in records]):
+            stretch = records[len(origins) : len(origins) + len([*neighbours])]
+            if (window := self._windows.get(tp)) is None:
+                origins += [None] * len(stretch)
+                continue
+            offsets, epoch = [record.offset for record in stretch], window.epoch
+            is_new = window.track(offsets, [len(record.value or b"") for record in stretch], now)
+            origins += [Origin(tp, offset, epoch) if new else None for offset, new in zip(offsets, is_new, strict=True)]
         return origins
 
     def settle(self, outcomes: Iterable[Outcome]) -> list[Outcome]:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from itertools import compress
 from operator import attrgetter
 
 import anyio
@@ -219,8 +220,9 @@ class Pipeline:
         if self._draining:  # what arrived meanwhile is read by its next owner
             records = [record for record in records if record.tp not in self._draining]
         origins = self.tracker.track(records, now)
-        decode = self._decoder.decode
-        inputs = [decode(record, origin) for record, origin in zip(records, origins, strict=True) if origin]
+        if not all(origins):  # nothing of what was seen before, or has gone to another worker
+            records = [*compress(records, origins)]
+        inputs = self._decoder.decode_all(records, filter(None, origins))
         self._records += len(inputs)
         self._identity.note(inputs)
         events = [decoded for decoded in inputs if isinstance(decoded, Event)]

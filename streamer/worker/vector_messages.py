@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from operator import itemgetter
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from itertools import groupby
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 import orjson
@@ -18,6 +19,10 @@ from streamer.core.vectors import Space, Vector
 from streamer.worker.descriptions import descriptions
 from streamer.worker.json_vectors import json_vectors
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_T = TypeVar("_T")
 OutputFormat: TypeAlias = Literal["json", "binary"]
 
 _JSON: Final = ("content-type", b"application/json")
@@ -25,6 +30,26 @@ _BINARY: Final = ("content-type", b"application/octet-stream")
 _BOOLEANS: Final = (b"false", b"true")
 _LITTLE: Final = np.dtype("<f4")
 _value: Final = itemgetter(1)
+_tp: Final = attrgetter("tp")
+
+
+class _Batch(NamedTuple):
+    """Vector events, and a column for each of the parts of them that are looked at or made."""
+
+    outcomes: Sequence[EmbeddedEvent]
+    events: Sequence[Event]
+    vectors: Sequence[Buffer]
+    sketches: Sequence[bytes]
+    forms: Sequence[bytes]
+
+    def of(self, places: Sequence[int]) -> _Batch:
+        return _Batch(
+            [self.outcomes[place] for place in places],
+            [self.events[place] for place in places],
+            [self.vectors[place] for place in places],
+            [self.sketches[place] for place in places],
+            [self.forms[place] for place in places],
+        )
 
 
 class _Layout(NamedTuple):
@@ -64,17 +89,14 @@ class VectorMessages:
         Raises ValueError for vectors of several lengths, which is a bug.
         """
         rows = [outcome.vector for outcome in outcomes]
-        vectors: Sequence[bytes | memoryview] = _binary(rows) if self.format == "binary" else json_vectors(rows)
+        vectors: Sequence[Buffer] = _binary(rows) if self.format == "binary" else json_vectors(rows)
+        events = [outcome.event for outcome in outcomes]
         # Of the texts as they came: prefixes and truncation are the model's business.
-        described = descriptions([outcome.event.text for outcome in outcomes])
-        groups = self._layouts([outcome.event for outcome in outcomes], left_out)
+        described = descriptions([event.text for event in events])
+        groups = self._layouts(events, left_out)
         for layout, places in groups.items():
-            if len(groups) == 1:
-                yield places, self._columns(outcomes, vectors, described, layout, left_out)
-            else:
-                chosen = [outcomes[place] for place in places]
-                their_vectors, their_descriptions = [vectors[n] for n in places], [described[n] for n in places]
-                yield places, self._columns(chosen, their_vectors, their_descriptions, layout, left_out)
+            batch = _Batch(outcomes, events, vectors, *described)
+            yield places, self._columns(batch if len(groups) == 1 else batch.of(places), layout, left_out)
 
     def _layouts(self, events: Sequence[Event], left_out: Sequence[str]) -> Mapping[_Layout, Sequence[int]]:
         """The places of events by their layout."""
@@ -90,19 +112,11 @@ class VectorMessages:
             groups[layout].append(place)
         return groups
 
-    def _columns(
-        self,
-        outcomes: Sequence[EmbeddedEvent],
-        vectors: Sequence[bytes | memoryview],
-        described: Sequence[tuple[bytes, bytes]],
-        layout: _Layout,
-        left_out: Sequence[str],
-    ) -> MessageColumns:
-        events = [outcome.event for outcome in outcomes]
+    def _columns(self, batch: _Batch, layout: _Layout, left_out: Sequence[str]) -> MessageColumns:
+        outcomes, events, vectors, sketches, forms = batch
         records = [event.record for event in events]
-        sketches, forms = zip(*described, strict=True)
         headers: list[HeaderColumn] = [*_passing_through(layout.foreign, records), *self.space_headers]
-        headers.append(("streamer-source", [*map(source, records)]))
+        headers.append(("streamer-source", _sources(records)))
         if left_out:
             headers.append(("streamer-left-out", ", ".join(left_out).encode()))
         headers += [(SKETCH_HEADER, sketches), (FORM_HEADER, forms)]
@@ -110,23 +124,26 @@ class VectorMessages:
         if self.format == "binary":
             headers += [
                 _BINARY,
-                ("streamer-tokens", _once([b"%d" % outcome.tokens for outcome in outcomes])),
-                ("streamer-truncated", _once([_BOOLEANS[outcome.truncated] for outcome in outcomes])),
-                ("streamer-cache-hit", _once([_BOOLEANS[outcome.cache_hit] for outcome in outcomes])),
+                ("streamer-tokens", _written([outcome.tokens for outcome in outcomes], b"%d".__mod__)),
+                ("streamer-truncated", _written([outcome.truncated for outcome in outcomes], _BOOLEANS.__getitem__)),
+                ("streamer-cache-hit", _written([outcome.cache_hit for outcome in outcomes], _BOOLEANS.__getitem__)),
             ]
             if texts is not None:
                 headers.append(("streamer-text", [text.encode() for text in texts]))
             if layout.has_metadata:
                 headers.append(("streamer-metadata", [orjson.dumps(event.metadata) for event in events]))
-            values: tuple[Sequence[bytes | memoryview], ...] = (vectors,)
+            values: tuple[Sequence[Buffer], ...] = (vectors,)
+            value_bytes = [_LITTLE.itemsize * len(outcomes[0].vector)] * len(outcomes)
         else:
             headers.append(_JSON)
             ids = [b'{"id":%b,"vector":' % orjson.dumps(event.id) for event in events]
             values = (ids, vectors, self._behind_vectors(outcomes, texts, left_out))
+            value_bytes = [*map(sum, zip(*(map(len, cast("Sequence[bytes]", of)) for of in values), strict=True))]
         return MessageColumns(
             topic=self.topic,
             keys=[event.id.encode() for event in events],
             values=values,
+            value_bytes=value_bytes,
             headers=headers,
             timestamps=[record.timestamp for record in records],
             origins=[event.origin for event in events],
@@ -158,13 +175,17 @@ def _is_same(column: Sequence[Any]) -> bool:
     return column.count(column[0]) == len(column)
 
 
-def _once(column: Sequence[bytes]) -> bytes | Sequence[bytes]:
+def _written(column: Sequence[_T], write: Callable[[_T], bytes]) -> bytes | Sequence[bytes]:
     """A column of a header, or what is the same in all of it."""
-    return column[0] if _is_same(column) else column
+    return write(column[0]) if _is_same(column) else [*map(write, column)]
 
 
-def _binary(vectors: Sequence[Vector]) -> list[bytes]:
-    return [(row if row.dtype == _LITTLE else row.astype(_LITTLE)).tobytes() for row in vectors]
+def _binary(vectors: Sequence[Vector]) -> Sequence[Buffer]:
+    """What holds the bytes of each: nearly always the vector itself, so that they are copied once, into their batch."""
+    if len(set(map(len, vectors))) > 1:
+        raise ValueError("vectors of one batch have different lengths. This is a bug.")
+    rows = [row if row.dtype is _LITTLE and row.flags.c_contiguous else row.astype(_LITTLE) for row in vectors]
+    return cast("Sequence[Buffer]", rows)
 
 
 def is_foreign(header: tuple[str, bytes]) -> bool:
@@ -186,6 +207,15 @@ def _passing_through(names: tuple[str, ...], records: Sequence[Record]) -> Itera
 def source(record: Record) -> bytes:
     """`topic/partition/offset` of a record, as every output carries it."""
     return b"%b%d" % (_as_path(record.tp), record.offset)
+
+
+def _sources(records: Sequence[Record]) -> list[bytes]:
+    """The same of many, of which neighbours come from one partition."""
+    found: list[bytes] = []
+    for tp, neighbours in groupby(records, _tp):
+        path = _as_path(tp)
+        found += [b"%b%d" % (path, record.offset) for record in neighbours]
+    return found
 
 
 @lru_cache(1024)

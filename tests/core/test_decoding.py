@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamer.core.decoding import Decoder
@@ -51,6 +51,55 @@ def test_a_text_survives_both_formats(text: str) -> None:
     for decoded in (decode(text.encode()), decode(text.encode(), format="text"), decode(orjson.dumps({"text": text}))):
         assert isinstance(decoded, Event)
         assert decoded.text == text
+
+
+said = st.sampled_from(["", " ", "hello", "\ufeffhé", "\u200b", "1.0", "x"]) | st.text()
+fields = st.sampled_from(["text", "a", "specversion", "payload", "schema", "id", "a.b"])
+fields_of = st.dictionaries(fields, st.none() | st.integers(-5, 2**63) | said, max_size=2)
+documents = st.builds(lambda text, more: {"text": text, **more}, said | fields_of, fields_of) | fields_of
+odd_keys = [b"k1", b"{}", b'{"schema": null, "payload": "x"}', b"a\nb", b"a\0b", b"\xff", b"k" * 5_000]
+keys = st.none() | st.binary(max_size=6) | st.sampled_from(odd_keys)
+names = st.sampled_from(["content-type", "ce_id", "ce_specversion", "traceparent"])
+headers = st.lists(st.tuples(names, st.sampled_from([b"text/plain", b"application/json", b"1.0"])), max_size=2)
+odd = st.sampled_from([b"hello", b"", b"{half", b'{"text": "\\ud83d"}', b'{"text": NaN}', None])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            documents.map(orjson.dumps) | odd,
+            keys,
+            st.just([]) | headers,
+            st.sampled_from([None, None, None, "it was compressed and cannot be read"]),
+        )
+    ),
+    st.just({})
+    | st.sampled_from([{"format": "text"}, {"format": "json"}, {"text_field": "a.b"}, {"id_field": "id"}])
+    | st.just({"key_field": "payload"}),
+)
+@example([(b'{"text": "hello"}', key, [], None) for key in (None, b"", *odd_keys)], {})
+@example([(b'{"text": "hello"}', b'{"payload": "x"}', [], None)], {"key_field": "payload"})
+@example([(b'{"text": "hello"}', b"k1", [], "it was compressed and cannot be read")], {})
+@example([(orjson.dumps({"text": text}), b"k1", [], None) for text in ("\ufeffhé", "\u200b", " ", "")], {})
+@example([(b'{"payload": "hello", "schema": null}', b"k1", [], None)], {"text_field": "payload"})
+@example(
+    [
+        (
+            b'{"text": "hello", "specversion": "1.0", "id": "a", "source": "s", "type": "t", "data": {"n": 1}}',
+            b"k1",
+            [],
+            None,
+        )
+    ],
+    {},
+)
+def test_many_records_decode_as_each_of_them_does_the_long_way(read: list[Any], settings: Any) -> None:
+    decoder = Decoder(**settings)
+    records = [Record(TP, n, key, value, 0, tuple(headers), why) for n, (value, key, headers, why) in enumerate(read)]
+    origins = [Origin(TP, n, 1) for n in range(len(records))]
+    one_by_one = list(map(decoder.decode, records, origins))
+    assert decoder.decode_all(records, origins) == one_by_one
+    assert one_by_one == list(map(decoder._unusual, records, origins))
 
 
 def test_the_id_is_the_field_else_the_key_else_the_position() -> None:

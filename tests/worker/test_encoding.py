@@ -169,6 +169,29 @@ def test_events_alike_leave_as_columns() -> None:
     assert instead("too_large", "so") == Message("39 too_large so", None, None, ())
 
 
+@pytest.mark.parametrize("count", [1, 40])
+def test_the_bytes_of_a_vector_are_those_of_its_numbers_wherever_these_lie(count: int) -> None:
+    event = embedded(b'{"text": "hello"}')
+    numbers = unit_rows([[1.0, 2.0, 2.0]])[0]
+    columns = np.array([numbers] * count).T.copy().T  # the numbers of a vector do not lie beside each other
+    for vectors in (columns, columns.astype(">f4"), columns.astype(np.float64)):
+        outcomes: list[Outcome] = [replace(event, vector) for vector in vectors]
+        made = encoder(format="binary").whole(outcomes)
+        assert isinstance(made, MessageColumns)
+        assert [message.value for message in made if message] == [numbers.tobytes()] * count
+        assert made.value_bytes == [len(numbers.tobytes())] * count
+
+
+def test_vectors_of_different_lengths_do_not_leave_together() -> None:
+    event = embedded(b'{"text": "hello"}')
+    outcomes: list[Outcome] = [event, replace(event, unit_rows([[1.0, 2.0]])[0])]
+    assert encoder(format="binary").whole(outcomes) == [None, None], "each is encoded by itself"
+
+
+def replace(outcome: EmbeddedEvent, vector: Any) -> EmbeddedEvent:
+    return EmbeddedEvent(outcome.event, vector, outcome.tokens, outcome.truncated, outcome.cache_hit)
+
+
 def test_the_bytes_of_a_json_vector_event() -> None:
     """What stands in the topic stays as it is: consumers may compare bytes."""
     _, message = encoder().encode(embedded(b'{"text": "hello", "lang": "en"}'), 0)

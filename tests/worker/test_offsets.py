@@ -195,6 +195,14 @@ def test_a_sought_back_consumer_does_not_track_twice() -> None:
     assert track(tracker, A, 4) is None
     assert track(tracker, A, 5) is None
     assert track(tracker, A, 6) is not None
+    again = [Record(A, offset, b"k", b"12345", 0) for offset in (5, 6, 8, 7, 8, 9)]
+    others = [Record(B, 1, b"k", b"12345", 0)]
+    new = tracker.track([*again, *others, *again], 0.0)
+    assert [origin and (origin.tp, origin.offset) for origin in new] == [
+        None, None, (A, 8), None, None, (A, 9), *[None] * 7,
+    ]  # fmt: skip
+    statistics = tracker.statistics()
+    assert (statistics.in_flight, statistics.in_flight_bytes) == (4, 10)
 
 
 def test_a_debugger_reads_where_a_partition_stands() -> None:

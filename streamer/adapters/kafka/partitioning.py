@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from aiokafka.partitioner import murmur2
@@ -19,35 +20,43 @@ _FEW = 8  # keys; for fewer the client's function is as fast
 _LONG = 256  # bytes; all keys take as much room here as the longest
 
 
-def partition_indices(keys: Sequence[bytes | None], count: int) -> list[int]:
+def partition_indices(keys: Sequence[bytes | None], count: int) -> NDArray[np.intp]:
     """The index of each key's partition among `count` of them; one at random for a record without a key."""
     lengths = [-1 if key is None else len(key) for key in keys]
+    if len(keys) >= _FEW and min(lengths) >= 0 and max(lengths) <= _LONG:  # nearly always
+        return _indices(cast("Sequence[bytes]", keys), count)
     short = [key for key in keys if key is not None and len(key) <= _LONG]
-    if len(short) == len(keys) >= _FEW:  # nearly always
-        return _indices(short, count)
     if len(short) < _FEW:
         short_indices = iter([(murmur2(key) & 0x7FFFFFFF) % count for key in short])
     else:
-        short_indices = iter(_indices(short, count))
-    found = []
-    for key, length in zip(keys, lengths, strict=True):
+        short_indices = iter(_indices(short, count).tolist())
+    found = np.empty(len(keys), np.intp)
+    for place, (key, length) in enumerate(zip(keys, lengths, strict=True)):
         if key is None:
-            found.append(random.randrange(count))  # noqa: S311  not for secrets
+            found[place] = random.randrange(count)  # noqa: S311  not for secrets
         elif length <= _LONG:
-            found.append(next(short_indices))
+            found[place] = next(short_indices)
         else:
-            found.append((murmur2(key) & 0x7FFFFFFF) % count)
+            found[place] = (murmur2(key) & 0x7FFFFFFF) % count
     return found
 
 
-def _indices(keys: Sequence[bytes], count: int) -> list[int]:
-    found: list[int] = ((murmur2_of_all(keys) & np.uint32(0x7FFFFFFF)) % np.uint32(count)).tolist()
-    return found
+def places_by_index(indices: NDArray[np.intp]) -> dict[int, list[int]]:
+    """Where each index stands, in order."""
+    order = indices.argsort(kind="stable")
+    found, starts = np.unique(indices[order], return_index=True)
+    bounds = [*starts.tolist(), len(indices)]
+    places = order.tolist()
+    return {index: places[start:end] for index, start, end in zip(found.tolist(), bounds, bounds[1:], strict=False)}
+
+
+def _indices(keys: Sequence[bytes], count: int) -> NDArray[np.intp]:
+    return ((murmur2_of_all(keys) & np.uint32(0x7FFFFFFF)) % np.uint32(count)).astype(np.intp)
 
 
 def murmur2_of_all(keys: Sequence[bytes]) -> NDArray[np.uint32]:
     """Kafka's hash of each key, as a number without sign. Memory is that of the longest key times their number."""
-    lengths = np.array([len(key) for key in keys], np.uint32)
+    lengths = np.fromiter(map(len, keys), np.uint32, len(keys))
     width = 4 * (int(lengths.max(initial=0)) // 4 + 1)
     padded = b"".join([key.ljust(width, b"\0") for key in keys])
     words = np.frombuffer(padded, "<u4").reshape(len(keys), -1)

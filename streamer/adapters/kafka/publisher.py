@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from anyio import CancelScope
 
 from streamer.adapters.kafka.connection import KafkaConnection
-from streamer.adapters.kafka.partitioning import partition_indices
+from streamer.adapters.kafka.partitioning import partition_indices, places_by_index
 from streamer.adapters.kafka.record_batch import Records
 from streamer.adapters.kafka.refusals import reason_of, refusal_of
 from streamer.adapters.kafka.topic_limits import TopicLimits
@@ -122,10 +121,7 @@ class Publisher:
         fitted = self._limits.timestamps.fit_all(messages)
         columns = fitted if isinstance(fitted, MessageColumns) else None
         topics = {columns.topic} if columns else {message.topic for message in fitted}
-        targets = _targets(fitted, {topic: await self._partitions(topic) for topic in topics})
-        members: defaultdict[Target, list[int]] = defaultdict(list)
-        for place, target in enumerate(targets):
-            members[target].append(place)
+        members = _by_target(fitted, {topic: await self._partitions(topic) for topic in topics})
         if columns:
             records = Records.of(columns)
             return [(target, places, records.chosen(places)) for target, places in members.items()]
@@ -256,19 +252,21 @@ class Publisher:
         await _disconnect(client)  # from what it was just about to connect to
 
 
-def _targets(messages: Sequence[Message], partitions: Mapping[str, Sequence[int]]) -> Sequence[Target]:
-    """Where each message goes, of the partitions of its topic."""
-    if len(partitions) == 1:
-        ((topic, choices),) = partitions.items()
-        targets = [(topic, partition) for partition in choices]
-        keys = messages.keys if isinstance(messages, MessageColumns) else [message.key for message in messages]
-        return [targets[index] for index in partition_indices(keys, len(targets))]
-    found: dict[str, Iterator[Target]] = {}
+def _by_target(messages: Sequence[Message], partitions: Mapping[str, Sequence[int]]) -> dict[Target, list[int]]:
+    """The places of the messages that go to each of the partitions of their topics, in order."""
+    if isinstance(messages, MessageColumns):
+        return _by_key(messages.topic, messages.keys, partitions[messages.topic])
+    found: dict[Target, list[int]] = {}
     for topic, choices in partitions.items():
-        targets = [(topic, partition) for partition in choices]
-        keys = [message.key for message in messages if message.topic == topic]
-        found[topic] = iter([targets[index] for index in partition_indices(keys, len(targets))])
-    return [next(found[message.topic]) for message in messages]
+        places = [place for place, message in enumerate(messages) if message.topic == topic]
+        grouped = _by_key(topic, [messages[place].key for place in places], choices)
+        found |= {target: [places[n] for n in chosen] for target, chosen in grouped.items()}
+    return found
+
+
+def _by_key(topic: str, keys: Sequence[bytes | None], choices: Sequence[int]) -> dict[Target, list[int]]:
+    grouped = places_by_index(partition_indices(keys, len(choices)))
+    return {(topic, choices[index]): places for index, places in grouped.items()}
 
 
 async def _disconnect(client: Any) -> None:

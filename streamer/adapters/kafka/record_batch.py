@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import google_crc32c
 from aiokafka import codec
 
 from streamer.core.events import HeaderColumn, Headers, Message, MessageColumns
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _CODECS: Final[dict[str, tuple[int, Callable[[bytes], bytes] | None]]] = {
     "none": (0, None),
@@ -38,7 +41,7 @@ BATCH_BYTES: Final = _PREAMBLE.size + _HEADER.size
 _RECORD_BYTES: Final = 16  # of a record's length, attributes, time and offset, at the most in a batch of megabytes
 _NOTHING: Final = b"\x01"  # the length -1
 
-Column: TypeAlias = Sequence[bytes | memoryview]
+Column: TypeAlias = "Sequence[Buffer]"
 
 
 @lru_cache(16_384)
@@ -53,8 +56,8 @@ def varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-_FEW: Final = 256
-_VARINTS: Final = [varint(size) for size in range(_FEW)]  # most lengths, in a third of the time
+_VARINTS: Final = [varint(number) for number in range(4096)]  # nearly all there are, in a third of the time
+_AFTER_ATTRIBUTES: Final = [b"\0" + number for number in _VARINTS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +72,17 @@ class Records:
     @classmethod
     def of(cls, messages: Sequence[Message] | MessageColumns) -> Records:
         if isinstance(messages, MessageColumns):
-            columns = [*_measured([messages.keys]), *_measured(messages.values)]
-            timestamps: Sequence[int | None] = messages.timestamps
-            headers: Sequence[HeaderColumn] | None = messages.headers
-        else:
-            columns = [*_nullable([message.key for message in messages])]
-            columns += _nullable([message.value for message in messages])
-            timestamps = [message.timestamp for message in messages]
-            headers = _header_columns([message.headers for message in messages])
-        if headers is None:
-            columns.append([_encoded(message.headers) for message in messages])
-        else:
-            columns.append(_headers(headers, len(messages)))
-        return cls(columns, _sums(columns), timestamps)
+            before = [_lengths(messages.keys), messages.keys, _varints(messages.value_bytes)]
+            headers = _headers(messages.headers, len(messages))
+            sizes = _sums([*_sizes([*before, headers]), messages.value_bytes])
+            return cls([*before, *messages.values, headers], sizes, messages.timestamps)
+        keys, values = [message.key for message in messages], [message.value for message in messages]
+        named = _header_columns([message.headers for message in messages])
+        headers = (
+            [_encoded(message.headers) for message in messages] if named is None else _headers(named, len(messages))
+        )
+        columns = [*_nullable(keys), *_nullable(values), headers]
+        return cls(columns, _sums(_sizes(columns)), [message.timestamp for message in messages])
 
     def chosen(self, positions: Sequence[int]) -> Records:
         """Those at these positions, in that order."""
@@ -106,33 +107,44 @@ class Records:
         """Those from `start` on up to `end` as a batch for `AIOKafkaProducer.send_batch`."""
         now = int(time.time() * 1000)
         timestamps = [now if timestamp is None else timestamp for timestamp in self.timestamps[start:end]]
-        first = timestamps[0]
-        beginnings = []
-        for offset, (size, timestamp) in enumerate(zip(self.sizes[start:end], timestamps, strict=True)):
-            since, place = varint(timestamp - first), varint(offset)
-            beginnings.append(varint(1 + len(since) + len(place) + size) + b"\0" + since + place)
-        columns = [beginnings, *(column[start:end] for column in self.columns)]
-        size = sum(map(len, beginnings)) + sum(self.sizes[start:end])
+        first, count = timestamps[0], len(timestamps)
+        times, places = _after_attributes([timestamp - first for timestamp in timestamps]), _varints(range(count))
+        measured = zip(times, places, self.sizes[start:end], strict=True)
+        sizes = [len(since) + len(place) + size for since, place, size in measured]
+        lengths = _varints(sizes)
+        columns = [lengths, times, places, *(column[start:end] for column in self.columns)]
         chunks = chain.from_iterable(zip(*columns, strict=True))
+        size = sum(map(len, lengths)) + sum(sizes)
         return RecordBatchBuilder(list(chunks), size, timestamps, compression, is_transactional)
 
 
-def _sums(columns: Sequence[Column]) -> list[int]:
-    """How long the pieces of each record are together."""
-    return [*map(sum, zip(*(map(len, column) for column in columns), strict=True))]
+def _sizes(columns: Iterable[Sequence[bytes]]) -> list[Iterable[int]]:
+    return [map(len, column) for column in columns]
 
 
-def _measured(pieces: Sequence[Column]) -> list[Column]:
-    """What consists of these pieces, with its length in front."""
-    sizes = _lengths(pieces[0]) if len(pieces) == 1 else [*map(varint, _sums(pieces))]
-    return [sizes, *pieces]
+def _sums(columns: Iterable[Iterable[int]]) -> list[int]:
+    return [*map(sum, zip(*columns, strict=True))]
 
 
-def _lengths(column: Column) -> list[bytes]:
-    return [_VARINTS[size] if size < _FEW else varint(size) for size in map(len, column)]
+def _lengths(column: Sequence[bytes]) -> list[bytes]:
+    return _varints([*map(len, column)])
 
 
-def _nullable(column: Sequence[bytes | None]) -> list[Column]:
+def _varints(numbers: Sequence[int]) -> list[bytes]:
+    """Of numbers that are not negative."""
+    if max(numbers) < len(_VARINTS):
+        return [_VARINTS[number] for number in numbers]  # nearly always
+    return [*map(varint, numbers)]
+
+
+def _after_attributes(numbers: Sequence[int]) -> list[bytes]:
+    """The same behind a record's attributes, of which there are none."""
+    if min(numbers) >= 0 and max(numbers) < len(_AFTER_ATTRIBUTES):
+        return [_AFTER_ATTRIBUTES[number] for number in numbers]
+    return [b"\0" + varint(number) for number in numbers]
+
+
+def _nullable(column: Sequence[bytes | None]) -> list[Sequence[bytes]]:
     return [
         [_NOTHING if each is None else varint(len(each)) for each in column],
         [b"" if each is None else each for each in column],
@@ -152,7 +164,7 @@ def _header_columns(headers: Sequence[Headers]) -> list[HeaderColumn] | None:
     return columns
 
 
-def _headers(headers: Sequence[HeaderColumn], count: int) -> Column:
+def _headers(headers: Sequence[HeaderColumn], count: int) -> list[bytes]:
     """Those of each message: names are encoded once, and so is what is the same in all of them."""
     constant = varint(len(headers))
     pieces: list[Sequence[bytes]] = []
@@ -160,9 +172,13 @@ def _headers(headers: Sequence[HeaderColumn], count: int) -> Column:
         constant += _name(name)
         if isinstance(values, bytes):
             constant += varint(len(values)) + values
+            continue
+        sizes = [*map(len, values)]
+        if sizes.count(sizes[0]) == count:
+            pieces += ([constant + varint(sizes[0])] * count, values)
         else:
-            pieces += ([constant] * count, _lengths(values), values)
-            constant = b""
+            pieces += ([constant] * count, _varints(sizes), values)
+        constant = b""
     return [*map(b"".join, zip(*pieces, [constant] * count, strict=True))]
 
 
@@ -182,7 +198,7 @@ class RecordBatchBuilder:
     """A batch as the client's producer takes it, in place of its `BatchBuilder`; nothing can be added to it."""
 
     def __init__(
-        self, chunks: Sequence[bytes], size: int, timestamps: Sequence[int], compression: str, is_transactional: bool
+        self, chunks: Sequence[Buffer], size: int, timestamps: Sequence[int], compression: str, is_transactional: bool
     ) -> None:
         self._chunks = chunks
         self._size = BATCH_BYTES + size

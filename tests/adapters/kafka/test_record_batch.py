@@ -73,6 +73,7 @@ def test_columns_are_encoded_as_their_messages_are(
         topic="t",
         keys=keys,
         values=values,
+        value_bytes=[len(row[1]) + len(row[2]) for row in rows],
         headers=[(name, of if isinstance(of, bytes) else [row[3 + of] for row in rows]) for name, of in headers],
         timestamps=range(100, 100 + len(rows)),
         origins=[Origin(TopicPartition("in", 0), n, 1) for n in range(len(rows))],

@@ -72,6 +72,7 @@ def in_columns(messages: Sequence[Message]) -> MessageColumns:
         topic=messages[0].topic,
         keys=[message.key or b"" for message in messages],
         values=[[message.value or b"" for message in messages]],
+        value_bytes=[len(message.value or b"") for message in messages],
         headers=[],
         timestamps=[message.timestamp or now() for message in messages],
         origins=[message.origin or Origin(TP, 0, 1) for message in messages],
