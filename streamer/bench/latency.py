@@ -64,11 +64,11 @@ async def measure_latency(
     stages: dict[str, Figure] = {}
     for _ in range(runs):
         async with _Load.open(settings, where, partitions, dimensions, format, provider_ms / 1000) as load:
-            await load.steadily(1 / BETWEEN, 3)  # what happens only once happens now
-            found = await load.steadily(1 / BETWEEN, ALONE)
+            await load.alone(3, load.topic)  # what happens only once happens now
+            found = await load.alone(ALONE, load.topic)
             for share, figure in alone.items():
                 figure.add(Sample(percentile(found, share / 100)), Sample(least))
-            bare.add(Sample(percentile(await load.steadily(1 / BETWEEN, ALONE, past_the_worker=True), 0.5)))
+            bare.add(Sample(percentile(await load.alone(ALONE, load.target), 0.5)))  # past the worker
             rate = await load.burst(events)
             maximum.add(Sample(rate))
             for share, (middle, late) in loaded.items():
@@ -87,8 +87,8 @@ class _Load:
 
     def __init__(self, topic: str, target: str, partitions: int, sink: Sink, vectors: Any, tasks: TaskGroup) -> None:
         self.stages: Mapping[str, float] = {}
-        self._topic = topic
-        self._target = target
+        self.topic = topic
+        self.target = target
         self._vectors = vectors
         self._tasks = tasks
         self._partitions = partitions
@@ -157,7 +157,7 @@ class _Load:
 
         The embedded broker tells ends that lie before the last records: so when nothing comes any more, that is all.
         """
-        everywhere = [TopicPartition(self._target, partition) for partition in range(self._partitions)]
+        everywhere = [TopicPartition(self.target, partition) for partition in range(self._partitions)]
         came, changed = -1, time.perf_counter()
         while came < self._number and time.perf_counter() - changed < QUIET:
             now = sum((await self._vectors.end_offsets(everywhere)).values())
@@ -165,15 +165,24 @@ class _Load:
                 came, changed = now, time.perf_counter()
             await anyio.sleep(TICK)
 
-    async def steadily(self, rate: float, count: int, *, past_the_worker: bool = False) -> list[float]:
-        """Milliseconds of an event, from when it was due; so many a second. Past the worker they are published where
-        vectors are."""
-        topic = self._target if past_the_worker else self._topic
+    async def alone(self, count: int, topic: str) -> list[float]:
+        """Milliseconds of an event on an idle system, from when it is published."""
+        published: dict[int, float] = {}
+        for number in range(self._number, self._number + count):
+            await anyio.sleep(BETWEEN)
+            published[number] = time.perf_counter()
+            await self._publish(1, topic)
+        times = await self._times(next(iter(published)), count)
+        await self._settled()
+        return [1000 * (came - published[number]) for number, came in times.items()]
+
+    async def steadily(self, rate: float, count: int) -> list[float]:
+        """Milliseconds of an event, from when it was due; so many a second."""
         first, began = self._number, time.perf_counter()
         while (sent := self._number - first) < count:
             due = min(count, int((time.perf_counter() - began) * rate) + 1)
             if due > sent:
-                await self._publish(due - sent, topic)
+                await self._publish(due - sent, self.topic)
             else:
                 await anyio.sleep(max(TICK, began + sent / rate - time.perf_counter()))
         times = await self._times(first, count)
@@ -184,7 +193,7 @@ class _Load:
         """Vectors a second while more is published than the worker can do."""
         first, began = self._number, time.perf_counter()
         while self._number - first < count:
-            await self._publish(min(BURST, count - (self._number - first)), self._topic)
+            await self._publish(min(BURST, count - (self._number - first)), self.topic)
         came = sorted((await self._times(first, count)).values())
         await self._settled()
         tenth = len(came) // 10  # the first ones came before a backlog had built up

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import compress
 from operator import attrgetter
+from typing import Final
 
 import anyio
 import structlog
@@ -39,6 +40,7 @@ from streamer.worker.traced import traced
 log = structlog.get_logger(__name__)
 
 _timestamp = attrgetter("timestamp")
+_TIMERS: Final = 0.0005  # seconds: event loops know whole milliseconds, and would end a window half of one late
 
 
 class Pipeline:
@@ -240,7 +242,7 @@ class Pipeline:
             await self._slots.acquire()
             slot_free_since = self.clock()
             while len(self._batcher) and not self._is_due():
-                with anyio.move_on_after(max(0.0, self._batcher.deadline - self.clock())):
+                with anyio.move_on_after(max(0.0, self._batcher.deadline - self.clock() - _TIMERS)):
                     await self._arrived.wait()
             now, oldest = self.clock(), self._batcher.oldest
             cut = self._batcher.cut(now, slot_free_since)
@@ -253,7 +255,7 @@ class Pipeline:
                 self._slots.release()
 
     def _is_due(self) -> bool:
-        return self._stopping.is_set() or bool(self._draining) or self._batcher.is_due(self.clock())
+        return self._stopping.is_set() or bool(self._draining) or self._batcher.is_due(self.clock() + _TIMERS)
 
     async def _embed(self, batch: list[Event]) -> None:
         try:

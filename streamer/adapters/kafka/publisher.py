@@ -136,6 +136,8 @@ class Publisher:
             yield target, batch, positions[start:end]
 
     async def _partitions(self, topic: str) -> list[int]:
+        if (known := self.producer.client.cluster.partitions_for_topic(topic)) is not None:
+            return sorted(known)
         # Of a topic that it has not used yet the client asks its brokers, for longer than anybody here waits.
         try:
             return sorted(await asyncio.wait_for(self.producer.partitions_for(topic), self._give_up_after))
