@@ -9,8 +9,10 @@ a pair in about one file of 400,000.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import compress
+from operator import add, eq
 from typing import Any, ClassVar
 
 import google_crc32c
@@ -55,27 +57,40 @@ class Entries:
         """The parameters of PUT but for the first: a row's number, or None for the next one."""
         vector = embedding.vector.astype("<f4", copy=False).tobytes()
         extra = (embedding.tokens, int(embedding.truncated))
-        checksum = self._checksum(key, vector, *extra)
+        (checksum,) = self._checksums([key], [vector], [extra[0]], [extra[1]])
         return (self._space_id, key, vector, *extra, checksum, now, int(now // HOUR), self._sought(key))
 
-    def decode(self, found: Sequence[Row], dimensions: int) -> list[Embedding | None]:
+    def decode(self, found: Sequence[Row], dimensions: int) -> Sequence[Embedding | None]:
         """What found rows hold, read-only rows of one matrix; None for one that is not what was stored."""
+        if not found:
+            return []
         size = 4 * dimensions
-        sound = [self._is_sound(row, size) for row in found]
-        blobs = b"".join([row[2] for row, is_sound in zip(found, sound, strict=True) if is_sound])
+        if self._are_sound(found, size):  # nearly always
+            return self._embeddings(found, dimensions)
+        sound = [self._are_sound([row], size) for row in found]
+        embeddings = iter(self._embeddings([*compress(found, sound)], dimensions))
+        return [next(embeddings) if is_sound else None for is_sound in sound]
+
+    @staticmethod
+    def _embeddings(found: Sequence[Row], dimensions: int) -> list[Embedding]:
         # All at once: a conversion of its own for each vector costs as much as reading its row.
-        vectors = iter(np.frombuffer(blobs, dtype="<f4").astype(np.float32, copy=False).reshape(-1, dimensions))
+        blobs = b"".join([row[2] for row in found])
+        vectors = np.frombuffer(blobs, dtype="<f4").astype(np.float32, copy=False).reshape(-1, dimensions)
         return [
-            Embedding(next(vectors), row[3], bool(row[4]), cache_hit=True) if is_sound else None
-            for row, is_sound in zip(found, sound, strict=True)
+            Embedding(vector, tokens, truncated != 0, True)
+            for vector, (_, _, _, tokens, truncated, _, _, _) in zip(vectors, found, strict=True)
         ]
 
-    def _is_sound(self, row: Row, size: int) -> bool:
+    def _are_sound(self, found: Sequence[Row], size: int) -> bool:
+        """Whether all of these rows hold what was stored."""
+        columns = [*zip(*found, strict=True)]
         # Damage can change a column's type as well.
-        if [*map(type, row)] != _TYPES or len(row[2]) != size:
+        if any(set(map(type, column)) != {kind} for column, kind in zip(columns, _TYPES, strict=True)):
             return False
-        _, key, vector, tokens, truncated, checksum, _, _ = row
-        return bool(self._checksum(key, vector, tokens, truncated) == checksum)
+        _, keys, vectors, tokens, truncated, checksums, _, _ = columns
+        if set(map(len, vectors)) != {size}:
+            return False
+        return all(map(eq, self._checksums(keys, vectors, tokens, truncated), checksums))
 
     @staticmethod
     def _sought(key: bytes) -> Any:
@@ -83,10 +98,11 @@ class Entries:
         return int.from_bytes(key[:8], "little", signed=True)
 
     @staticmethod
-    def _checksum(key: bytes, vector: bytes, tokens: int, truncated: int) -> int:
+    def _checksums(
+        keys: Iterable[bytes], vectors: Iterable[bytes], tokens: Iterable[int], truncated: Iterable[int]
+    ) -> Iterable[int]:
         # Over the key as well: a row that answers to another key must not pass.
-        checksum: int = google_crc32c.extend(_begun(tokens, truncated), key + vector)
-        return checksum
+        return map(google_crc32c.extend, map(_begun, tokens, truncated), map(add, keys, vectors))
 
 
 class EarlierEntries(Entries):
@@ -108,8 +124,11 @@ class EarlierEntries(Entries):
         return key
 
     @staticmethod
-    def _checksum(key: bytes, vector: bytes, tokens: int, truncated: int) -> int:
-        return zlib.crc32(vector, zlib.crc32(key, zlib.crc32(b"%d %d " % (tokens, truncated))))
+    def _checksums(
+        keys: Iterable[bytes], vectors: Iterable[bytes], tokens: Iterable[int], truncated: Iterable[int]
+    ) -> Iterable[int]:
+        begun = (zlib.crc32(b"%d %d " % extra) for extra in zip(tokens, truncated, strict=True))
+        return map(zlib.crc32, vectors, map(zlib.crc32, keys, begun))
 
 
 VERSIONS: Mapping[int, type[Entries]] = {1: EarlierEntries, VERSION: Entries}
