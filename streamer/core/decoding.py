@@ -67,8 +67,7 @@ class Decoder:
 
     def decode_all(self, records: Iterable[Record], origins: Iterable[Origin]) -> list[Input]:
         """The same of many."""
-        usual, unusual = self._usual, self._unusual
-        return [usual(*read) or unusual(*read) for read in zip(records, origins, strict=True)]
+        return [self._usual(*read) or self._unusual(*read) for read in zip(records, origins, strict=True)]
 
     def tombstone_id(self, record: Record) -> str:
         """The id that a tombstone with this record's key and headers would have; "" where it could not be read."""
@@ -78,26 +77,19 @@ class Decoder:
             return ""
 
     def _usual(self, record: Record, origin: Origin) -> Event | None:
-        """What `_unusual` makes of a JSON object with the text in one of its fields, at a third of the cost. None: not
-        that."""
+        """What `_unusual` makes of an object with the text in one of its fields, in a quarter of the time; or None."""
         value, key = record.value, record.key
-        if not value or value[0] != _BRACE or len(value) > MAX_VALUE_BYTES or record.unreadable is not None:
+        if not value or value[0] != _BRACE or len(value) > MAX_VALUE_BYTES or self.format == "text" or self.id_field:
             return None
-        if self.format == "text" or self.id_field:
-            return None
-        if record.headers and not _TELLING.isdisjoint([name for name, _ in record.headers]):
+        if record.unreadable is not None or (record.headers and not _TELLING.isdisjoint(dict(record.headers))):
             return None
         try:
             document = read_json(value)
-            if "specversion" in document or "payload" in document:
-                return None
-            text = document.pop(self.text_field, None)
+            text = None if "specversion" in document or "payload" in document else document.pop(self.text_field, None)
             if type(text) is not str:
                 return None
-            if not (text.isascii() and text[:1].isalnum()):  # which says both of these
-                text = clean_text(text)
-                if is_blank(text):
-                    return None
+            if not (text.isascii() and text[:1].isalnum()) and is_blank(text := clean_text(text)):
+                return None
             if key and not self.key_field and key.isascii() and key[0] != _BRACE and len(key) <= MAX_ID_BYTES:
                 id = key.decode()
                 if id.isprintable():  # nearly always; the other way has the rest
@@ -113,9 +105,8 @@ class Decoder:
             headers = dict(record.headers)
             if record.value is None:
                 return Tombstone(origin, record, self._record_id(record, _attributes(headers)))
-            if len(record.value) > MAX_VALUE_BYTES:
-                reason = f"the value has {len(record.value)} bytes, the limit is {MAX_VALUE_BYTES}"
-                raise Unreadable(reason, "too_large")
+            if (size := len(record.value)) > MAX_VALUE_BYTES:
+                raise Unreadable(f"the value has {size} bytes, the limit is {MAX_VALUE_BYTES}", "too_large")
             return self._event(record, origin, headers)
         except Unreadable as exc:
             return DeadLetter(origin, record, exc.kind, str(exc))

@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
+from typing import Any, NamedTuple, TypeAlias, overload
 
 from streamer.core.vectors import Vector
 from streamer.errors import DeadLetterKind
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 # What there is of every event is not `frozen`, which would make it three times as slow to create. Nobody changes these
 # objects, but for `Message.instead`.
@@ -140,6 +137,8 @@ class Message:
 
 
 HeaderColumn: TypeAlias = tuple[str, bytes | Sequence[bytes]]
+# Whatever holds its bytes in one piece. An array does, too, but before Python 3.12 no type says so.
+Piece: TypeAlias = bytes | memoryview
 
 
 @dataclass(slots=True)
@@ -147,9 +146,9 @@ class MessageColumns(Sequence[Message]):
     """Messages to one topic that have headers of the same names, a column for each of their parts.
 
     A column holds a part of every message, in the order of the messages. `values`: pieces that make a message's value
-    one behind the other, each of them anything that holds its bytes in one piece; `value_bytes`: how many these are
-    together. `headers`: names with their columns; bytes in place of a column are the same in all messages. `instead`:
-    as `Message.instead`, with the place of the message before its arguments.
+    one behind the other; `value_bytes`: how many bytes these are together. `headers`: names with their columns; bytes
+    in place of a column are the same in all messages. `instead`: as `Message.instead`, with the place of the message
+    before its arguments.
 
     It is also the sequence of these messages, each made when it is asked for: who looks into every one of thousands a
     second takes the columns.
@@ -157,7 +156,7 @@ class MessageColumns(Sequence[Message]):
 
     topic: str
     keys: Sequence[bytes]
-    values: Sequence[Sequence[Buffer]]
+    values: Sequence[Sequence[Piece]]
     value_bytes: Sequence[int]
     headers: Sequence[HeaderColumn]
     timestamps: Sequence[int]

@@ -12,7 +12,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -90,14 +90,6 @@ def is_blank(text: str) -> bool:
         return False  # nearly always, and ten times as fast
     # Of megabytes each letter once, or the event loop would stand still for seconds.
     return all(map(_is_invisible, text[:_FEW])) and all(map(_is_invisible, set(text[_FEW:])))
-
-
-def any_blank(texts: Sequence[str]) -> bool:
-    """Whether one of them is."""
-    firsts = "".join([text[:1] for text in texts])
-    if len(firsts) == len(texts) and firsts.isascii() and firsts.isalnum():
-        return False  # nearly always, and twice as fast
-    return any(map(is_blank, texts))
 
 
 def _is_invisible(letter: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from streamer.core.reading import EMPTY, any_blank, clean_text, is_blank
+from streamer.core.reading import EMPTY, clean_text, is_blank
 from streamer.core.vectors import Purpose, Space, cache_keys
 from streamer.protocols import Claims, Embedder, Embedding, Rejection, VectorCache
 from streamer.telemetry.histogram import STEP_SECONDS, Histogram
@@ -147,6 +147,14 @@ class CachedEmbedder:
             paid.discard(key)
             return result
         return _as_hit(result)
+
+
+def any_blank(texts: Sequence[str]) -> bool:
+    """Whether one of them is."""
+    firsts = "".join([text[:1] for text in texts])
+    if len(firsts) == len(texts) and firsts.isascii() and firsts.isalnum():
+        return False  # nearly always, and twice as fast
+    return any(map(is_blank, texts))
 
 
 def _as_hit(result: Embedding | Rejection) -> Embedding | Rejection:

@@ -8,19 +8,25 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 import orjson
 
-from streamer.core.events import EmbeddedEvent, Event, HeaderColumn, Headers, MessageColumns, Record, TopicPartition
+from streamer.core.events import (
+    EmbeddedEvent,
+    Event,
+    HeaderColumn,
+    Headers,
+    MessageColumns,
+    Piece,
+    Record,
+    TopicPartition,
+)
 from streamer.core.sketch import FORM_HEADER, SKETCH_HEADER
 from streamer.core.vectors import Space, Vector
 from streamer.worker.descriptions import descriptions
 from streamer.worker.json_vectors import json_vectors
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 _T = TypeVar("_T")
 OutputFormat: TypeAlias = Literal["json", "binary"]
@@ -38,7 +44,7 @@ class _Batch(NamedTuple):
 
     outcomes: Sequence[EmbeddedEvent]
     events: Sequence[Event]
-    vectors: Sequence[Buffer]
+    vectors: Sequence[Piece]
     sketches: Sequence[bytes]
     forms: Sequence[bytes]
 
@@ -89,7 +95,7 @@ class VectorMessages:
         Raises ValueError for vectors of several lengths, which is a bug.
         """
         rows = [outcome.vector for outcome in outcomes]
-        vectors: Sequence[Buffer] = _binary(rows) if self.format == "binary" else json_vectors(rows)
+        vectors: Sequence[Piece] = _binary(rows) if self.format == "binary" else json_vectors(rows)
         events = [outcome.event for outcome in outcomes]
         # Of the texts as they came: prefixes and truncation are the model's business.
         described = descriptions([event.text for event in events])
@@ -132,13 +138,13 @@ class VectorMessages:
                 headers.append(("streamer-text", [text.encode() for text in texts]))
             if layout.has_metadata:
                 headers.append(("streamer-metadata", [orjson.dumps(event.metadata) for event in events]))
-            values: tuple[Sequence[Buffer], ...] = (vectors,)
+            values: tuple[Sequence[Piece], ...] = (vectors,)
             value_bytes = [_LITTLE.itemsize * len(outcomes[0].vector)] * len(outcomes)
         else:
             headers.append(_JSON)
             ids = [b'{"id":%b,"vector":' % orjson.dumps(event.id) for event in events]
             values = (ids, vectors, self._behind_vectors(outcomes, texts, left_out))
-            value_bytes = [*map(sum, zip(*(map(len, cast("Sequence[bytes]", of)) for of in values), strict=True))]
+            value_bytes = [*map(sum, zip(*(map(len, pieces) for pieces in values), strict=True))]
         return MessageColumns(
             topic=self.topic,
             keys=[event.id.encode() for event in events],
@@ -180,12 +186,12 @@ def _written(column: Sequence[_T], write: Callable[[_T], bytes]) -> bytes | Sequ
     return write(column[0]) if _is_same(column) else [*map(write, column)]
 
 
-def _binary(vectors: Sequence[Vector]) -> Sequence[Buffer]:
+def _binary(vectors: Sequence[Vector]) -> Sequence[Piece]:
     """What holds the bytes of each: nearly always the vector itself, so that they are copied once, into their batch."""
     if len(set(map(len, vectors))) > 1:
         raise ValueError("vectors of one batch have different lengths. This is a bug.")
     rows = [row if row.dtype is _LITTLE and row.flags.c_contiguous else row.astype(_LITTLE) for row in vectors]
-    return cast("Sequence[Buffer]", rows)
+    return cast("Sequence[Piece]", rows)
 
 
 def is_foreign(header: tuple[str, bytes]) -> bool:

@@ -16,7 +16,6 @@ from streamer.core.events import DeadLetter, Event, Origin, TopicPartition
 from streamer.core.reading import (
     MAX_VALUE_BYTES,
     Unreadable,
-    any_blank,
     clean_text,
     is_blank,
     key_text,
@@ -47,11 +46,6 @@ def test_a_text_is_cleaned_and_known_to_be_blank() -> None:
     assert not is_blank("\u200ba")
     with pytest.raises(Unreadable, match="UTF-16"):
         read_utf8("late".encode("utf-16"))
-
-
-@given(st.lists(st.text() | st.sampled_from(["", " ", "a", "7 x", "\u3164a", "é", "ᅟ"])))
-def test_one_blank_text_is_found_among_many(texts: list[str]) -> None:
-    assert any_blank(texts) == any(map(is_blank, texts))
 
 
 def test_binary_keys_are_spelled_alike_whatever_bytes_they_hold() -> None:

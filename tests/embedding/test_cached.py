@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.core.reading import is_blank
 from streamer.core.vectors import Purpose
-from streamer.embedding.cached import CachedEmbedder
+from streamer.embedding.cached import CachedEmbedder, any_blank
 from streamer.protocols import Embedding, Rejection
 from streamer.testing import HashEmbedder, MemoryCache, vector_of
 from tests.support.examples import examples
@@ -159,3 +160,8 @@ async def test_row_27_texts_in_which_nothing_can_be_seen_are_never_paid_for() ->
     results = await CachedEmbedder(inner, None).embed(texts, "document")
     assert [r.kind if isinstance(r, Rejection) else None for r in results] == [None] + ["empty_text"] * 5 + [None, None]
     assert set(inner.seen) == {"late", "cut \ufffd"}
+
+
+@given(st.lists(st.text() | st.sampled_from(["", " ", "a", "7 x", "\u3164a", "é", "ᅟ"])))
+def test_one_blank_text_is_found_among_many(texts: list[str]) -> None:
+    assert any_blank(texts) == any(map(is_blank, texts))

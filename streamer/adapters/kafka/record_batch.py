@@ -13,15 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import google_crc32c
 from aiokafka import codec
 
-from streamer.core.events import HeaderColumn, Headers, Message, MessageColumns
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+from streamer.core.events import HeaderColumn, Headers, Message, MessageColumns, Piece
 
 _CODECS: Final[dict[str, tuple[int, Callable[[bytes], bytes] | None]]] = {
     "none": (0, None),
@@ -41,7 +38,7 @@ BATCH_BYTES: Final = _PREAMBLE.size + _HEADER.size
 _RECORD_BYTES: Final = 16  # of a record's length, attributes, time and offset, at the most in a batch of megabytes
 _NOTHING: Final = b"\x01"  # the length -1
 
-Column: TypeAlias = "Sequence[Buffer]"
+Column: TypeAlias = Sequence[Piece]
 
 
 @lru_cache(16_384)
@@ -198,7 +195,7 @@ class RecordBatchBuilder:
     """A batch as the client's producer takes it, in place of its `BatchBuilder`; nothing can be added to it."""
 
     def __init__(
-        self, chunks: Sequence[Buffer], size: int, timestamps: Sequence[int], compression: str, is_transactional: bool
+        self, chunks: Sequence[Piece], size: int, timestamps: Sequence[int], compression: str, is_transactional: bool
     ) -> None:
         self._chunks = chunks
         self._size = BATCH_BYTES + size
