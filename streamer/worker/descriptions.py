@@ -38,7 +38,6 @@ _DIGIT: Final = (_BYTES >= 48) & (_BYTES <= 57)
 _WORDY: Final = _UPPER | _LOWER | _DIGIT | (_BYTES == 95)
 _BYTE: Final = [bytes([byte]) for byte in range(256)]
 _PRINTED: Final = ~np.isin(_BYTES, [*range(9, 14), *range(28, 33)])  # what str.split() leaves
-_LOWERED: Final = np.where(_UPPER, _BYTES + 32, _BYTES).astype(np.uint8)
 _MARKED: Final = _BYTES == 33
 
 # Five counts in one 64-bit sum, twelve bits each, which the longest text does not fill.
