@@ -150,7 +150,7 @@ class CachedEmbedder:
 
 
 def any_blank(texts: Sequence[str]) -> bool:
-    """Whether one of them is."""
+    """Whether nothing can be seen in one of them."""
     firsts = "".join([text[:1] for text in texts])
     if len(firsts) == len(texts) and firsts.isascii() and firsts.isalnum():
         return False  # nearly always, and twice as fast

@@ -212,7 +212,7 @@ def _passing_through(names: tuple[str, ...], records: Sequence[Record]) -> Itera
 
 def source(record: Record) -> bytes:
     """`topic/partition/offset` of a record, as every output carries it."""
-    return b"%b%d" % (_as_path(record.tp), record.offset)
+    return _sources([record])[0]
 
 
 def _sources(records: Sequence[Record]) -> list[bytes]:

@@ -137,7 +137,7 @@ class Publisher:
 
     async def _partitions(self, topic: str) -> list[int]:
         if (known := self.producer.client.cluster.partitions_for_topic(topic)) is not None:
-            return sorted(known)
+            return sorted(known)  # without the task and the timer of a wait
         # Of a topic that it has not used yet the client asks its brokers, for longer than anybody here waits.
         try:
             return sorted(await asyncio.wait_for(self.producer.partitions_for(topic), self._give_up_after))
